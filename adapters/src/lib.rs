@@ -1,0 +1,1 @@
+//! Event loops for Kraft, and the suite that judges them.

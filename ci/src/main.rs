@@ -1,0 +1,3 @@
+//! Every CI step as one program: `cargo ci STEP`.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The client, free of I/O.

@@ -1,0 +1,1 @@
+//! Who may say what on a connection: hello, roles, goaway.

@@ -1,0 +1,1 @@
+//! Laws R1-R11 as predicates over a cluster.

@@ -1,0 +1,23 @@
+//! Raft as a pure state machine, with the traits of its event loop and wire format.
+
+#![forbid(unsafe_code)]
+
+pub mod adapter;
+pub mod client;
+pub mod handshake;
+pub mod id;
+pub mod inbox;
+pub mod laws;
+pub mod link;
+pub mod log;
+pub mod machine;
+pub mod message;
+pub mod node;
+pub mod outbox;
+pub mod peers;
+pub mod protocol;
+pub mod raft;
+pub mod session;
+pub mod storage;
+pub mod time;
+pub mod timers;

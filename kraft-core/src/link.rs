@@ -1,0 +1,78 @@
+//! A connection as its user holds it.
+
+use crate::outbox::Outbox;
+
+/// How to close a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseMode {
+    /// Send what was put, shut down writing, discard input until the peer's FIN, then close; bounded by
+    /// `Config::linger` (law A9).
+    Flush,
+    /// Drop what was put and close. No `Received` follows (law A4).
+    Now,
+}
+
+/// A connection as its user holds it: an [`Outbox`] and intents, acted on by the next flush or poll.
+///
+/// Lent by events and by [`Adapter::link`](crate::adapter::Adapter::link). What the kernel holds is never reachable
+/// through it: a backend moves segments out of the outbox before it hands them over, so that even a `mem::swap` of
+/// two links only misroutes bytes that are still to be sent.
+#[derive(Debug)]
+pub struct Link {
+    outbox: Outbox,
+    intents: Intents,
+}
+
+/// What the user wants of a connection. Read and cleared by backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Intents {
+    /// To close it, and how. A later `Now` overrides a `Flush`, never the other way round.
+    pub close: Option<CloseMode>,
+    /// To get no more bytes for a while (law A10).
+    pub paused: bool,
+}
+
+impl Link {
+    /// A link whose outbox holds at most `write_queue_max` bytes. Called by backends.
+    #[must_use]
+    pub fn new(write_queue_max: usize) -> Self {
+        Self {
+            outbox: Outbox::new(write_queue_max),
+            intents: Intents::default(),
+        }
+    }
+
+    /// Where to put what is to be sent.
+    pub fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
+    /// Closes the connection. `Closed` follows.
+    pub fn close(&mut self, mode: CloseMode) {
+        if self.intents.close != Some(CloseMode::Now) {
+            self.intents.close = Some(mode);
+        }
+    }
+
+    /// Whether a close was asked for.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.intents.close.is_some()
+    }
+
+    /// Stops delivery of received bytes within one turn.
+    pub fn pause(&mut self) {
+        self.intents.paused = true;
+    }
+
+    /// Takes delivery up again; nothing was lost.
+    pub fn resume(&mut self) {
+        self.intents.paused = false;
+    }
+
+    /// What the user wants. For backends.
+    #[must_use]
+    pub fn intents(&self) -> Intents {
+        self.intents
+    }
+}

@@ -1,0 +1,496 @@
+//! What nodes and clients say to each other, free of any wire format.
+//!
+//! A [`Message`] is a [`Header`] and a [`Body`]. Payloads are lent: on decode they point into the received bytes, on
+//! encode into the log's memory. A kind exists when it has a handler; what comes later gets kinds of its own (law P8).
+
+use bytes::Bytes;
+
+use crate::id::{ClusterId, GroupId, Incarnation, Index, NodeId, RequestId, Round, Sequence, SessionId, Term};
+
+/// A message and what every message carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// Where it belongs and who sent it.
+    pub header: Header,
+    /// What it says.
+    pub body: Body<'a>,
+}
+
+/// What every message carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Header {
+    /// The cluster; a message of another one ends the connection.
+    pub cluster: ClusterId,
+    /// The group within the cluster, 0 until there are several.
+    pub group: GroupId,
+    /// The sending node, [`NodeId::NONE`] from a client.
+    pub from: NodeId,
+    /// The sender's current term, zero from a client.
+    pub term: Term,
+    /// Chosen by the requester, repeated by the reply, zero where no reply is awaited.
+    pub request: RequestId,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Body<'a> {
+    /// First on a connection, from the side that dialled.
+    Hello(Hello<'a>),
+    /// The answer to an accepted hello.
+    Welcome(Welcome),
+    /// The last words before a close.
+    Goaway(Goaway<'a>),
+
+    /// Leader to follower: entries to append (thesis §3.5). Without entries, a probe.
+    Append(Append<'a>),
+    /// Follower to leader: what became of an append; sent when it is durable.
+    AppendReply(AppendReply),
+    /// Leader to follower: I lead, and this much is committed.
+    Heartbeat(Heartbeat),
+    /// Follower to leader: I follow.
+    HeartbeatReply(HeartbeatReply),
+    /// Candidate to voter: a vote or pre-vote, asked for (thesis §3.4, §9.6).
+    Vote(Vote),
+    /// Voter to candidate.
+    VoteReply(VoteReply),
+    /// Follower to leader: from which index on may I answer this read (thesis §6.4)?
+    ReadIndex,
+    /// Leader to follower: from this one, or not at all.
+    ReadIndexReply(ReadIndexReply),
+
+    /// Client to node: opens a session.
+    OpenSession,
+    /// Client to node: a command for the log.
+    Command(Command<'a>),
+    /// Client to node: a linearizable query of the state machine.
+    Read(Read<'a>),
+    /// Node to client: how a request ended.
+    Reply(Outcome<'a>),
+    /// Anyone to node: how are you?
+    Status,
+    /// Node to anyone.
+    StatusReply(StatusReply<'a>),
+}
+
+/// Which side of the cluster a connection is on. Bounds the kinds that it may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Another node of the cluster.
+    Peer,
+    /// A user of the cluster.
+    Client,
+}
+
+/// A range of protocol versions, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Versions {
+    /// The oldest that is spoken.
+    pub min: u16,
+    /// The newest that is spoken.
+    pub max: u16,
+}
+
+impl Versions {
+    /// What this build speaks.
+    pub const OURS: Self = Self { min: 1, max: 1 };
+
+    /// The newest version that both sides speak.
+    #[must_use]
+    pub fn common(self, other: Self) -> Option<u16> {
+        let newest = self.max.min(other.max);
+        (newest >= self.min.max(other.min)).then_some(newest)
+    }
+}
+
+/// The dialler introduces itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hello<'a> {
+    /// What the dialler is.
+    pub role: Role,
+    /// Whom it believes to have dialled; [`NodeId::NONE`] if it does not know.
+    pub to: NodeId,
+    /// The life of the dialler's data folder; zero from a client.
+    pub incarnation: Incarnation,
+    /// Drawn afresh for each connection: tells a node that dialled itself.
+    pub nonce: u64,
+    /// What the dialler speaks.
+    pub versions: Versions,
+    /// Optional features of the dialler, one bit each; unknown bits are ignored.
+    pub features: u64,
+    /// The largest frame that the dialler takes, in bytes, header included.
+    pub frame_max: u32,
+    /// The cluster's name, of which the header's id is a hash.
+    pub cluster_name: &'a str,
+}
+
+/// The side that was dialled accepts. Its id is the header's sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// The life of the answering node's data folder.
+    pub incarnation: Incarnation,
+    /// The hello's nonce.
+    pub nonce: u64,
+    /// The version that both will speak.
+    pub version: u16,
+    /// Features that both have.
+    pub features: u64,
+    /// The largest frame that the answering node takes, in bytes, header included.
+    pub frame_max: u32,
+}
+
+/// Why a connection is about to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Goaway<'a> {
+    /// The branch that the receiver takes.
+    pub reason: GoawayReason,
+    /// What the receiver's operator reads; escaped and cut before it is logged.
+    pub detail: &'a str,
+}
+
+/// The reasons of a goaway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum GoawayReason {
+    /// The hello named another cluster.
+    WrongCluster,
+    /// The hello meant another node.
+    WrongNode,
+    /// The hello carries the id of the node that it reached.
+    OwnId,
+    /// The hello's node is no member.
+    UnknownNode,
+    /// The hello's node is known under another incarnation: its disk was wiped or restored.
+    WrongIncarnation,
+    /// The node has a live connection from elsewhere.
+    DuplicateNode,
+    /// No protocol version in common.
+    NoCommonVersion,
+    /// A kind that this role may not send, or one before the hello.
+    NotAllowed,
+    /// Bytes that are no frame.
+    Malformed,
+    /// A frame above the limit.
+    TooLarge,
+    /// No hello, or no end of a frame, in time.
+    TooSlow,
+    /// More connections than are allowed.
+    TooMany,
+    /// The node is going down.
+    Stopping,
+    /// A message that contradicts what was agreed on.
+    Violation,
+}
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EntryKind {
+    /// Empty: a leader's first entry (thesis §6.4).
+    Noop,
+    /// A command of the state machine, behind a session header.
+    Command,
+    /// Opens a session; its index is the session's id.
+    OpenSession,
+    /// A configuration of the cluster: the one payload that the core reads.
+    Membership,
+}
+
+/// An entry in memory, its payload shared by log, disk and followers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The term in which a leader made it.
+    pub term: Term,
+    /// What it is.
+    pub kind: EntryKind,
+    /// CRC32C of the payload, computed once, where it entered the cluster.
+    pub crc: u32,
+    /// What it says.
+    pub payload: Bytes,
+}
+
+/// An entry whose payload is lent from a receive buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryRef<'a> {
+    /// The term in which a leader made it.
+    pub term: Term,
+    /// What it is.
+    pub kind: EntryKind,
+    /// CRC32C of the payload; checked by the decoder.
+    pub crc: u32,
+    /// What it says.
+    pub payload: &'a [u8],
+}
+
+impl Entry {
+    /// The same entry, lent.
+    #[must_use]
+    pub fn as_ref(&self) -> EntryRef<'_> {
+        EntryRef {
+            term: self.term,
+            kind: self.kind,
+            crc: self.crc,
+            payload: &self.payload,
+        }
+    }
+}
+
+/// The entries of an append: lent by a decoder, or shared out of the log's ring (whose memory comes in two halves).
+#[derive(Clone, Debug)]
+pub enum Entries<'a> {
+    /// Out of a received frame.
+    Lent(Vec<EntryRef<'a>>),
+    /// Out of the log.
+    Shared(&'a [Entry], &'a [Entry]),
+}
+
+impl<'a> Entries<'a> {
+    /// No entries.
+    pub const NONE: Entries<'static> = Entries::Shared(&[], &[]);
+
+    /// How many.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Entries::Lent(entries) => entries.len(),
+            Entries::Shared(front, back) => front.len() + back.len(),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The entry at `at`, counted from 0.
+    #[must_use]
+    pub fn get(&self, at: usize) -> Option<EntryRef<'_>> {
+        match self {
+            Entries::Lent(entries) => entries.get(at).copied(),
+            Entries::Shared(front, back) => front.get(at).or_else(|| back.get(at - front.len())).map(Entry::as_ref),
+        }
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = EntryRef<'_>> {
+        let (lent, front, back): (&[EntryRef<'_>], &[Entry], &[Entry]) = match self {
+            Entries::Lent(entries) => (entries, &[], &[]),
+            Entries::Shared(front, back) => (&[], front, back),
+        };
+        lent.iter().copied().chain(front.iter().chain(back).map(Entry::as_ref))
+    }
+}
+
+impl PartialEq for Entries<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len() && self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Entries<'_> {}
+
+/// Entries to append after `prev` (thesis §3.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Append<'a> {
+    /// The place before the first entry.
+    pub prev_index: Index,
+    /// The term of the entry there.
+    pub prev_term: Term,
+    /// What the leader knows to be committed.
+    pub commit: Index,
+    /// The leader's newest round of confirmation, repeated by the reply.
+    pub round: Round,
+    /// The entries from `prev_index + 1` on.
+    pub entries: Entries<'a>,
+}
+
+/// What became of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppendReply {
+    /// The append's round.
+    pub round: Round,
+    /// Whether it fitted.
+    pub result: AppendResult,
+}
+
+/// Whether an append fitted the follower's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendResult {
+    /// It did: the follower's log equals the leader's up to here, durably.
+    Matched(Index),
+    /// It did not.
+    Rejected {
+        /// The refused append's `prev_index`, so that an old refusal is recognised.
+        prev_index: Index,
+        /// The last index at which the follower's log may agree (etcd's hint: index and term).
+        hint_index: Index,
+        /// The term of the follower's entry there.
+        hint_term: Term,
+    },
+}
+
+/// The leader's sign of life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Committed, and known to be in this follower's log.
+    pub commit: Index,
+    /// The leader's newest round of confirmation, repeated by the reply.
+    pub round: Round,
+}
+
+/// The follower's sign of life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeartbeatReply {
+    /// The heartbeat's round.
+    pub round: Round,
+}
+
+/// Asks for a vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vote {
+    /// Only asks whether a vote would be granted; changes no state (thesis §9.6).
+    pub pre: bool,
+    /// The leader asked for it: heard or not, do not cling to it (thesis §3.10).
+    pub by_transfer: bool,
+    /// The term to be led. In a vote it equals the header's; in a pre-vote it is one more.
+    pub term: Term,
+    /// The candidate's last entry.
+    pub last_index: Index,
+    /// That entry's term.
+    pub last_term: Term,
+}
+
+/// Answers a request for a vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VoteReply {
+    /// Answers a pre-vote.
+    pub pre: bool,
+    /// Given, or refused.
+    pub granted: bool,
+    /// The term that was asked for.
+    pub term: Term,
+}
+
+/// Answers a follower's read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadIndexReply {
+    /// Leadership was confirmed after the question: answer from this index on.
+    At(Index),
+    /// Ask again, elsewhere.
+    Refused,
+}
+
+/// A command for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Command<'a> {
+    /// The session, or zero: then a retry may apply twice.
+    pub session: SessionId,
+    /// The command's place in the session; zero without one.
+    pub sequence: Sequence,
+    /// Every reply below this has been received and may be forgotten.
+    pub first_unanswered: Sequence,
+    /// What the state machine will apply.
+    pub command: &'a [u8],
+}
+
+/// A query of the state machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Read<'a> {
+    /// What the state machine will answer.
+    pub query: &'a [u8],
+}
+
+/// How a client's request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome<'a> {
+    /// It is committed and applied, or read; this is the state machine's answer.
+    Committed(&'a [u8]),
+    /// It did not and will not happen.
+    Refused(Refused<'a>),
+    /// It may or may not have happened.
+    Unknown,
+}
+
+/// Why a request did not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused<'a> {
+    /// The branch that the requester takes.
+    pub why: Refusal,
+    /// Who leads, as far as the refusing node knows.
+    pub leader: NodeId,
+    /// What a person should read, empty where the reason says all.
+    pub detail: &'a str,
+}
+
+/// The reasons of a refusal: nothing happened, nothing will.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Somebody else leads, or nobody does.
+    NotLeader,
+    /// Too much is uncommitted or in flight: try again later.
+    Overloaded,
+    /// The log is at its limit, or the disk is full.
+    NoSpace,
+    /// The session is not in the table: expired, or never opened.
+    SessionExpired,
+    /// The command or query is above a limit, which the detail names.
+    TooLarge,
+    /// The state machine cannot read the command or query.
+    Invalid,
+    /// The node is going down.
+    Stopping,
+}
+
+/// What a node says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusReply<'a> {
+    /// What it is in its term.
+    pub state: NodeState,
+    /// Who leads, as far as it knows.
+    pub leader: NodeId,
+    /// Its highest committed index.
+    pub commit: Index,
+    /// Its highest applied index.
+    pub applied: Index,
+    /// The first index of its log.
+    pub first: Index,
+    /// The last index of its log.
+    pub last: Index,
+    /// The last index that is on its disk.
+    pub durable: Index,
+    /// Milliseconds since it started.
+    pub uptime_ms: u64,
+    /// The version of its program.
+    pub version: &'a str,
+    /// The event loop that it runs on.
+    pub backend: &'a str,
+    /// The members of its configuration, itself among them.
+    pub members: Vec<MemberStatus<'a>>,
+}
+
+/// What a node is in its term (thesis §3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NodeState {
+    /// Follows a leader, or waits for one.
+    Follower,
+    /// Asks whether it would be elected.
+    PreCandidate,
+    /// Asks to be elected.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+/// What a node knows of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemberStatus<'a> {
+    /// Whom.
+    pub node: NodeId,
+    /// Where its peers reach it.
+    pub address: &'a str,
+    /// How far its log is known to match, zero unless the replying node leads.
+    pub matched: Index,
+    /// Milliseconds since it was heard, `u64::MAX` if never.
+    pub heard_ms: u64,
+}

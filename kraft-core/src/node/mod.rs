@@ -1,0 +1,1 @@
+//! The driver: joins adapter, protocol, storage and state machine to Raft.

@@ -1,0 +1,1 @@
+//! Connections to the other nodes: dialling, back-off.

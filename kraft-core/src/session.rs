@@ -1,0 +1,1 @@
+//! Client sessions: retries that apply once.

@@ -1,0 +1,5 @@
+//! Replicated nodes: Raft on a pluggable event loop with a pluggable wire format.
+
+#![forbid(unsafe_code)]
+
+pub mod storage;

@@ -1,0 +1,3 @@
+//! Wire formats for Kraft, and the suite that judges them.
+
+#![forbid(unsafe_code)]
