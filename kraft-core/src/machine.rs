@@ -41,3 +41,38 @@ pub struct Refused {
     /// What and why, for a person: the name of the limit, what it is, what came.
     pub detail: String,
 }
+
+/// The hash for [`StateMachine::digest`]: FNV-1a, 64 bits. Not for keys that others choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digest(u64);
+
+impl Default for Digest {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Digest {
+    /// Takes a number in.
+    pub fn number(&mut self, number: u64) {
+        self.mix(&number.to_le_bytes());
+    }
+
+    /// Takes bytes in, and how many they are, so that two fields never read as one.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.mix(bytes);
+    }
+
+    /// The hash of what was taken in.
+    #[must_use]
+    pub fn finish(self) -> u64 {
+        self.0
+    }
+
+    fn mix(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
