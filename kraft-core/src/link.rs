@@ -17,13 +17,20 @@ pub enum CloseMode {
 /// Lent by events and by [`Adapter::link`](crate::adapter::Adapter::link). What the kernel holds is never reachable
 /// through it: a backend moves segments out of the outbox before it hands them over, so that even a `mem::swap` of
 /// two links only misroutes bytes that are still to be sent.
+///
+/// # For backends and wrappers
+///
+/// Whenever a link was in the user's hands, compare [`intents`](Self::intents) with what was done about them so far,
+/// and ask the outbox for [`waiting`](Outbox::waiting) bytes and [news](Outbox::has_news). The outbox's side is
+/// described at [`Outbox`]. A wrapper gives its users links of its own and moves bytes between those and the inner
+/// ones.
 #[derive(Debug)]
 pub struct Link {
     outbox: Outbox,
     intents: Intents,
 }
 
-/// What the user wants of a connection. Read and cleared by backends.
+/// What the user wants of a connection, as it stands. Read by backends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Intents {
     /// To close it, and how. A later `Now` overrides a `Flush`, never the other way round.
@@ -47,8 +54,9 @@ impl Link {
         &mut self.outbox
     }
 
-    /// Closes the connection. `Closed` follows.
+    /// Closes the connection. `Closed` follows. From here on the outbox refuses what is put.
     pub fn close(&mut self, mode: CloseMode) {
+        self.outbox.close();
         if self.intents.close != Some(CloseMode::Now) {
             self.intents.close = Some(mode);
         }
@@ -74,5 +82,41 @@ impl Link {
     #[must_use]
     pub fn intents(&self) -> Intents {
         self.intents
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::Full;
+
+    #[test]
+    fn now_overrides_flush_and_never_the_other_way_round() {
+        let mut link = Link::new(100);
+        assert!(!link.is_closing());
+        link.close(CloseMode::Flush);
+        assert_eq!(link.intents().close, Some(CloseMode::Flush));
+        link.close(CloseMode::Now);
+        link.close(CloseMode::Flush);
+        assert_eq!(link.intents().close, Some(CloseMode::Now));
+    }
+
+    #[test]
+    fn a_closing_link_takes_nothing_more() {
+        let mut link = Link::new(100);
+        link.outbox().put(b"accepted").expect("it fits");
+        link.close(CloseMode::Flush);
+        assert_eq!(link.outbox().put(b"refused"), Err(Full));
+        assert_eq!(link.outbox().waiting(), 8);
+    }
+
+    #[test]
+    fn pause_and_resume_are_a_state() {
+        let mut link = Link::new(100);
+        link.pause();
+        link.pause();
+        assert!(link.intents().paused);
+        link.resume();
+        assert!(!link.intents().paused);
     }
 }

@@ -1,10 +1,17 @@
 //! What waits to be written to a connection.
 
+mod segments;
+
+use std::collections::VecDeque;
 use std::fmt;
+use std::mem;
 
 use bytes::Bytes;
 
-/// The outbox has no room for it; nothing of it was taken. One `Drained` follows.
+use self::segments::SavePoint;
+pub use self::segments::Segments;
+
+/// The outbox has no room for it; nothing of it was taken. One `Drained` follows, or `Closed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -16,36 +23,70 @@ impl fmt::Display for Full {
 
 impl std::error::Error for Full {}
 
+/// From this size on a payload is shared, not copied.
+pub const SHARE_MIN: usize = 4096;
+
 /// A bounded queue of bytes for one connection: coalesced small pieces and shared payloads.
 ///
 /// Users put; the connection's backend takes. Pieces below [`SHARE_MIN`] are copied behind each other into one
 /// buffer (one of `writev`'s slices costs more than the copy of a small one), payloads from there up are kept as the
 /// `Bytes` that they are and never copied.
 ///
-/// Invariant: `len() <= limit`. A put past the limit is refused whole (law A8), remembered, and answered by one
-/// `Drained` when `len()` has fallen to the low-water mark.
+/// Invariant: `len() <= limit()`. A put past the limit is refused whole (law A8), remembered, and answered by one
+/// `Drained` when there is room again.
+///
+/// # For backends and wrappers
+///
+/// A backend owns one [`Segments`] a connection for what is on its way to the operating system, and does this:
+///
+/// 1. When it has nothing on its way, [`take`](Self::take) moves all that waits into its `Segments`, and gives the
+///    emptied ones back for the next bytes. In a steady state two sets of buffers go round and nothing is allocated
+///    (law A22). What was taken is out of the user's reach.
+/// 2. When the system has accepted bytes, it calls [`Segments::advance`], then [`settle`](Self::settle) with the
+///    bytes that are still on their way. They count in [`len`](Self::len) until then.
+/// 3. After that, [`pop_written`](Self::pop_written) until it has nothing more, an `Event::Written` for each, and one
+///    `Event::Drained` if [`pop_drained`](Self::pop_drained) says so. These two also have something to say without
+///    any bytes: a mark on an empty outbox, a refusal that room was there for. So a backend asks whenever a link was
+///    in the user's hands; [`has_news`](Self::has_news) is the cheap question.
 #[derive(Debug)]
 pub struct Outbox {
     limit: usize,
+    /// Put and not taken.
+    waiting: Segments,
+    /// Taken and not yet with the operating system.
+    in_flight: usize,
+    /// Bytes put since the outbox was made. What is with the operating system is
+    /// `put_total - waiting.len() - in_flight`.
+    put_total: u64,
+    /// Marks not yet reported; they grow.
+    marks: VecDeque<u64>,
+    /// After a refusal: the `len()` at which `Drained` is due.
+    drain_at: Option<usize>,
+    closed: bool,
 }
-
-/// From this size on a payload is shared, not copied.
-pub const SHARE_MIN: usize = 4096;
 
 impl Outbox {
     /// An empty outbox that holds at most `limit` bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { limit }
+        Self {
+            limit,
+            waiting: Segments::new(),
+            in_flight: 0,
+            put_total: 0,
+            marks: VecDeque::new(),
+            drain_at: None,
+            closed: false,
+        }
     }
 
     /// Bytes that were put and that the backend has not yet handed to the operating system, in flight or not.
     #[must_use]
     pub fn len(&self) -> usize {
-        todo!()
+        self.waiting.len() + self.in_flight
     }
 
-    /// Whether nothing waits.
+    /// Whether nothing waits and nothing is in flight.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -63,8 +104,9 @@ impl Outbox {
     ///
     /// [`Full`]; nothing was taken.
     pub fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
-        let _ = bytes;
-        todo!()
+        self.admit(bytes.len(), 0)?;
+        self.waiting.push_copied(bytes);
+        Ok(())
     }
 
     /// Takes `bytes` in, shared from [`SHARE_MIN`] up.
@@ -73,23 +115,152 @@ impl Outbox {
     ///
     /// [`Full`]; nothing was taken.
     pub fn put_shared(&mut self, bytes: &Bytes) -> Result<(), Full> {
-        let _ = bytes;
-        todo!()
+        self.admit(bytes.len(), 0)?;
+        self.waiting.push_shared(bytes);
+        Ok(())
     }
 
     /// Puts a frame in pieces: if `build` fails, or the frame does not fit, the outbox is as it was.
+    ///
+    /// A `build` that overlooks a [`Full`] and returns `Ok` leaves nothing behind either: the outcome is `Full`.
+    ///
+    /// ```
+    /// use kraft_core::outbox::{Full, Outbox};
+    ///
+    /// let mut outbox = Outbox::new(64);
+    /// outbox.frame(|frame| {
+    ///     frame.put(&[0; 4])?;
+    ///     frame.put(b"payload")?;
+    ///     let length = u32::try_from(frame.len()).expect("it is short");
+    ///     frame.patch(0, &length.to_le_bytes());
+    ///     Ok::<_, Full>(())
+    /// })?;
+    /// assert_eq!(outbox.len(), 11);
+    /// # Ok::<_, Full>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// What `build` returned, [`Full`] among it.
     pub fn frame<R, E: From<Full>>(&mut self, build: impl FnOnce(&mut Frame<'_>) -> Result<R, E>) -> Result<R, E> {
-        let _ = build;
-        todo!()
+        let start = self.waiting.save();
+        let put_total = self.put_total;
+        let mut frame = Frame {
+            outbox: self,
+            start,
+            full: false,
+        };
+        let outcome = build(&mut frame);
+        let full = frame.full;
+        let outcome = match outcome {
+            Ok(_) if full => Err(Full.into()),
+            outcome => outcome,
+        };
+        if outcome.is_err() {
+            self.waiting.restore(start);
+            self.put_total = put_total;
+        }
+        outcome
     }
 
     /// Marks this place: `Written { mark }` comes when everything before it is with the operating system.
+    ///
+    /// A mark is the number of bytes put so far. Two marks with nothing put between them are one and the same, and
+    /// one `Written` comes for both.
     pub fn mark(&mut self) -> u64 {
-        todo!()
+        if self.marks.back() != Some(&self.put_total) {
+            self.marks.push_back(self.put_total);
+        }
+        self.put_total
+    }
+
+    /// Moves all that waits into `into`, whose emptied buffers are kept for the next bytes. Returns how many bytes
+    /// were moved; they are in flight from here on. For backends.
+    ///
+    /// # Panics
+    ///
+    /// If `into` still holds bytes.
+    pub fn take(&mut self, into: &mut Segments) -> usize {
+        assert!(into.is_empty(), "taken bytes are still in flight");
+        mem::swap(&mut self.waiting, into);
+        self.in_flight += into.len();
+        into.len()
+    }
+
+    /// Bytes that wait to be taken, without those in flight. For backends.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Tells how many of the bytes taken are still in flight. For backends, whenever the system has accepted some.
+    ///
+    /// An absolute count, not a difference: if a user swapped two links, the next call mends the account.
+    pub fn settle(&mut self, in_flight: usize) {
+        self.in_flight = in_flight;
+    }
+
+    /// Whether [`pop_written`](Self::pop_written) or [`pop_drained`](Self::pop_drained) has something. For backends.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        self.marks.front().is_some_and(|&mark| mark <= self.handed_over())
+            || self.drain_at.is_some_and(|level| self.len() <= level)
+    }
+
+    /// Takes the next mark whose bytes are all with the operating system. For backends.
+    pub fn pop_written(&mut self) -> Option<u64> {
+        let handed_over = self.handed_over();
+        let &mark = self.marks.front()?;
+        if mark > handed_over {
+            return None;
+        }
+        self.marks.pop_front()
+    }
+
+    /// Whether `Drained` is due: true once after a refusal, when there is room again. For backends.
+    pub fn pop_drained(&mut self) -> bool {
+        let due = self.drain_at.is_some_and(|level| self.len() <= level);
+        if due {
+            self.drain_at = None;
+        }
+        due
+    }
+
+    /// Drops what waits and refuses what comes; marks and refusals are forgotten. For backends, when the connection
+    /// is gone.
+    pub fn clear(&mut self) {
+        self.waiting.clear();
+        self.marks.clear();
+        self.drain_at = None;
+        self.closed = true;
+    }
+
+    /// Refuses what comes; what was put is still sent, and `Closed` stands in for `Drained`.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        self.drain_at = None;
+    }
+
+    /// Bytes that are with the operating system. Saturates, since after a swap of two links the account is off until
+    /// the next `settle`.
+    fn handed_over(&self) -> u64 {
+        self.put_total.saturating_sub(self.len() as u64)
+    }
+
+    /// Accounts for a put of `count` bytes in a frame that has `before` already, or remembers the refusal.
+    fn admit(&mut self, count: usize, before: usize) -> Result<(), Full> {
+        if !self.closed && count <= self.limit.saturating_sub(self.len()) {
+            self.put_total += count as u64;
+            return Ok(());
+        }
+        if !self.closed {
+            // `Drained` comes at half the limit, or later if what was refused would not fit there: a user who
+            // answers `Drained` by the same put is not sent round in a busy loop.
+            let wanted = before.saturating_add(count);
+            let level = (self.limit / 2).min(self.limit.saturating_sub(wanted));
+            self.drain_at = Some(self.drain_at.map_or(level, |other| other.min(level)));
+        }
+        Err(Full)
     }
 }
 
@@ -97,14 +268,15 @@ impl Outbox {
 #[derive(Debug)]
 pub struct Frame<'a> {
     outbox: &'a mut Outbox,
+    start: SavePoint,
+    full: bool,
 }
 
 impl Frame<'_> {
     /// Bytes of the frame so far.
     #[must_use]
     pub fn len(&self) -> usize {
-        let _ = &self.outbox;
-        todo!()
+        self.outbox.waiting.len() - self.start.len()
     }
 
     /// Whether nothing was put yet.
@@ -119,8 +291,9 @@ impl Frame<'_> {
     ///
     /// [`Full`].
     pub fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
-        let _ = bytes;
-        todo!()
+        self.admit(bytes.len())?;
+        self.outbox.waiting.push_copied(bytes);
+        Ok(())
     }
 
     /// Takes `bytes` behind the frame, shared from [`SHARE_MIN`] up.
@@ -129,8 +302,9 @@ impl Frame<'_> {
     ///
     /// [`Full`].
     pub fn put_shared(&mut self, bytes: &Bytes) -> Result<(), Full> {
-        let _ = bytes;
-        todo!()
+        self.admit(bytes.len())?;
+        self.outbox.waiting.push_shared(bytes);
+        Ok(())
     }
 
     /// Overwrites bytes that were put (not shared) at `offset` of the frame: a header whose length and checksum are
@@ -138,9 +312,18 @@ impl Frame<'_> {
     ///
     /// # Panics
     ///
-    /// If those bytes were not put, or not with one `put`.
+    /// If the frame has not all of those bytes, or if one of them is in a shared payload.
     pub fn patch(&mut self, offset: usize, bytes: &[u8]) {
-        let _ = (offset, bytes);
-        todo!()
+        self.outbox.waiting.overwrite(self.start, offset, bytes);
+    }
+
+    fn admit(&mut self, count: usize) -> Result<(), Full> {
+        let before = self.len();
+        let admitted = self.outbox.admit(count, before);
+        self.full |= admitted.is_err();
+        admitted
     }
 }
+
+#[cfg(test)]
+mod tests;

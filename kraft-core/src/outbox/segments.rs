@@ -1,0 +1,213 @@
+//! Bytes on their way, in pieces.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::iter;
+
+use bytes::{Buf, Bytes};
+
+use super::SHARE_MIN;
+
+/// An emptied coalescing buffer up to this size is always kept for the next bytes; a bigger one only while it is put
+/// to use.
+const KEEP_MAX: usize = 64 * 1024;
+
+/// Bytes in order, in pieces: what a backend has taken out of an [`Outbox`] and works on.
+///
+/// Belongs to the backend's slot of the connection, so that nothing that the kernel holds is within reach of a user.
+/// The memory behind the slices does not move while the `Segments` are neither advanced nor cleared, also if the
+/// `Segments` themselves are moved.
+#[derive(Debug, Default)]
+pub struct Segments {
+    pieces: VecDeque<Piece>,
+    /// The bytes of all `Copied` pieces, in order.
+    copied: Vec<u8>,
+    /// Where the first `Copied` piece begins in `copied`.
+    copied_at: usize,
+    /// The sum over `pieces`.
+    len: usize,
+}
+
+#[derive(Debug)]
+enum Piece {
+    /// So many bytes of `copied`. No two stand side by side, and none is empty.
+    Copied(usize),
+    /// A payload that somebody else holds too. Never empty.
+    Shared(Bytes),
+}
+
+/// The end of some [`Segments`], to which they can be cut back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SavePoint {
+    pieces: usize,
+    /// Bytes of the last piece, if it is `Copied`.
+    open: usize,
+    copied: usize,
+    len: usize,
+}
+
+impl SavePoint {
+    /// The length at that time.
+    pub(super) fn len(self) -> usize {
+        self.len
+    }
+}
+
+impl Segments {
+    /// No bytes, and no memory.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Bytes left.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no bytes are left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The bytes left, piece by piece, for a gathering write.
+    pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        let mut copied = &self.copied[self.copied_at..];
+        self.pieces.iter().map(move |piece| match piece {
+            Piece::Copied(count) => {
+                let (head, tail) = copied.split_at(*count);
+                copied = tail;
+                head
+            }
+            Piece::Shared(bytes) => &bytes[..],
+        })
+    }
+
+    /// Fills `slices` with the first pieces and returns how many it filled.
+    pub fn io_slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut filled = 0;
+        for (slot, piece) in slices.iter_mut().zip(self.slices()) {
+            *slot = IoSlice::new(piece);
+            filled += 1;
+        }
+        filled
+    }
+
+    /// Drops the first `count` bytes: the system has them.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer.
+    pub fn advance(&mut self, mut count: usize) {
+        assert!(count <= self.len, "advanced past the end");
+        self.len -= count;
+        while count > 0 {
+            let front = self.pieces.front_mut().expect("len is the sum over the pieces");
+            let size = match front {
+                Piece::Copied(size) => *size,
+                Piece::Shared(bytes) => bytes.len(),
+            };
+            let step = size.min(count);
+            count -= step;
+            match front {
+                Piece::Copied(size) => {
+                    *size -= step;
+                    self.copied_at += step;
+                }
+                Piece::Shared(bytes) => bytes.advance(step),
+            }
+            if step == size {
+                self.pieces.pop_front();
+            }
+        }
+        if self.len == 0 {
+            self.clear();
+        }
+    }
+
+    /// Bytes that the coalescing buffer has room for, to see what is kept.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.copied.capacity()
+    }
+
+    /// Drops all bytes. The buffers stay, unless one grew large and is little used.
+    pub fn clear(&mut self) {
+        let used = self.copied.len();
+        self.pieces.clear();
+        self.copied.clear();
+        if self.copied.capacity() > KEEP_MAX && used < self.copied.capacity() / 4 {
+            self.copied = Vec::new();
+        }
+        self.copied_at = 0;
+        self.len = 0;
+    }
+
+    pub(super) fn push_copied(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.copied.extend_from_slice(bytes);
+        self.len += bytes.len();
+        match self.pieces.back_mut() {
+            Some(Piece::Copied(size)) => *size += bytes.len(),
+            _ => self.pieces.push_back(Piece::Copied(bytes.len())),
+        }
+    }
+
+    pub(super) fn push_shared(&mut self, bytes: &Bytes) {
+        if bytes.len() < SHARE_MIN {
+            return self.push_copied(bytes);
+        }
+        self.len += bytes.len();
+        self.pieces.push_back(Piece::Shared(bytes.clone()));
+    }
+
+    pub(super) fn save(&self) -> SavePoint {
+        SavePoint {
+            pieces: self.pieces.len(),
+            open: match self.pieces.back() {
+                Some(Piece::Copied(size)) => *size,
+                _ => 0,
+            },
+            copied: self.copied.len(),
+            len: self.len,
+        }
+    }
+
+    pub(super) fn restore(&mut self, to: SavePoint) {
+        self.pieces.truncate(to.pieces);
+        if let Some(Piece::Copied(size)) = self.pieces.back_mut() {
+            *size = to.open;
+        }
+        self.copied.truncate(to.copied);
+        self.len = to.len;
+    }
+
+    /// Overwrites copied bytes at `offset` behind `start`.
+    pub(super) fn overwrite(&mut self, start: SavePoint, offset: usize, bytes: &[u8]) {
+        // The piece that was last at `start` may have grown behind it.
+        let grown = match start.pieces.checked_sub(1).map(|last| &self.pieces[last]) {
+            Some(Piece::Copied(size)) => size - start.open,
+            _ => 0,
+        };
+        let rest = self.pieces.range(start.pieces..).map(|piece| match piece {
+            Piece::Copied(size) => (*size, true),
+            Piece::Shared(bytes) => (bytes.len(), false),
+        });
+        let mut at = start.copied;
+        let mut before = 0;
+        for (size, is_copied) in iter::once((grown, true)).chain(rest) {
+            if is_copied && offset >= before && offset + bytes.len() <= before + size {
+                let from = at + (offset - before);
+                self.copied[from..from + bytes.len()].copy_from_slice(bytes);
+                return;
+            }
+            before += size;
+            at += if is_copied { size } else { 0 };
+        }
+        panic!("patch of {} bytes at {offset}: not bytes that were put", bytes.len());
+    }
+}

@@ -1,0 +1,317 @@
+use std::hash::{BuildHasher, RandomState};
+use std::io::IoSlice;
+
+use super::*;
+
+fn content(segments: &Segments) -> Vec<u8> {
+    segments.slices().flatten().copied().collect()
+}
+
+fn taken(outbox: &mut Outbox) -> Vec<u8> {
+    let mut segments = Segments::new();
+    outbox.take(&mut segments);
+    outbox.settle(0);
+    content(&segments)
+}
+
+#[test]
+fn small_pieces_are_coalesced_and_large_ones_are_shared() {
+    let payload = Bytes::from(vec![7; SHARE_MIN]);
+    let mut outbox = Outbox::new(1 << 20);
+    outbox.put(b"head").expect("it fits");
+    outbox.put(b"er").expect("it fits");
+    outbox.put_shared(&payload).expect("it fits");
+    outbox.put_shared(&Bytes::from_static(b"small")).expect("it fits");
+    outbox.put(b"!").expect("it fits");
+
+    let mut segments = Segments::new();
+    assert_eq!(outbox.take(&mut segments), 6 + SHARE_MIN + 6);
+    let mut slices = [IoSlice::new(&[]); 8];
+    assert_eq!(segments.io_slices(&mut slices), 3);
+    assert_eq!(&slices[0][..], b"header");
+    assert_eq!(slices[1].as_ptr(), payload.as_ptr(), "the payload was copied");
+    assert_eq!(&slices[2][..], b"small!");
+}
+
+#[test]
+fn a_put_past_the_limit_is_refused_and_changes_nothing() {
+    let mut outbox = Outbox::new(10);
+    outbox.put(b"12345678").expect("it fits");
+    assert_eq!(outbox.put(b"abc"), Err(Full));
+    assert_eq!(outbox.put_shared(&Bytes::from(vec![0; SHARE_MIN])), Err(Full));
+    assert_eq!(outbox.len(), 8);
+    assert_eq!(outbox.mark(), 8);
+    outbox.put(b"ab").expect("exactly full");
+    assert_eq!(taken(&mut outbox), b"12345678ab");
+}
+
+#[test]
+fn what_is_in_flight_counts_until_it_is_settled() {
+    let mut outbox = Outbox::new(10);
+    outbox.put(&[1; 10]).expect("it fits");
+    let mut segments = Segments::new();
+    outbox.take(&mut segments);
+    assert_eq!((outbox.len(), outbox.waiting()), (10, 0));
+    assert_eq!(outbox.put(b"x"), Err(Full));
+    segments.advance(4);
+    outbox.settle(segments.len());
+    assert_eq!(outbox.len(), 6);
+    outbox.put(b"1234").expect("four are free");
+}
+
+#[test]
+fn one_drained_follows_a_refusal_when_there_is_room() {
+    let mut outbox = Outbox::new(100);
+    outbox.put(&[0; 90]).expect("it fits");
+    for _ in 0..3 {
+        assert_eq!(outbox.put(&[0; 20]), Err(Full));
+    }
+    let mut segments = Segments::new();
+    outbox.take(&mut segments);
+    segments.advance(30);
+    outbox.settle(segments.len());
+    assert!(!outbox.has_news(), "60 of 100 are above low water");
+    segments.advance(10);
+    outbox.settle(segments.len());
+    assert!(outbox.has_news());
+    assert!(outbox.pop_drained());
+    assert!(!outbox.pop_drained() && !outbox.has_news());
+}
+
+#[test]
+fn drained_waits_until_what_was_refused_fits() {
+    let mut outbox = Outbox::new(100);
+    outbox.put(&[0; 30]).expect("it fits");
+    assert_eq!(outbox.put(&[0; 80]), Err(Full));
+    assert!(!outbox.pop_drained());
+    outbox.take(&mut Segments::new());
+    outbox.settle(20);
+    assert!(outbox.pop_drained());
+    outbox.put(&[0; 80]).expect("drained says that it fits");
+}
+
+#[test]
+fn written_comes_once_for_each_mark_in_order() {
+    let mut outbox = Outbox::new(100);
+    assert_eq!(outbox.mark(), 0);
+    assert_eq!(outbox.pop_written(), Some(0), "nothing stands before it");
+    outbox.put(b"abc").expect("it fits");
+    let first = outbox.mark();
+    assert_eq!(outbox.mark(), first);
+    outbox.put(b"de").expect("it fits");
+    let second = outbox.mark();
+    assert_eq!((first, second), (3, 5));
+    let mut segments = Segments::new();
+    outbox.take(&mut segments);
+    outbox.put(b"later").expect("it fits");
+    assert_eq!(outbox.pop_written(), None);
+    segments.advance(4);
+    outbox.settle(segments.len());
+    assert_eq!(outbox.pop_written(), Some(3));
+    assert_eq!(outbox.pop_written(), None);
+    segments.advance(1);
+    outbox.settle(segments.len());
+    assert!(outbox.has_news());
+    assert_eq!(outbox.pop_written(), Some(5));
+    assert_eq!(outbox.pop_written(), None);
+}
+
+#[test]
+fn a_failed_frame_leaves_the_outbox_as_it_was() {
+    #[derive(Debug, PartialEq)]
+    enum Failure {
+        Full,
+        Other,
+    }
+    impl From<Full> for Failure {
+        fn from(_: Full) -> Self {
+            Self::Full
+        }
+    }
+    let payload = Bytes::from(vec![9; SHARE_MIN]);
+    let mut outbox = Outbox::new(2 * SHARE_MIN);
+    outbox.put(b"before").expect("it fits");
+
+    let other = outbox.frame(|frame| {
+        frame.put(b"grows the open piece")?;
+        frame.put_shared(&payload)?;
+        frame.put(b"behind it")?;
+        Err::<(), _>(Failure::Other)
+    });
+    assert_eq!(other, Err(Failure::Other));
+    assert!(!outbox.pop_drained(), "nothing was refused");
+    let full = outbox.frame(|frame| {
+        frame.put_shared(&payload)?;
+        frame.put_shared(&payload)?;
+        Ok::<_, Failure>(())
+    });
+    assert_eq!(full, Err(Failure::Full));
+    let overlooked = outbox.frame(|frame| {
+        let _ = frame.put(&[0; 3 * SHARE_MIN]);
+        frame.put(b"rest")?;
+        Ok::<_, Failure>(())
+    });
+    assert_eq!(overlooked, Err(Failure::Full));
+
+    assert_eq!((outbox.len(), outbox.mark()), (6, 6));
+    outbox.put(b" after").expect("it fits");
+    assert_eq!(taken(&mut outbox), b"before after");
+}
+
+#[test]
+fn patch_finds_its_bytes_around_shared_payloads() {
+    let payload = Bytes::from(vec![9; SHARE_MIN]);
+    let mut outbox = Outbox::new(1 << 20);
+    outbox.put(b"before").expect("it fits");
+    outbox
+        .frame(|frame| {
+            frame.put(b"....")?;
+            frame.put_shared(&payload)?;
+            frame.put(b"ab..ef")?;
+            assert_eq!(frame.len(), 10 + SHARE_MIN);
+            frame.patch(0, b"head");
+            frame.patch(4 + SHARE_MIN + 2, b"cd");
+            Ok::<_, Full>(())
+        })
+        .expect("it fits");
+    let bytes = taken(&mut outbox);
+    assert_eq!(&bytes[..10], b"beforehead");
+    assert_eq!(&bytes[10 + SHARE_MIN..], b"abcdef");
+}
+
+#[test]
+#[should_panic(expected = "not bytes that were put")]
+fn patch_of_a_shared_payload_panics() {
+    let payload = Bytes::from(vec![9; SHARE_MIN]);
+    let mut outbox = Outbox::new(1 << 20);
+    let _ = outbox.frame(|frame| {
+        frame.put(b"..")?;
+        frame.put_shared(&payload)?;
+        frame.patch(1, b"xy");
+        Ok::<_, Full>(())
+    });
+}
+
+#[test]
+fn nothing_is_put_behind_a_close() {
+    let mut outbox = Outbox::new(100);
+    outbox.put(b"last words").expect("it fits");
+    let mark = outbox.mark();
+    outbox.close();
+    assert_eq!(outbox.put(b"too late"), Err(Full));
+    assert_eq!(taken(&mut outbox), b"last words");
+    assert!(!outbox.pop_drained(), "Closed stands in for it");
+    assert_eq!(outbox.pop_written(), Some(mark));
+}
+
+#[test]
+fn a_swap_of_two_outboxes_is_mended_by_the_next_settle() {
+    let mut a = Outbox::new(100);
+    let mut b = Outbox::new(100);
+    a.put(&[1; 60]).expect("it fits");
+    let mut in_flight_a = Segments::new();
+    a.take(&mut in_flight_a);
+    mem::swap(&mut a, &mut b);
+    in_flight_a.advance(60);
+    a.settle(in_flight_a.len());
+    assert_eq!(a.pop_written(), None);
+    b.settle(0);
+    assert_eq!((a.len(), b.len()), (0, 0));
+}
+
+#[test]
+fn buffers_go_round_in_a_steady_state() {
+    let mut outbox = Outbox::new(1 << 20);
+    let mut segments = Segments::new();
+    let mut turn = |size: usize| {
+        outbox.put(&vec![1; size]).expect("it fits");
+        outbox.take(&mut segments);
+        let pointer = segments.slices().next().expect("one piece").as_ptr();
+        segments.advance(size);
+        outbox.settle(0);
+        (pointer, segments.capacity())
+    };
+    let (first, second) = (turn(500), turn(500));
+    for _ in 0..10 {
+        assert_eq!(turn(500), first);
+        assert_eq!(turn(500), second);
+    }
+    assert!(turn(500_000).1 >= 500_000, "a large buffer that was used is kept");
+    let shrunk = [turn(10), turn(10), turn(10)].map(|(_, capacity)| capacity);
+    assert!(shrunk.iter().all(|&capacity| capacity <= 64 * 1024), "{shrunk:?}");
+}
+
+/// Against a plain byte vector, with random puts, frames, failures, takes and partial writes.
+#[test]
+fn any_sequence_delivers_what_was_accepted() {
+    let seed = seed();
+    let mut random = fastrand::Rng::with_seed(seed);
+    let source = Bytes::from((0..40_000_u32).map(|i| (i * 31 % 251) as u8).collect::<Vec<_>>());
+    for _ in 0..50 {
+        let limit = random.usize(1..60_000);
+        let mut outbox = Outbox::new(limit);
+        let mut segments = Segments::new();
+        let (mut accepted, mut delivered) = (Vec::new(), Vec::new());
+        let mut marks = VecDeque::new();
+        for _ in 0..400 {
+            let from = random.usize(..20_000);
+            let count = if random.bool() {
+                random.usize(..50)
+            } else {
+                random.usize(..20_000)
+            };
+            let piece = source.slice(from..from + count);
+            match random.u8(..6) {
+                0 if outbox.put(&piece).is_ok() => accepted.extend_from_slice(&piece),
+                1 if outbox.put_shared(&piece).is_ok() => accepted.extend_from_slice(&piece),
+                2 => {
+                    let fails = random.bool();
+                    let built = outbox.frame(|frame| {
+                        frame.put(&[0; 8])?;
+                        frame.put_shared(&piece)?;
+                        frame.patch(0, &(count as u64).to_le_bytes());
+                        if fails { Err(Full) } else { Ok(()) }
+                    });
+                    if built.is_ok() {
+                        accepted.extend_from_slice(&(count as u64).to_le_bytes());
+                        accepted.extend_from_slice(&piece);
+                    }
+                }
+                3 => {
+                    let mark = outbox.mark();
+                    assert_eq!(mark, accepted.len() as u64);
+                    if marks.back() != Some(&mark) {
+                        marks.push_back(mark);
+                    }
+                }
+                _ => {
+                    if segments.is_empty() {
+                        outbox.take(&mut segments);
+                    }
+                    let count = random.usize(..=segments.len());
+                    delivered.extend(content(&segments).into_iter().take(count));
+                    segments.advance(count);
+                    outbox.settle(segments.len());
+                }
+            }
+            while let Some(mark) = outbox.pop_written() {
+                assert!(mark <= delivered.len() as u64);
+                assert_eq!(marks.pop_front(), Some(mark));
+            }
+            assert_eq!(outbox.len(), accepted.len() - delivered.len());
+            assert!(outbox.len() <= limit);
+        }
+        delivered.extend(content(&segments));
+        delivered.extend(taken(&mut outbox));
+        assert!(delivered == accepted, "bytes were lost, doubled or swapped");
+    }
+}
+
+fn seed() -> u64 {
+    let seed = match std::env::var("KRAFT_SEED") {
+        Ok(seed) => seed.parse().expect("KRAFT_SEED is a number"),
+        Err(_) => RandomState::new().hash_one(0),
+    };
+    println!("KRAFT_SEED={seed}");
+    seed
+}
