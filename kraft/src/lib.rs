@@ -2,4 +2,5 @@
 
 #![forbid(unsafe_code)]
 
+pub mod kv;
 pub mod storage;
