@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use crate::id::{Index, NodeId, SyncId, Term};
 use crate::message::{Entries, Entry};
+use crate::time::Instant;
 
 /// What a node must never forget: its term, and whom it voted for in it (thesis fig. 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -70,6 +71,17 @@ pub trait Storage {
     /// Payload bytes that can still be appended before there is no space: the log's limit and prepared space, the
     /// lesser. Grows again when space is found.
     fn room(&self) -> u64;
+
+    /// Tells the time, once a turn. What failed without harm, such as preparing a file on a full disk, is tried again
+    /// by [`next_work`](Self::next_work) some time later.
+    fn tick(&mut self, now: Instant) {
+        let _ = now;
+    }
+
+    /// When `next_work` will have more without anything else happening.
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
 }
 
 /// Blocking work of a [`Storage`]: a write and a sync, a read, or the preparation of a file.
