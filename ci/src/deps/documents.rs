@@ -1,0 +1,103 @@
+//! What the documents say of the source, held against it.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use crate::command::Failure;
+use crate::readme;
+use crate::source::{Source, identifiers};
+
+/// The table of scenarios and threats, each with the tests that hold it.
+const TESTING: &str = "docs/testing.md";
+
+/// The example whose code README.md shows.
+const EMBED: &str = "kraft/examples/embed.rs";
+
+/// A longer overview is none.
+const ARCHITECTURE: (&str, usize) = ("docs/architecture.md", 300);
+
+/// What the documents say and the source does not hold.
+///
+/// # Errors
+///
+/// A document cannot be read.
+pub(crate) fn problems(sources: &[Source]) -> Result<Vec<String>, Failure> {
+    let mut problems = missing_tests(&read(TESTING)?, sources);
+    problems.extend(example_differs(&read("README.md")?, sources));
+    let (path, lines_max) = ARCHITECTURE;
+    let text = read(path)?;
+    let lines = text.lines().count();
+    if lines > lines_max {
+        problems.push(format!("{path}: {lines} lines, at most {lines_max}"));
+    }
+    Ok(problems)
+}
+
+fn read(path: &str) -> Result<String, Failure> {
+    fs::read_to_string(path).map_err(|error| Failure::new(format!("{path}: {error}")))
+}
+
+/// Every name in backticks in the last column of a table is a test, or a law of a suite, that exists.
+fn missing_tests(document: &str, sources: &[Source]) -> Vec<String> {
+    let known: BTreeSet<&str> = sources.iter().flat_map(functions).collect();
+    let mut problems = Vec::new();
+    for (at, line) in document.lines().enumerate() {
+        let cells: Vec<&str> = line.trim().trim_matches('|').split('|').collect();
+        if !line.starts_with('|') || cells.len() < 2 {
+            continue;
+        }
+        let last = cells.last().copied().unwrap_or_default();
+        for name in last.split('`').skip(1).step_by(2) {
+            if !known.contains(name) {
+                problems.push(format!("{TESTING}:{}: there is no test `{name}`", at + 1));
+            }
+        }
+    }
+    problems
+}
+
+/// The names of all functions of a file.
+fn functions(source: &Source) -> impl Iterator<Item = &str> {
+    source
+        .lines_with("fn")
+        .filter_map(|(_, code)| identifiers(code).skip_while(|word| *word != "fn").nth(1))
+}
+
+/// README.md shows the example as it is compiled and run, from its first `use` to its tests.
+fn example_differs(readme: &str, sources: &[Source]) -> Option<String> {
+    let example = sources.iter().find(|source| source.path == EMBED)?;
+    let blocks = readme::fenced(readme, "rust");
+    let shown = blocks.iter().any(|block| example.text.contains(block.trim()));
+    (!shown).then(|| format!("README.md: no rust block stands in {EMBED} word for word"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_that_is_gone_is_missed() {
+        let sources = [Source::new(
+            "kraft/tests/it/votes.rs",
+            "#[test]\nfn two_votes() {}\n// fn three_votes() {}",
+        )];
+        let document =
+            "| scenario | test |\n|---|---|\n| `a` | `two_votes` |\n| b | `two_votes`, `three_votes` |\n`c`\n";
+        assert_eq!(
+            missing_tests(document, &sources),
+            ["docs/testing.md:4: there is no test `three_votes`"]
+        );
+    }
+
+    #[test]
+    fn the_example_is_shown_word_for_word() {
+        let sources = [Source::new(
+            EMBED,
+            "//! Head.\n\nfn main() {}\n\n#[test]\nfn runs() {}\n",
+        )];
+        assert_eq!(example_differs("```rust\nfn main() {}\n```\n", &sources), None);
+        assert!(example_differs("```rust\nfn main() { old() }\n```\n", &sources).is_some());
+        assert!(example_differs("no block", &sources).is_some());
+        assert_eq!(example_differs("no block", &[]), None);
+    }
+}

@@ -1,0 +1,125 @@
+//! The steps by name.
+
+use crate::command::{Failure, cargo, cargo_with};
+use crate::{deps, readme};
+
+/// What `cargo ci NAME` runs.
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) run: fn() -> Result<Outcome, Failure>,
+}
+
+/// How a step that did not fail ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Passed,
+    /// A part of it could not be run here; the closing table says which.
+    Skipped(String),
+}
+
+/// What must hold before a change lands, the quick ones first.
+pub(crate) const ALL: &[&str] = &["fmt", "deps", "clippy", "doc", "test"];
+
+pub(crate) const STEPS: &[Step] = &[
+    Step {
+        name: "fmt",
+        what: "the source is formatted by rustfmt",
+        run: fmt,
+    },
+    Step {
+        name: "clippy",
+        what: "no warning of the compiler or of clippy, with all, with default and with the fewest features",
+        run: clippy,
+    },
+    Step {
+        name: "test",
+        what: "the test command of README.md",
+        run: test,
+    },
+    Step {
+        name: "doc",
+        what: "the documentation builds without a warning",
+        run: doc,
+    },
+    Step {
+        name: "deps",
+        what: "what depends on what, where unsafe stands, names, documents, licences, bans and sources",
+        run: deps::run,
+    },
+    Step {
+        name: "long",
+        what: "benchmarks with their figures, and the tests in release with many more seeds",
+        run: long,
+    },
+];
+
+/// The step of this name.
+pub(crate) fn find(name: &str) -> Option<&'static Step> {
+    STEPS.iter().find(|step| step.name == name)
+}
+
+fn fmt() -> Result<Outcome, Failure> {
+    cargo(&["fmt", "--all", "--", "--check"])?;
+    Ok(Outcome::Passed)
+}
+
+fn clippy() -> Result<Outcome, Failure> {
+    // `expect` with a reason warns when its reason is gone; `allow` never does.
+    let all_targets = "clippy --workspace --all-targets --all-features -- -D warnings -D clippy::allow_attributes \
+                       -D clippy::allow_attributes_without_reason";
+    cargo(&words(all_targets))?;
+    // Without `--all-targets` no test is in it: these hold for what ships alone.
+    let shipped = "clippy --workspace -- -D warnings -D clippy::unwrap_used -D clippy::todo \
+                   -D clippy::unimplemented -D clippy::dbg_macro";
+    cargo(&words(shipped))?;
+    cargo(&words(
+        "clippy -p kraft-raft --no-default-features --features epoll,binary -- -D warnings",
+    ))?;
+    Ok(Outcome::Passed)
+}
+
+fn test() -> Result<Outcome, Failure> {
+    let command = readme::test_command()?;
+    let mut words = command.split_whitespace();
+    if words.next() != Some("cargo") {
+        return Err(Failure::new(format!("README.md: `{command}` is not run by cargo")));
+    }
+    cargo(&words.collect::<Vec<_>>())?;
+    Ok(Outcome::Passed)
+}
+
+fn doc() -> Result<Outcome, Failure> {
+    cargo_with(
+        &[("RUSTDOCFLAGS", "-D warnings")],
+        &words("doc --workspace --no-deps --all-features"),
+    )?;
+    Ok(Outcome::Passed)
+}
+
+fn long() -> Result<Outcome, Failure> {
+    cargo_with(
+        &[("KRAFT_SEEDS", "2000")],
+        &words("test --workspace --release --no-fail-fast"),
+    )?;
+    cargo(&words("bench --workspace --benches"))?;
+    Ok(Outcome::Passed)
+}
+
+fn words(command: &str) -> Vec<&str> {
+    command.split_whitespace().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_is_made_of_steps_that_exist() {
+        for name in ALL {
+            assert!(find(name).is_some(), "{name}");
+        }
+        assert!(!ALL.contains(&"long"));
+    }
+}
