@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 use crate::command::Failure;
 use crate::readme;
@@ -26,6 +27,8 @@ pub(crate) fn problems(sources: &[Source]) -> Result<Vec<String>, Failure> {
     problems.extend(example_differs(&read("README.md")?, sources));
     let (path, lines_max) = ARCHITECTURE;
     let text = read(path)?;
+    let gone = paths(&text).into_iter().filter(|named| !Path::new(named).exists());
+    problems.extend(gone.map(|named| format!("{path}: there is no {named}")));
     let lines = text.lines().count();
     if lines > lines_max {
         problems.push(format!("{path}: {lines} lines, at most {lines_max}"));
@@ -54,6 +57,14 @@ fn missing_tests(document: &str, sources: &[Source]) -> Vec<String> {
         }
     }
     problems
+}
+
+/// What stands in backticks and is a path from the root: a file, or a folder with a slash behind it.
+fn paths(document: &str) -> Vec<&str> {
+    let quoted = document.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
+    quoted
+        .filter(|word| word.ends_with('/') || (word.contains('/') && word.contains('.') && !word.contains(' ')))
+        .collect()
 }
 
 /// The names of all functions of a file.
@@ -87,6 +98,12 @@ mod tests {
             missing_tests(document, &sources),
             ["docs/testing.md:4: there is no test `three_votes`"]
         );
+    }
+
+    #[test]
+    fn paths_are_told_from_other_names() {
+        let document = "`adapters/` and `ci/src/main.rs`, not `raft/tail`, `Log` or `-D warnings`";
+        assert_eq!(paths(document), ["adapters/", "ci/src/main.rs"]);
     }
 
     #[test]
