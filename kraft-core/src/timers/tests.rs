@@ -43,6 +43,12 @@ fn a05_a_stale_id_stops_nothing() {
     assert_eq!(once.slot(), other.slot(), "the slot is used again");
     assert!(!timers.stop(once));
     assert!(!timers.stop(TimerId::new(99, 0)));
+    let gone = timers.start(at(6));
+    assert!(timers.stop(gone));
+    assert!(
+        !timers.stop(TimerId::new(1, gone.generation() + 1)),
+        "an id that was never handed out"
+    );
     assert_eq!(expired(&mut timers, 7), [other]);
 }
 
@@ -74,6 +80,21 @@ fn timer_in_past_no_spin() {
     let timer = timers.start(Instant::ZERO);
     assert_eq!(expired(&mut timers, 1_000), [timer]);
     assert_eq!(timers.next_deadline(), None);
+}
+
+#[test]
+fn a_backends_own_timers_stand_apart() {
+    let mut timers = Timers::default();
+    let own = timers.start_own(at(5), 42);
+    timers.start_own(at(7), 43);
+    let users = timers.start(at(6));
+    assert_eq!((timers.len(), timers.next_deadline()), (1, Some(at(5))));
+    assert!(timers.stop_own(own));
+    assert_eq!(timers.next_deadline(), Some(at(6)));
+    assert_eq!(expired(&mut timers, 10), [users]);
+    assert_eq!(timers.expire_own(at(6)), None);
+    assert_eq!(timers.expire_own(at(7)), Some(43));
+    assert_eq!((timers.expire_own(at(7)), timers.next_deadline()), (None, None));
 }
 
 /// Against a BTreeMap by (deadline, start).
