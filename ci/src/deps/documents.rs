@@ -17,6 +17,9 @@ const EMBED: &str = "kraft/examples/embed.rs";
 /// A longer overview is none.
 const ARCHITECTURE: (&str, usize) = ("docs/architecture.md", 300);
 
+/// Where other documents stand.
+const FOLDER: &str = "docs";
+
 /// What the documents say and the source does not hold.
 ///
 /// # Errors
@@ -25,6 +28,9 @@ const ARCHITECTURE: (&str, usize) = ("docs/architecture.md", 300);
 pub(crate) fn problems(sources: &[Source]) -> Result<Vec<String>, Failure> {
     let mut problems = missing_tests(&read(TESTING)?, sources);
     problems.extend(example_differs(&read("README.md")?, sources));
+    for document in documents()? {
+        problems.extend(dead_links(&document)?);
+    }
     let (path, lines_max) = ARCHITECTURE;
     let text = read(path)?;
     let gone = paths(&text).into_iter().filter(|named| !Path::new(named).exists());
@@ -34,6 +40,20 @@ pub(crate) fn problems(sources: &[Source]) -> Result<Vec<String>, Failure> {
         problems.push(format!("{path}: {lines} lines, at most {lines_max}"));
     }
     Ok(problems)
+}
+
+/// All documents, by path.
+fn documents() -> Result<Vec<String>, Failure> {
+    let failed = |error| Failure::new(format!("{FOLDER}: {error}"));
+    let mut found = vec!["CHANGELOG.md".to_owned(), "README.md".to_owned()];
+    for entry in fs::read_dir(FOLDER).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".md") {
+            found.push(format!("{FOLDER}/{name}"));
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 fn read(path: &str) -> Result<String, Failure> {
@@ -57,6 +77,25 @@ fn missing_tests(document: &str, sources: &[Source]) -> Vec<String> {
         }
     }
     problems
+}
+
+/// Links of a document to files that do not exist.
+fn dead_links(document: &str) -> Result<Vec<String>, Failure> {
+    let text = read(document)?;
+    let folder = Path::new(document).parent().unwrap_or_else(|| Path::new(""));
+    let dead = links(&text).into_iter().filter(|link| !folder.join(link).exists());
+    Ok(dead
+        .map(|link| format!("{document}: links to {link}, which does not exist"))
+        .collect())
+}
+
+/// The targets of links within the repository, without their anchors.
+fn links(document: &str) -> Vec<&str> {
+    let targets = document.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let files = targets
+        .filter(|target| !target.contains("://"))
+        .filter_map(|target| target.split('#').next());
+    files.filter(|file| !file.is_empty()).collect()
 }
 
 /// What stands in backticks and is a path from the root: a file, or a folder with a slash behind it.
@@ -98,6 +137,12 @@ mod tests {
             missing_tests(document, &sources),
             ["docs/testing.md:4: there is no test `three_votes`"]
         );
+    }
+
+    #[test]
+    fn links_within_the_repository_are_followed() {
+        let document = "[a](docs/a.md), [b](../b.md#c), [c](#d) and [e](https://semver.org)";
+        assert_eq!(links(document), ["docs/a.md", "../b.md"]);
     }
 
     #[test]
