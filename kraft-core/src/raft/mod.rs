@@ -42,6 +42,29 @@ pub struct Config {
     pub reads_max: usize,
 }
 
+impl Config {
+    /// The defaults, for `id` among `voters`, which ascend.
+    #[must_use]
+    pub fn new(id: NodeId, voters: Vec<NodeId>, seed: u64) -> Self {
+        Self {
+            id,
+            voters,
+            seed,
+            election_timeout: Duration::from_millis(150)..Duration::from_millis(300),
+            pre_vote: true,
+            heartbeat_interval: Duration::from_millis(50),
+            check_quorum: true,
+            sync_stall_max: Duration::from_secs(1),
+            append_bytes_max: 256 << 10,
+            append_entries_max: 4096,
+            inflight_messages_max: 64,
+            inflight_bytes_max: 512 << 10,
+            uncommitted_bytes_max: 64 << 20,
+            reads_max: 4096,
+        }
+    }
+}
+
 /// What the driver has to do. Each may be performed the moment it is handed out, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
