@@ -4,7 +4,6 @@ use crate::message::{Body, Role};
 
 /// A kind of message: a [`Body`] without its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
 pub enum Kind {
     /// [`Body::Hello`].
     Hello,
