@@ -2,5 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "daemon")]
+pub mod daemon;
 pub mod kv;
 pub mod storage;

@@ -1,0 +1,175 @@
+//! The command line.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand, value_parser};
+
+use super::config::{FIELDS, Field, Kind, Layers, Loaded, load};
+use super::{Exit, Failure};
+
+/// The file in the data folder that is read if no other is named.
+const FILE_NAME: &str = "kraftd.toml";
+
+/// A node of a replicated log: writes a data folder, runs the node in it, looks at it.
+#[derive(Debug, Parser)]
+#[command(name = "kraftd", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Tell the configuration.
+    #[command(subcommand)]
+    Config(ConfigAction),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigAction {
+    /// Print each value with its source, as a TOML file that would set them.
+    Show(ShowArgs),
+}
+
+#[derive(Args, Debug)]
+struct ShowArgs {
+    /// The data folder that init wrote, or KRAFT_DATA; without it, what init writes is missing.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// `--config`, and a flag for each field of the table.
+#[derive(Debug)]
+struct Settings {
+    file: Option<PathBuf>,
+    flags: Vec<(&'static str, String)>,
+}
+
+/// The whole program. Called by the binary `kraftd` and by nobody else: it sets up the logging and signals of the
+/// process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too, to stdout.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { Exit::Usage as u8 } else { 0 });
+        }
+    };
+    match cli.action.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "kraftd: {failure}");
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+impl Action {
+    fn run(&self) -> Result<(), Failure> {
+        match self {
+            Self::Config(ConfigAction::Show(args)) => args.run(),
+        }
+    }
+}
+
+impl ShowArgs {
+    fn run(&self) -> Result<(), Failure> {
+        let loaded = self.settings.load(self.data.as_deref(), Vec::new())?;
+        for warning in &loaded.warnings {
+            let _ = writeln!(io::stderr(), "kraftd: {warning}");
+        }
+        print(&loaded.show())
+    }
+}
+
+impl Settings {
+    fn load(&self, data: Option<&Path>, init: Vec<(&'static str, String)>) -> Result<Loaded, Failure> {
+        load(&Layers {
+            init,
+            file: self.file.clone().or_else(|| path_variable("KRAFT_CONFIG")),
+            file_default: data.map(|data| data.join(FILE_NAME)),
+            variables: env::vars_os().collect(),
+            flags: self.flags.clone(),
+        })
+    }
+}
+
+impl FromArgMatches for Settings {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut settings = Self {
+            file: None,
+            flags: Vec::new(),
+        };
+        settings.update_from_arg_matches(matches)?;
+        Ok(settings)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.file = matches.get_one::<PathBuf>("config").cloned();
+        self.flags = flags_of(matches);
+        Ok(())
+    }
+}
+
+impl Args for Settings {
+    fn augment_args(command: Command) -> Command {
+        let file = Arg::new("config")
+            .long("config")
+            .value_name("FILE")
+            .value_parser(value_parser!(PathBuf))
+            .help(format!(
+                "A TOML file, or KRAFT_CONFIG; without it {FILE_NAME} in the data folder if there is one"
+            ));
+        command
+            .arg(file)
+            .next_help_heading("Fields, also as KRAFT_… and in the file")
+            .args(FIELDS.iter().map(flag))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+/// The flag of a field. It takes any text: what is wrong with a value is said in one way for all sources.
+fn flag(field: &Field) -> Arg {
+    let value_name = match field.kind {
+        Kind::Integer => "N",
+        Kind::Boolean => "BOOL",
+        Kind::String if field.doc.contains("listen") || field.name == "metrics" => "HOST:PORT",
+        Kind::String => "TEXT",
+        Kind::Members => "ID=HOST:PORT,…",
+    };
+    Arg::new(field.name)
+        .long(field.flag())
+        .value_name(value_name)
+        .allow_hyphen_values(true)
+        .help(field.doc.trim())
+}
+
+fn flags_of(matches: &ArgMatches) -> Vec<(&'static str, String)> {
+    let given = |field: &Field| Some((field.name, matches.try_get_one::<String>(field.name).ok()??.clone()));
+    FIELDS.iter().filter_map(given).collect()
+}
+
+fn path_variable(name: &str) -> Option<PathBuf> {
+    env::var_os(name)
+        .filter(|value: &OsString| !value.is_empty())
+        .map(PathBuf::from)
+}
+
+/// Prints to stdout. A reader that has seen enough is no failure.
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(format!("stdout: {error}"))),
+        _ => Ok(()),
+    }
+}

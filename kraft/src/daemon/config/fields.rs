@@ -1,0 +1,184 @@
+//! The table of fields. The struct, flags, variables, keys of the file, `config show` and the table in
+//! `docs/operations.md` are all made of it, so that they cannot diverge.
+
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use super::value::{HostPort, Kind, Members, Value};
+use crate::daemon::logging::Format;
+
+/// A row of the table.
+#[derive(Clone, Copy)]
+pub struct Field {
+    /// The key in the file. The flag is the same with dashes, the variable the same in capitals after `KRAFT_`.
+    pub name: &'static str,
+    /// What the file must use as its value.
+    pub kind: Kind,
+    /// What it is, in a sentence or two.
+    pub doc: &'static str,
+    set: fn(&mut Config, &str) -> Result<(), String>,
+    show: fn(&Config) -> String,
+}
+
+impl Field {
+    /// The row called `name`.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Self> {
+        FIELDS.iter().find(|field| field.name == name)
+    }
+
+    /// The flag, without the dashes in front.
+    #[must_use]
+    pub fn flag(&self) -> String {
+        self.name.replace('_', "-")
+    }
+
+    /// The variable.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("KRAFT_{}", self.name.to_ascii_uppercase())
+    }
+
+    /// Puts the value whose text form is `text` into `config`, or leaves it as it was.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the text, to follow "… is ".
+    pub fn set(&self, config: &mut Config, text: &str) -> Result<(), String> {
+        (self.set)(config, text)
+    }
+
+    /// The text form of the value in `config`.
+    #[must_use]
+    pub fn show(&self, config: &Config) -> String {
+        (self.show)(config)
+    }
+
+    /// A line of a TOML file with the value in `config`.
+    #[must_use]
+    pub fn toml(&self, config: &Config) -> String {
+        let text = self.show(config);
+        match self.kind {
+            Kind::Integer | Kind::Boolean => format!("{} = {text}", self.name),
+            Kind::String | Kind::Members => format!("{} = {}", self.name, toml_string(&text)),
+        }
+    }
+}
+
+/// `text` as a basic string of TOML.
+pub(super) fn toml_string(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+impl std::fmt::Debug for Field {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Field")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}
+
+macro_rules! fields {
+    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr;)+) => {
+        /// How kraftd runs a node.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Config {
+            $($(#[doc = $doc])+ pub $name: $type,)+
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self { $($name: $default,)+ }
+            }
+        }
+
+        /// All rows, in the order in which they are shown.
+        pub const FIELDS: &[Field] = &[
+            $(Field {
+                name: stringify!($name),
+                kind: <$type as Value>::KIND,
+                doc: concat!($($doc),+),
+                set: |config, text| {
+                    config.$name = <$type as Value>::parse(text)?;
+                    Ok(())
+                },
+                show: |config| Value::show(&config.$name),
+            },)+
+        ];
+    };
+}
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+
+fields! {
+    /// The cluster's name. Written by init; given again it must be the same.
+    cluster: String = String::new();
+    /// The node's id, from 1. Written by init; given again it must be the same.
+    id: u64 = 0;
+    /// All nodes of the cluster, itself among them, and where their peers reach them. Written by init; given again the
+    /// ids must be the same, the addresses may be others.
+    peers: Members = Members::default();
+    /// Where this node listens for its peers.
+    listen: Option<HostPort> = None;
+    /// Where this node listens for clients.
+    client: Option<HostPort> = None;
+    /// Where it answers /metrics, /livez and /readyz over HTTP; empty for nowhere. Anyone who reaches it may read it, so
+    /// keep it on the loopback or a network for monitoring.
+    metrics: Option<HostPort> = None;
+    /// The event loop: auto, or a name, or names in the order in which they are tried. One name is strict.
+    backend: String = "auto".to_owned();
+    /// The wire format among the nodes and with clients.
+    protocol: String = "binary".to_owned();
+    /// What is logged: off, error, warn, info, debug or trace.
+    log_level: LevelFilter = LevelFilter::Info;
+    /// How it is logged, to stderr: text or json.
+    log_format: Format = Format::Text;
+    /// The least time without a leader after which a node seeks election; redrawn up to election_timeout_ms_max at every
+    /// reset.
+    election_timeout_ms_min: Duration = Duration::from_millis(150);
+    /// The bound of that time, itself never drawn.
+    election_timeout_ms_max: Duration = Duration::from_millis(300);
+    /// How often a leader shows that it lives; twice this is less than election_timeout_ms_min.
+    heartbeat_ms: Duration = Duration::from_millis(50);
+    /// Ask before an election whether it would be won, so that a node that was cut off disturbs nobody.
+    pre_vote: bool = true;
+    /// A leader that has not heard a majority for an election timeout steps down.
+    check_quorum: bool = true;
+    /// How long a sync to disk may take before a leader gives up its leadership.
+    sync_stall_ms_max: Duration = Duration::from_secs(2);
+    /// Payload bytes that may be proposed and not yet committed; above it proposals are refused as overloaded.
+    uncommitted_bytes_max: u64 = 64 * MIB;
+    /// The largest frame, header included. What an outbox holds must fit into write_queue_bytes_max.
+    frame_bytes_max: u64 = 512 * KIB;
+    /// The largest key.
+    key_bytes_max: u64 = 4 * KIB;
+    /// The largest value.
+    value_bytes_max: u64 = 256 * KIB;
+    /// The log's bound on disk; at it writes are refused for want of space.
+    log_bytes_max: u64 = 8 * GIB;
+    /// The size of a segment of the log.
+    log_segment_bytes: u64 = 64 * MIB;
+    /// Connections of clients at a time; more are turned away. Peers have places of their own.
+    max_connections: u64 = 1024;
+    /// Bytes that wait to be sent on a connection; a client that does not read beyond that is dropped.
+    write_queue_bytes_max: u64 = MIB;
+    /// How long a closing connection may take to hand over what was accepted for sending.
+    linger_ms: Duration = Duration::from_secs(5);
+    /// Silence on a connection after which TCP asks whether the other end lives; 0 never asks.
+    tcp_keepalive_ms: Duration = Duration::from_secs(60);
+}

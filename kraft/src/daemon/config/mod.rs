@@ -1,0 +1,255 @@
+//! What kraftd is told, by whom, and whether it makes sense.
+
+mod fields;
+mod layers;
+mod value;
+
+pub use fields::{Config, FIELDS, Field};
+pub use layers::{Layers, Loaded, Source, load};
+pub use value::{HostPort, Kind, Members};
+
+/// Bytes of a cluster's name.
+pub const CLUSTER_NAME_BYTES_MAX: usize = 64;
+
+impl Config {
+    /// Checks the fields against each other, once, before anything is opened.
+    ///
+    /// # Errors
+    ///
+    /// The field to blame, and a sentence with cause and cure.
+    pub fn validate(&self) -> Result<(), (&'static str, String)> {
+        self.validate_identity()?;
+        self.validate_times()?;
+        self.validate_sizes()
+    }
+
+    fn validate_identity(&self) -> Result<(), (&'static str, String)> {
+        let init = "kraftd init writes it";
+        check(!self.cluster.is_empty(), "cluster", || {
+            format!("cluster is not set: {init}")
+        })?;
+        check(is_plain_name(&self.cluster), "cluster", || {
+            format!("cluster is no plain name: use up to {CLUSTER_NAME_BYTES_MAX} letters, digits, '.', '_' and '-'")
+        })?;
+        check(self.id > 0, "id", || format!("id is not set: {init}"))?;
+        check(!self.peers.is_empty(), "peers", || format!("peers is not set: {init}"))?;
+        check(self.peers.address(self.id).is_some(), "peers", || {
+            format!(
+                "peers does not name the node itself: add {}=HOST:PORT, or correct the id",
+                self.id
+            )
+        })?;
+        check(self.listen.is_some(), "listen", || format!("listen is not set: {init}"))?;
+        check(self.client.is_some(), "client", || format!("client is not set: {init}"))?;
+        let same = |a: &Option<HostPort>, b: &Option<HostPort>| a == b && a.as_ref().is_some_and(|at| at.port() != 0);
+        check(!same(&self.listen, &self.client), "client", || {
+            "client and listen are the same address: give clients a port of their own".to_owned()
+        })?;
+        check(
+            !same(&self.metrics, &self.client) && !same(&self.metrics, &self.listen),
+            "metrics",
+            || "metrics has the address of listen or client: give it a port of its own".to_owned(),
+        )
+    }
+
+    fn validate_times(&self) -> Result<(), (&'static str, String)> {
+        let (min, max) = (self.election_timeout_ms_min, self.election_timeout_ms_max);
+        check(min < max, "election_timeout_ms_min", || {
+            "election_timeout_ms_min is not below election_timeout_ms_max: timeouts are drawn from between the two, \
+             so leave a range, such as 150 and 300"
+                .to_owned()
+        })?;
+        check(!self.heartbeat_ms.is_zero(), "heartbeat_ms", || {
+            "heartbeat_ms is 0: set it to less than half of election_timeout_ms_min, such as 50".to_owned()
+        })?;
+        check(self.heartbeat_ms.saturating_mul(2) < min, "heartbeat_ms", || {
+            format!(
+                "heartbeat_ms is {}, and twice that is not below election_timeout_ms_min, which is {}: one lost \
+                 heartbeat would start an election, so lower the one or raise the other",
+                self.heartbeat_ms.as_millis(),
+                min.as_millis()
+            )
+        })?;
+        check(max.as_secs() < 3600, "election_timeout_ms_max", || {
+            "election_timeout_ms_max is an hour or more: nothing is written that long after a leader dies, so lower it"
+                .to_owned()
+        })?;
+        check(self.sync_stall_ms_max >= max, "sync_stall_ms_max", || {
+            "sync_stall_ms_max is below election_timeout_ms_max: a leader would give up before its followers do, so \
+             raise it"
+                .to_owned()
+        })
+    }
+
+    fn validate_sizes(&self) -> Result<(), (&'static str, String)> {
+        let bounds = [
+            ("frame_bytes_max", self.frame_bytes_max, 4096, 64 << 20),
+            ("key_bytes_max", self.key_bytes_max, 1, 1 << 20),
+            ("value_bytes_max", self.value_bytes_max, 1, 32 << 20),
+            ("uncommitted_bytes_max", self.uncommitted_bytes_max, 1 << 16, 1 << 40),
+            ("log_segment_bytes", self.log_segment_bytes, 1 << 20, 1 << 30),
+            ("max_connections", self.max_connections, 1, 1 << 20),
+            ("write_queue_bytes_max", self.write_queue_bytes_max, 1 << 16, 1 << 30),
+        ];
+        for (name, value, least, most) in bounds {
+            check((least..=most).contains(&value), name, || {
+                format!("{name} is {value}: set it to at least {least} and at most {most}")
+            })?;
+        }
+        // Room for the frame's header and the session header around key and value.
+        check(
+            self.key_bytes_max + self.value_bytes_max + 1024 <= self.frame_bytes_max,
+            "frame_bytes_max",
+            || {
+                format!(
+                    "frame_bytes_max is {}, and a put of the largest key and value does not fit into it: raise it to at \
+                 least {}, or lower key_bytes_max or value_bytes_max",
+                    self.frame_bytes_max,
+                    self.key_bytes_max + self.value_bytes_max + 1024
+                )
+            },
+        )?;
+        check(
+            self.frame_bytes_max <= self.write_queue_bytes_max,
+            "write_queue_bytes_max",
+            || {
+                format!(
+                    "write_queue_bytes_max is {}, and a frame of frame_bytes_max ({}) does not fit into it: raise the one \
+                 or lower the other",
+                    self.write_queue_bytes_max, self.frame_bytes_max
+                )
+            },
+        )?;
+        check(
+            self.log_bytes_max / 4 >= self.log_segment_bytes,
+            "log_bytes_max",
+            || "log_bytes_max is less than four segments: raise it, or lower log_segment_bytes".to_owned(),
+        )?;
+        check(
+            self.frame_bytes_max * 2 <= self.log_segment_bytes,
+            "log_segment_bytes",
+            || "log_segment_bytes is less than two frames of frame_bytes_max: raise it".to_owned(),
+        )
+    }
+}
+
+fn check(holds: bool, field: &'static str, sentence: impl FnOnce() -> String) -> Result<(), (&'static str, String)> {
+    if holds { Ok(()) } else { Err((field, sentence())) }
+}
+
+fn is_plain_name(name: &str) -> bool {
+    name.len() <= CLUSTER_NAME_BYTES_MAX
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+/// The one of `known` that `name` was probably meant to be.
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
+        // A third of the letters wrong is another word.
+        .filter(|(distance, candidate)| distance * 3 <= candidate.len().max(3))
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(changes: &[(&str, &str)]) -> Config {
+        let mut config = Config::default();
+        let base = [
+            ("cluster", "c"),
+            ("id", "1"),
+            ("peers", "1=a:1,2=b:1,3=c:1"),
+            ("listen", "a:1"),
+            ("client", "a:2"),
+        ];
+        for (name, text) in base.iter().chain(changes) {
+            Field::named(name)
+                .expect("a field")
+                .set(&mut config, text)
+                .expect("a value");
+        }
+        config
+    }
+
+    #[track_caller]
+    fn check(changes: &[(&str, &str)], expected: Result<(), (&str, &str)>) {
+        match (with(changes).validate(), expected) {
+            (Ok(()), Ok(())) => {}
+            (Err((field, sentence)), Err((blamed, part))) => {
+                assert_eq!(field, blamed, "{sentence}");
+                assert!(sentence.contains(part), "{sentence}");
+            }
+            (got, _) => panic!("{changes:?}: {got:?}"),
+        }
+    }
+
+    #[test]
+    fn fields_are_checked_against_each_other() {
+        check(&[], Ok(()));
+        check(&[("cluster", "")], Err(("cluster", "kraftd init")));
+        check(&[("cluster", "a\nb")], Err(("cluster", "plain name")));
+        check(&[("cluster", &"x".repeat(65))], Err(("cluster", "up to 64")));
+        check(&[("id", "0")], Err(("id", "not set")));
+        check(&[("id", "4")], Err(("peers", "add 4=HOST:PORT")));
+        check(&[("client", "a:1")], Err(("client", "same address")));
+        check(&[("client", "a:0"), ("listen", "a:0")], Ok(()));
+        check(&[("metrics", "a:2")], Err(("metrics", "port of its own")));
+        check(
+            &[("heartbeat_ms", "75")],
+            Err(("heartbeat_ms", "twice that is not below")),
+        );
+        check(&[("heartbeat_ms", "0")], Err(("heartbeat_ms", "less than half")));
+        check(
+            &[("heartbeat_ms", "18446744073709551615")],
+            Err(("heartbeat_ms", "lower the one")),
+        );
+        check(&[("heartbeat_ms", "74")], Ok(()));
+        check(
+            &[("election_timeout_ms_max", "150")],
+            Err(("election_timeout_ms_min", "leave a range")),
+        );
+        check(
+            &[("election_timeout_ms_max", "3600000")],
+            Err(("election_timeout_ms_max", "an hour")),
+        );
+        check(&[("sync_stall_ms_max", "299")], Err(("sync_stall_ms_max", "raise it")));
+        check(
+            &[("value_bytes_max", "524288")],
+            Err(("frame_bytes_max", "raise it to at least 529408")),
+        );
+        check(
+            &[("frame_bytes_max", "18446744073709551615")],
+            Err(("frame_bytes_max", "at most")),
+        );
+        check(
+            &[("frame_bytes_max", "2097152")],
+            Err(("write_queue_bytes_max", "does not fit")),
+        );
+        check(&[("log_bytes_max", "1048576")], Err(("log_bytes_max", "four segments")));
+        check(&[("max_connections", "0")], Err(("max_connections", "at least 1")));
+    }
+
+    #[test]
+    fn a_wrong_name_finds_its_nearest() {
+        let names = || FIELDS.iter().map(|field| field.name);
+        assert_eq!(nearest("heartbeat", names()), Some("heartbeat_ms"));
+        assert_eq!(nearest("hearbeat_ms", names()), Some("heartbeat_ms"));
+        assert_eq!(nearest("lisetn", names()), Some("listen"));
+        assert_eq!(nearest("completely_else", names()), None);
+    }
+
+    #[test]
+    fn names_bear_the_unit_of_their_type() {
+        for field in FIELDS {
+            let (unit, is_number) = (field.name.contains("_ms"), field.kind == Kind::Integer);
+            let is_bytes = field.name.contains("_bytes");
+            assert!(is_number || !(unit || is_bytes), "{}", field.name);
+            assert!(field.doc.ends_with('.'), "{}", field.name);
+        }
+    }
+}

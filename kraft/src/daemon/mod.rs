@@ -1,0 +1,20 @@
+//! kraftd: everything around a node that runs as a process of its own.
+//!
+//! `init` writes a data folder, `serve` runs the node in it, `config show` tells what it would run with and why,
+//! `log` looks at the log of a node that is down, `demo` shows a cluster losing its leader and nothing else.
+//!
+//! - [`config`]: one table of fields, from which flags, variables, the file and the documentation are made.
+//! - [`http`], [`metrics`]: what a monitor reads, free of I/O.
+//! - [`logging`]: lines to stderr, escaped, cut and bounded in number.
+
+mod cli;
+pub mod config;
+mod escape;
+mod exit;
+pub mod http;
+pub mod logging;
+pub mod metrics;
+mod rate;
+
+pub use cli::main;
+pub use exit::{Exit, Failure};
