@@ -1,8 +1,40 @@
 //! Raft as a pure state machine: no sockets, clocks, threads or randomness but a seed.
+//!
+//! It keeps metadata: terms as runs, and cursors into the log. Payloads stay in a [`Log`], so that what a batch costs
+//! here does not depend on how much is in it. Inputs change cursors; [`Raft::poll_output`] turns the distance between
+//! cursors into work at the moment that it hands it out, so that nothing stale is ever queued.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `election` | votes, pre-votes, stickiness, check-quorum |
+//! | `replication` | appends, heartbeats and their replies, on both sides |
+//! | `commit` | counting, applying, loading what left memory |
+//! | `read_index` | linearizable reads |
+//! | `progress` | what a leader knows of a follower |
+//! | `tail` | the end of the log, and which output waits for which sync |
+//! | `quorum` | majorities |
 
+mod commit;
+mod election;
+mod progress;
+mod quorum;
+mod read_index;
+mod replication;
+mod tail;
+
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
+use fastrand::Rng;
+
+use self::commit::Loading;
+use self::election::{Ballot, Grant};
+use self::progress::Progress;
+use self::quorum::{Majority, VOTERS_MAX};
+use self::read_index::Reads;
+use self::replication::Follow;
+use self::tail::Tail;
 use crate::id::{Index, NodeId, RequestId, Round, SyncId, Term};
 use crate::log::{Log, Proposal};
 use crate::message::{Append, Body, Entries, Message, NodeState, Refusal};
@@ -43,7 +75,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults, for `id` among `voters`, which ascend.
+    /// The defaults, for node `id` of `voters`.
     #[must_use]
     pub fn new(id: NodeId, voters: Vec<NodeId>, seed: u64) -> Self {
         Self {
@@ -59,8 +91,51 @@ impl Config {
             append_entries_max: 4096,
             inflight_messages_max: 64,
             inflight_bytes_max: 512 << 10,
-            uncommitted_bytes_max: 64 << 20,
+            uncommitted_bytes_max: 16 << 20,
             reads_max: 4096,
+        }
+    }
+
+    /// Whether a node can run by this.
+    ///
+    /// # Errors
+    ///
+    /// Which field is wrong, and how.
+    pub fn validate(&self) -> Result<(), String> {
+        let Range { start, end } = self.election_timeout.clone();
+        if !self.id.is_some() || self.voters.binary_search(&self.id).is_err() {
+            return Err(format!(
+                "voters: node {} is not among them, or they are not ascending",
+                self.id
+            ));
+        }
+        if !self.voters[0].is_some() || self.voters.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return Err("voters: ids are ascending, from 1, each once".into());
+        }
+        if self.voters.len() > VOTERS_MAX {
+            return Err(format!("voters: {} are more than {VOTERS_MAX}", self.voters.len()));
+        }
+        if start >= end {
+            return Err(format!("election_timeout: {start:?} is not less than {end:?}"));
+        }
+        if self.heartbeat_interval.is_zero() || self.heartbeat_interval * 2 >= start {
+            let interval = self.heartbeat_interval;
+            return Err(format!(
+                "heartbeat_interval: twice {interval:?} is not less than {start:?}"
+            ));
+        }
+        let positive = [
+            ("sync_stall_max", self.sync_stall_max.is_zero()),
+            ("append_bytes_max", self.append_bytes_max == 0),
+            ("append_entries_max", self.append_entries_max == 0),
+            ("inflight_messages_max", self.inflight_messages_max == 0),
+            ("inflight_bytes_max", self.inflight_bytes_max == 0),
+            ("uncommitted_bytes_max", self.uncommitted_bytes_max == 0),
+            ("reads_max", self.reads_max == 0),
+        ];
+        match positive.iter().find(|field| field.1) {
+            Some((field, _)) => Err(format!("{field}: zero")),
+            None => Ok(()),
         }
     }
 }
@@ -178,10 +253,73 @@ pub enum Violation {
 ///
 /// Inputs are methods; after each (or after many) the driver drains [`poll_output`](Self::poll_output) to `None`
 /// before it waits, and calls [`tick`](Self::tick) when [`deadline`](Self::deadline) is reached.
+///
+/// `base <= applied <= applying <= commit <= last`.
 #[derive(Debug)]
 pub struct Raft {
     config: Config,
+    rng: Rng,
+    /// The latest time that an input brought.
+    now: Instant,
+    tail: Tail,
+    state: NodeState,
+    leader: NodeId,
+    /// State, term and leader as they were handed out last.
+    told: (NodeState, Term, NodeId),
+
+    /// Committed, as far as this node knows.
+    commit: Index,
+    /// Applied.
+    applied: Index,
+    /// Handed out to be applied.
+    applying: Index,
+    loading: Option<Loading>,
+    /// Whom the next load serves if both want one: the state machine, or a follower.
+    load_for_apply: bool,
+
+    /// When to campaign, unless leading.
+    election_deadline: Instant,
+    /// When the leader was last heard; `None` if nothing is owed to it.
+    leader_heard: Option<Instant>,
+    /// Stood back from one election for lack of room.
+    yielded: bool,
+    /// The vote for oneself, once it counts.
+    own_vote: bool,
+    ballots: Vec<Ballot>,
+    grant: Option<Grant>,
+    /// What was accepted from this term's leader, and what it was told of it.
+    follow: Follow,
+
+    /// The other voters, ascending.
+    progress: Vec<Progress>,
+    elected_at: Instant,
+    /// The no-op that this term of office began with.
+    term_start: Index,
+    /// There was little room when this term of office began, so that handing it on would gain nothing.
+    elected_low: bool,
+    heartbeat_deadline: Instant,
+    /// When followers that saw no append since are told what was committed.
+    commit_deadline: Option<Instant>,
+    uncommitted_bytes: u64,
+    round: Round,
+    reads: Reads,
+
+    /// Messages that wait for nothing and stay true.
+    ready: VecDeque<Output>,
 }
+
+/// A peer's term may be this far above the own. More would be an error of the peer's, and a term near the maximum
+/// would end all elections.
+const TERM_JUMP_MAX: u64 = 1 << 32;
+
+/// Payload bytes of room that a leader leaves in storage, so that its successors can begin their terms.
+const ROOM_RESERVE: u64 = 4 << 10;
+
+/// With less room than this a node prefers that another one leads.
+const ROOM_LOW: u64 = 8 << 10;
+
+/// With less room than this a node cannot lead: its no-op would not fit.
+const ROOM_MIN: u64 = 1 << 10;
 
 /// What a node knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,29 +347,100 @@ impl Raft {
     ///
     /// # Errors
     ///
-    /// Which field of the configuration is wrong, and how.
+    /// Which field of the configuration is wrong, and how; or that the recovered log is none.
     pub fn new(config: Config, recovered: &Recovered, now: Instant) -> Result<Self, String> {
-        let _ = (recovered, now);
-        Ok(Self { config })
+        config.validate()?;
+        let tail = Tail::new(recovered)?;
+        // Nodes that were given the same seed must not draw the same deadlines (`split_vote_even_cluster`).
+        let mut rng = Rng::with_seed(config.seed ^ config.id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let round = Round(rng.u64(..) >> 2);
+        let reads = Reads::new(rng.u64(..) >> 2);
+        let peers = config.voters.iter().copied().filter(|voter| *voter != config.id);
+        let mut raft = Self {
+            told: (NodeState::Follower, tail.hard.term, NodeId::NONE),
+            commit: recovered.base_index,
+            applied: recovered.base_index,
+            applying: recovered.base_index,
+            progress: peers.clone().map(Progress::new).collect(),
+            ballots: peers.map(|_| Ballot::default()).collect(),
+            state: NodeState::Follower,
+            leader: NodeId::NONE,
+            loading: None,
+            load_for_apply: true,
+            election_deadline: now,
+            leader_heard: None,
+            yielded: false,
+            own_vote: false,
+            grant: None,
+            follow: Follow::default(),
+            elected_at: now,
+            term_start: Index::ZERO,
+            elected_low: false,
+            heartbeat_deadline: now,
+            commit_deadline: None,
+            uncommitted_bytes: 0,
+            round,
+            reads,
+            ready: VecDeque::new(),
+            config,
+            rng,
+            now,
+            tail,
+        };
+        // A single voter has nobody to wait for.
+        if !raft.progress.is_empty() {
+            raft.reset_election_deadline();
+        }
+        Ok(raft)
     }
 
-    /// Takes a message of a peer.
+    /// Takes a message of a peer. One of a node that is no voter is ignored.
     ///
     /// # Errors
     ///
     /// [`Violation`]: nothing of the message was taken; close the connection.
     pub fn step(&mut self, message: &Message<'_>, now: Instant, log: &mut impl Log) -> Result<(), Violation> {
-        let _ = (message, now, log, &self.config);
-        todo!()
+        self.advance(now);
+        let Message { header, body } = message;
+        let Some(peer) = self.peer(header.from) else {
+            return Ok(());
+        };
+        self.check_term(header.term)?;
+        match body {
+            Body::Append(append) => self.step_append(peer, header, append, log),
+            Body::AppendReply(reply) => self.step_append_reply(peer, header, reply, log),
+            Body::Heartbeat(heartbeat) => self.step_heartbeat(peer, header, heartbeat),
+            Body::HeartbeatReply(reply) => self.step_heartbeat_reply(peer, header, reply),
+            Body::Vote(vote) => self.step_vote(header, vote),
+            Body::VoteReply(reply) => {
+                self.step_vote_reply(peer, header, reply, log);
+                Ok(())
+            }
+            Body::ReadIndex => {
+                self.step_read_index(header);
+                Ok(())
+            }
+            Body::ReadIndexReply(reply) => {
+                self.step_read_index_reply(header, reply);
+                Ok(())
+            }
+            _ => Err(Violation::Kind),
+        }
     }
 
     /// Takes note that time has passed.
     pub fn tick(&mut self, now: Instant, log: &mut impl Log) {
-        let _ = (now, log);
-        todo!()
+        self.advance(now);
+        if self.state == NodeState::Leader {
+            self.tick_leader();
+        } else if self.election_deadline <= self.now {
+            self.campaign(log);
+        }
+        self.reads.expire(self.now, self.tail.hard.term);
     }
 
-    /// Appends proposals to the log of a leader. All of them or none. The range is where they stand.
+    /// Appends proposals to the log of a leader. All of them or none. The range is where they stand. `bytes` is the
+    /// sum of their payloads.
     ///
     /// # Errors
     ///
@@ -243,8 +452,29 @@ impl Raft {
         now: Instant,
         log: &mut impl Log,
     ) -> Result<Range<Index>, Refusal> {
-        let _ = (proposals, bytes, now, log);
-        todo!()
+        self.advance(now);
+        if self.state != NodeState::Leader {
+            return Err(Refusal::NotLeader);
+        }
+        if self.tail.room() < bytes.saturating_add(ROOM_RESERVE) {
+            if self.tail.room() < ROOM_LOW && !self.elected_low {
+                self.step_down();
+            }
+            return Err(Refusal::NoSpace);
+        }
+        // One proposal of any size is let in when nothing is under way, or it would never be.
+        let uncommitted_bytes = self.uncommitted_bytes.saturating_add(bytes);
+        if uncommitted_bytes > self.config.uncommitted_bytes_max && self.uncommitted_bytes > 0 {
+            return Err(Refusal::Overloaded);
+        }
+        let first = self.tail.terms.last().next();
+        let count = log.propose(first, self.tail.hard.term, proposals);
+        if count > 0 {
+            self.tail.push(Index(first.0 + count - 1), self.tail.hard.term);
+            self.tail.take_room(bytes);
+            self.uncommitted_bytes = uncommitted_bytes;
+        }
+        Ok(first..Index(first.0 + count))
     }
 
     /// Asks from which index on a linearizable read may be answered (thesis §6.4). Ends in one
@@ -254,70 +484,206 @@ impl Raft {
     ///
     /// [`Refusal::NotLeader`] if no leader is known, [`Refusal::Overloaded`].
     pub fn read(&mut self, request: RequestId, now: Instant) -> Result<(), Refusal> {
-        let _ = (request, now);
-        todo!()
+        self.advance(now);
+        self.ask_read_index(request)
     }
 
     /// Everything handed out before this sync is durable.
     pub fn synced(&mut self, sync: SyncId, now: Instant, log: &mut impl Log) {
-        let _ = (sync, now, log);
-        todo!()
+        self.advance(now);
+        self.tail.synced(sync);
+        match self.state {
+            NodeState::Leader => self.count_matches(log),
+            NodeState::Candidate => self.count_own_vote(log),
+            NodeState::Follower | NodeState::PreCandidate => {}
+        }
+        self.evict(log);
     }
 
     /// Entries asked for by [`Output::Load`] were put back into the log by [`Log::restore`].
     pub fn loaded(&mut self, range: Range<Index>, log: &mut impl Log) {
-        let _ = (range, log);
-        todo!()
+        let _ = range;
+        self.loading = None;
+        self.evict(log);
     }
 
     /// Everything up to here was applied.
+    ///
+    /// # Panics
+    ///
+    /// If that was not handed out to be applied, or was applied before.
     pub fn applied(&mut self, through: Index, log: &mut impl Log) {
-        let _ = (through, log);
-        todo!()
+        assert!(
+            self.applied <= through && through <= self.applying,
+            "applied what was not handed out"
+        );
+        self.applied = through;
+        self.evict(log);
     }
 
-    /// Storage takes this many payload bytes and no more. A leader without room steps down and refuses; a follower
-    /// without room takes no entries.
+    /// Storage takes this many payload bytes and no more, of what it was not handed yet. A leader without room steps
+    /// down and refuses; a follower without room takes no entries.
     pub fn room(&mut self, bytes: u64, now: Instant) {
-        let _ = (bytes, now);
-        todo!()
+        self.advance(now);
+        self.tail.set_room(bytes);
+        if self.state == NodeState::Leader && self.tail.room() < ROOM_MIN {
+            self.step_down();
+        }
     }
 
     /// A connection to this peer broke: what was in flight may be lost, and if it led, it may be dead.
     pub fn unreachable(&mut self, node: NodeId, now: Instant) {
-        let _ = (node, now);
-        todo!()
+        self.advance(now);
+        if let Some(peer) = self.peer(node) {
+            self.progress[peer].lost();
+            self.lose_leader(node);
+        }
     }
 
     /// Bytes of an unfinished frame came from this peer: a leader that sends a big one is alive.
     pub fn heard(&mut self, node: NodeId, now: Instant) {
-        let _ = (node, now);
-        todo!()
+        self.advance(now);
+        if self.state == NodeState::Follower && node == self.leader {
+            self.hear_leader();
+        }
     }
 
     /// When to call [`tick`](Self::tick).
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        todo!()
+        let role = match self.state {
+            NodeState::Leader => self.leader_deadline(),
+            _ => self.election_deadline,
+        };
+        Some(self.reads.deadline().map_or(role, |reads| reads.min(role)))
     }
 
     /// The next thing to do, `None` when all is done until the next input.
     pub fn poll_output(&mut self, log: &impl Log) -> Option<Output> {
-        let _ = log;
-        todo!()
+        let role = (self.state, self.tail.hard.term, self.leader);
+        if role != self.told {
+            self.told = role;
+            let (state, term, leader) = role;
+            return Some(Output::Role { state, term, leader });
+        }
+        if let Some(output) = self.tail.poll_output(self.now) {
+            return Some(output);
+        }
+        self.start_reads();
+        if let Some(output) = self.ready.pop_front() {
+            return Some(output);
+        }
+        if let Some(output) = self.reads.poll_answer() {
+            return Some(output);
+        }
+        let output = match self.state {
+            NodeState::Leader => self.poll_replication(log),
+            NodeState::Candidate => self.poll_vote_request(),
+            NodeState::Follower | NodeState::PreCandidate => self.poll_grant().or_else(|| self.poll_ack()),
+        };
+        output.or_else(|| self.poll_apply(log))
     }
 
     /// What this node knows.
     #[must_use]
     pub fn status(&self) -> Status {
-        todo!()
+        Status {
+            id: self.config.id,
+            hard: self.tail.hard,
+            state: self.state,
+            leader: self.leader,
+            commit: self.commit,
+            applied: self.applied,
+            last: self.tail.terms.last(),
+            durable: self.tail.durable(),
+        }
     }
 
     /// How far a voter's log is known to match the leader's, and when it was last heard. Zero and `None` unless this
     /// node leads.
     #[must_use]
     pub fn progress(&self, node: NodeId) -> (Index, Option<Instant>) {
-        let _ = node;
-        todo!()
+        if self.state != NodeState::Leader {
+            return (Index::ZERO, None);
+        }
+        if node == self.config.id {
+            return (self.tail.durable(), Some(self.now));
+        }
+        self.peer(node).map_or((Index::ZERO, None), |peer| {
+            (self.progress[peer].matched, self.progress[peer].heard)
+        })
+    }
+
+    /// Time never goes back, whatever an input says.
+    fn advance(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    /// Where `node` stands in `progress`, if it is another voter.
+    fn peer(&self, node: NodeId) -> Option<usize> {
+        self.progress.iter().position(|progress| progress.id == node)
+    }
+
+    fn majority(&self) -> Majority<'_> {
+        Majority {
+            voters: &self.config.voters,
+        }
+    }
+
+    fn check_term(&self, term: Term) -> Result<(), Violation> {
+        match term.0.saturating_sub(self.tail.hard.term.0) > TERM_JUMP_MAX {
+            true => Err(Violation::TermJump),
+            false => Ok(()),
+        }
+    }
+
+    /// Queues a message that waits for nothing.
+    fn send_ready(&mut self, to: NodeId, request: RequestId, body: Body<'static>) {
+        let output = self.send(to, request, Outgoing::Other(body));
+        self.ready.push_back(output);
+    }
+
+    fn send(&self, to: NodeId, request: RequestId, message: Outgoing) -> Output {
+        Output::Send {
+            to,
+            request,
+            term: self.tail.hard.term,
+            message,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) fn config(id: u64, voters: u64) -> Config {
+        Config::new(NodeId(id), (1..=voters).map(NodeId).collect(), 7)
+    }
+
+    #[track_caller]
+    fn check(change: impl FnOnce(&mut Config), expected: &str) {
+        let mut config = config(1, 3);
+        change(&mut config);
+        let error = config.validate().expect_err("it is wrong");
+        assert!(error.starts_with(expected), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_configuration_is_refused_by_the_name_of_its_field() {
+        assert_eq!(config(1, 3).validate(), Ok(()));
+        check(|config| config.id = NodeId(9), "voters");
+        check(|config| config.id = NodeId::NONE, "voters");
+        check(|config| config.voters = vec![NodeId(1), NodeId(1)], "voters");
+        check(|config| config.voters = (1..=16).map(NodeId).collect(), "voters");
+        check(
+            |config| config.heartbeat_interval = Duration::from_millis(75),
+            "heartbeat_interval",
+        );
+        check(
+            |config| config.election_timeout.end = Duration::from_millis(150),
+            "election_timeout",
+        );
+        check(|config| config.append_bytes_max = 0, "append_bytes_max");
     }
 }

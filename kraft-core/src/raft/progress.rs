@@ -1,0 +1,218 @@
+//! What a leader knows of one follower, and what it may send it.
+
+use std::collections::VecDeque;
+
+use super::Config;
+use crate::id::{Index, NodeId, Round};
+use crate::time::Instant;
+
+/// How a leader sends entries to a follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// It does not know where the logs agree: one append at a time, then wait for its reply, or for a sign of life.
+    Probe {
+        /// One is out.
+        paused: bool,
+    },
+    /// It does: `next` runs ahead, as far as the window allows.
+    Replicate,
+}
+
+/// A follower, as its leader sees it.
+///
+/// `matched < next`, and in `Replicate` everything between is in flight.
+#[derive(Debug)]
+pub(super) struct Progress {
+    pub(super) id: NodeId,
+    pub(super) mode: Mode,
+    /// The follower has the log durably up to here. Never goes back.
+    pub(super) matched: Index,
+    /// The next entry to send.
+    pub(super) next: Index,
+    /// Appends that are under way: the last index and the payload bytes of each.
+    inflight: VecDeque<(Index, u64)>,
+    inflight_bytes: u64,
+    /// When it last said anything.
+    pub(super) heard: Option<Instant>,
+    /// The newest round that it was sent.
+    pub(super) round_sent: Round,
+    /// The newest round that it confirmed.
+    pub(super) round_seen: Round,
+    /// The highest commit index that was sent within its log.
+    pub(super) commit_sent: Index,
+    /// A heartbeat is due.
+    pub(super) heartbeat_due: bool,
+    /// An append without entries is due, behind all that are under way: they may be lost.
+    pub(super) probe_due: bool,
+}
+
+impl Progress {
+    pub(super) fn new(id: NodeId) -> Self {
+        Self {
+            id,
+            mode: Mode::Probe { paused: false },
+            matched: Index::ZERO,
+            next: Index(1),
+            inflight: VecDeque::new(),
+            inflight_bytes: 0,
+            heard: None,
+            round_sent: Round(0),
+            round_seen: Round(0),
+            commit_sent: Index::ZERO,
+            heartbeat_due: false,
+            probe_due: false,
+        }
+    }
+
+    /// At the begin of a term of office: nothing is known.
+    pub(super) fn reset(&mut self, next: Index, round: Round) {
+        self.become_probe(next);
+        self.matched = Index::ZERO;
+        self.mode = Mode::Probe { paused: false };
+        self.heard = None;
+        self.round_sent = round;
+        self.round_seen = round;
+        self.commit_sent = Index::ZERO;
+        self.heartbeat_due = false;
+    }
+
+    fn become_probe(&mut self, next: Index) {
+        self.mode = Mode::Probe { paused: false };
+        self.next = next;
+        self.commit_sent = self.commit_sent.min(next.prev());
+        self.probe_due = false;
+        self.inflight.clear();
+        self.inflight_bytes = 0;
+    }
+
+    /// Its log agrees up to `index`, which may be old news.
+    pub(super) fn matched(&mut self, index: Index) {
+        if index < self.matched {
+            return;
+        }
+        self.matched = index;
+        match self.mode {
+            Mode::Probe { .. } => {
+                self.become_probe(index.next());
+                self.mode = Mode::Replicate;
+            }
+            Mode::Replicate => {
+                self.next = self.next.max(index.next());
+                while self.inflight.front().is_some_and(|sent| sent.0 <= index) {
+                    let (_, bytes) = self.inflight.pop_front().expect("it was just looked at");
+                    self.inflight_bytes -= bytes;
+                }
+                if self.matched == self.next.prev() {
+                    self.probe_due = false;
+                }
+            }
+        }
+    }
+
+    /// It refused an append behind `prev`; the logs agree at `agree` at the latest.
+    pub(super) fn rejected(&mut self, prev: Index, agree: Index) {
+        // Refusals come late and twice. What is known to match cannot be refused, and a probe has one place.
+        if prev <= self.matched || (self.mode != Mode::Replicate && prev != self.next.prev()) {
+            return;
+        }
+        self.become_probe(prev.min(agree.next()).max(self.matched.next()));
+    }
+
+    /// What is in flight to it may be lost, and it may be gone: one append, when it gives a sign of life.
+    pub(super) fn lost(&mut self) {
+        self.become_probe(self.matched.next());
+        self.mode = Mode::Probe { paused: true };
+    }
+
+    /// It lives. If an append was lost, this is how it comes out.
+    pub(super) fn alive(&mut self) {
+        match &mut self.mode {
+            Mode::Probe { paused } => *paused = false,
+            Mode::Replicate => self.probe_due = self.matched < self.next.prev(),
+        }
+    }
+
+    /// Whether an append with entries may be sent, if there are entries.
+    pub(super) fn has_window(&self, config: &Config) -> bool {
+        match self.mode {
+            Mode::Probe { paused } => !paused,
+            Mode::Replicate => {
+                self.inflight.len() < config.inflight_messages_max && self.inflight_bytes < config.inflight_bytes_max
+            }
+        }
+    }
+
+    /// An append up to `last`, with so many payload bytes, is sent.
+    pub(super) fn sent(&mut self, last: Index, bytes: u64) {
+        match &mut self.mode {
+            Mode::Probe { paused } => *paused = true,
+            Mode::Replicate if last >= self.next => {
+                self.next = last.next();
+                self.inflight.push_back((last, bytes));
+                self.inflight_bytes += bytes;
+            }
+            Mode::Replicate => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replicating(matched: u64, sent: &[u64]) -> Progress {
+        let mut progress = Progress::new(NodeId(2));
+        progress.reset(Index(matched + 1), Round(0));
+        progress.matched(Index(matched));
+        for last in sent {
+            progress.sent(Index(*last), 10);
+        }
+        progress
+    }
+
+    #[track_caller]
+    fn check(progress: &Progress, matched: u64, next: u64, inflight: usize) {
+        assert_eq!((progress.matched, progress.next), (Index(matched), Index(next)));
+        assert_eq!(progress.inflight.len(), inflight);
+        assert_eq!(progress.inflight_bytes, 10 * inflight as u64);
+    }
+
+    #[test]
+    fn match_never_regresses() {
+        let mut progress = replicating(3, &[5, 7, 9]);
+        progress.matched(Index(7));
+        check(&progress, 7, 10, 1);
+        progress.matched(Index(5));
+        check(&progress, 7, 10, 1);
+        progress.rejected(Index(6), Index(2));
+        check(&progress, 7, 10, 1);
+        progress.lost();
+        progress.rejected(Index(5), Index(2));
+        check(&progress, 7, 8, 0);
+    }
+
+    #[test]
+    fn a_refusal_goes_back_by_its_hint_and_at_least_by_one() {
+        let mut progress = replicating(3, &[5, 7, 9]);
+        progress.rejected(Index(7), Index(4));
+        check(&progress, 3, 5, 0);
+        progress.sent(Index(9), 0);
+        progress.rejected(Index(4), Index(4));
+        check(&progress, 3, 4, 0);
+        assert_eq!(progress.mode, Mode::Probe { paused: false });
+    }
+
+    #[test]
+    fn the_window_is_bounded_in_messages_and_bytes() {
+        let mut config = super::super::tests::config(1, 3);
+        (config.inflight_messages_max, config.inflight_bytes_max) = (3, 25);
+        let mut progress = replicating(3, &[5, 7]);
+        assert!(progress.has_window(&config));
+        progress.sent(Index(9), 10);
+        assert!(!progress.has_window(&config));
+        progress.matched(Index(5));
+        assert!(progress.has_window(&config));
+        config.inflight_bytes_max = 20;
+        assert!(!progress.has_window(&config));
+    }
+}

@@ -1,0 +1,379 @@
+//! Appends, heartbeats and their replies, on both sides (thesis §3.5).
+
+use super::progress::Mode;
+use super::{Outgoing, Output, Raft, Violation};
+use crate::id::{Index, NodeId, RequestId, Round, Term};
+use crate::log::Log;
+use crate::message::{Append, AppendReply, AppendResult, Body, Entries, Header, Heartbeat, HeartbeatReply, NodeState};
+
+/// What a follower accepted from the leader of its term, and what it told it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Follow {
+    /// The log equals the leader's up to here, in memory at least.
+    verified: Index,
+    /// The highest acknowledgement that was sent.
+    acked: Index,
+    /// An append came that was not answered for the whole of `verified`.
+    ack_due: bool,
+    /// The newest round that an append brought.
+    round: Round,
+}
+
+/// Where an append meets the own log.
+enum Place {
+    /// Nowhere: the place before it is missing or of another term.
+    Apart,
+    /// So many of its entries are there already; what follows in the own log, if `conflict`, is of another term.
+    Fits { skip: usize, conflict: bool },
+}
+
+impl Raft {
+    /// A message that only a leader sends came from `from`.
+    fn follow(&mut self, from: NodeId, term: Term) {
+        if term > self.tail.hard.term || self.state != NodeState::Follower {
+            self.become_follower(term, from);
+        }
+        self.leader = from;
+        self.hear_leader();
+    }
+
+    /// Answers a deposed leader, so that it learns of the newer term, and judges whether `header` may lead.
+    fn is_leaders(&mut self, header: &Header) -> Result<bool, Violation> {
+        if header.term < self.tail.hard.term {
+            // Etcd's rule: with check-quorum a node whose term ran ahead gets no votes, so that its term must reach
+            // the leader this way (`prevote_checkquorum_deadlock`).
+            let reply = HeartbeatReply { round: Round(0) };
+            self.send_ready(header.from, header.request, Body::HeartbeatReply(reply));
+            return Ok(false);
+        }
+        let other = self.leader.is_some() && self.leader != header.from;
+        if header.term == self.tail.hard.term && other {
+            return Err(Violation::SecondLeader);
+        }
+        if header.term == Term(0) {
+            return Err(Violation::TermOrder);
+        }
+        Ok(true)
+    }
+
+    pub(super) fn step_append(
+        &mut self,
+        _peer: usize,
+        header: &Header,
+        append: &Append<'_>,
+        log: &mut impl Log,
+    ) -> Result<(), Violation> {
+        check_entries(header.term, append)?;
+        if !self.is_leaders(header)? {
+            return Ok(());
+        }
+        let place = self.place(header.term, append)?;
+        self.follow(header.from, header.term);
+        self.follow.round = self.follow.round.max(append.round);
+        let Place::Fits { skip, conflict } = place else {
+            self.reject(header, append);
+            return Ok(());
+        };
+        let count = append.entries.len();
+        let matched = Index(append.prev_index.0 + count as u64);
+        if skip < count {
+            let first = Index(append.prev_index.0 + skip as u64 + 1);
+            let bytes = payload_bytes(&append.entries, skip);
+            if bytes > self.tail.room() {
+                // Not taken, not answered: the leader tries again when a heartbeat is answered.
+                return Ok(());
+            }
+            if conflict {
+                self.truncate(first, log);
+            }
+            self.take_entries(first, &append.entries, skip, bytes, log);
+        }
+        self.follow.verified = self.follow.verified.max(matched);
+        self.follow.ack_due = true;
+        self.commit_to(append.commit.min(matched));
+        Ok(())
+    }
+
+    /// Where the append's entries meet the own log.
+    fn place(&self, term: Term, append: &Append<'_>) -> Result<Place, Violation> {
+        let terms = &self.tail.terms;
+        let count = append.entries.len();
+        // What is below the base is committed, and so agrees; it is not held against the entries above.
+        let known = append.prev_index < terms.base();
+        if !known && terms.at(append.prev_index) != Some(append.prev_term) {
+            return match append.prev_index <= self.commit {
+                true => Err(Violation::CommittedConflict),
+                false => Ok(Place::Apart),
+            };
+        }
+        let overlap = usize::try_from(terms.last().0.saturating_sub(append.prev_index.0)).unwrap_or(usize::MAX);
+        if overlap == 0 {
+            return Ok(Place::Fits {
+                skip: 0,
+                conflict: false,
+            });
+        }
+        let entries = append.entries.iter().take(overlap).enumerate();
+        for (skip, entry) in entries {
+            let index = Index(append.prev_index.0 + skip as u64 + 1);
+            if index < terms.base() || terms.at(index) == Some(entry.term) {
+                continue;
+            }
+            let agreed = match term == self.tail.hard.term {
+                // Leaders only append: what this one sent before stands.
+                true => self.commit.max(self.verified()),
+                false => self.commit,
+            };
+            return match index <= agreed {
+                true => Err(Violation::CommittedConflict),
+                false => Ok(Place::Fits { skip, conflict: true }),
+            };
+        }
+        Ok(Place::Fits {
+            skip: overlap.min(count),
+            conflict: false,
+        })
+    }
+
+    fn take_entries(&mut self, first: Index, entries: &Entries<'_>, skip: usize, bytes: u64, log: &mut impl Log) {
+        if skip == 0 {
+            log.append(first, entries);
+        } else {
+            log.append(first, &suffix(entries, skip));
+        }
+        self.tail.take_room(bytes);
+        let mut term = Term(0);
+        let mut last = first.prev();
+        for entry in entries.iter().skip(skip) {
+            if entry.term != term && last >= first {
+                self.tail.push(last, term);
+            }
+            (term, last) = (entry.term, last.next());
+        }
+        self.tail.push(last, term);
+    }
+
+    fn reject(&mut self, header: &Header, append: &Append<'_>) {
+        let (hint_index, hint_term) = self.tail.terms.at_most(append.prev_index, append.prev_term);
+        let reply = AppendReply {
+            round: append.round,
+            result: AppendResult::Rejected {
+                prev_index: append.prev_index,
+                hint_index,
+                hint_term,
+            },
+        };
+        self.send_ready(header.from, header.request, Body::AppendReply(reply));
+    }
+
+    /// The log equals the leader's up to here. An entry of the current term can only come from its leader, and with it
+    /// all before (thesis §3.5, log matching), also if this process did not see it come.
+    fn verified(&self) -> Index {
+        match self.tail.terms.last_term() == self.tail.hard.term {
+            true => self.tail.terms.last(),
+            false => self.follow.verified,
+        }
+    }
+
+    pub(super) fn poll_ack(&mut self) -> Option<Output> {
+        if !self.follow.ack_due || !self.leader.is_some() || !self.tail.term_is_durable() {
+            return None;
+        }
+        let matched = self.follow.verified.min(self.tail.durable());
+        if matched <= self.follow.acked && matched < self.follow.verified {
+            return None;
+        }
+        self.follow.acked = matched;
+        self.follow.ack_due = matched < self.follow.verified;
+        let reply = AppendReply {
+            round: self.follow.round,
+            result: AppendResult::Matched(matched),
+        };
+        Some(self.send(self.leader, RequestId(0), Outgoing::Other(Body::AppendReply(reply))))
+    }
+
+    pub(super) fn step_heartbeat(
+        &mut self,
+        _peer: usize,
+        header: &Header,
+        heartbeat: &Heartbeat,
+    ) -> Result<(), Violation> {
+        if !self.is_leaders(header)? {
+            return Ok(());
+        }
+        self.follow(header.from, header.term);
+        // `commit_capped_by_last_new`: beyond this the log may be another leader's.
+        self.commit_to(heartbeat.commit.min(self.verified()));
+        let reply = HeartbeatReply { round: heartbeat.round };
+        self.send_ready(header.from, header.request, Body::HeartbeatReply(reply));
+        Ok(())
+    }
+
+    /// Whether a follower's reply is for this term of office. Learns from it that there is a later one.
+    fn is_answer(&mut self, peer: usize, header: &Header, round: Round) -> Result<bool, Violation> {
+        if header.term > self.tail.hard.term {
+            self.become_follower(header.term, NodeId::NONE);
+        }
+        if self.state != NodeState::Leader || header.term < self.tail.hard.term {
+            return Ok(false);
+        }
+        if round > self.round {
+            return Err(Violation::Unasked);
+        }
+        let progress = &mut self.progress[peer];
+        progress.heard = Some(self.now);
+        progress.round_seen = progress.round_seen.max(round);
+        Ok(true)
+    }
+
+    pub(super) fn step_append_reply(
+        &mut self,
+        peer: usize,
+        header: &Header,
+        reply: &AppendReply,
+        log: &mut impl Log,
+    ) -> Result<(), Violation> {
+        let (AppendResult::Matched(index) | AppendResult::Rejected { prev_index: index, .. }) = reply.result;
+        let leads = self.state == NodeState::Leader && header.term == self.tail.hard.term;
+        if leads && index > self.tail.terms.last() {
+            return Err(Violation::Unasked);
+        }
+        if !self.is_answer(peer, header, reply.round)? {
+            return Ok(());
+        }
+        match reply.result {
+            AppendResult::Matched(index) => {
+                self.progress[peer].matched(index);
+                self.count_matches(log);
+            }
+            AppendResult::Rejected {
+                prev_index,
+                hint_index,
+                hint_term,
+            } => {
+                let (agree, _) = self.tail.terms.at_most(hint_index, hint_term);
+                self.progress[peer].rejected(prev_index, agree);
+            }
+        }
+        self.confirm_reads();
+        Ok(())
+    }
+
+    pub(super) fn step_heartbeat_reply(
+        &mut self,
+        peer: usize,
+        header: &Header,
+        reply: &HeartbeatReply,
+    ) -> Result<(), Violation> {
+        if self.is_answer(peer, header, reply.round)? {
+            self.progress[peer].alive();
+            self.confirm_reads();
+        }
+        Ok(())
+    }
+
+    /// What a leader has to send, or to load in order to send it.
+    pub(super) fn poll_replication(&mut self, log: &impl Log) -> Option<Output> {
+        (0..self.progress.len()).find_map(|peer| self.poll_heartbeat(peer).or_else(|| self.poll_append(peer, log)))
+    }
+
+    fn poll_heartbeat(&mut self, peer: usize) -> Option<Output> {
+        let progress = &mut self.progress[peer];
+        // Reads do not wait for appends, whose replies wait for a disk.
+        if !progress.heartbeat_due && progress.round_sent == self.round {
+            return None;
+        }
+        progress.heartbeat_due = false;
+        progress.round_sent = self.round;
+        let commit = self.commit.min(progress.matched);
+        progress.commit_sent = progress.commit_sent.max(commit);
+        let (to, round) = (progress.id, self.round);
+        let heartbeat = Body::Heartbeat(Heartbeat { commit, round });
+        Some(self.send(to, RequestId(0), Outgoing::Other(heartbeat)))
+    }
+
+    fn poll_append(&mut self, peer: usize, log: &impl Log) -> Option<Output> {
+        let last = self.tail.terms.last();
+        let progress = &self.progress[peer];
+        let next = progress.next;
+        let mut range = next..next;
+        if progress.has_window(&self.config) && next <= last {
+            let wanted = next..last.next();
+            range = log.fit(
+                wanted.clone(),
+                self.config.append_bytes_max,
+                self.config.append_entries_max,
+            );
+            if range.is_empty() && !progress.probe_due {
+                return match self.load_for_apply && self.wants_apply_load(log) {
+                    true => None,
+                    false => self.load(wanted, log),
+                };
+            }
+        } else if !progress.probe_due && progress.mode != (Mode::Probe { paused: false }) {
+            return None;
+        }
+        let prev_index = next.prev();
+        // Below the base only a snapshot could help.
+        let prev_term = self.tail.terms.at(prev_index)?;
+        let bytes = log.bytes(range.clone());
+        let commit = self.commit;
+        let sent = range.end.prev();
+        let progress = &mut self.progress[peer];
+        progress.probe_due = false;
+        progress.commit_sent = progress.commit_sent.max(commit.min(sent));
+        progress.sent(sent, bytes);
+        let append = Outgoing::Append {
+            prev_index,
+            prev_term,
+            commit,
+            round: self.round,
+            range,
+        };
+        Some(self.send(self.progress[peer].id, RequestId(0), append))
+    }
+
+    /// Forgets the log from `from` on, which is not committed.
+    fn truncate(&mut self, from: Index, log: &mut impl Log) {
+        assert!(from > self.commit, "what is committed stays");
+        self.tail.truncate(from);
+        log.truncate(from);
+        if let Some(loading) = &mut self.loading {
+            loading.is_stale |= from < loading.range.end;
+        }
+    }
+}
+
+/// Whether what the append claims is possible at all.
+fn check_entries(term: Term, append: &Append<'_>) -> Result<(), Violation> {
+    // One more than the last must be a number too.
+    let end = append.prev_index.checked_add(append.entries.len() as u64);
+    if end.is_none_or(|end| end.0 == u64::MAX) || append.commit.0 == u64::MAX {
+        return Err(Violation::IndexOverflow);
+    }
+    let mut before = append.prev_term;
+    let is_ordered = append.entries.iter().all(|entry| {
+        let fits = entry.term >= before && entry.term.0 > 0;
+        before = entry.term;
+        fits
+    });
+    match is_ordered && before <= term && (append.prev_index.0 == 0) == (append.prev_term.0 == 0) {
+        true => Ok(()),
+        false => Err(Violation::TermOrder),
+    }
+}
+
+fn payload_bytes(entries: &Entries<'_>, skip: usize) -> u64 {
+    entries.iter().skip(skip).map(|entry| entry.payload.len() as u64).sum()
+}
+
+/// The entries without the first `skip`.
+fn suffix<'a>(entries: &'a Entries<'_>, skip: usize) -> Entries<'a> {
+    match entries {
+        Entries::Lent(lent) => Entries::Lent(lent[skip..].to_vec()),
+        Entries::Shared(front, back) => {
+            let cut = skip.min(front.len());
+            Entries::Shared(&front[cut..], &back[skip - cut..])
+        }
+    }
+}
