@@ -5,4 +5,5 @@
 #[cfg(feature = "daemon")]
 pub mod daemon;
 pub mod kv;
+pub mod server;
 pub mod storage;

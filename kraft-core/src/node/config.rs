@@ -1,0 +1,137 @@
+//! How a node runs.
+
+use std::time::Duration;
+
+use crate::id::{Incarnation, NodeId};
+use crate::peers::Backoff;
+use crate::protocol::Limits;
+use crate::{raft, session};
+
+/// How a node runs. Checked when it is opened.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The cluster's name.
+    pub cluster_name: String,
+    /// The life of this node's data folder.
+    pub incarnation: Incarnation,
+    /// All members, this node among them.
+    pub members: Vec<Member>,
+    /// How it runs Raft; its id is the node's.
+    pub raft: raft::Config,
+    /// What decoders refuse once a connection is established. `frame_max` and the bytes in flight to a follower fit
+    /// the adapter's `write_queue_max` together.
+    pub limits: Limits,
+    /// Payload bytes of the log that are kept in memory for followers.
+    pub tail_bytes_max: u64,
+    /// What the table of client sessions holds. The same on every node.
+    pub sessions: session::Limits,
+    /// Requests of all clients and handles that wait for their answer; above it they are refused as `Overloaded`.
+    pub requests_max: usize,
+    /// Requests of one client that wait for their answer; at it the client is not read from.
+    pub client_in_flight_max: usize,
+    /// Bytes of answers that one client has not read, beyond its outbox; above it the client is dropped.
+    pub client_backlog_bytes_max: usize,
+    /// How long a client may leave its answers unread before it is dropped.
+    pub client_stall_max: Duration,
+    /// Bytes of incomplete frames of all connections.
+    pub inbox_bytes_max: usize,
+    /// How long a frame may take from its first byte to its last.
+    pub frame_timeout: Duration,
+    /// Connections that have not said hello; one more and the oldest is closed.
+    pub handshakes_max: usize,
+    /// How long to wait between dials of a peer.
+    pub backoff: Backoff,
+    /// Calls of handles that wait for the node's next turn; above it they are refused as `Overloaded`.
+    pub calls_max: usize,
+    /// Entries applied in a turn. A long replay then leaves time for heartbeats.
+    pub applied_per_turn_max: u64,
+    /// How long a stopping node waits for its connections to take leave.
+    pub stop_timeout: Duration,
+    /// The version of the program, as status shows it.
+    pub version: &'static str,
+}
+
+/// A member of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its id.
+    pub node: NodeId,
+    /// `HOST:PORT` where its peers reach it.
+    pub address: String,
+    /// The life of its data folder, if that is on our disk.
+    pub incarnation: Option<Incarnation>,
+}
+
+impl Config {
+    /// The defaults, for a member of a cluster. `seed` draws jitter and nonces: take it from the system's randomness,
+    /// or from a simulation's.
+    #[must_use]
+    pub fn new(cluster_name: &str, node: NodeId, incarnation: Incarnation, members: Vec<Member>, seed: u64) -> Self {
+        let mut voters: Vec<_> = members.iter().map(|member| member.node).collect();
+        voters.sort_unstable();
+        Self {
+            cluster_name: cluster_name.to_owned(),
+            incarnation,
+            members,
+            raft: raft::Config::new(node, voters, seed),
+            limits: Limits {
+                frame_max: 4 << 20,
+                entries_max: 4096,
+            },
+            tail_bytes_max: 16 << 20,
+            sessions: session::Limits::default(),
+            requests_max: 16 << 10,
+            client_in_flight_max: 1024,
+            client_backlog_bytes_max: 4 << 20,
+            client_stall_max: Duration::from_secs(10),
+            inbox_bytes_max: 64 << 20,
+            frame_timeout: Duration::from_secs(10),
+            handshakes_max: 128,
+            backoff: Backoff::default(),
+            calls_max: 4096,
+            applied_per_turn_max: 4096,
+            stop_timeout: Duration::from_secs(1),
+            version: env!("CARGO_PKG_VERSION"),
+        }
+    }
+
+    /// Checks what can be wrong.
+    ///
+    /// # Errors
+    ///
+    /// Which field is wrong, and how.
+    pub fn validate(&self) -> Result<(), String> {
+        if !self.members.iter().any(|member| member.node == self.raft.id) {
+            return Err(format!("members: node {} is not among them", self.raft.id));
+        }
+        if self.limits.frame_max < 4096 || u32::try_from(self.limits.frame_max).is_err() {
+            return Err(format!(
+                "frame_max: {} is not within 4096..=4294967295",
+                self.limits.frame_max
+            ));
+        }
+        if self.raft.append_bytes_max >= self.limits.frame_max {
+            return Err(format!(
+                "append_bytes_max: {} leaves no room for a header within frame_max ({})",
+                self.raft.append_bytes_max, self.limits.frame_max
+            ));
+        }
+        if self.raft.append_entries_max > self.limits.entries_max {
+            return Err(format!(
+                "append_entries_max: {} is above entries_max ({}), so peers would refuse it",
+                self.raft.append_entries_max, self.limits.entries_max
+            ));
+        }
+        for (name, value) in [
+            ("requests_max", self.requests_max),
+            ("client_in_flight_max", self.client_in_flight_max),
+            ("handshakes_max", self.handshakes_max),
+            ("calls_max", self.calls_max),
+        ] {
+            if value == 0 {
+                return Err(format!("{name}: must be at least 1"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,92 @@
+//! What an operator should hear of, as values: the driver logs nothing itself.
+
+use crate::adapter::{CloseReason, Endpoint};
+use crate::id::{ConnId, Incarnation, NodeId, Term};
+use crate::inbox::InboxError;
+use crate::message::{GoawayReason, NodeState};
+use crate::raft::Violation;
+
+/// Something that happened on a node. Lent to the observer that the node was opened with.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Notice<'a> {
+    /// Term, state or leader changed.
+    Role {
+        /// What the node is.
+        state: NodeState,
+        /// Its term.
+        term: Term,
+        /// Who leads.
+        leader: NodeId,
+    },
+    /// A peer welcomed us: requests can go there.
+    PeerUp {
+        /// Which peer.
+        node: NodeId,
+    },
+    /// The connection to a peer that had welcomed us is gone.
+    PeerDown {
+        /// Which peer.
+        node: NodeId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// A dial failed. Told for the first failure in a row alone: a dead peer is no news.
+    DialFailed {
+        /// Which peer.
+        node: NodeId,
+        /// Where.
+        address: &'a str,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// A peer's incarnation was seen for the first time and recorded.
+    PeerKnown {
+        /// Which peer.
+        node: NodeId,
+        /// The life of its data folder.
+        incarnation: Incarnation,
+    },
+    /// We turned a connection away.
+    TurnedAway {
+        /// From where, if it was accepted.
+        from: Option<&'a Endpoint>,
+        /// Why.
+        reason: GoawayReason,
+        /// Both sides' values.
+        detail: &'a str,
+    },
+    /// A peer turned us away.
+    Goaway {
+        /// Which peer.
+        node: NodeId,
+        /// Why.
+        reason: GoawayReason,
+        /// The peer's own words; to be escaped and cut before they are printed.
+        detail: &'a str,
+    },
+    /// A connection sent bytes that are no message, and was closed.
+    Garbage {
+        /// From where, if it was accepted.
+        from: Option<&'a Endpoint>,
+        /// What was wrong.
+        error: InboxError,
+    },
+    /// A peer contradicted what was agreed on, and its connection was closed.
+    Violation {
+        /// Which peer.
+        node: NodeId,
+        /// How.
+        violation: Violation,
+    },
+    /// A client did not read its replies, and its connection was closed.
+    SlowReader {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// The log takes no more, or takes entries again.
+    Room {
+        /// Payload bytes that it takes.
+        bytes: u64,
+    },
+}

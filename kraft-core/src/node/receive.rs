@@ -1,0 +1,492 @@
+//! What the adapter reports, taken in.
+
+use std::ops::ControlFlow;
+
+use super::conns::{Answer, Conn, Source, Stage};
+use super::requests::{Asked, Origin};
+use super::service::View;
+use super::{Host, Notice, Port};
+use crate::adapter::{CloseReason, Endpoint, Event};
+use crate::handshake::{Established, Handshake, Rejection, Step};
+use crate::id::{ConnId, ListenerId, NodeId};
+use crate::inbox::{Budget, InboxError};
+use crate::link::{CloseMode, Link};
+use crate::machine::StateMachine;
+use crate::message::{Body, Command, GoawayReason, Message, Outcome, Refusal, Refused, Role};
+use crate::protocol::Protocol;
+use crate::storage::Storage;
+use crate::time::Instant;
+
+use super::Task;
+
+impl<S: Storage, M: StateMachine> Host<S, M> {
+    pub(super) fn on_event<P: Protocol>(&mut self, protocol: &P, now: Instant, event: Event<'_>) {
+        match event {
+            Event::Accepted {
+                listener,
+                conn,
+                peer,
+                link,
+            } => self.accepted(now, listener, conn, peer, link),
+            Event::Connected { conn, link } => self.connected(protocol, now, conn, link),
+            Event::Received { conn, bytes, link } => self.received(protocol, now, conn, bytes, link),
+            Event::Drained { conn: id, link } => {
+                let header = self.header(crate::id::RequestId(0));
+                let limits = self.conns.limits;
+                if let Some(conn) = self.conns.get_mut(id) {
+                    conn.drained(protocol, header, link, &limits);
+                }
+            }
+            Event::Ended { conn, link } => self.ended(conn, link),
+            Event::Closed { conn, reason } => self.closed(now, conn, reason),
+            // Wakes only end the wait: calls and completions are looked for in every turn. The node starts no timers
+            // and no marks of its own.
+            _ => {}
+        }
+    }
+
+    fn accepted(&mut self, now: Instant, listener: ListenerId, id: ConnId, from: Endpoint, link: &mut Link) {
+        let port = self
+            .listeners
+            .iter()
+            .find(|(known, _)| *known == listener)
+            .map(|(_, port)| *port);
+        let (role, source, stage) = match port {
+            Some(Port::Role(role)) => (Some(role), Source::Accepted(from), Stage::Shaking),
+            Some(Port::Service(service)) => (None, Source::Service(service), Stage::Mute),
+            None => (None, Source::Accepted(from), Stage::Mute),
+        };
+        if port.is_none() || self.stopping.is_some() {
+            link.close(CloseMode::Now);
+        }
+        self.conns
+            .insert(Conn::new(id, source, stage, Handshake::accept(role, now)));
+        self.evict_oldest_handshake(id);
+    }
+
+    /// Connections that say nothing must not keep out those that would.
+    fn evict_oldest_handshake(&mut self, newest: ConnId) {
+        let shaking = |conn: &&Conn| matches!((&conn.stage, &conn.source), (Stage::Shaking, Source::Accepted(_)));
+        if self.conns.iter().filter(shaking).count() <= self.config.handshakes_max {
+            return;
+        }
+        let oldest = self.conns.iter().filter(shaking).filter(|conn| conn.id != newest);
+        if let Some(oldest) = oldest.min_by_key(|conn| conn.handshake.deadline()).map(|conn| conn.id) {
+            let detail = format!(
+                "more than {} connections have not said hello",
+                self.config.handshakes_max
+            );
+            self.to_close.push((
+                oldest,
+                Rejection {
+                    reason: GoawayReason::TooMany,
+                    detail,
+                },
+            ));
+        }
+    }
+
+    fn connected<P: Protocol>(&mut self, protocol: &P, now: Instant, id: ConnId, link: &mut Link) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let Source::Dialled(node) = conn.source else { return };
+        let nonce = self.peers.draw_nonce(node);
+        conn.handshake = Handshake::dial(node, nonce, now);
+        conn.stage = Stage::Shaking;
+        let hello = conn.handshake.hello(&self.identity);
+        // An outbox takes the first frame of its connection; if it were smaller than a hello, the deadline ends it.
+        let _ = protocol.encode(&hello, crate::handshake::FRAME_MAX_LEAST as usize, link.outbox());
+    }
+
+    fn received<P: Protocol>(&mut self, protocol: &P, now: Instant, id: ConnId, bytes: &[u8], link: &mut Link) {
+        let Some(mut conn) = self.conns.take_out(id) else {
+            return;
+        };
+        match (&conn.stage, &conn.source) {
+            (Stage::Mute | Stage::Connecting, Source::Service(service)) => {
+                let service = *service;
+                self.service_received(now, service, id, bytes, link);
+            }
+            (Stage::Mute | Stage::Connecting, _) => {}
+            _ => self.feed(protocol, now, &mut conn, bytes, link),
+        }
+        self.conns.put_back(conn);
+    }
+
+    fn service_received(&mut self, now: Instant, service: usize, id: ConnId, bytes: &[u8], link: &mut Link) {
+        let Some(mut taken) = self
+            .services
+            .get_mut(service)
+            .map(|own| std::mem::replace(own, Box::new(Absent)))
+        else {
+            return;
+        };
+        let view = View {
+            status: &self.status_reply(now),
+            stats: &self.stats,
+            counters: &self.counters,
+        };
+        taken.received(id, bytes, link, &view);
+        self.services[service] = taken;
+    }
+
+    fn feed<P: Protocol>(&mut self, protocol: &P, now: Instant, conn: &mut Conn, bytes: &[u8], link: &mut Link) {
+        let limits = *conn.handshake.limits(&self.config.limits);
+        let mut inbox = std::mem::take(&mut conn.inbox);
+        let mut budget = std::mem::replace(&mut self.budget, Budget::new(0));
+        let fed = inbox.feed(protocol, &limits, &mut budget, bytes, |message| {
+            self.on_message(protocol, now, conn, link, &message)
+        });
+        let partial = inbox.pending() > 0;
+        self.budget = budget;
+        conn.inbox = inbox;
+        if let Err(error) = fed {
+            return self.garbage(protocol, conn, link, error, &limits);
+        }
+        conn.frame_since = if partial { conn.frame_since.or(Some(now)) } else { None };
+        // A big frame on a slow line is a sign of life too.
+        if let Some(node) = conn.peer().filter(|_| partial) {
+            self.raft.heard(node, now);
+        }
+    }
+
+    fn on_message<P: Protocol>(
+        &mut self,
+        protocol: &P,
+        now: Instant,
+        conn: &mut Conn,
+        link: &mut Link,
+        message: &Message<'_>,
+    ) -> ControlFlow<()> {
+        match conn.handshake.receive(message, &self.identity, &self.peers, now) {
+            Step::Pass => return self.pass(protocol, now, conn, link, message),
+            Step::Established { established, send } => self.established(protocol, now, conn, link, established, send),
+            Step::Reject(rejection) => {
+                self.reject(protocol, conn, link, &rejection);
+                return ControlFlow::Break(());
+            }
+            Step::Gone(reason) => {
+                if let Body::Goaway(goaway) = &message.body {
+                    let node = match conn.source {
+                        Source::Dialled(node) => node,
+                        _ => conn.peer().unwrap_or(NodeId::NONE),
+                    };
+                    (self.observer)(Notice::Goaway {
+                        node,
+                        reason,
+                        detail: goaway.detail,
+                    });
+                }
+                conn.stage = Stage::Mute;
+                link.close(CloseMode::Flush);
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn established<P: Protocol>(
+        &mut self,
+        protocol: &P,
+        now: Instant,
+        conn: &mut Conn,
+        link: &mut Link,
+        established: Established,
+        welcome: Option<Message<'static>>,
+    ) {
+        if !established.is_new {
+            return self.open(protocol, now, conn, link, established, welcome);
+        }
+        // Believed only once it is on disk, so that a second claim to the id is told apart for ever after.
+        let (node, incarnation) = (established.node, established.incarnation);
+        conn.stage = Stage::Held(established, welcome);
+        link.pause();
+        if self.peers.begin_remembering(node, incarnation) {
+            self.tasks.push_back(Task::Remember { node, incarnation });
+        }
+    }
+
+    /// Messages pass from here on.
+    pub(super) fn open<P: Protocol>(
+        &mut self,
+        protocol: &P,
+        now: Instant,
+        conn: &mut Conn,
+        link: &mut Link,
+        established: Established,
+        welcome: Option<Message<'static>>,
+    ) {
+        conn.stage = Stage::Open(established);
+        if let Some(welcome) = welcome {
+            // The first frame of its connection: if it does not fit, none does, and the dialler's deadline ends it.
+            let _ = conn.send(protocol, &welcome, link);
+        }
+        if established.role == Role::Client {
+            return;
+        }
+        let node = established.node;
+        if let Source::Dialled(_) = conn.source {
+            if !self.peers.welcomed(node, conn.id) {
+                conn.stage = Stage::Mute;
+                return link.close(CloseMode::Now);
+            }
+            (self.observer)(Notice::PeerUp { node });
+        } else if let Some(peer) = self.peers.get_mut(node) {
+            peer.heard = Some(now);
+            let older = peer.accepted.replace(conn.id);
+            if let Some(older) = older.filter(|older| *older != conn.id) {
+                let detail = format!("node {node} has a newer connection");
+                self.to_close.push((
+                    older,
+                    Rejection {
+                        reason: GoawayReason::DuplicateNode,
+                        detail,
+                    },
+                ));
+            }
+        }
+    }
+
+    /// An allowed message on an established connection.
+    fn pass<P: Protocol>(
+        &mut self,
+        protocol: &P,
+        now: Instant,
+        conn: &mut Conn,
+        link: &mut Link,
+        message: &Message<'_>,
+    ) -> ControlFlow<()> {
+        match &message.body {
+            Body::Command(command) => self.on_command(protocol, now, conn, link, message, Some(command)),
+            Body::OpenSession => self.on_command(protocol, now, conn, link, message, None),
+            Body::Read(read) => {
+                self.counters.reads += 1;
+                if self.requests.waiting() >= self.config.requests_max {
+                    self.refuse(protocol, now, conn, link, message, Asked::Read, Refusal::Overloaded, "");
+                } else {
+                    let origin = Origin::Client {
+                        conn: conn.id,
+                        request: message.header.request,
+                        asked: Asked::Read,
+                    };
+                    self.requests.reads.push(read.query, origin);
+                    conn.took(link, &self.conns.limits);
+                }
+            }
+            Body::Status => {
+                let body = Body::StatusReply(self.status_reply(now));
+                let reply = Message {
+                    header: self.header(message.header.request),
+                    body,
+                };
+                // Not worth a place in the backlog: who does not read gets no status.
+                let _ = conn.send(protocol, &reply, link);
+            }
+            Body::StatusReply(_) => {}
+            _ => return self.on_raft(protocol, now, conn, link, message),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn on_raft<P: Protocol>(
+        &mut self,
+        protocol: &P,
+        now: Instant,
+        conn: &mut Conn,
+        link: &mut Link,
+        message: &Message<'_>,
+    ) -> ControlFlow<()> {
+        let node = message.header.from;
+        if let Some(peer) = self.peers.get_mut(node) {
+            peer.heard = Some(now);
+        }
+        let Err(violation) = self.raft.step(message, now, &mut self.log) else {
+            return ControlFlow::Continue(());
+        };
+        self.counters.violations += 1;
+        (self.observer)(Notice::Violation { node, violation });
+        let detail = format!("{violation:?}");
+        self.turn_away(
+            protocol,
+            conn,
+            link,
+            &Rejection {
+                reason: GoawayReason::Violation,
+                detail,
+            },
+        );
+        ControlFlow::Break(())
+    }
+
+    fn on_command<P: Protocol>(
+        &mut self,
+        protocol: &P,
+        now: Instant,
+        conn: &mut Conn,
+        link: &mut Link,
+        message: &Message<'_>,
+        command: Option<&Command<'_>>,
+    ) {
+        self.counters.commands += 1;
+        let asked = Asked::Command;
+        if self.stopping.is_some() {
+            return self.refuse(protocol, now, conn, link, message, asked, Refusal::Stopping, "");
+        }
+        if !self.leads() {
+            return self.refuse(protocol, now, conn, link, message, asked, Refusal::NotLeader, "");
+        }
+        if self.requests.waiting() >= self.config.requests_max {
+            return self.refuse(protocol, now, conn, link, message, asked, Refusal::Overloaded, "");
+        }
+        let origin = Origin::Client {
+            conn: conn.id,
+            request: message.header.request,
+            asked,
+        };
+        match command {
+            None => self.requests.batch.open_session(origin),
+            Some(command) => {
+                if let Err(refused) = self.machine.check(command.command) {
+                    return self.refuse(protocol, now, conn, link, message, asked, refused.why, &refused.detail);
+                }
+                self.requests.batch.command(command, origin);
+            }
+        }
+        conn.took(link, &self.conns.limits);
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the connection is lent in its parts while its bytes are read"
+    )]
+    fn refuse<P: Protocol>(
+        &mut self,
+        protocol: &P,
+        now: Instant,
+        conn: &mut Conn,
+        link: &mut Link,
+        message: &Message<'_>,
+        asked: Asked,
+        why: Refusal,
+        detail: &str,
+    ) {
+        self.counters.refused += 1;
+        let outcome = Outcome::Refused(Refused {
+            why,
+            leader: self.place.leader,
+            detail,
+        });
+        let answer = Answer {
+            header: self.header(message.header.request),
+            asked,
+            outcome,
+        };
+        conn.in_flight += 1;
+        if conn.answer(protocol, answer, link, &self.conns.limits, now).is_err() {
+            self.counters.slow_readers += 1;
+            self.conns.dropped.push(conn.id);
+        }
+    }
+
+    /// Turns a connection away at its hello, or for a kind that it may not send.
+    pub(super) fn reject<P: Protocol>(
+        &mut self,
+        protocol: &P,
+        conn: &mut Conn,
+        link: &mut Link,
+        rejection: &Rejection,
+    ) {
+        self.counters.turned_away += 1;
+        let Rejection { reason, detail } = rejection;
+        (self.observer)(Notice::TurnedAway {
+            from: conn.from(),
+            reason: *reason,
+            detail,
+        });
+        self.turn_away(protocol, conn, link, rejection);
+    }
+
+    fn garbage<P: Protocol>(
+        &mut self,
+        protocol: &P,
+        conn: &mut Conn,
+        link: &mut Link,
+        error: InboxError,
+        limits: &crate::protocol::Limits,
+    ) {
+        self.counters.garbage += 1;
+        (self.observer)(Notice::Garbage {
+            from: conn.from(),
+            error,
+        });
+        if Rejection::is_foreign(error) {
+            conn.stage = Stage::Mute;
+            return link.close(CloseMode::Flush);
+        }
+        let rejection = Rejection::of_bytes(error, limits, &self.identity);
+        self.turn_away(protocol, conn, link, &rejection);
+    }
+
+    /// Says goaway and closes.
+    pub(super) fn turn_away<P: Protocol>(&self, protocol: &P, conn: &mut Conn, link: &mut Link, rejection: &Rejection) {
+        let goaway = rejection.message(&self.identity);
+        // The connection ends either way; a goaway that does not fit is not missed.
+        let _ = protocol.encode(&goaway, crate::handshake::FRAME_MAX_LEAST as usize, link.outbox());
+        conn.stage = Stage::Mute;
+        link.close(CloseMode::Flush);
+    }
+
+    fn ended(&mut self, id: ConnId, link: &mut Link) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.ended = true;
+        // A client that half-closes gets its answers first.
+        if conn.in_flight == 0 {
+            link.close(CloseMode::Flush);
+        }
+    }
+
+    fn closed(&mut self, now: Instant, id: ConnId, reason: CloseReason) {
+        let Some(conn) = self.conns.remove(id, &mut self.budget) else {
+            return;
+        };
+        match conn.source {
+            Source::Service(service) => {
+                if let Some(service) = self.services.get_mut(service) {
+                    service.closed(id);
+                }
+            }
+            Source::Dialled(node) => {
+                let was_up = self.peers.get(node).is_some_and(|peer| peer.dialled == Some(id));
+                if was_up {
+                    (self.observer)(Notice::PeerDown { node, reason });
+                    self.raft.unreachable(node, now);
+                }
+                match self.peers.closed(node, id, now) {
+                    Some(step) => self.to_connect.push((node, step)),
+                    None if !was_up && self.peers.failed_first(node) => {
+                        let address = self.peers.get(node).map_or("", |peer| peer.address.as_str());
+                        (self.observer)(Notice::DialFailed { node, address, reason });
+                    }
+                    None => {}
+                }
+            }
+            Source::Accepted(_) => {
+                let Some(node) = conn.peer() else { return };
+                if let Some(peer) = self.peers.get_mut(node)
+                    && peer.accepted == Some(id)
+                {
+                    peer.accepted = None;
+                    self.raft.unreachable(node, now);
+                }
+            }
+        }
+    }
+}
+
+/// Stands in for a service while that is called.
+struct Absent;
+
+impl super::Service for Absent {
+    fn received(&mut self, _: ConnId, _: &[u8], _: &mut Link, _: &View<'_>) {}
+
+    fn closed(&mut self, _: ConnId) {}
+}

@@ -1,0 +1,57 @@
+//! Blocking work that a node hands out, to be done off its loop.
+
+use crate::adapter::Endpoint;
+use crate::id::{Incarnation, NodeId};
+use crate::storage::{Fault, Work};
+
+/// Blocking work. Do it wherever its blocking harms nobody, and give what comes of it to
+/// [`Node::complete`](super::Node::complete).
+#[derive(Debug)]
+pub enum Task<W> {
+    /// Of storage. At most one urgent one is out at a time.
+    Storage(W),
+    /// Find the addresses of a peer.
+    Resolve {
+        /// Which peer.
+        node: NodeId,
+        /// `HOST:PORT`.
+        name: String,
+    },
+    /// Record a peer's incarnation durably: from now on nobody else is believed to be that peer.
+    Remember {
+        /// Which peer.
+        node: NodeId,
+        /// The life of its data folder.
+        incarnation: Incarnation,
+    },
+}
+
+/// What came of a [`Task`].
+#[derive(Debug)]
+pub enum Done<D> {
+    /// Of storage.
+    Storage(D),
+    /// Addresses, none if the name has none or could not be resolved.
+    Resolved {
+        /// Which peer.
+        node: NodeId,
+        /// In the order in which they are tried.
+        addresses: Vec<Endpoint>,
+    },
+    /// The incarnation is on disk, or could not be brought there.
+    Remembered {
+        /// Which peer.
+        node: NodeId,
+        /// The life of its data folder.
+        incarnation: Incarnation,
+        /// A fault ends the node.
+        result: Result<(), Fault>,
+    },
+}
+
+impl<W: Work> Task<W> {
+    /// Whether acknowledgements wait for it.
+    pub fn is_urgent(&self) -> bool {
+        matches!(self, Self::Storage(work) if work.is_urgent())
+    }
+}
