@@ -1,0 +1,339 @@
+//! Non-blocking stream sockets for the backends that read and write themselves.
+
+use std::fs;
+use std::io::{self, ErrorKind, IoSlice, Read};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use kraft_core::adapter::{CloseReason, Endpoint};
+use kraft_core::outbox::Segments;
+use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
+
+use crate::config::Config;
+
+/// Slices of one gathering write. More pieces than these go out by another call.
+const SLICES_MAX: usize = 64;
+
+/// Probes that a silent peer may miss before keep-alive gives the connection up.
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// A connected, or connecting, stream socket. Closed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Stream(Socket);
+
+/// What one write did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sent {
+    /// Bytes that the system took.
+    pub(crate) bytes: usize,
+    /// Whether it took less than it was offered, so that it has no room.
+    pub(crate) short: bool,
+}
+
+impl Stream {
+    /// Begins to connect. The outer error is ours (no descriptor, a path that is none); the inner one is known at
+    /// once about the peer.
+    pub(crate) fn connect(to: &Endpoint, config: &Config) -> io::Result<(Self, io::Result<()>)> {
+        let address = address(to)?;
+        let socket = open(address.domain())?;
+        if let Endpoint::Tcp(_) = to {
+            set_tcp_options(&socket, config)?;
+        }
+        let outcome = match socket.connect(&address) {
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(()),
+            // EINTR: the connect goes on by itself, as POSIX has it.
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+            // A Unix socket answers so if the listener's queue is full, where TCP would try again by itself.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Err(ErrorKind::ConnectionRefused.into()),
+            outcome => outcome,
+        };
+        Ok((Self(socket), outcome))
+    }
+
+    /// How a connect stands once the socket is writable or in error: `Ok(true)` if it is connected, `Ok(false)` if
+    /// it is still on its way.
+    pub(crate) fn connected(&self) -> io::Result<bool> {
+        if let Some(error) = self.0.take_error()? {
+            return Err(error);
+        }
+        let peer = match self.0.peer_addr() {
+            Ok(peer) => peer,
+            Err(error) if error.kind() == ErrorKind::NotConnected => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        // A TCP socket that dials a free port of its own host may be given that very port and then meets itself.
+        if peer.as_socket().is_some() && self.0.local_addr()?.as_socket() == peer.as_socket() {
+            return Err(ErrorKind::ConnectionRefused.into());
+        }
+        Ok(true)
+    }
+
+    /// Reads into `buffer`; 0 is the peer's FIN.
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&self.0).read(buffer)
+    }
+
+    /// Offers the first pieces to the system, by `sendmsg` only if there are several. Never raises SIGPIPE.
+    pub(crate) fn send(&self, segments: &Segments) -> io::Result<Sent> {
+        let mut pieces = segments.slices();
+        let (bytes, offered) = match (pieces.next(), pieces.next()) {
+            (Some(piece), None) => (self.0.send_with_flags(piece, libc::MSG_NOSIGNAL)?, piece.len()),
+            _ => {
+                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+                let count = segments.io_slices(&mut slices);
+                let slices = &slices[..count];
+                let offered = slices.iter().map(|slice| slice.len()).sum();
+                (self.0.send_vectored_with_flags(slices, libc::MSG_NOSIGNAL)?, offered)
+            }
+        };
+        Ok(Sent {
+            bytes,
+            short: bytes < offered,
+        })
+    }
+
+    /// Sends FIN behind what was sent.
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        self.0.shutdown(std::net::Shutdown::Write)
+    }
+
+    /// The error that the socket is in, once.
+    pub(crate) fn take_error(&self) -> Option<io::Error> {
+        self.0.take_error().unwrap_or_else(Some)
+    }
+}
+
+impl AsRawFd for Stream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// A listening stream socket. Closed when it is dropped, and its socket file removed if it still is the one that was
+/// bound.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    socket: Socket,
+    file: Option<SocketFile>,
+}
+
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+/// What became of an attempt to accept.
+#[derive(Debug)]
+pub(crate) enum Accept {
+    /// A connection and its other end.
+    One(Stream, Endpoint),
+    /// Nobody waits.
+    Empty,
+    /// One connection failed before it was accepted; others may wait.
+    Failed,
+    /// The system has no descriptor or memory for a connection that waits, and has none until something is closed.
+    Exhausted,
+}
+
+impl Acceptor {
+    /// Binds and listens. A socket file that nobody listens at is removed first (law A31).
+    pub(crate) fn listen(at: &Endpoint, backlog: u32, config: &Config) -> io::Result<Self> {
+        let address = address(at)?;
+        let socket = open(address.domain())?;
+        let file = match at {
+            Endpoint::Tcp(_) => {
+                // Else a restart within a minute finds its port in TIME_WAIT.
+                socket.set_reuse_address(true)?;
+                // Accepted sockets inherit both, which saves three calls for each.
+                set_tcp_options(&socket, config)?;
+                socket.bind(&address)?;
+                None
+            }
+            Endpoint::Unix(path) => {
+                bind_path(&socket, &address, path)?;
+                Some(SocketFile {
+                    path: path.clone(),
+                    identity: identity(path)?,
+                })
+            }
+        };
+        let acceptor = Self { socket, file };
+        acceptor.socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        Ok(acceptor)
+    }
+
+    /// Where it listens.
+    pub(crate) fn endpoint(&self) -> io::Result<Endpoint> {
+        Ok(endpoint(&self.socket.local_addr()?))
+    }
+
+    /// Accepts one connection.
+    pub(crate) fn accept(&self) -> Accept {
+        match self.socket.accept4(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) {
+            Ok((socket, peer)) => Accept::One(Stream(socket), endpoint(&peer)),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EAGAIN) => Accept::Empty,
+                // Linux hands pending network errors of the new connection to accept; they are not the listener's.
+                Some(
+                    libc::ECONNABORTED
+                    | libc::EINTR
+                    | libc::EPERM
+                    | libc::EPROTO
+                    | libc::ENOPROTOOPT
+                    | libc::EOPNOTSUPP
+                    | libc::ENETDOWN
+                    | libc::ENETUNREACH
+                    | libc::EHOSTDOWN
+                    | libc::EHOSTUNREACH,
+                ) => Accept::Failed,
+                // EMFILE, ENFILE, ENOBUFS, ENOMEM; and an error that is not known must not be met in a busy loop.
+                _ => Accept::Exhausted,
+            },
+        }
+    }
+}
+
+impl AsRawFd for Acceptor {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl Drop for Acceptor {
+    fn drop(&mut self) {
+        if let Some(file) = &self.file
+            && identity(&file.path).is_ok_and(|identity| identity == file.identity)
+        {
+            // If it fails the file is stale, and the next to listen there removes it.
+            let _ = fs::remove_file(&file.path);
+        }
+    }
+}
+
+/// Why a connection ended, from the system's error.
+pub(crate) fn close_reason(error: &io::Error) -> CloseReason {
+    match error.kind() {
+        // NotFound: no socket file at the path.
+        ErrorKind::ConnectionRefused | ErrorKind::NotFound => CloseReason::Refused,
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted => CloseReason::Reset,
+        ErrorKind::TimedOut => CloseReason::TimedOut,
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => CloseReason::Unreachable,
+        kind => CloseReason::Failed(kind),
+    }
+}
+
+/// An error that says what failed on what.
+pub(crate) fn named(what: &str, at: &Endpoint, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what} {at}: {error}"))
+}
+
+fn open(domain: Domain) -> io::Result<Socket> {
+    // Close-on-exec is set by `Socket::new`, in the same call.
+    Socket::new(domain, Type::STREAM.nonblocking(), None)
+}
+
+fn set_tcp_options(socket: &Socket, config: &Config) -> io::Result<()> {
+    if config.tcp_nodelay {
+        socket.set_tcp_nodelay(true)?;
+    }
+    if let Some(idle) = config.tcp_keepalive {
+        // The system's own probes are 75 s apart and nine: a dead peer would be held for twelve minutes.
+        let interval = (idle / KEEPALIVE_PROBES).max(std::time::Duration::from_secs(1));
+        let keepalive = TcpKeepalive::new()
+            .with_time(idle)
+            .with_interval(interval)
+            .with_retries(KEEPALIVE_PROBES);
+        socket.set_tcp_keepalive(&keepalive)?;
+    }
+    Ok(())
+}
+
+fn address(endpoint: &Endpoint) -> io::Result<SockAddr> {
+    match endpoint {
+        Endpoint::Tcp(address) => Ok((*address).into()),
+        Endpoint::Unix(path) => SockAddr::unix(path),
+    }
+}
+
+fn endpoint(address: &SockAddr) -> Endpoint {
+    match address.as_socket() {
+        Some(address) => Endpoint::Tcp(address),
+        // A Unix socket that dials has no path.
+        None => Endpoint::Unix(address.as_pathname().map(Path::to_path_buf).unwrap_or_default()),
+    }
+}
+
+/// Binds a Unix socket, over a socket file that nobody listens at if need be.
+fn bind_path(socket: &Socket, address: &SockAddr, path: &Path) -> io::Result<()> {
+    let error = match socket.bind(address) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => error,
+        outcome => return outcome,
+    };
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    if !is_socket {
+        return Err(io::Error::new(
+            ErrorKind::AddrInUse,
+            "the path is taken by something that is no socket",
+        ));
+    }
+    match open(Domain::UNIX)?.connect(address) {
+        Err(refused) if refused.kind() == ErrorKind::ConnectionRefused => {
+            fs::remove_file(path)?;
+            socket.bind(address)
+        }
+        _ => Err(error),
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a31_a_stale_socket_file_is_replaced_and_a_live_one_is_not() {
+        let path = std::env::temp_dir().join(format!("kraft-sock-{}", std::process::id()));
+        let at = Endpoint::Unix(path.clone());
+        let config = Config::default();
+        // The standard library's listener leaves its file behind.
+        drop(std::os::unix::net::UnixListener::bind(&path).expect("the path is free"));
+        assert!(path.exists());
+
+        let acceptor = Acceptor::listen(&at, 8, &config).expect("the file was stale");
+        assert_eq!(acceptor.endpoint().expect("it is bound"), at);
+        let taken = Acceptor::listen(&at, 8, &config).expect_err("somebody listens");
+        assert_eq!(taken.kind(), ErrorKind::AddrInUse);
+        drop(acceptor);
+        assert!(!path.exists(), "its own file goes with it");
+
+        fs::write(&path, b"precious").expect("the folder is writable");
+        Acceptor::listen(&at, 8, &config).expect_err("no socket is never removed");
+        assert_eq!(fs::read(&path).expect("it is still there"), b"precious");
+        fs::remove_file(&path).expect("it is ours");
+    }
+
+    #[test]
+    fn tcp_options_are_set_on_both_ends() {
+        let config = Config::default();
+        let any = Endpoint::Tcp(([127, 0, 0, 1], 0).into());
+        let acceptor = Acceptor::listen(&any, 8, &config).expect("loopback is there");
+        let at = acceptor.endpoint().expect("it is bound");
+        let (dialled, outcome) = Stream::connect(&at, &config).expect("a descriptor is free");
+        outcome.expect("somebody listens");
+        let Accept::One(accepted, _) = acceptor.accept() else {
+            panic!("nobody came");
+        };
+        for socket in [&dialled.0, &accepted.0] {
+            assert!(socket.tcp_nodelay().expect("it is a TCP socket"));
+            assert!(socket.keepalive().expect("it is a TCP socket"));
+            assert_eq!(socket.tcp_keepalive_time().ok(), config.tcp_keepalive);
+            assert!(socket.nonblocking().expect("it is a socket"));
+        }
+    }
+}

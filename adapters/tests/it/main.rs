@@ -1,0 +1,4 @@
+//! Backends against the operating system, beyond what the laws say.
+
+#[cfg(all(feature = "epoll", target_os = "linux"))]
+mod epoll;
