@@ -1,6 +1,6 @@
 //! Wire formats for Kraft, and the suite that judges them.
 //!
-//! A wire format is a [`Protocol`](kraft_core::protocol::Protocol). All of them share one envelope ([`mod@frame`]): a
+//! A wire format is a [`Protocol`]. All of them share one envelope ([`mod@frame`]): a
 //! header with checksums of its own and of the body, so that a receiver believes no length, and allocates for none,
 //! before it is known to be undamaged. `docs/wire-format.md` has the byte layout.
 //!
@@ -15,7 +15,10 @@
 
 #[cfg(feature = "binary")]
 pub mod binary;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod frame;
 
 #[cfg(feature = "binary")]
 pub use binary::Binary;
+pub use kraft_core::protocol::Protocol;

@@ -238,9 +238,14 @@ fn entries<'a>(mut runs: Fields<'a>, mut table: Fields<'a>, mut payloads: Fields
         payloads.end()?;
         return Ok(Entries::NONE);
     }
-    let mut entries = Vec::with_capacity(count);
+    let mut entries: Vec<EntryRef<'_>> = Vec::with_capacity(count);
     while !runs.bytes.is_empty() {
+        let at_term = runs.malformed();
         let term = Term(runs.u64()?);
+        // A message has one encoding: neighbours of one term are one run.
+        if entries.last().is_some_and(|last| last.term == term) {
+            return Err(at_term);
+        }
         let at_count = runs.malformed();
         let run = runs.length()?;
         runs.reserved::<4>()?;
