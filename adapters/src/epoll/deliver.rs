@@ -1,4 +1,14 @@
 //! The events of a turn.
+//!
+//! A closure that ends the adapter that runs it (`callback_destroys_adapter`) cannot be written:
+//!
+//! ```compile_fail
+//! # use kraft_adapters::{Config, Epoll};
+//! # use kraft_core::adapter::Adapter;
+//! let mut adapter = Epoll::open(&Config::default())?;
+//! adapter.poll(None, |_, _| drop(adapter))?;
+//! # Ok::<_, std::io::Error>(())
+//! ```
 
 use std::io::ErrorKind;
 
@@ -15,6 +25,7 @@ impl Turn {
     /// Delivers all that is listed, and what is due by now. Each list is met as long as it is at the start: who has
     /// more to come stands behind the others, in the next turn (law A18).
     pub(super) fn deliver<F: FnMut(Instant, Event<'_>)>(&mut self, registry: &Registry, on_event: &mut F) -> usize {
+        self.expire_own();
         let mut count = 0;
         for _ in 0..self.ready.len() {
             let id = self.ready.pop_front().expect("only this loop takes out");
@@ -24,7 +35,6 @@ impl Turn {
             let id = self.accepting.pop_front().expect("only this loop takes out");
             count += self.accept(id, registry, on_event);
         }
-        self.expire_own();
         while let Some(timer) = self.timers.expire(self.now) {
             on_event(self.now, Event::Expired { timer });
             count += 1;

@@ -189,7 +189,7 @@ impl Turn {
         if let Some(reason) = conn.fault
             && conn.reading() != Reading::Deliver
         {
-            // What was still to be delivered is not wanted, or cannot be told from what came too late.
+            // A user who paused may wait for `Drained`, which does not come any more: he must hear of the end.
             return self.retire(id, reason);
         }
         if conn.wants_read() && !mem::replace(&mut conn.listed.ready, true) {

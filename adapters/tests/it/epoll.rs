@@ -1,142 +1,17 @@
 //! Scenarios of the epoll backend, with plain sockets of the standard library as peers.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use kraft_adapters::{Config, Epoll};
 use kraft_core::adapter::{Adapter, CloseReason, Endpoint, Event, ListenOptions};
-use kraft_core::id::{ConnId, TimerId};
 use kraft_core::link::CloseMode;
 use kraft_core::outbox::Full;
 use kraft_core::time::Instant;
 
-/// No wait of these tests should ever take as long; it ends a hang.
-const GUARD: Duration = Duration::from_secs(10);
-
-/// What an event said, without what it lent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Said {
-    Accepted(ConnId),
-    Connected(ConnId),
-    Received(ConnId, Vec<u8>),
-    Written(ConnId, u64),
-    Drained(ConnId),
-    Ended(ConnId),
-    Closed(ConnId, CloseReason),
-    Expired(TimerId),
-    Woken,
-}
-
-fn said(event: &Event<'_>) -> Said {
-    match event {
-        Event::Accepted { conn, .. } => Said::Accepted(*conn),
-        Event::Connected { conn, .. } => Said::Connected(*conn),
-        Event::Received { conn, bytes, .. } => Said::Received(*conn, bytes.to_vec()),
-        Event::Written { conn, mark, .. } => Said::Written(*conn, *mark),
-        Event::Drained { conn, .. } => Said::Drained(*conn),
-        Event::Ended { conn, .. } => Said::Ended(*conn),
-        Event::Closed { conn, reason } => Said::Closed(*conn, *reason),
-        Event::Expired { timer } => Said::Expired(*timer),
-        Event::Woken => Said::Woken,
-        _ => unreachable!("no other event is known"),
-    }
-}
-
-/// An adapter that listens, and what it said so far.
-struct Rig {
-    adapter: Epoll,
-    at: SocketAddr,
-    said: Vec<Said>,
-}
-
-impl Rig {
-    fn new() -> Self {
-        Self::with(&Config::default(), ListenOptions::default())
-    }
-
-    fn with(config: &Config, options: ListenOptions) -> Self {
-        let mut adapter = Epoll::open(config).expect("epoll is there");
-        let any = Endpoint::Tcp(([127, 0, 0, 1], 0).into());
-        let listener = adapter.listen(&any, options).expect("loopback is there");
-        let at = match adapter.local_endpoint(listener).expect("it listens") {
-            Endpoint::Tcp(at) => at,
-            Endpoint::Unix(path) => unreachable!("{path:?}"),
-        };
-        let said = Vec::new();
-        Self { adapter, at, said }
-    }
-
-    fn deadline(&self, span: Duration) -> Instant {
-        // `now` is that of the last turn; a poll that does not wait renews it.
-        self.adapter.now() + span
-    }
-
-    /// Polls until `done`, with `answer` to each event.
-    #[track_caller]
-    fn run(&mut self, mut answer: impl FnMut(&mut Event<'_>), mut done: impl FnMut(&[Said]) -> bool) {
-        let said_so_far = &mut self.said;
-        self.adapter
-            .poll(Some(Instant::ZERO), |_, mut event| {
-                said_so_far.push(said(&event));
-                answer(&mut event);
-            })
-            .expect("the adapter works");
-        let guard = self.deadline(GUARD);
-        while !done(&self.said) {
-            assert!(self.adapter.now() < guard, "it hangs after {:?}", self.said);
-            let said_so_far = &mut self.said;
-            self.adapter
-                .poll(Some(guard), |_, mut event| {
-                    said_so_far.push(said(&event));
-                    answer(&mut event);
-                })
-                .expect("the adapter works");
-        }
-    }
-
-    #[track_caller]
-    fn until(&mut self, done: impl FnMut(&[Said]) -> bool) {
-        self.run(|_| {}, done);
-    }
-
-    /// A peer and the connection that it got.
-    fn peer(&mut self) -> (TcpStream, ConnId) {
-        let peer = TcpStream::connect(self.at).expect("it listens");
-        peer.set_read_timeout(Some(GUARD)).expect("it is a socket");
-        let before = self.said.len();
-        self.until(|said| said.len() > before);
-        match self.said.last() {
-            Some(Said::Accepted(conn)) => (peer, *conn),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn closed(&self, conn: ConnId) -> Option<CloseReason> {
-        self.said.iter().find_map(|said| match said {
-            Said::Closed(of, reason) if *of == conn => Some(*reason),
-            _ => None,
-        })
-    }
-
-    fn received(&self, conn: ConnId) -> Vec<u8> {
-        let bytes = self.said.iter().filter_map(|said| match said {
-            Said::Received(of, bytes) if *of == conn => Some(bytes.as_slice()),
-            _ => None,
-        });
-        bytes.flatten().copied().collect()
-    }
-
-    #[track_caller]
-    fn until_closed(&mut self, conn: ConnId) -> CloseReason {
-        self.until(|said| {
-            said.iter()
-                .any(|said| matches!(said, Said::Closed(of, _) if *of == conn))
-        });
-        self.closed(conn).expect("it was just seen")
-    }
-}
+use crate::rig::{GUARD, Rig, Said, said};
 
 #[test]
 fn an_epoll_can_move_to_another_thread() {
@@ -456,6 +331,32 @@ fn an_outer_loop_sees_what_a_turn_left() {
     rig.adapter.waker().wake();
     assert!(is_readable(&rig.adapter), "a Woken is due");
     rig.until(|said| said.contains(&Said::Woken));
+}
+
+#[test]
+fn spin_looks_before_it_sleeps() {
+    let config = Config {
+        spin: Duration::from_millis(5),
+        ..Config::default()
+    };
+    let mut rig = Rig::with(&config, ListenOptions::default());
+    let mut calls = 0;
+    // Once is enough, unless the machine takes the processor away all the while.
+    for _ in 0..100 {
+        let before = rig.adapter.stats().syscalls;
+        rig.until(|_| true);
+        let deadline = rig.deadline(config.spin);
+        assert_eq!(
+            rig.adapter.poll(Some(deadline), |_, _| {}).expect("the adapter works"),
+            0
+        );
+        assert!(rig.adapter.now() >= deadline, "it came back early");
+        calls = rig.adapter.stats().syscalls - before;
+        if calls > 4 {
+            break;
+        }
+    }
+    assert!(calls > 4, "{calls} looks in 5 ms");
 }
 
 /// Whether the adapter's descriptor is readable, by poll(2); waits a while for it, since loopback takes its time.

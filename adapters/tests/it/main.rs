@@ -1,4 +1,7 @@
 //! Backends against the operating system, beyond what the laws say.
 
-#[cfg(all(feature = "epoll", target_os = "linux"))]
+#![cfg(all(feature = "epoll", target_os = "linux"))]
+
 mod epoll;
+mod limits;
+mod rig;
