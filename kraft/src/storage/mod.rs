@@ -1,1 +1,32 @@
-//! The log on disk.
+//! The log on disk, and the folder that it lives in.
+//!
+//! [`DiskLog`] is the [`Storage`](kraft_core::storage::Storage) of a node: a segmented log of its own, over the few
+//! file operations of [`Files`]. `format` says what the bytes are, `survey` what recovery makes of them, `restart` why
+//! a segment is never appended to after a restart.
+
+mod batch;
+mod config;
+mod disk_log;
+mod files;
+mod folder;
+pub mod format;
+mod ledger;
+mod peer_book;
+mod pool;
+mod real;
+mod restart;
+mod scan;
+mod sealed_text;
+mod survey;
+mod work;
+
+pub use config::{Config, ConfigError};
+pub use disk_log::DiskLog;
+pub use files::{File, Files};
+pub use folder::{Expected, Folder, FolderError, Identity, Member};
+pub use format::{LogIdentity, Position};
+pub use ledger::Contradiction;
+pub use peer_book::PeerBook;
+pub use real::RealFiles;
+pub use survey::{Damage, DamageKind, OpenError};
+pub use work::{DiskDone, DiskWork};

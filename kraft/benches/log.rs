@@ -1,0 +1,3 @@
+//! Appends and syncs batches through the log, against a loop that writes and syncs the same bytes.
+
+fn main() {}

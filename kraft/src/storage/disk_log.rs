@@ -1,0 +1,495 @@
+//! The log on disk, as the driver uses it.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use kraft_core::id::{Index, SyncId};
+use kraft_core::message::Entries;
+use kraft_core::storage::{Completed, Fault, HardState, Recovered, Storage};
+use kraft_core::time::Instant;
+
+use super::batch::Batch;
+use super::config::{Config, RESERVE_BYTES};
+use super::files::Files;
+use super::format::{HEADER_BYTES, LogIdentity, Position, RECORD_BYTES, Record, SegmentHeader};
+use super::ledger::Ledger;
+use super::pool::{Job, Pool, Spare};
+use super::restart;
+use super::survey::{OpenError, survey};
+use super::work::{DiskDone, DiskWork, Kind, LoadWork, Outcome, SyncWork};
+
+/// A payload of `n` bytes, `n` at least the session header of a command, takes less than this many times `n` with
+/// its record header, padding and a mark.
+const OVERHEAD_MAX: u64 = 4;
+
+/// A segmented log.
+///
+/// Calls encode records into a batch; [`DiskWork`] writes the batch with one write and one fdatasync. Where a segment
+/// ends the batch goes on in the next one, which was zeroed ahead; if it is not ready the batch waits for it, nothing
+/// of it is written before, and nothing in it is acknowledged.
+///
+/// The order of a batch is the order of the calls, `synced <= end`, and all that is not in `batch` or out has been
+/// synced.
+#[derive(Debug)]
+pub struct DiskLog<F: Files> {
+    files: F,
+    identity: LogIdentity,
+    config: Config,
+    ledger: Ledger,
+    /// The segments of the log, ascending; the last one is written to.
+    segments: VecDeque<Segment<F>>,
+    /// Where the next record goes, in the last segment.
+    end: u32,
+    batch: Batch,
+    asked: Option<SyncId>,
+    out: Option<Out>,
+    /// Everything before this is durable.
+    synced: Position,
+    /// Entries up to here stand on the disk.
+    readable: Index,
+    loads: VecDeque<Load>,
+    load_out: Option<Load>,
+    pool: Pool<F>,
+    is_poisoned: bool,
+}
+
+#[derive(Debug)]
+struct Segment<F: Files> {
+    number: u32,
+    seed: u32,
+    capacity: u32,
+    /// `None` while it is in the making.
+    file: Option<Arc<F::File>>,
+    header: SegmentHeader,
+    /// The least index that its header, or a truncation in it, cuts the log to.
+    lowest: Index,
+}
+
+/// A batch on its way.
+#[derive(Debug)]
+struct Out {
+    end: Position,
+    last: Index,
+}
+
+/// Entries to be loaded. A truncation makes the range shorter, also while they are being read.
+#[derive(Debug)]
+struct Load {
+    range: Range<Index>,
+}
+
+impl Load {
+    fn cut(&mut self, from: Index) {
+        self.range.end = self.range.end.min(from);
+    }
+}
+
+impl<F: Files> DiskLog<F> {
+    /// Opens the log in a folder, or begins one in an empty folder. Reads all of it, and writes what is above the
+    /// newest mark again; blocks meanwhile.
+    ///
+    /// `released` is the index up to which a snapshot holds what the log may lack; zero without a snapshot.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]; a damaged log is left as it is.
+    pub fn open(
+        files: F,
+        identity: LogIdentity,
+        config: Config,
+        released: Index,
+    ) -> Result<(Self, Recovered), OpenError> {
+        config.validate().map_err(OpenError::Config)?;
+        let mut survey = survey(&files, &identity, released, config.first_segment_bytes)?;
+        let fresh = restart::begin(&files, &identity, &config, &survey)?;
+        if survey.replaces_last
+            && let Some(link) = survey.chain.pop()
+        {
+            survey.others.push((link.header.number, link.size));
+        }
+        let mut ledger = survey.ledger;
+        let consistent = "the fresh segment was made from this ledger";
+        if survey.chain.is_empty() {
+            ledger = Ledger::begin(&fresh.header);
+        } else {
+            ledger.enter(&fresh.header).expect(consistent);
+        }
+        for entry in &fresh.entries {
+            ledger.take(entry.at, &entry.record).expect(consistent);
+        }
+        let recovered = Recovered {
+            hard: ledger.hard,
+            base_index: ledger.base_index,
+            base_term: ledger.base_term,
+            terms: ledger.terms().to_vec(),
+            last: ledger.last,
+        };
+        let pool = Pool::new(files.clone(), &config, fresh.header.number + 1, &survey.others);
+        let mut segments: VecDeque<_> = survey
+            .chain
+            .into_iter()
+            .map(|link| Segment {
+                number: link.header.number,
+                seed: identity.seed(link.header.number),
+                capacity: u32::try_from(link.size).unwrap_or(u32::MAX),
+                file: Some(Arc::new(link.file)),
+                header: link.header,
+                lowest: link.lowest,
+            })
+            .collect();
+        let synced = Position {
+            segment: fresh.header.number,
+            offset: fresh.end,
+        };
+        segments.push_back(Segment {
+            number: fresh.header.number,
+            seed: identity.seed(fresh.header.number),
+            capacity: fresh.capacity,
+            file: Some(Arc::new(fresh.file)),
+            header: fresh.header,
+            lowest: fresh.header.base_index,
+        });
+        let log = Self {
+            files,
+            identity,
+            config,
+            readable: ledger.last,
+            ledger,
+            segments,
+            end: fresh.end,
+            batch: Batch::default(),
+            asked: None,
+            out: None,
+            synced,
+            loads: VecDeque::new(),
+            load_out: None,
+            pool,
+            is_poisoned: false,
+        };
+        Ok((log, recovered))
+    }
+
+    /// Gives up entries up to `through`, which a durable snapshot holds, as far as they fill whole segments. The
+    /// segments are used again. The log then begins at what is returned.
+    pub fn release(&mut self, through: Index) -> Index {
+        // A load may be reading from any of them.
+        if self.load_out.is_some() || !self.loads.is_empty() {
+            return self.ledger.base_index;
+        }
+        while let (Some(first), Some(second)) = (self.segments.front(), self.segments.get(1)) {
+            let base = second.header.base_index;
+            // A later truncation below the base would contradict a log that begins there.
+            let is_cut = self.segments.iter().skip(1).any(|segment| segment.lowest < base);
+            let is_written = self.synced.segment >= second.number;
+            if base > through || is_cut || !is_written {
+                break;
+            }
+            self.pool.retire(first.number, first.capacity);
+            self.ledger.release(base, second.header.base_term);
+            self.segments.pop_front();
+        }
+        self.ledger.base_index
+    }
+
+    fn active(&self) -> &Segment<F> {
+        self.segments.back().expect("a log has a last segment")
+    }
+
+    /// Puts a record behind the last one.
+    fn put(&mut self, record: &Record, payload: &[u8]) {
+        let size = record
+            .size()
+            .expect("a frame bounds a payload, far below a segment's limit");
+        let mark = if self.batch.is_empty() { RECORD_BYTES } else { 0 };
+        if u64::from(self.end) + u64::from(mark) + u64::from(size) > u64::from(self.active().capacity) {
+            self.roll(size);
+        } else if self.batch.is_empty() {
+            let at = Position {
+                segment: self.active().number,
+                offset: self.end,
+            };
+            self.batch.begin(at, &[]);
+            self.end += RECORD_BYTES;
+        }
+        let active = self.segments.back_mut().expect("a log has a last segment");
+        let at = Position {
+            segment: active.number,
+            offset: self.end,
+        };
+        if let Err(wrong) = self.ledger.take(at, record) {
+            panic!("{record:?} contradicts the log: {wrong}");
+        }
+        if let Record::Truncate(from) = record {
+            active.lowest = active.lowest.min(from.prev());
+        }
+        self.batch.put(&record.encode(active.seed, self.end), payload, size);
+        self.end += size;
+    }
+
+    /// Goes on in the next segment.
+    fn roll(&mut self, size: u32) {
+        let Spare { number, capacity, file } = self.pool.take(HEADER_BYTES + RECORD_BYTES + size, &self.config);
+        let follows = Position {
+            segment: self.active().number,
+            offset: self.end,
+        };
+        let header = SegmentHeader {
+            identity: self.identity,
+            number,
+            follows,
+            // The work syncs what is before it first.
+            synced_through: follows,
+            base_index: self.ledger.last,
+            base_term: self.ledger.last_term(),
+            hard: self.ledger.hard,
+        };
+        let seed = self.identity.seed(number);
+        let at = Position {
+            segment: number,
+            offset: 0,
+        };
+        self.batch.begin(at, &header.encode());
+        self.batch
+            .mark(self.batch.parts().len() - 1, HEADER_BYTES, follows, seed);
+        self.ledger
+            .enter(&header)
+            .expect("the header was made from this ledger");
+        self.segments.push_back(Segment {
+            number,
+            seed,
+            capacity,
+            file,
+            header,
+            lowest: header.base_index,
+        });
+        self.end = HEADER_BYTES + RECORD_BYTES;
+    }
+
+    fn file(&self, number: u32) -> Option<&Arc<F::File>> {
+        let at = self
+            .segments
+            .binary_search_by_key(&number, |segment| segment.number)
+            .ok()?;
+        self.segments[at].file.as_ref()
+    }
+
+    fn next_sync(&mut self) -> Option<SyncWork<F>> {
+        let is_ready = self
+            .batch
+            .parts()
+            .iter()
+            .all(|part| self.file(part.at.segment).is_some());
+        if self.out.is_some() || !is_ready {
+            return None;
+        }
+        let id = self.asked.take()?;
+        if let Some(first) = self.batch.parts().first().filter(|part| part.at.offset != 0) {
+            let seed = self.identity.seed(first.at.segment);
+            self.batch.mark(0, 0, self.synced, seed);
+        }
+        self.out = Some(Out {
+            end: Position {
+                segment: self.active().number,
+                offset: self.end,
+            },
+            last: self.ledger.last,
+        });
+        let parts = self.batch.take().into_iter().map(|part| {
+            let file = self.file(part.at.segment).expect("every part's file is there");
+            let file = Arc::clone(file);
+            (part, file)
+        });
+        Some(SyncWork {
+            id,
+            files: self.files.clone(),
+            parts: parts.collect(),
+        })
+    }
+
+    fn next_load(&mut self) -> Option<LoadWork<F>> {
+        if self.load_out.is_some() {
+            return None;
+        }
+        let Load { range } = self.loads.pop_front()?;
+        let end = Index(range.end.0.min(self.readable.0.saturating_add(1)));
+        let is_there = range.start > self.ledger.base_index && range.start <= self.readable;
+        let mut stretches = Vec::new();
+        if is_there {
+            for place in self.ledger.places_from(range.start) {
+                let Some(file) = self.file(place.at.segment).filter(|_| place.index < end) else {
+                    break;
+                };
+                let is_far = stretches.len() > self.config.load_bytes_max as usize / 1024 + 1;
+                if is_far {
+                    break;
+                }
+                stretches.push((*place, Arc::clone(file)));
+            }
+        }
+        // Where the stretches were cut short, so is the range: the entries of the last one may go on elsewhere.
+        let end = match stretches.last() {
+            Some((last, _)) if is_there => {
+                let behind = self
+                    .ledger
+                    .places_from(last.index)
+                    .get(1)
+                    .map_or(end, |next| next.index);
+                end.min(behind)
+            }
+            _ => range.end,
+        };
+        self.load_out = Some(Load {
+            range: range.start..end,
+        });
+        Some(LoadWork {
+            files: self.files.clone(),
+            identity: self.identity,
+            first: range.start,
+            end,
+            bytes_max: self.config.load_bytes_max as usize,
+            stretches,
+        })
+    }
+
+    fn next_job(&mut self) -> Option<Job<F>> {
+        let missing = self.segments.iter().find(|segment| segment.file.is_none());
+        let missing = missing.map(|segment| (segment.number, segment.capacity));
+        let live_bytes = self.segments.iter().map(|segment| u64::from(segment.capacity)).sum();
+        self.pool
+            .next_job(missing, self.ahead_bytes(), live_bytes, &self.config)
+    }
+
+    /// What is left in the last segment, if its file is there.
+    fn ahead_bytes(&self) -> u64 {
+        let active = self.active();
+        match active.file {
+            Some(_) => u64::from(active.capacity.saturating_sub(self.end)),
+            None => 0,
+        }
+    }
+
+    fn finish_sync(&mut self, id: SyncId) -> Completed {
+        let out = self.out.take().expect("a sync comes back once");
+        self.synced = out.end;
+        self.readable = out.last;
+        Completed::Synced(id)
+    }
+
+    fn poison(&mut self, fault: Fault) -> Fault {
+        self.is_poisoned = true;
+        fault
+    }
+}
+
+impl<F: Files> Storage for DiskLog<F> {
+    type Work = DiskWork<F>;
+
+    fn save(&mut self, hard: HardState) {
+        if hard != self.ledger.hard {
+            self.put(&Record::HardState(hard), &[]);
+        }
+    }
+
+    fn append(&mut self, first: Index, entries: &Entries<'_>) {
+        let mut index = first;
+        for entry in entries.iter() {
+            let record = Record::Entry {
+                index,
+                term: entry.term,
+                kind: entry.kind,
+                length: u32::try_from(entry.payload.len()).expect("a frame bounds a payload"),
+                crc: entry.crc,
+            };
+            self.put(&record, entry.payload);
+            index = index.next();
+        }
+    }
+
+    fn truncate(&mut self, from: Index) {
+        if from > self.ledger.last {
+            return;
+        }
+        self.put(&Record::Truncate(from), &[]);
+        self.readable = self.readable.min(from.prev());
+        if let Some(out) = &mut self.out {
+            out.last = out.last.min(from.prev());
+        }
+        for load in self.loads.iter_mut().chain(&mut self.load_out) {
+            load.cut(from);
+        }
+    }
+
+    fn sync(&mut self, id: SyncId) {
+        self.asked = Some(id);
+    }
+
+    fn load(&mut self, range: Range<Index>) {
+        self.loads.push_back(Load { range });
+    }
+
+    fn next_work(&mut self) -> Option<DiskWork<F>> {
+        if self.is_poisoned {
+            return None;
+        }
+        if let Some(work) = self.next_sync() {
+            return Some(DiskWork(Kind::Sync(work)));
+        }
+        if let Some(work) = self.next_load() {
+            return Some(DiskWork(Kind::Load(work)));
+        }
+        Some(DiskWork(match self.next_job()? {
+            Job::Prepare(work) => Kind::Prepare(work),
+            Job::Remove(number) => Kind::Remove(self.files.clone(), number),
+        }))
+    }
+
+    fn done(&mut self, done: DiskDone<F>) -> Result<Option<Completed>, Fault> {
+        match done.0 {
+            Outcome::Synced(id, parts, result) => {
+                result.map_err(|fault| self.poison(fault))?;
+                self.batch.reuse(parts);
+                Ok(Some(self.finish_sync(id)))
+            }
+            Outcome::Loaded(first, result) => {
+                let mut entries = result.map_err(|fault| self.poison(fault))?;
+                let load = self.load_out.take().expect("a load comes back once");
+                let count = load.range.end.0.saturating_sub(first.0);
+                entries.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+                Ok(Some(Completed::Loaded { first, entries }))
+            }
+            Outcome::Prepared(making, result) => {
+                if let Some(Spare { number, capacity, file }) = self.pool.prepared(making, result, &self.config) {
+                    match self.segments.iter_mut().find(|segment| segment.number == number) {
+                        Some(segment) => segment.file = file,
+                        None => self.pool.retire(number, capacity),
+                    }
+                }
+                Ok(Some(Completed::Room))
+            }
+            Outcome::Removed => {
+                self.pool.removed();
+                Ok(None)
+            }
+        }
+    }
+
+    fn room(&self) -> u64 {
+        let sealed: u64 = self.segments.iter().map(|segment| u64::from(segment.capacity)).sum();
+        let used = sealed.saturating_sub(u64::from(self.active().capacity.saturating_sub(self.end)));
+        let by_limit = self.config.log_bytes_max.saturating_sub(used);
+        let by_disk = self
+            .ahead_bytes()
+            .saturating_add(self.pool.spare_bytes())
+            .saturating_add(self.pool.free_bytes());
+        by_limit.min(by_disk).saturating_sub(RESERVE_BYTES) / OVERHEAD_MAX
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.pool.tick(now);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        if self.is_poisoned { None } else { self.pool.deadline() }
+    }
+}

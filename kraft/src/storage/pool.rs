@@ -1,0 +1,258 @@
+//! Segments made ahead, so that the log never waits for a file to grow.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kraft_core::time::Instant;
+
+use super::config::{Config, RESERVE_BYTES};
+use super::files::Files;
+use super::work::{Making, PrepareWork, Progress};
+
+/// After a failure it is tried again after this, and twice as long after each further one.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// A segment that waits for its turn, or one that the log writes to and whose file is still in the making.
+#[derive(Debug)]
+pub(crate) struct Spare<F: Files> {
+    pub(crate) number: u32,
+    pub(crate) capacity: u32,
+    pub(crate) file: Option<Arc<F::File>>,
+}
+
+/// Spares, what is in the making, and what is done with.
+///
+/// Numbers ascend: live segments < spares < the one in the making < `next_number`.
+#[derive(Debug)]
+pub(crate) struct Pool<F: Files> {
+    files: F,
+    spares: VecDeque<Spare<F>>,
+    /// Number and capacity of the spare in the making, unless the log has taken it already.
+    planned: Option<(u32, u32)>,
+    making: Option<Making<F>>,
+    is_out: bool,
+    /// Numbers and capacities of segments that are done with.
+    retired: VecDeque<(u32, u32)>,
+    next_number: u32,
+    next_capacity: u32,
+    free_bytes: u64,
+    failures: u32,
+    retry_at: Option<Instant>,
+    now: Instant,
+}
+
+/// What the pool has to do next.
+#[derive(Debug)]
+pub(crate) enum Job<F: Files> {
+    Prepare(PrepareWork<F>),
+    Remove(u32),
+}
+
+impl<F: Files> Pool<F> {
+    pub(crate) fn new(files: F, config: &Config, next_number: u32, others: &[(u32, u64)]) -> Self {
+        let capacity = |size: u64| u32::try_from(size).unwrap_or(0);
+        Self {
+            free_bytes: files.free_bytes().unwrap_or(0),
+            files,
+            spares: VecDeque::new(),
+            planned: None,
+            making: None,
+            is_out: false,
+            retired: others.iter().map(|(number, size)| (*number, capacity(*size))).collect(),
+            next_number,
+            next_capacity: config.first_segment_bytes,
+            failures: 0,
+            retry_at: None,
+            now: Instant::ZERO,
+        }
+    }
+
+    pub(crate) const fn tick(&mut self, now: Instant) {
+        self.now = now;
+    }
+
+    /// When a failed preparation is tried again.
+    pub(crate) const fn deadline(&self) -> Option<Instant> {
+        if self.is_out { None } else { self.retry_at }
+    }
+
+    /// The segment to go on in, with at least `needed` bytes. Its file may still be in the making.
+    pub(crate) fn take(&mut self, needed: u32, config: &Config) -> Spare<F> {
+        while let Some(spare) = self.spares.pop_front() {
+            if spare.capacity >= needed {
+                return spare;
+            }
+            self.retired.push_back((spare.number, spare.capacity));
+        }
+        if let Some((number, capacity)) = self.planned.take()
+            && capacity >= needed
+        {
+            return Spare {
+                number,
+                capacity,
+                file: None,
+            };
+        }
+        let capacity = self.plan_capacity(config).max(needed.next_multiple_of(8));
+        Spare {
+            number: self.plan_number(),
+            capacity,
+            file: None,
+        }
+    }
+
+    fn plan_number(&mut self) -> u32 {
+        let number = self.next_number;
+        self.next_number = number
+            .checked_add(1)
+            .expect("four billion segments of a log are never reached");
+        number
+    }
+
+    /// Capacities grow from the first to the configured one.
+    fn plan_capacity(&mut self, config: &Config) -> u32 {
+        let capacity = self.next_capacity;
+        self.next_capacity = capacity.saturating_mul(4).min(config.segment_bytes);
+        capacity
+    }
+
+    /// Segments that are done with.
+    pub(crate) fn retire(&mut self, number: u32, capacity: u32) {
+        self.retired.push_back((number, capacity));
+    }
+
+    /// The next thing to do. `missing` is a segment of the log that has no file yet, `ahead_bytes` what the log has
+    /// left in its last segment, `live_bytes` the capacity of its segments.
+    pub(crate) fn next_job(
+        &mut self,
+        missing: Option<(u32, u32)>,
+        ahead_bytes: u64,
+        live_bytes: u64,
+        config: &Config,
+    ) -> Option<Job<F>> {
+        if self.is_out || self.retry_at.is_some_and(|at| self.now < at) {
+            return None;
+        }
+        self.retry_at = None;
+        if self.making.is_none() {
+            if let Some((number, capacity)) = missing {
+                self.making = Some(Making {
+                    number,
+                    capacity,
+                    source: None,
+                    file: None,
+                    filled: 0,
+                });
+            } else if let Some(number) = self.superfluous(config) {
+                self.is_out = true;
+                return Some(Job::Remove(number));
+            } else {
+                self.making = self.plan_spare(ahead_bytes, live_bytes, config);
+            }
+        }
+        let making = self.making.take()?;
+        self.is_out = true;
+        Some(Job::Prepare(PrepareWork {
+            files: self.files.clone(),
+            making,
+            step_bytes: config.zero_step_bytes,
+        }))
+    }
+
+    /// Of the segments that are done with, one too small to be used again, or above the bound.
+    fn superfluous(&mut self, config: &Config) -> Option<u32> {
+        let small = self
+            .retired
+            .iter()
+            .position(|(_, capacity)| *capacity < self.next_capacity);
+        let surplus = (self.retired.len() > config.recycle_max as usize).then_some(0);
+        let (number, _) = self.retired.remove(small.or(surplus)?)?;
+        Some(number)
+    }
+
+    fn plan_spare(&mut self, ahead_bytes: u64, live_bytes: u64, config: &Config) -> Option<Making<F>> {
+        if self.spares.len() >= config.zero_ahead as usize {
+            return None;
+        }
+        if let Some((source, capacity)) = self.retired.pop_front() {
+            self.plan_capacity(config);
+            return Some(self.plan(capacity, Some(source)));
+        }
+        let spare_bytes = self.spare_bytes();
+        let left = config.log_bytes_max.saturating_sub(live_bytes + spare_bytes);
+        let least = RESERVE_BYTES.min(u64::from(self.next_capacity));
+        if left >= least {
+            let left = u32::try_from(left).unwrap_or(u32::MAX) & !7;
+            let capacity = self.plan_capacity(config).min(left);
+            return Some(self.plan(capacity, None));
+        }
+        // The log is full: no entries are taken, but elections must go on.
+        let is_short = ahead_bytes + spare_bytes < least;
+        is_short.then(|| self.plan(u32::try_from(least).expect("the reserve is small"), None))
+    }
+
+    fn plan(&mut self, capacity: u32, source: Option<u32>) -> Making<F> {
+        let number = self.plan_number();
+        self.planned = Some((number, capacity));
+        Making {
+            number,
+            capacity,
+            source,
+            file: None,
+            filled: 0,
+        }
+    }
+
+    /// Takes a piece of work back. Returns a finished segment that is not a spare: the log waits for it, or has gone
+    /// past it.
+    pub(crate) fn prepared(
+        &mut self,
+        making: Making<F>,
+        result: Result<Progress, io::Error>,
+        config: &Config,
+    ) -> Option<Spare<F>> {
+        self.is_out = false;
+        let Ok(progress) = result else {
+            self.planned = None;
+            self.next_capacity = (self.next_capacity / 4).max(config.first_segment_bytes);
+            let wait = RETRY_MIN.saturating_mul(1 << self.failures.min(16)).min(RETRY_MAX);
+            self.failures = self.failures.saturating_add(1);
+            self.retry_at = Some(self.now + wait);
+            return None;
+        };
+        self.failures = 0;
+        self.free_bytes = progress.free_bytes;
+        if !progress.is_finished {
+            self.making = Some(making);
+            return None;
+        }
+        let spare = Spare {
+            number: making.number,
+            capacity: making.capacity,
+            file: making.file,
+        };
+        if self.planned.is_some_and(|(number, _)| number == making.number) {
+            self.planned = None;
+            self.spares.push_back(spare);
+            return None;
+        }
+        Some(spare)
+    }
+
+    pub(crate) const fn removed(&mut self) {
+        self.is_out = false;
+    }
+
+    /// What stands ready.
+    pub(crate) fn spare_bytes(&self) -> u64 {
+        self.spares.iter().map(|spare| u64::from(spare.capacity)).sum()
+    }
+
+    /// What the disk can still give, as far as is known: nothing while preparations fail.
+    pub(crate) const fn free_bytes(&self) -> u64 {
+        if self.failures == 0 { self.free_bytes } else { 0 }
+    }
+}

@@ -1,0 +1,505 @@
+//! Finds out what a log holds, without touching it.
+//!
+//! The segments form a chain: each names the position where the one before it ends. A segment's header is written when
+//! everything before it is durable, so the newest sound header stands for all before it, and each
+//! [mark](Record::Mark) for all before that. Whatever is unsound below the newest claim is damage; whatever is unsound
+//! above it is a torn tail, which nobody was told of.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use kraft_core::id::{Index, NodeId, Term};
+use kraft_core::storage::{Fault, HardState};
+
+use super::files::{File, Files};
+use super::format::{
+    HEADER_BYTES, HeaderError, LogIdentity, Position, Record, SegmentHeader, VERSION, segment_name, segment_number,
+};
+use super::ledger::{Contradiction, Ledger};
+use super::scan::{Bad, Found, Scan, Step, read_header};
+
+/// A log that is not as it was written. Nothing was changed: it can still be copied, looked at, and repaired from a
+/// peer by removing the node and adding it as a new one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// In which file.
+    pub path: PathBuf,
+    /// At which byte.
+    pub offset: u64,
+    /// What is wrong there.
+    pub kind: DamageKind,
+}
+
+/// What is wrong with a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DamageKind {
+    /// The file is not there, but the log goes on behind it.
+    Missing,
+    /// The header of a segment is unsound, but the log goes on behind it.
+    Header,
+    /// The segment was written by another node, or under another name.
+    Foreign,
+    /// The segment was written by another version of the format.
+    Version(u32),
+    /// A record of a kind that this version does not know.
+    Kind(u8),
+    /// Bytes that were synced are not those that were written.
+    Bytes {
+        /// What is wrong with them.
+        what: &'static str,
+        /// Everything before this position was synced.
+        synced_through: Position,
+    },
+    /// Sound records contradict each other.
+    Contradiction(Contradiction),
+    /// The log begins behind this index, and nothing holds what came before.
+    Front(Index),
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: byte {}: ", self.path.display(), self.offset)?;
+        match self.kind {
+            DamageKind::Missing => f.write_str("the file is missing, but a later segment follows it"),
+            DamageKind::Header => f.write_str("the segment's header is damaged, but synced records follow it"),
+            DamageKind::Foreign => f.write_str("the segment is another node's, or another segment's under this name"),
+            DamageKind::Version(found) => {
+                write!(f, "format version {found}; this program reads version {VERSION}")
+            }
+            DamageKind::Kind(kind) => write!(f, "a record of kind {kind}, which this program does not know"),
+            DamageKind::Bytes { what, synced_through } => {
+                write!(f, "{what}, but the log was synced through {synced_through}")
+            }
+            DamageKind::Contradiction(contradiction) => contradiction.fmt(f),
+            DamageKind::Front(base) => {
+                write!(
+                    f,
+                    "the log begins after index {base}, and no snapshot holds what came before"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for Damage {}
+
+/// Why a log was not opened. Nothing was changed.
+#[derive(Debug)]
+pub enum OpenError {
+    /// It is not as it was written.
+    Damaged(Damage),
+    /// The system refused to read or write it.
+    Failed(Fault),
+    /// A limit is out of its bounds.
+    Config(super::config::ConfigError),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged(damage) => write!(
+                f,
+                "the log is damaged: {damage}; nothing was changed: remove this node from its cluster and add it anew \
+                 with an empty folder"
+            ),
+            Self::Failed(fault) => fault.fmt(f),
+            Self::Config(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Damaged(error) => Some(error),
+            Self::Failed(error) => Some(error),
+            Self::Config(error) => Some(error),
+        }
+    }
+}
+
+impl From<Damage> for OpenError {
+    fn from(damage: Damage) -> Self {
+        Self::Damaged(damage)
+    }
+}
+
+impl From<Fault> for OpenError {
+    fn from(fault: Fault) -> Self {
+        Self::Failed(fault)
+    }
+}
+
+/// Names operation and file of a failure.
+pub(crate) fn fault<F: Files>(
+    files: &F,
+    name: &str,
+    operation: &'static str,
+) -> impl FnOnce(io::Error) -> Fault + use<F> {
+    let path = files.path(name);
+    move |error| Fault { operation, path, error }
+}
+
+/// A segment that is part of the log.
+#[derive(Debug)]
+pub(crate) struct Link<F> {
+    pub(crate) header: SegmentHeader,
+    pub(crate) file: F,
+    pub(crate) size: u64,
+    /// The least index that the segment, in its header or a truncation, cuts the log to.
+    pub(crate) lowest: Index,
+}
+
+/// What a log holds.
+#[derive(Debug)]
+pub(crate) struct Survey<F> {
+    /// The segments of the log, in order.
+    pub(crate) chain: Vec<Link<F>>,
+    /// Numbers and sizes of the other segments: prepared, torn at their first write, or replaced.
+    pub(crate) others: Vec<(u32, u64)>,
+    pub(crate) ledger: Ledger,
+    /// Where the sound records end.
+    pub(crate) end: Position,
+    /// Up to here the log is known to be durable.
+    pub(crate) synced: Position,
+    /// The entries of the last segment that stand at or behind `rewrite_from`, of those that were not removed.
+    pub(crate) tail: Vec<Found>,
+    /// What the next segment follows; the tail is written again into it.
+    pub(crate) rewrite_from: Position,
+    /// Whether all of the last segment is written again, so that it is no longer needed.
+    pub(crate) replaces_last: bool,
+    /// Whether something is torn behind the end.
+    pub(crate) is_torn: bool,
+}
+
+impl<F> Survey<F> {
+    /// A number above all that were used.
+    pub(crate) fn next_number(&self) -> u32 {
+        let chain = self.chain.iter().map(|link| link.header.number);
+        let others = self.others.iter().map(|(number, _)| *number);
+        chain.chain(others).max().unwrap_or(0) + 1
+    }
+}
+
+/// A file that has the name of a segment.
+struct Candidate<F> {
+    number: u32,
+    file: F,
+    size: u64,
+    /// `None`: prepared, torn at its first write, or damaged.
+    header: Option<SegmentHeader>,
+}
+
+/// Reads the whole log. `released` is the index up to which a snapshot holds what the log may lack; a last segment
+/// with at most `small_bytes` is to be replaced, so that starting over and over does not pile up segments.
+pub(crate) fn survey<F: Files>(
+    files: &F,
+    identity: &LogIdentity,
+    released: Index,
+    small_bytes: u32,
+) -> Result<Survey<F::File>, OpenError> {
+    let candidates = candidates(files, identity)?;
+    let (mut chain, others) = link(files, candidates, released)?;
+    let mut survey = Survey {
+        chain: Vec::new(),
+        others: others.iter().map(|other| (other.number, other.size)).collect(),
+        ledger: Ledger::default(),
+        end: Position::default(),
+        synced: Position::default(),
+        tail: Vec::new(),
+        rewrite_from: Position::default(),
+        replaces_last: false,
+        is_torn: false,
+    };
+    let mut ends: Vec<_> = chain.iter().skip(1).map(|link| Some(link.header.follows)).collect();
+    ends.push(None);
+    for (at, (link, end)) in chain.iter_mut().zip(ends).enumerate() {
+        let name = segment_name(link.header.number);
+        let entered = if at == 0 {
+            survey.ledger = Ledger::begin(&link.header);
+            Ok(())
+        } else {
+            survey.ledger.enter(&link.header)
+        };
+        entered.map_err(|wrong| damage(files, &name, 0, DamageKind::Contradiction(wrong)))?;
+        match end {
+            Some(end) => read_closed(files, identity, &mut survey, link, end)?,
+            None => read_last(files, identity, &mut survey, link, small_bytes)?,
+        }
+    }
+    survey.chain = chain;
+    check_others(files, identity, &mut survey, &others)?;
+    // Law R11: a term is saved before an entry of it is appended; should a log disagree, the term still never goes
+    // back.
+    let last_term = survey.ledger.last_term();
+    if survey.ledger.hard.term < last_term {
+        survey.ledger.hard = HardState {
+            term: last_term,
+            vote: NodeId::NONE,
+        };
+    }
+    plan_rewrite(&mut survey, small_bytes);
+    Ok(survey)
+}
+
+fn damage<F: Files>(files: &F, name: &str, offset: u32, kind: DamageKind) -> Damage {
+    Damage {
+        path: files.path(name),
+        offset: u64::from(offset),
+        kind,
+    }
+}
+
+fn candidates<F: Files>(files: &F, identity: &LogIdentity) -> Result<Vec<Candidate<F::File>>, OpenError> {
+    let names = files.list().map_err(fault(files, "", "list"))?;
+    let mut numbers: Vec<_> = names.iter().filter_map(|name| segment_number(name)).collect();
+    numbers.sort_unstable();
+    let mut candidates = Vec::with_capacity(numbers.len());
+    for number in numbers {
+        let name = segment_name(number);
+        let file = files.open(&name, false).map_err(fault(files, &name, "open"))?;
+        let size = file.size().map_err(fault(files, &name, "stat"))?;
+        let header = match read_header(&file).map_err(fault(files, &name, "read"))? {
+            Ok(header) if header.identity != *identity || header.number != number => {
+                return Err(damage(files, &name, 0, DamageKind::Foreign).into());
+            }
+            Ok(header) => Some(header),
+            Err(HeaderError::Version(version)) => {
+                return Err(damage(files, &name, 8, DamageKind::Version(version)).into());
+            }
+            Err(HeaderError::Invalid) => None,
+        };
+        candidates.push(Candidate {
+            number,
+            file,
+            size,
+            header,
+        });
+    }
+    Ok(candidates)
+}
+
+type Linked<F> = (Vec<Link<F>>, Vec<Candidate<F>>);
+
+/// Follows the chain from the newest sound header to the front.
+fn link<F: Files>(
+    files: &F,
+    mut candidates: Vec<Candidate<F::File>>,
+    released: Index,
+) -> Result<Linked<F::File>, OpenError> {
+    let mut chain = Vec::new();
+    let mut others = Vec::new();
+    let mut wanted = None;
+    // What the wanted segment is followed by.
+    let mut base = Index::ZERO;
+    while let Some(candidate) = candidates.pop() {
+        if wanted.is_some_and(|wanted| candidate.number < wanted) {
+            candidates.push(candidate);
+            break;
+        }
+        let is_wanted = wanted.is_none_or(|wanted| candidate.number == wanted);
+        match candidate.header {
+            Some(header) if is_wanted => {
+                wanted = Some(header.follows.segment);
+                base = header.base_index;
+                chain.push(Link {
+                    header,
+                    file: candidate.file,
+                    size: candidate.size,
+                    lowest: header.base_index,
+                });
+            }
+            None if is_wanted && wanted.is_some() && base > released => {
+                let name = segment_name(candidate.number);
+                return Err(damage(files, &name, 0, DamageKind::Header).into());
+            }
+            _ => others.push(candidate),
+        }
+    }
+    others.extend(candidates);
+    chain.reverse();
+    if let Some(first) = chain.first()
+        && first.header.base_index > released
+    {
+        let follows = first.header.follows.segment;
+        let (number, kind) = match follows {
+            0 => (first.header.number, DamageKind::Front(first.header.base_index)),
+            missing => (missing, DamageKind::Missing),
+        };
+        return Err(damage(files, &segment_name(number), 0, kind).into());
+    }
+    Ok((chain, others))
+}
+
+const fn describe(bad: Bad) -> &'static str {
+    match bad {
+        Bad::End => "the file ends",
+        Bad::Header => "the header of a record is damaged",
+        Bad::Payload => "the payload of a record is damaged",
+        Bad::Padding => "the bytes behind a payload are damaged",
+    }
+}
+
+/// Reads a segment that another one follows: all of it was synced.
+fn read_closed<F: Files>(
+    files: &F,
+    identity: &LogIdentity,
+    survey: &mut Survey<F::File>,
+    link: &mut Link<F::File>,
+    end: Position,
+) -> Result<(), OpenError> {
+    let name = segment_name(link.header.number);
+    let mut scan = Scan::new(&link.file, link.header.number, identity);
+    while scan.offset() < end.offset {
+        match scan.step().map_err(fault(files, &name, "read"))? {
+            Step::Record(found) => take(files, &name, &mut survey.ledger, &mut link.lowest, &found)?,
+            Step::Bad(offset, bad) => {
+                let kind = DamageKind::Bytes {
+                    what: describe(bad),
+                    synced_through: end,
+                };
+                return Err(damage(files, &name, offset, kind).into());
+            }
+            Step::Unknown(offset, kind) => return Err(damage(files, &name, offset, DamageKind::Kind(kind)).into()),
+        }
+    }
+    Ok(())
+}
+
+fn take<F: Files>(files: &F, name: &str, ledger: &mut Ledger, lowest: &mut Index, found: &Found) -> Result<(), Damage> {
+    if let Record::Truncate(from) = found.record {
+        *lowest = (*lowest).min(from.prev());
+    }
+    ledger
+        .take(found.at, &found.record)
+        .map_err(|wrong| damage(files, name, found.at.offset, DamageKind::Contradiction(wrong)))
+}
+
+/// Reads the last segment, to where its sound records end.
+fn read_last<F: Files>(
+    files: &F,
+    identity: &LogIdentity,
+    survey: &mut Survey<F::File>,
+    link: &mut Link<F::File>,
+    small_bytes: u32,
+) -> Result<(), OpenError> {
+    let number = link.header.number;
+    let name = segment_name(number);
+    let mut scan = Scan::new(&link.file, number, identity);
+    survey.synced = link.header.synced_through;
+    let bad = loop {
+        match scan.step().map_err(fault(files, &name, "read"))? {
+            Step::Record(found) => {
+                take(files, &name, &mut survey.ledger, &mut link.lowest, &found)?;
+                note_tail(survey, &found, small_bytes);
+            }
+            Step::Bad(_, bad) => break bad,
+            Step::Unknown(offset, kind) => return Err(damage(files, &name, offset, DamageKind::Kind(kind)).into()),
+        }
+    };
+    survey.end = Position {
+        segment: number,
+        offset: scan.offset(),
+    };
+    let rest = scan.rest().map_err(fault(files, &name, "read"))?;
+    survey.is_torn = !rest.is_zero;
+    let claimed = rest.mark.map_or(survey.synced, |(_, synced)| synced.max(survey.synced));
+    if claimed > survey.end {
+        let kind = DamageKind::Bytes {
+            what: describe(bad),
+            synced_through: claimed,
+        };
+        return Err(damage(files, &name, survey.end.offset, kind).into());
+    }
+    survey.synced = claimed;
+    Ok(())
+}
+
+/// Keeps the entries that may have to be written again: all while the segment is small, then those above the mark.
+fn note_tail<F>(survey: &mut Survey<F>, found: &Found, small_bytes: u32) {
+    match found.record {
+        Record::Entry { .. } => survey.tail.push(*found),
+        Record::Truncate(from) => survey.tail.retain(|entry| entry_index(entry) < from),
+        Record::HardState(_) => {}
+        Record::Mark(synced) => {
+            survey.synced = survey.synced.max(synced);
+            if found.at.offset > small_bytes {
+                drop_synced(survey);
+            }
+        }
+    }
+}
+
+fn drop_synced<F>(survey: &mut Survey<F>) {
+    let synced = survey.synced;
+    survey
+        .tail
+        .drain(..survey.tail.partition_point(|entry| entry.at < synced));
+}
+
+fn entry_index(found: &Found) -> Index {
+    match found.record {
+        Record::Entry { index, .. } => index,
+        _ => Index::ZERO,
+    }
+}
+
+/// Segments without a sound header, above the last one: prepared, or torn at their first write. A mark in one that
+/// claims more than was found betrays damage.
+fn check_others<F: Files>(
+    files: &F,
+    identity: &LogIdentity,
+    survey: &mut Survey<F::File>,
+    others: &[Candidate<F::File>],
+) -> Result<(), OpenError> {
+    let last = survey.end.segment;
+    for other in others.iter().filter(|other| other.number > last) {
+        let name = segment_name(other.number);
+        let mut scan = Scan::new(&other.file, other.number, identity);
+        let rest = scan.rest().map_err(fault(files, &name, "read"))?;
+        let Some((_, synced)) = rest.mark else {
+            continue;
+        };
+        survey.is_torn = true;
+        if synced <= survey.end {
+            survey.synced = survey.synced.max(synced);
+        } else if synced.segment == other.number || survey.chain.is_empty() {
+            return Err(damage(files, &name, 0, DamageKind::Header).into());
+        } else {
+            let kind = DamageKind::Bytes {
+                what: "a record is damaged",
+                synced_through: synced,
+            };
+            return Err(damage(files, &segment_name(last), survey.end.offset, kind).into());
+        }
+    }
+    Ok(())
+}
+
+/// A small last segment is replaced by the next one; of a big one, what is above the mark is written again.
+fn plan_rewrite<F>(survey: &mut Survey<F>, small_bytes: u32) {
+    let Some(last) = survey.chain.last() else {
+        return;
+    };
+    if survey.end.offset <= small_bytes {
+        survey.replaces_last = true;
+        survey.rewrite_from = last.header.follows;
+        return;
+    }
+    let header_end = Position {
+        segment: last.header.number,
+        offset: HEADER_BYTES,
+    };
+    survey.rewrite_from = survey.synced.max(header_end);
+    drop_synced(survey);
+}
+
+impl<F> Survey<F> {
+    /// The last index that is not written again, and its term.
+    pub(crate) fn rewrite_base(&self) -> (Index, Term) {
+        let base = Index(self.ledger.last.0 - self.tail.len() as u64);
+        (base, self.ledger.term_at(base))
+    }
+}
