@@ -25,6 +25,8 @@ mod judge;
 mod kinds;
 mod policy;
 mod rejection;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
