@@ -2,7 +2,6 @@
 
 #![cfg(all(feature = "epoll", target_os = "linux"))]
 
-mod chaos;
 mod epoll;
 mod limits;
 mod rig;

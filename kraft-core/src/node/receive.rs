@@ -122,6 +122,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         };
         let view = View {
             status: &self.status_reply(now),
+            term: self.raft.status().hard.term,
             stats: &self.stats,
             counters: &self.counters,
         };

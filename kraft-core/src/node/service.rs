@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::adapter::Stats;
-use crate::id::ConnId;
+use crate::id::{ConnId, Term};
 use crate::link::Link;
 use crate::message::StatusReply;
 
@@ -22,6 +22,8 @@ pub trait Service: Send {
 pub struct View<'a> {
     /// What the node says of itself.
     pub status: &'a StatusReply<'a>,
+    /// The term in which it says so.
+    pub term: Term,
     /// Counters of its event loop.
     pub stats: &'a Stats,
     /// Counters of the node.

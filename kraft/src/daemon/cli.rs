@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand, value_parser};
 
 use super::config::{FIELDS, Field, Kind, Layers, Loaded, load};
-use super::{Exit, Failure};
+use super::{Exit, Failure, init, logging, serve};
+use crate::storage::{Expected, Folder, FolderError, RealFiles};
 
 /// The file in the data folder that is read if no other is named.
 const FILE_NAME: &str = "kraftd.toml";
@@ -24,6 +25,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// Write the data folder of a node, once.
+    Init(InitArgs),
+    /// Run the node in a data folder.
+    Serve(ServeArgs),
     /// Tell the configuration.
     #[command(subcommand)]
     Config(ConfigAction),
@@ -36,6 +41,27 @@ enum ConfigAction {
 }
 
 #[derive(Args, Debug)]
+struct InitArgs {
+    /// The folder, empty or to be made, or KRAFT_DATA.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    #[command(flatten)]
+    identity: IdentityFlags,
+}
+
+#[derive(Args, Debug)]
+struct ServeArgs {
+    /// The data folder that init wrote, or KRAFT_DATA.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Stop when stdin ends, as it does when the parent dies that holds its other end.
+    #[arg(long)]
+    exit_with_parent: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Args, Debug)]
 struct ShowArgs {
     /// The data folder that init wrote, or KRAFT_DATA; without it, what init writes is missing.
     #[arg(long, value_name = "DIR")]
@@ -43,6 +69,10 @@ struct ShowArgs {
     #[command(flatten)]
     settings: Settings,
 }
+
+/// A flag for each field that init writes.
+#[derive(Debug)]
+struct IdentityFlags(Vec<(&'static str, String)>);
 
 /// `--config`, and a flag for each field of the table.
 #[derive(Debug)]
@@ -65,7 +95,11 @@ pub fn main() -> ExitCode {
     match cli.action.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let _ = writeln!(io::stderr(), "kraftd: {failure}");
+            if logging::is_started() {
+                log::error!(exit_code = failure.exit as u8; "{failure}");
+            } else {
+                let _ = writeln!(io::stderr(), "kraftd: {failure}");
+            }
             ExitCode::from(failure.exit as u8)
         }
     }
@@ -74,14 +108,44 @@ pub fn main() -> ExitCode {
 impl Action {
     fn run(&self) -> Result<(), Failure> {
         match self {
+            Self::Init(args) => args.run(),
+            Self::Serve(args) => args.run(),
             Self::Config(ConfigAction::Show(args)) => args.run(),
         }
     }
 }
 
+impl InitArgs {
+    fn run(&self) -> Result<(), Failure> {
+        let data = required_data(self.data.as_deref())?;
+        let loaded = load(&Layers {
+            flags: self.identity.0.clone(),
+            ..Layers::default()
+        })?;
+        init::write(&data, &loaded)?;
+        print(&format!(
+            "wrote {}; start the node with: kraftd serve --data {}\n",
+            data.display(),
+            data.display()
+        ))
+    }
+}
+
+impl ServeArgs {
+    fn run(&self) -> Result<(), Failure> {
+        let data = required_data(self.data.as_deref())?;
+        let folder = Folder::open(&data, Expected::default()).map_err(|error| init::folder_failure(&data, &error))?;
+        let loaded = self.settings.load(Some(&data), init::layer(folder.identity()))?;
+        serve::run(&data, &folder, &loaded, self.exit_with_parent)
+    }
+}
+
 impl ShowArgs {
     fn run(&self) -> Result<(), Failure> {
-        let loaded = self.settings.load(self.data.as_deref(), Vec::new())?;
+        let data = self.data.clone().or_else(|| path_variable("KRAFT_DATA"));
+        // The identity alone, without the lock: it may be shown while the node runs.
+        let written = data.as_deref().map(identity_layer).transpose()?.unwrap_or_default();
+        let loaded = self.settings.load(data.as_deref(), written)?;
         for warning in &loaded.warnings {
             let _ = writeln!(io::stderr(), "kraftd: {warning}");
         }
@@ -98,6 +162,48 @@ impl Settings {
             variables: env::vars_os().collect(),
             flags: self.flags.clone(),
         })
+    }
+}
+
+fn identity_layer(data: &Path) -> Result<Vec<(&'static str, String)>, Failure> {
+    let identity = RealFiles::open(data)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => FolderError::NoIdentity(data.to_owned()),
+            _ => FolderError::Failed(data.to_owned(), error),
+        })
+        .and_then(|files| Folder::read_identity(&files));
+    identity
+        .map(|identity| init::layer(&identity))
+        .map_err(|error| init::folder_failure(data, &error))
+}
+
+fn required_data(given: Option<&Path>) -> Result<PathBuf, Failure> {
+    let data = given.map(Path::to_owned).or_else(|| path_variable("KRAFT_DATA"));
+    data.ok_or_else(|| Failure {
+        exit: Exit::Usage,
+        message: "no data folder is named: use --data DIR or KRAFT_DATA".to_owned(),
+    })
+}
+
+impl FromArgMatches for IdentityFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self(flags_of(matches)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0 = flags_of(matches);
+        Ok(())
+    }
+}
+
+impl Args for IdentityFlags {
+    fn augment_args(command: Command) -> Command {
+        let fields = init::WRITTEN.iter().filter_map(|name| Field::named(name));
+        command.args(fields.map(|field| flag(field).required(true)))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
     }
 }
 

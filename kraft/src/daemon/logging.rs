@@ -53,7 +53,13 @@ pub fn start(
     Ok(())
 }
 
-/// Writes how many lines were left out, by kind, and says how many in all since the start.
+/// Whether lines go through [`start`]'s logger.
+#[must_use]
+pub fn is_started() -> bool {
+    LOGGER.get().is_some()
+}
+
+/// Writes how many lines were left out since the last one of their kind.
 pub fn tell_suppressed() {
     if let Some(logger) = LOGGER.get() {
         logger.tell_suppressed(SystemTime::now());

@@ -4,11 +4,10 @@
 //! would be a new series for the monitor to keep.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use kraft_core::adapter::Stats;
-use kraft_core::message::NodeState;
-use kraft_core::raft::Status;
+use kraft_core::message::{NodeState, StatusReply};
+use kraft_core::node::{Counters, View};
 
 use super::http::{Content, Page};
 
@@ -18,16 +17,10 @@ const READY_LAG_MAX: u64 = 1024;
 /// What a monitor is told, taken on the node's loop at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample<'a> {
-    /// The event loop's counters.
-    pub stats: &'a Stats,
     /// What the node knows.
-    pub status: &'a Status,
-    /// The event loop's name.
-    pub backend: &'a str,
+    pub view: &'a View<'a>,
     /// The wire format's name.
     pub protocol: &'a str,
-    /// Since the process started.
-    pub uptime: Duration,
     /// How often what the operator should hear of happened, by kind.
     pub notices: &'a [(&'static str, u64)],
     /// Lines that were kept out of the log.
@@ -100,10 +93,62 @@ const STATS: &[Row<Stats>] = &[
     ),
 ];
 
-const STATUS: &[Row<Status>] = &[
-    ("kraft_raft_term", Gauge, "The current term.", |status| {
-        status.hard.term.0
+const COUNTERS: &[Row<Counters>] = &[
+    ("kraft_commands_total", Counter, "Commands taken.", |counters| {
+        counters.commands
     }),
+    ("kraft_reads_total", Counter, "Reads taken.", |counters| counters.reads),
+    ("kraft_refused_total", Counter, "Requests refused.", |counters| {
+        counters.refused
+    }),
+    (
+        "kraft_unknown_total",
+        Counter,
+        "Requests whose outcome is unknown.",
+        |counters| counters.unknown,
+    ),
+    ("kraft_applied_entries_total", Counter, "Entries applied.", |counters| {
+        counters.applied
+    }),
+    ("kraft_syncs_total", Counter, "Syncs to disk.", |counters| {
+        counters.syncs
+    }),
+    (
+        "kraft_garbage_total",
+        Counter,
+        "Connections closed for bytes that are no message.",
+        |counters| counters.garbage,
+    ),
+    (
+        "kraft_hellos_refused_total",
+        Counter,
+        "Connections turned away at hello.",
+        |counters| counters.turned_away,
+    ),
+    (
+        "kraft_violations_total",
+        Counter,
+        "Messages that contradicted what was agreed on.",
+        |counters| counters.violations,
+    ),
+    (
+        "kraft_slow_readers_total",
+        Counter,
+        "Clients dropped since they did not read.",
+        |counters| counters.slow_readers,
+    ),
+    (
+        "kraft_elections_won_total",
+        Counter,
+        "Times that this node became leader.",
+        |counters| counters.elections_won,
+    ),
+];
+
+/// As [`Row`]; a function over every lifetime of the reply.
+type StatusRow = (&'static str, Type, &'static str, fn(&StatusReply<'_>) -> u64);
+
+const STATUS: &[StatusRow] = &[
     (
         "kraft_raft_leader_id",
         Gauge,
@@ -116,6 +161,12 @@ const STATUS: &[Row<Status>] = &[
     ("kraft_raft_applied_index", Gauge, "Applied up to here.", |status| {
         status.applied.0
     }),
+    (
+        "kraft_raft_first_index",
+        Gauge,
+        "The first index of the log.",
+        |status| status.first.0,
+    ),
     ("kraft_raft_last_index", Gauge, "The last index of the log.", |status| {
         status.last.0
     }),
@@ -153,7 +204,7 @@ impl Sample<'_> {
     }
 
     fn ready(&self) -> Content {
-        let status = self.status;
+        let status = self.view.status;
         let lag = status.commit.0.saturating_sub(status.applied.0);
         let why_not = if !status.leader.is_some() {
             Some("no leader is known".to_owned())
@@ -178,27 +229,37 @@ impl Sample<'_> {
             Gauge,
             "Always 1; the labels say what runs.",
         );
+        let status = self.view.status;
         let labels = [
-            ("version", env!("CARGO_PKG_VERSION")),
-            ("backend", self.backend),
+            ("version", status.version),
+            ("backend", status.backend),
             ("protocol", self.protocol),
         ];
         sample(&mut text, "kraft_build_info", &labels, 1);
-        head(
-            &mut text,
-            "kraft_uptime_seconds",
-            Gauge,
-            "Time since the process started.",
-        );
-        sample(
-            &mut text,
-            "kraft_uptime_seconds",
-            &[],
-            format_args!("{:.3}", self.uptime.as_secs_f64()),
-        );
+        head(&mut text, "kraft_uptime_seconds", Gauge, "Time since the node started.");
+        sample(&mut text, "kraft_uptime_seconds", &[], seconds(status.uptime_ms));
 
-        rows(&mut text, STATS, self.stats);
-        rows(&mut text, STATUS, self.status);
+        let (stats, counters) = (self.view.stats, self.view.counters);
+        rows(
+            &mut text,
+            STATS
+                .iter()
+                .map(|(name, kind, help, of)| (*name, *kind, *help, of(stats))),
+        );
+        rows(
+            &mut text,
+            COUNTERS
+                .iter()
+                .map(|(name, kind, help, of)| (*name, *kind, *help, of(counters))),
+        );
+        head(&mut text, "kraft_raft_term", Gauge, "The current term.");
+        sample(&mut text, "kraft_raft_term", &[], self.view.term);
+        rows(
+            &mut text,
+            STATUS
+                .iter()
+                .map(|(name, kind, help, of)| (*name, *kind, *help, of(status))),
+        );
         head(
             &mut text,
             "kraft_raft_state",
@@ -210,9 +271,10 @@ impl Sample<'_> {
                 &mut text,
                 "kraft_raft_state",
                 &[("state", name)],
-                u8::from(*state == self.status.state),
+                u8::from(*state == status.state),
             );
         }
+        self.members(&mut text);
 
         head(
             &mut text,
@@ -237,12 +299,46 @@ impl Sample<'_> {
         );
         text
     }
+
+    /// Series for each member: there are as many as the operator configured.
+    fn members(&self, text: &mut String) {
+        let members = &self.view.status.members;
+        head(
+            text,
+            "kraft_member_matched_index",
+            Gauge,
+            "The member's log matches up to here, 0 unless this node leads.",
+        );
+        for member in members {
+            let id = member.node.to_string();
+            sample(text, "kraft_member_matched_index", &[("member", &id)], member.matched);
+        }
+        head(
+            text,
+            "kraft_member_silence_seconds",
+            Gauge,
+            "Time since the member was heard, +Inf if never.",
+        );
+        for member in members {
+            let id = member.node.to_string();
+            let silence = if member.heard_ms == u64::MAX {
+                "+Inf".to_owned()
+            } else {
+                seconds(member.heard_ms)
+            };
+            sample(text, "kraft_member_silence_seconds", &[("member", &id)], silence);
+        }
+    }
 }
 
-fn rows<T>(text: &mut String, rows: &[Row<T>], of: &T) {
+fn seconds(ms: u64) -> String {
+    format!("{}.{:03}", ms / 1000, ms % 1000)
+}
+
+fn rows<'a>(text: &mut String, rows: impl Iterator<Item = (&'a str, Type, &'a str, u64)>) {
     for (name, kind, help, value) in rows {
-        head(text, name, *kind, help);
-        sample(text, name, &[], value(of));
+        head(text, name, kind, help);
+        sample(text, name, &[], value);
     }
 }
 
@@ -272,37 +368,46 @@ mod tests {
     use std::collections::BTreeSet;
 
     use kraft_core::id::{Index, NodeId, Term};
-    use kraft_core::storage::HardState;
+    use kraft_core::message::MemberStatus;
 
     use super::*;
 
-    fn status(leader: u64, commit: u64, applied: u64) -> Status {
-        Status {
-            id: NodeId(1),
-            hard: HardState {
-                term: Term(7),
-                vote: NodeId(1),
-            },
+    fn status(leader: u64, commit: u64, applied: u64) -> StatusReply<'static> {
+        let member = |node, heard_ms| MemberStatus {
+            node: NodeId(node),
+            address: "a:1",
+            matched: Index(8),
+            heard_ms,
+        };
+        StatusReply {
             state: NodeState::Leader,
             leader: NodeId(leader),
             commit: Index(commit),
             applied: Index(applied),
+            first: Index(1),
             last: Index(commit),
             durable: Index(commit),
+            uptime_ms: 1500,
+            version: "0.1.0",
+            backend: "ep\"oll\\",
+            members: vec![member(1, 0), member(2, 12), member(3, u64::MAX)],
         }
     }
 
-    fn page(status: &Status, page: Page) -> Content {
+    fn page(status: &StatusReply<'_>, page: Page) -> Content {
         let stats = Stats {
             accepted: 3,
             ..Stats::default()
         };
-        let sample = Sample {
-            stats: &stats,
+        let view = View {
             status,
-            backend: "ep\"oll\\",
+            term: Term(7),
+            stats: &stats,
+            counters: &Counters::default(),
+        };
+        let sample = Sample {
+            view: &view,
             protocol: "binary",
-            uptime: Duration::from_millis(1500),
             notices: &[("garbage", 12)],
             log_lines_suppressed: 2,
         };
@@ -342,6 +447,9 @@ mod tests {
             "kraft_notices_total{kind=\"garbage\"} 12",
             "kraft_log_lines_suppressed_total 2",
             "kraft_uptime_seconds 1.500",
+            "kraft_member_matched_index{member=\"2\"} 8",
+            "kraft_member_silence_seconds{member=\"2\"} 0.012",
+            "kraft_member_silence_seconds{member=\"3\"} +Inf",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
         }
@@ -350,12 +458,6 @@ mod tests {
 
     #[test]
     fn every_counter_is_told_once() {
-        let names: BTreeSet<_> = STATS
-            .iter()
-            .map(|row| row.0)
-            .chain(STATUS.iter().map(|row| row.0))
-            .collect();
-        assert_eq!(names.len(), STATS.len() + STATUS.len());
         // Each row shows a field of its own.
         let stats = Stats {
             accepted: 1,
@@ -372,13 +474,28 @@ mod tests {
         };
         let shown: BTreeSet<_> = STATS.iter().map(|row| (row.3)(&stats)).collect();
         assert_eq!(shown, (1..=11).collect());
+        let counters = Counters {
+            commands: 1,
+            reads: 2,
+            refused: 3,
+            unknown: 4,
+            applied: 5,
+            syncs: 6,
+            garbage: 7,
+            turned_away: 8,
+            violations: 9,
+            slow_readers: 10,
+            elections_won: 11,
+        };
+        let shown: BTreeSet<_> = COUNTERS.iter().map(|row| (row.3)(&counters)).collect();
+        assert_eq!(shown, (1..=11).collect());
     }
 
     #[test]
     fn ready_is_a_node_that_knows_a_leader_and_has_applied() {
         assert!(page(&status(2, 9, 9), Page::Ready).is_good);
         assert!(page(&status(2, 9 + READY_LAG_MAX, 9), Page::Ready).is_good);
-        let says = |status: &Status| {
+        let says = |status: &StatusReply<'_>| {
             let content = page(status, Page::Ready);
             assert!(!content.is_good);
             content.text

@@ -7,14 +7,20 @@
 //! - [`http`], [`metrics`]: what a monitor reads, free of I/O.
 //! - [`logging`]: lines to stderr, escaped, cut and bounded in number.
 
+mod assemble;
 mod cli;
 pub mod config;
 mod escape;
 mod exit;
 pub mod http;
+mod init;
 pub mod logging;
 pub mod metrics;
+mod monitor;
+mod notices;
 mod rate;
+mod serve;
+mod signals;
 
 pub use cli::main;
 pub use exit::{Exit, Failure};

@@ -160,19 +160,30 @@ fields! {
     /// A leader that has not heard a majority for an election timeout steps down.
     check_quorum: bool = true;
     /// How long a sync to disk may take before a leader gives up its leadership.
-    sync_stall_ms_max: Duration = Duration::from_secs(2);
+    sync_stall_ms_max: Duration = Duration::from_secs(1);
+    /// Payload bytes of one message to a follower.
+    append_bytes_max: u64 = 256 * KIB;
+    /// Payload bytes that may be on their way to one follower.
+    inflight_bytes_max: u64 = 512 * KIB;
     /// Payload bytes that may be proposed and not yet committed; above it proposals are refused as overloaded.
     uncommitted_bytes_max: u64 = 64 * MIB;
-    /// The largest frame, header included. What an outbox holds must fit into write_queue_bytes_max.
+    /// The largest frame, header included; with inflight_bytes_max it fits into write_queue_bytes_max.
     frame_bytes_max: u64 = 512 * KIB;
     /// The largest key.
     key_bytes_max: u64 = 4 * KIB;
     /// The largest value.
-    value_bytes_max: u64 = 256 * KIB;
+    value_bytes_max: u64 = 128 * KIB;
+    /// What all keys and values may take in memory, 64 bytes counted for each besides; a put above it is answered that
+    /// there is no space. It must be the same on all nodes, or their states drift apart.
+    state_bytes_max: u64 = GIB;
     /// The log's bound on disk; at it writes are refused for want of space.
     log_bytes_max: u64 = 8 * GIB;
     /// The size of a segment of the log.
     log_segment_bytes: u64 = 64 * MIB;
+    /// How many segments are zeroed ahead, so that no write waits for one.
+    log_segments_ahead: u64 = 1;
+    /// How many segments that are done with are kept to be written again.
+    log_segments_recycled_max: u64 = 4;
     /// Connections of clients at a time; more are turned away. Peers have places of their own.
     max_connections: u64 = 1024;
     /// Bytes that wait to be sent on a connection; a client that does not read beyond that is dropped.

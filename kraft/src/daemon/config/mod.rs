@@ -84,10 +84,16 @@ impl Config {
     fn validate_sizes(&self) -> Result<(), (&'static str, String)> {
         let bounds = [
             ("frame_bytes_max", self.frame_bytes_max, 4096, 64 << 20),
+            ("append_bytes_max", self.append_bytes_max, 1, 32 << 20),
+            ("inflight_bytes_max", self.inflight_bytes_max, 1, 1 << 30),
             ("key_bytes_max", self.key_bytes_max, 1, 1 << 20),
             ("value_bytes_max", self.value_bytes_max, 1, 32 << 20),
             ("uncommitted_bytes_max", self.uncommitted_bytes_max, 1 << 16, 1 << 40),
-            ("log_segment_bytes", self.log_segment_bytes, 1 << 20, 1 << 30),
+            ("state_bytes_max", self.state_bytes_max, 1 << 20, 1 << 44),
+            ("log_bytes_max", self.log_bytes_max, 4 << 20, 1 << 48),
+            ("log_segment_bytes", self.log_segment_bytes, 1 << 20, 64 << 20),
+            ("log_segments_ahead", self.log_segments_ahead, 1, 16),
+            ("log_segments_recycled_max", self.log_segments_recycled_max, 0, 1024),
             ("max_connections", self.max_connections, 1, 1 << 20),
             ("write_queue_bytes_max", self.write_queue_bytes_max, 1 << 16, 1 << 30),
         ];
@@ -96,30 +102,7 @@ impl Config {
                 format!("{name} is {value}: set it to at least {least} and at most {most}")
             })?;
         }
-        // Room for the frame's header and the session header around key and value.
-        check(
-            self.key_bytes_max + self.value_bytes_max + 1024 <= self.frame_bytes_max,
-            "frame_bytes_max",
-            || {
-                format!(
-                    "frame_bytes_max is {}, and a put of the largest key and value does not fit into it: raise it to at \
-                 least {}, or lower key_bytes_max or value_bytes_max",
-                    self.frame_bytes_max,
-                    self.key_bytes_max + self.value_bytes_max + 1024
-                )
-            },
-        )?;
-        check(
-            self.frame_bytes_max <= self.write_queue_bytes_max,
-            "write_queue_bytes_max",
-            || {
-                format!(
-                    "write_queue_bytes_max is {}, and a frame of frame_bytes_max ({}) does not fit into it: raise the one \
-                 or lower the other",
-                    self.write_queue_bytes_max, self.frame_bytes_max
-                )
-            },
-        )?;
+        self.validate_frames()?;
         check(
             self.log_bytes_max / 4 >= self.log_segment_bytes,
             "log_bytes_max",
@@ -129,7 +112,50 @@ impl Config {
             self.frame_bytes_max * 2 <= self.log_segment_bytes,
             "log_segment_bytes",
             || "log_segment_bytes is less than two frames of frame_bytes_max: raise it".to_owned(),
-        )
+        )?;
+        let alive = self.tcp_keepalive_ms;
+        check(alive.is_zero() || alive.as_secs() >= 1, "tcp_keepalive_ms", || {
+            "tcp_keepalive_ms is below a second, which TCP cannot count: set it to at least 1000, or to 0 for never"
+                .to_owned()
+        })?;
+        check(!self.linger_ms.is_zero(), "linger_ms", || {
+            "linger_ms is 0: a closing connection would cut its last replies, so set it to at least 1".to_owned()
+        })
+    }
+
+    fn validate_frames(&self) -> Result<(), (&'static str, String)> {
+        // A frame's header, the session's and the message's own fields take less than this.
+        let header = 1024;
+        let put = self.key_bytes_max + self.value_bytes_max;
+        let largest = [
+            (
+                "a put of the largest key and value",
+                "key_bytes_max or value_bytes_max",
+                put,
+            ),
+            (
+                "a message of append_bytes_max",
+                "append_bytes_max",
+                self.append_bytes_max,
+            ),
+        ];
+        for (what, other, bytes) in largest {
+            check(bytes + header <= self.frame_bytes_max, "frame_bytes_max", || {
+                format!(
+                    "frame_bytes_max is {}, and {what} does not fit into it: raise it to at least {}, or lower {other}",
+                    self.frame_bytes_max,
+                    bytes + header
+                )
+            })?;
+        }
+        let queued = self.frame_bytes_max + self.inflight_bytes_max;
+        check(queued <= self.write_queue_bytes_max, "write_queue_bytes_max", || {
+            format!(
+                "write_queue_bytes_max is {}, and frame_bytes_max with inflight_bytes_max does not fit into it: raise it \
+                 to at least {queued}, or lower one of them",
+                self.write_queue_bytes_max
+            )
+        })
     }
 }
 
@@ -227,10 +253,20 @@ mod tests {
             Err(("frame_bytes_max", "at most")),
         );
         check(
-            &[("frame_bytes_max", "2097152")],
-            Err(("write_queue_bytes_max", "does not fit")),
+            &[("append_bytes_max", "524288")],
+            Err(("frame_bytes_max", "lower append_bytes_max")),
         );
-        check(&[("log_bytes_max", "1048576")], Err(("log_bytes_max", "four segments")));
+        check(
+            &[("frame_bytes_max", "524289")],
+            Err(("write_queue_bytes_max", "raise it to at least 1048577")),
+        );
+        check(&[("tcp_keepalive_ms", "999")], Err(("tcp_keepalive_ms", "0 for never")));
+        check(&[("tcp_keepalive_ms", "0")], Ok(()));
+        check(&[("linger_ms", "0")], Err(("linger_ms", "at least 1")));
+        check(
+            &[("log_bytes_max", "268435455")],
+            Err(("log_bytes_max", "four segments")),
+        );
         check(&[("max_connections", "0")], Err(("max_connections", "at least 1")));
     }
 

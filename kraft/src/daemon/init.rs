@@ -1,0 +1,96 @@
+//! `kraftd init`: writes a data folder, once.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use kraft_core::id::NodeId;
+
+use super::config::{Config, Field, Loaded};
+use super::{Exit, Failure};
+use crate::storage::{Folder, FolderError, Identity, Member};
+
+/// The fields that init writes, and that no other source need repeat.
+pub(super) const WRITTEN: [&str; 5] = ["cluster", "id", "peers", "listen", "client"];
+
+/// Makes the folder at `data` for the node that `loaded` describes.
+///
+/// # Errors
+///
+/// What is wrong with the fields, or with the folder. Nothing was changed then.
+pub(super) fn write(data: &Path, loaded: &Loaded) -> Result<(), Failure> {
+    loaded.validate()?;
+    let config = &loaded.config;
+    let show = |name| Field::named(name).map(|field| field.show(config)).unwrap_or_default();
+    let incarnation = Identity::draw_incarnation()
+        .map_err(|error| Failure::new(format!("the system's randomness: {error}; the folder was not made")))?;
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let identity = Identity {
+        cluster: config.cluster.clone(),
+        node: NodeId(config.id),
+        members: members(config),
+        listen: show("listen"),
+        client: show("client"),
+        incarnation,
+        created: since_1970.map_or(0, |since| since.as_secs()),
+    };
+    Folder::create(data, &identity).map_err(|error| folder_failure(data, &error))
+}
+
+/// The members as the folder and the driver name them.
+fn members(config: &Config) -> Vec<Member> {
+    let member = |(id, at): (u64, &super::config::HostPort)| Member {
+        node: NodeId(id),
+        address: at.to_string(),
+    };
+    config.peers.iter().map(member).collect()
+}
+
+/// What init wrote, as a layer of the configuration.
+pub(super) fn layer(identity: &Identity) -> Vec<(&'static str, String)> {
+    let peers: Vec<_> = identity
+        .members
+        .iter()
+        .map(|member| format!("{}={}", member.node, member.address))
+        .collect();
+    let values = [
+        identity.cluster.clone(),
+        identity.node.to_string(),
+        peers.join(","),
+        identity.listen.clone(),
+        identity.client.clone(),
+    ];
+    WRITTEN.into_iter().zip(values).collect()
+}
+
+/// The sentence and exit status of a folder that was not made or not opened.
+pub(super) fn folder_failure(data: &Path, error: &FolderError) -> Failure {
+    let exit = match error {
+        FolderError::Damaged(..) => Exit::DamagedLog,
+        // The one that has it may be about to end.
+        FolderError::Locked(_) => Exit::Failed,
+        FolderError::Failed(_, system) if is_input_output(system) => Exit::Disk,
+        _ => Exit::Config,
+    };
+    let message = match error {
+        FolderError::Failed(path, system) => {
+            let path = if path.as_os_str().is_empty() {
+                data.to_owned()
+            } else {
+                PathBuf::from(path)
+            };
+            let cure = match exit {
+                Exit::Disk => "look at the disk",
+                _ => "make it a folder that this user may read and write, or name another one with --data",
+            };
+            format!("data folder {}: {system}; {cure}", path.display())
+        }
+        error => format!("data folder {error}"),
+    };
+    Failure { exit, message }
+}
+
+/// EIO is the disk's; everything else is about names, rights and room.
+fn is_input_output(error: &std::io::Error) -> bool {
+    const EIO: i32 = 5;
+    error.raw_os_error() == Some(EIO)
+}

@@ -1,0 +1,137 @@
+//! What the driver tells of, printed and counted.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kraft_core::message::{GoawayReason, NodeState};
+use kraft_core::node::Notice;
+
+/// Words for the kinds of [`Notice`]: fields of log lines, labels of a metric.
+const KINDS: [&str; 12] = [
+    "role",
+    "peer_up",
+    "peer_down",
+    "dial_failed",
+    "peer_known",
+    "turned_away",
+    "goaway",
+    "garbage",
+    "violation",
+    "slow_reader",
+    "room",
+    "other",
+];
+
+/// How often each kind came.
+#[derive(Debug, Default)]
+pub(super) struct Counts([AtomicU64; KINDS.len()]);
+
+impl Counts {
+    /// Every kind with its number.
+    pub(super) fn all(&self) -> [(&'static str, u64); KINDS.len()] {
+        std::array::from_fn(|place| (KINDS[place], self.0[place].load(Ordering::Relaxed)))
+    }
+
+    /// Prints a notice and counts it.
+    pub(super) fn tell(&self, notice: &Notice<'_>) {
+        let kind = kind_of(notice);
+        if let Some(place) = KINDS.iter().position(|other| *other == kind) {
+            self.0[place].fetch_add(1, Ordering::Relaxed);
+        }
+        print(kind, notice);
+    }
+}
+
+fn kind_of(notice: &Notice<'_>) -> &'static str {
+    match notice {
+        Notice::Role { .. } => "role",
+        Notice::PeerUp { .. } => "peer_up",
+        Notice::PeerDown { .. } => "peer_down",
+        Notice::DialFailed { .. } => "dial_failed",
+        Notice::PeerKnown { .. } => "peer_known",
+        Notice::TurnedAway { .. } => "turned_away",
+        Notice::Goaway { .. } => "goaway",
+        Notice::Garbage { .. } => "garbage",
+        Notice::Violation { .. } => "violation",
+        Notice::SlowReader { .. } => "slow_reader",
+        Notice::Room { .. } => "room",
+        _ => "other",
+    }
+}
+
+fn print(kind: &'static str, notice: &Notice<'_>) {
+    match notice {
+        Notice::Role { state, term, leader } => {
+            let state = match state {
+                NodeState::Follower => "follows",
+                NodeState::PreCandidate => "asks whether it would be elected",
+                NodeState::Candidate => "asks to be elected",
+                NodeState::Leader => "leads",
+            };
+            log::info!(kind, term = term.0, leader = leader.0; "{state}");
+        }
+        Notice::PeerUp { node } => log::info!(kind, peer = node.0; "connected to a peer"),
+        Notice::PeerDown { node, reason } => {
+            log::info!(kind, peer = node.0, reason:% = reason; "lost the connection to a peer");
+        }
+        Notice::DialFailed { node, address, reason } => {
+            log::warn!(kind, peer = node.0, address = *address, reason:% = reason;
+                "a peer is not reached; further failures are not told");
+        }
+        Notice::PeerKnown { node, incarnation } => {
+            log::info!(kind, peer = node.0, incarnation:% = format_args!("{:016x}", incarnation.0);
+                "recorded a peer's incarnation");
+        }
+        Notice::TurnedAway { from, reason, detail } => {
+            let from = from.map(ToString::to_string).unwrap_or_default();
+            log::warn!(kind, from = from.as_str(), reason:? = reason, detail = *detail; "turned a connection away");
+        }
+        Notice::Goaway {
+            node,
+            reason: GoawayReason::Stopping,
+            ..
+        } => log::info!(kind, peer = node.0; "a peer goes down"),
+        Notice::Goaway { node, reason, detail } => {
+            log::warn!(kind, peer = node.0, reason:? = reason, detail = *detail; "a peer turned this node away");
+        }
+        Notice::Garbage { from, error } => {
+            let from = from.map(ToString::to_string).unwrap_or_default();
+            log::warn!(kind, from = from.as_str(), error:% = error; "closed a connection that sent no message");
+        }
+        Notice::Violation { node, violation } => {
+            log::error!(kind, peer = node.0, violation:? = violation; "a peer said what cannot be");
+        }
+        Notice::SlowReader { conn } => {
+            log::warn!(kind, conn:% = conn; "dropped a client that does not read its replies");
+        }
+        Notice::Room { bytes: 0 } => {
+            log::error!(kind, room_bytes = 0; "no space for the log: make room, or raise log_bytes_max");
+        }
+        Notice::Room { bytes } => log::info!(kind, room_bytes = *bytes; "there is space for the log"),
+        notice => log::info!(kind, notice:? = notice; "a notice without words of its own"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use kraft_core::id::{NodeId, Term};
+
+    use super::*;
+
+    #[test]
+    fn kinds_are_told_apart_and_counted() {
+        assert_eq!(KINDS.iter().collect::<BTreeSet<_>>().len(), KINDS.len());
+        let counts = Counts::default();
+        let role = Notice::Role {
+            state: NodeState::Leader,
+            term: Term(1),
+            leader: NodeId(1),
+        };
+        counts.tell(&role);
+        counts.tell(&role);
+        counts.tell(&Notice::Room { bytes: 0 });
+        let seen: Vec<_> = counts.all().into_iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(seen, [("role", 2), ("room", 1)]);
+    }
+}

@@ -1,0 +1,205 @@
+//! `kraftd serve`: runs the node in a data folder.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kraft_adapters::Epoll;
+use kraft_core::adapter::{Adapter, Endpoint, ListenOptions};
+use kraft_core::id::{GroupId, Index};
+use kraft_core::message::Role;
+use kraft_core::node::{self, Node, Parts};
+use kraft_core::protocol::Protocol;
+use kraft_core::storage::Recovered;
+use kraft_protocols::Binary;
+
+use super::assemble::{Addresses, adapter_config, bytes, node_config, storage_config};
+use super::config::{Config, Loaded};
+use super::init::folder_failure;
+use super::monitor::{self, Monitor};
+use super::notices::Counts;
+use super::signals::Signals;
+use super::{Exit, Failure, logging};
+use crate::kv::{self, Kv};
+use crate::server::Server;
+use crate::storage::{DiskLog, Folder, OpenError, RealFiles};
+
+/// How long a stop may take beyond `linger_ms`. It is ended then, which loses nothing that was acknowledged.
+const STOP_SPARE: Duration = Duration::from_secs(5);
+
+/// What this program runs: the one place that joins the parts.
+type Daemon = Server<Epoll, Binary, DiskLog<RealFiles>, Kv>;
+
+/// Runs the node until it is told to stop.
+///
+/// # Errors
+///
+/// Why it did not start, or could not go on.
+pub(super) fn run(data: &Path, folder: &Folder, loaded: &Loaded, exit_with_parent: bool) -> Result<(), Failure> {
+    loaded.validate()?;
+    let config = &loaded.config;
+    check_backend(config)?;
+    let signals = Signals::catch()?;
+    logging::start(config.log_level, config.log_format, signals.on_suppressed()?)?;
+    for warning in &loaded.warnings {
+        log::warn!("{warning}");
+    }
+
+    let addresses = Addresses::resolve(config)?;
+    // Before the log is opened, which writes to it: what cannot start changes nothing.
+    addresses.check_free()?;
+    let counts = Arc::new(Counts::default());
+    let (mut server, recovered) = open(data, folder, config, &counts)?;
+    let bound = listen(&mut server, &addresses, config, &counts)?;
+    tell_start(data, config, &server, &recovered, &bound);
+
+    if exit_with_parent {
+        signals.watch_parent()?;
+    }
+    let handle = server.handle();
+    signals.on_stop(config.linger_ms + STOP_SPARE, move || handle.stop())?;
+    let ended = server.run();
+    logging::tell_suppressed();
+    ended.map_err(|failure| node_failure(&failure))?;
+    log::info!("stopped");
+    Ok(())
+}
+
+fn check_backend(config: &Config) -> Result<(), Failure> {
+    let choices = config.backend.split(',').map(str::trim);
+    // The one event loop of this build is what `auto` comes to.
+    let known = ["auto", "epoll"];
+    if let Some(wrong) = choices.clone().find(|choice| !known.contains(choice)) {
+        let wrong = super::escape::escaped(wrong);
+        return Err(Failure::config(format!(
+            "backend {wrong} is not in this build: set it to auto or epoll"
+        )));
+    }
+    if config.protocol != Binary.name() {
+        let wrong = super::escape::escaped(&config.protocol);
+        return Err(Failure::config(format!(
+            "protocol {wrong} is not in this build: set it to binary"
+        )));
+    }
+    Ok(())
+}
+
+fn open(data: &Path, folder: &Folder, config: &Config, counts: &Arc<Counts>) -> Result<(Daemon, Recovered), Failure> {
+    let book = folder.peers().map_err(|error| folder_failure(data, &error))?;
+    let files = folder.log().map_err(|error| folder_failure(data, &error))?;
+    let adapter = Epoll::open(&adapter_config(config)).map_err(|error| {
+        Failure::new(format!(
+            "epoll: {error}; raise the limit of open files, or lower max_connections"
+        ))
+    })?;
+    let identity = folder.identity();
+    let (storage, recovered) = DiskLog::open(files, identity.log(GroupId(0)), storage_config(config), Index::ZERO)
+        .map_err(|error| open_failure(&error))?;
+    let limits = kv::Limits {
+        key_bytes_max: bytes(config.key_bytes_max),
+        value_bytes_max: bytes(config.value_bytes_max),
+        state_bytes_max: config.state_bytes_max,
+        ..kv::Limits::default()
+    };
+    let parts = Parts {
+        adapter,
+        protocol: Binary,
+        storage,
+        recovered: recovered.clone(),
+        machine: Kv::new(limits),
+    };
+    let told = Arc::clone(counts);
+    let node = Node::open(node_config(config, identity, &book)?, parts, move |notice| {
+        told.tell(&notice)
+    })
+    .map_err(|why| Failure::config(format!("{why}; `kraftd config show` tells who set it")))?;
+    let server = Server::new(node, move |peer, incarnation| {
+        book.remember(peer, incarnation).map(drop)
+    });
+    Ok((server, recovered))
+}
+
+/// Where the node listens, with the ports that the system chose where 0 was asked for.
+struct Bound {
+    listen: Endpoint,
+    client: Endpoint,
+    metrics: Option<Endpoint>,
+}
+
+fn listen(server: &mut Daemon, at: &Addresses, config: &Config, counts: &Arc<Counts>) -> Result<Bound, Failure> {
+    let options = |max_connections| ListenOptions {
+        max_connections,
+        ..ListenOptions::default()
+    };
+    let peers = options(Addresses::peer_connections(config));
+    let clients = options(bytes(config.max_connections));
+    let listen = server
+        .listen(Role::Peer, &at.listen, peers)
+        .map_err(|error| Addresses::failure("listen", &at.listen, &error))?;
+    let client = server
+        .listen(Role::Client, &at.client, clients)
+        .map_err(|error| Addresses::failure("client", &at.client, &error))?;
+    let mut metrics = None;
+    if let Some(endpoint) = &at.metrics {
+        let monitor = Box::new(Monitor::new(Binary.name(), Arc::clone(counts)));
+        let bound = server.serve(monitor, endpoint, options(monitor::CONNECTIONS_MAX));
+        metrics = Some(bound.map_err(|error| Addresses::failure("metrics", endpoint, &error))?);
+    }
+    Ok(Bound {
+        listen,
+        client,
+        metrics,
+    })
+}
+
+fn tell_start(data: &Path, config: &Config, server: &Daemon, recovered: &Recovered, bound: &Bound) {
+    let (first, last) = (recovered.base_index.next(), recovered.last);
+    let range = if last < first {
+        "empty".to_owned()
+    } else {
+        format!("{first}..={last}")
+    };
+    log::info!(
+        node = config.id,
+        cluster = config.cluster.as_str(),
+        backend = server.node().adapter().name(),
+        protocol = Binary.name(),
+        data:% = data.display(),
+        log = range.as_str(),
+        term = recovered.hard.term.0,
+        listen:% = bound.listen,
+        client:% = bound.client,
+        metrics = bound.metrics.as_ref().map(ToString::to_string).unwrap_or_default().as_str(),
+        version = env!("CARGO_PKG_VERSION");
+        "serving"
+    );
+}
+
+fn open_failure(error: &OpenError) -> Failure {
+    let exit = match error {
+        OpenError::Damaged(_) => Exit::DamagedLog,
+        OpenError::Failed(_) => Exit::Disk,
+        OpenError::Config(_) => Exit::Config,
+    };
+    let cure = match error {
+        OpenError::Failed(_) => "; look at the disk: is it full, read-only or broken?",
+        OpenError::Damaged(_) | OpenError::Config(_) => "",
+    };
+    Failure {
+        exit,
+        message: format!("{error}{cure}"),
+    }
+}
+
+fn node_failure(failure: &node::Failure) -> Failure {
+    match failure {
+        node::Failure::Disk(fault) => Failure {
+            exit: Exit::Disk,
+            message: format!(
+                "{fault}: the node ends, since nobody knows what is on the disk after a failed write or sync; nothing \
+                 was acknowledged that is not there; look at the disk and start it again"
+            ),
+        },
+        node::Failure::Loop(error) => Failure::new(format!("the event loop failed: {error}; start the node again")),
+    }
+}
