@@ -7,3 +7,7 @@ pub mod daemon;
 pub mod kv;
 pub mod server;
 pub mod storage;
+
+pub use kraft_adapters as adapters;
+pub use kraft_core::{adapter, id, machine, message, node, protocol, time};
+pub use kraft_protocols as protocols;

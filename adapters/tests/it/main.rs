@@ -2,6 +2,7 @@
 
 #![cfg(all(feature = "epoll", target_os = "linux"))]
 
+mod chaos;
 mod epoll;
 mod limits;
 mod rig;

@@ -1,6 +1,7 @@
 //! Bytes on their way, in pieces.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::IoSlice;
 use std::iter;
 
@@ -17,7 +18,7 @@ const KEEP_MAX: usize = 64 * 1024;
 /// Belongs to the backend's slot of the connection, so that nothing that the kernel holds is within reach of a user.
 /// The memory behind the slices does not move while the `Segments` are neither advanced nor cleared, also if the
 /// `Segments` themselves are moved.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Segments {
     pieces: VecDeque<Piece>,
     /// The bytes of all `Copied` pieces, in order.
@@ -28,7 +29,6 @@ pub struct Segments {
     len: usize,
 }
 
-#[derive(Debug)]
 enum Piece {
     /// So many bytes of `copied`. No two stand side by side, and none is empty.
     Copied(usize),
@@ -209,5 +209,15 @@ impl Segments {
             at += if is_copied { size } else { 0 };
         }
         panic!("patch of {} bytes at {offset}: not bytes that were put", bytes.len());
+    }
+}
+
+/// Lengths alone: the bytes may be many, and secrets of the user.
+impl fmt::Debug for Segments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Segments")
+            .field("len", &self.len)
+            .field("pieces", &self.pieces.len())
+            .finish_non_exhaustive()
     }
 }

@@ -220,6 +220,14 @@ fn a_swap_of_two_outboxes_is_mended_by_the_next_settle() {
 }
 
 #[test]
+fn debug_output_has_no_payload() {
+    let mut outbox = Outbox::new(100);
+    outbox.put(b"AAAA").expect("it fits");
+    let text = format!("{outbox:?}");
+    assert!(text.contains("len: 4") && !text.contains("65"), "{text}");
+}
+
+#[test]
 fn buffers_go_round_in_a_steady_state() {
     let mut outbox = Outbox::new(1 << 20);
     let mut segments = Segments::new();

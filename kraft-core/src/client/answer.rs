@@ -1,0 +1,230 @@
+//! What answers, losses and deadlines make of calls.
+
+use bytes::Bytes;
+
+use super::call::{Call, CallId, Delivery, Kind, Outcome, Place, Refused};
+use super::engine::{Client, End, Output, Timer};
+use super::session::Session;
+use super::status::NodeReport;
+use crate::message::{self, Body, Message, Refusal};
+
+/// Answers `Unknown` to attempts of one call before that is its outcome. A node loses what it knows with its
+/// leadership; the next leader usually knows, but a reply above the session's limit is known to nobody.
+const UNKNOWNS_MAX: u32 = 3;
+
+impl Client {
+    /// A message came from an established connection. One whose request is not in flight there is late: its call
+    /// ended, or went elsewhere.
+    pub(super) fn answered(&mut self, site: usize, message: &Message<'_>) {
+        let Some(&id) = self.sites[site].in_flight.get(&message.header.request) else {
+            return;
+        };
+        self.recall(id);
+        let is_status = matches!(self.calls[&id].kind, Kind::Status { .. });
+        match &message.body {
+            Body::StatusReply(reply) if is_status => {
+                self.report(id, Ok(Box::new(NodeReport::new(&message.header, reply))));
+            }
+            Body::Reply(message::Outcome::Refused(refused)) if is_status => {
+                self.report(id, Err(Refused::of(refused).to_string()));
+            }
+            Body::Reply(message::Outcome::Committed(reply)) if !is_status => self.committed(id, site, reply),
+            Body::Reply(message::Outcome::Refused(refused)) if !is_status => {
+                self.refused(id, site, Refused::of(refused));
+            }
+            Body::Reply(message::Outcome::Unknown) if !is_status => self.unknown(id),
+            _ => {
+                self.attempt_lost(id, "answered something else than was asked");
+                self.lose(site, "answered something else than was asked".into(), true);
+            }
+        }
+    }
+
+    fn committed(&mut self, id: CallId, site: usize, reply: &[u8]) {
+        self.steps = 0;
+        if !matches!(self.calls[&id].kind, Kind::OpenSession) {
+            self.finish(id, Outcome::Committed(Bytes::copy_from_slice(reply)));
+        } else if self.opened(reply) {
+            self.remove(id);
+        } else {
+            self.retries.push_back(id);
+            self.lose(site, "answered with a session that cannot be read".into(), true);
+        }
+    }
+
+    fn refused(&mut self, id: CallId, site: usize, refused: Refused) {
+        match refused.why {
+            Refusal::NotLeader | Refusal::Stopping => {
+                self.redirect(site, &refused);
+                self.again(id, refused);
+            }
+            Refusal::Overloaded => {
+                self.hold();
+                self.again(id, refused);
+            }
+            Refusal::SessionExpired => self.session_expired(id, refused),
+            _ => self.refuse(id, refused),
+        }
+    }
+
+    /// The session is gone from the cluster's table. A command that was never in doubt did not happen and goes under
+    /// the next session; one that was in doubt may have happened under this one, and nobody can tell any more.
+    fn session_expired(&mut self, id: CallId, refused: Refused) {
+        let call = self.calls.get_mut(&id).expect("an answered call is in the table");
+        let ticket = call.ticket.take();
+        let is_uncertain = call.is_uncertain;
+        if let (Session::Open(open), Some((session, _))) = (&self.session, ticket)
+            && open.id == session
+        {
+            self.session = Session::Closed;
+        }
+        match (ticket, is_uncertain) {
+            (None, _) | (_, true) => self.refuse(id, refused),
+            (Some(_), false) => self.again(id, refused),
+        }
+    }
+
+    fn unknown(&mut self, id: CallId) {
+        let call = self.calls.get_mut(&id).expect("an answered call is in the table");
+        call.unknowns += 1;
+        if call.unknowns < UNKNOWNS_MAX || matches!(call.kind, Kind::OpenSession) {
+            self.attempt_lost(id, "unknown");
+        } else {
+            self.finish(id, Outcome::Unknown);
+        }
+    }
+
+    /// To be tried again after a refusal that is not final.
+    fn again(&mut self, id: CallId, refused: Refused) {
+        let call = self.calls.get_mut(&id).expect("an answered call is in the table");
+        call.refused = Some(refused);
+        self.retries.push_back(id);
+    }
+
+    /// An attempt has no answer and will have none. `why` is for who asked for a status.
+    pub(super) fn attempt_lost(&mut self, id: CallId, why: &str) {
+        self.recall(id);
+        let call = self.calls.get_mut(&id).expect("a lost attempt is of a call");
+        match call.kind {
+            Kind::Command {
+                delivery: Delivery::AtMostOnce,
+                ..
+            } => self.finish(id, Outcome::Unknown),
+            Kind::Status { .. } => self.report(id, Err(why.to_owned())),
+            Kind::Command {
+                delivery: Delivery::ExactlyOnce,
+                ..
+            }
+            | Kind::Read { .. }
+            | Kind::OpenSession => {
+                call.is_uncertain = true;
+                self.retries.push_back(id);
+            }
+        }
+    }
+
+    pub(super) fn attempt_expired(&mut self, id: CallId) {
+        let Some(Place::Sent { site, at, .. }) = self.calls.get(&id).map(|call| call.place) else {
+            return;
+        };
+        let waited = format!("no answer within {:?}", self.config.attempt_timeout);
+        if self.sites[site].heard <= at {
+            self.lose(site, waited, true);
+        } else {
+            self.attempt_lost(id, &waited);
+        }
+    }
+
+    pub(super) fn call_expired(&mut self, id: CallId) {
+        let Some(call) = self.calls.get(&id) else {
+            return;
+        };
+        let (place, is_uncertain) = (call.place, call.is_uncertain);
+        let is_sent = matches!(place, Place::Sent { .. });
+        match &call.kind {
+            Kind::Status { site } => {
+                let address = &self.sites[*site].address;
+                let why = format!("{address} did not answer in time");
+                self.report(id, Err(why));
+            }
+            Kind::OpenSession => {
+                self.remove(id);
+                self.session = Session::Closed;
+                self.unpark();
+            }
+            Kind::Command { .. } | Kind::Read { .. } if is_sent || is_uncertain => {
+                self.finish(id, Outcome::Unknown);
+            }
+            Kind::Command { .. } | Kind::Read { .. } => {
+                let refused = match &call.refused {
+                    Some(refused) if refused.why != Refusal::NotLeader => refused.clone(),
+                    _ => self.no_leader(),
+                };
+                self.finish(id, Outcome::Refused(refused));
+            }
+        }
+        // A node that said nothing all the while is not asked again on this connection.
+        if let Place::Sent { site, at, .. } = place
+            && self.sites[site].heard <= at
+            && self.sites[site].is_ready()
+        {
+            self.lose(site, "no answer in time".into(), true);
+        }
+    }
+
+    /// A final refusal, of this attempt. The call's outcome is the worst over all attempts.
+    pub(super) fn refuse(&mut self, id: CallId, refused: Refused) {
+        let call = &self.calls[&id];
+        match call.kind {
+            Kind::Command { .. } if call.is_uncertain => self.finish(id, Outcome::Unknown),
+            Kind::Command { .. } | Kind::Read { .. } => self.finish(id, Outcome::Refused(refused)),
+            Kind::Status { .. } => self.report(id, Err(refused.to_string())),
+            Kind::OpenSession => {
+                self.remove(id);
+                self.session = Session::Closed;
+                while let Some(parked) = self.parked.pop_front() {
+                    if self.calls.contains_key(&parked) {
+                        self.finish(parked, Outcome::Refused(refused.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes a call back from the site that it was sent to.
+    pub(super) fn recall(&mut self, id: CallId) {
+        let call = self.calls.get_mut(&id).expect("a recalled call is in the table");
+        if let Place::Sent { site, request, at } = call.place {
+            call.place = Place::Waiting;
+            self.in_flight -= 1;
+            self.in_flight_bytes -= call.kind.payload_bytes();
+            self.sites[site].in_flight.remove(&request);
+            self.timers
+                .remove(&(at + self.config.attempt_timeout, Timer::Attempt(id)));
+        }
+    }
+
+    fn remove(&mut self, id: CallId) -> Call {
+        self.recall(id);
+        let call = self.calls.remove(&id).expect("a call ends once");
+        self.timers.remove(&(call.deadline, Timer::Call(id)));
+        if let (Session::Open(open), Some((session, sequence))) = (&mut self.session, call.ticket)
+            && open.id == session
+        {
+            open.settle(sequence);
+        }
+        call
+    }
+
+    fn finish(&mut self, id: CallId, outcome: Outcome) {
+        self.remove(id);
+        let end = End::Outcome(outcome);
+        self.outputs.push_back(Output::Done { call: id, end });
+    }
+
+    pub(super) fn report(&mut self, id: CallId, report: Result<Box<NodeReport>, String>) {
+        self.remove(id);
+        let end = End::Report(report);
+        self.outputs.push_back(Output::Done { call: id, end });
+    }
+}

@@ -1,0 +1,173 @@
+//! What a user asks of the cluster, and how it ends.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::id::{NodeId, RequestId, Sequence, SessionId};
+use crate::message::{self, Refusal};
+use crate::time::Instant;
+
+/// Names a call, from its request to its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// A command for the log.
+    Command {
+        /// What the state machine will apply.
+        command: Bytes,
+        /// What becomes of it when an answer is lost.
+        delivery: Delivery,
+    },
+    /// A linearizable query of the state machine.
+    Read {
+        /// What the state machine will answer.
+        query: Bytes,
+    },
+    /// A node's report of itself.
+    Status {
+        /// Which of the given addresses, counted from 0.
+        site: usize,
+    },
+}
+
+/// What becomes of a command when an answer is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// It is tried again under the same session and sequence; it applies once.
+    ExactlyOnce,
+    /// It is not tried again, and its outcome is unknown. Costs no session.
+    AtMostOnce,
+}
+
+/// How a call ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is committed and applied, or read; this is the state machine's answer.
+    Committed(Bytes),
+    /// It did not and will not happen.
+    Refused(Refused),
+    /// A command may or may not have happened; a read got no answer.
+    Unknown,
+}
+
+/// Why a call did not happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The branch that the caller takes. [`Refusal::NotLeader`] also when no node could be reached.
+    pub why: Refusal,
+    /// Who leads, as far as is known.
+    pub leader: NodeId,
+    /// What a person should read; may be empty.
+    pub detail: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = match self.why {
+            Refusal::NotLeader => "no leader was found",
+            Refusal::Overloaded => "the cluster is overloaded",
+            Refusal::NoSpace => "the log or its disk is full",
+            Refusal::SessionExpired => "the session expired",
+            Refusal::TooLarge => "it is above a limit",
+            Refusal::Invalid => "the state machine cannot read it",
+            Refusal::Stopping => "the node is going down",
+        };
+        f.write_str(why)?;
+        if !self.detail.is_empty() {
+            write!(f, ": {}", self.detail)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// `calls_max` calls are not answered yet; nothing was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooMany;
+
+impl fmt::Display for TooMany {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("too many calls are unanswered (calls_max)")
+    }
+}
+
+impl std::error::Error for TooMany {}
+
+/// A reply's detail is cut to so many characters.
+const DETAIL_MAX: usize = 256;
+
+/// Text of a node for a person's terminal: escaped and cut.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().flat_map(char::escape_debug).take(DETAIL_MAX).collect()
+}
+
+impl Refused {
+    pub(super) fn of(refused: &message::Refused<'_>) -> Self {
+        Self {
+            why: refused.why,
+            leader: refused.leader,
+            detail: printable(refused.detail),
+        }
+    }
+}
+
+/// What a call is for.
+#[derive(Clone, Debug)]
+pub(super) enum Kind {
+    Command {
+        command: Bytes,
+        delivery: Delivery,
+    },
+    Read {
+        query: Bytes,
+    },
+    Status {
+        site: usize,
+    },
+    /// The client's own: opens its session.
+    OpenSession,
+}
+
+impl Kind {
+    pub(super) fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Command { command, .. } => command.len(),
+            Self::Read { query } => query.len(),
+            Self::Status { .. } | Self::OpenSession => 0,
+        }
+    }
+}
+
+/// Where a call stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In one of the queues.
+    Waiting,
+    /// Sent to a site and not answered.
+    Sent {
+        site: usize,
+        request: RequestId,
+        at: Instant,
+    },
+}
+
+/// A call that is not answered.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) kind: Kind,
+    pub(super) deadline: Instant,
+    pub(super) place: Place,
+    /// Kept through all attempts: this is what makes them one.
+    pub(super) ticket: Option<(SessionId, Sequence)>,
+    /// An attempt went without an answer, or was answered `Unknown`.
+    pub(super) is_uncertain: bool,
+    /// Answers `Unknown` so far.
+    pub(super) unknowns: u32,
+    /// The last refusal that was not final.
+    pub(super) refused: Option<Refused>,
+}
