@@ -166,7 +166,7 @@ fields! {
     /// Payload bytes that may be on their way to one follower.
     inflight_bytes_max: u64 = 512 * KIB;
     /// Payload bytes that may be proposed and not yet committed; above it proposals are refused as overloaded.
-    uncommitted_bytes_max: u64 = 64 * MIB;
+    uncommitted_bytes_max: u64 = 16 * MIB;
     /// The largest frame, header included; with inflight_bytes_max it fits into write_queue_bytes_max.
     frame_bytes_max: u64 = 512 * KIB;
     /// The largest key.

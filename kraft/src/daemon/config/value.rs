@@ -170,8 +170,9 @@ impl Value for HostPort {
         let bare_v6 = host.contains(':') && !text.starts_with('[');
         // RFC 1035 bounds a name to 253 characters; what is in it is the resolver's matter, but for what would
         // break a line of the log or of the folder's file.
-        let plain =
-            !host.is_empty() && host.len() <= 253 && host.chars().all(|c| c.is_ascii_graphic() && !",=\"[]".contains(c));
+        let plain = !host.is_empty()
+            && host.len() <= 253
+            && host.chars().all(|c| c.is_ascii_graphic() && !",=\"[]".contains(c));
         let digits = port.bytes().all(|byte| byte.is_ascii_digit());
         match port.parse() {
             Ok(port) if plain && digits && !bare_v6 => Ok(Self {
