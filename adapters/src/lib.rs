@@ -1,6 +1,8 @@
 //! Event loops for Kraft, and the suite that judges them.
 
 mod config;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 #[cfg(all(feature = "epoll", any(target_os = "android", target_os = "linux")))]
 mod epoll;
 #[cfg(feature = "mock")]

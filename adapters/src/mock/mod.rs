@@ -435,7 +435,6 @@ impl Adapter for Mock {
         Capabilities {
             cannot: &[
                 (16, "no system call that a signal could interrupt"),
-                (21, "no descriptors and no threads"),
                 (23, "no descriptor to wait on"),
                 (25, "a wait takes no time"),
                 (26, "no descriptors to run out of"),

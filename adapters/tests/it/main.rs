@@ -1,8 +1,12 @@
-//! Backends against the operating system, beyond what the laws say.
+//! Backends against the laws, and against the operating system beyond what the laws say.
 
-#![cfg(all(feature = "epoll", target_os = "linux"))]
-
+#[cfg(all(feature = "epoll", target_os = "linux"))]
 mod chaos;
+mod counting;
+#[cfg(all(feature = "epoll", target_os = "linux"))]
 mod epoll;
+mod laws;
+#[cfg(all(feature = "epoll", target_os = "linux"))]
 mod limits;
+#[cfg(all(feature = "epoll", target_os = "linux"))]
 mod rig;

@@ -1,0 +1,232 @@
+//! Laws about back pressure and fairness.
+
+use std::time::Duration;
+
+use kraft_core::adapter::{CloseReason, Event};
+use kraft_core::link::CloseMode;
+use kraft_core::outbox::Full;
+
+use super::environment::Environment;
+use super::party::{Pair, Served, assert_same, pattern, write_some};
+use crate::Config;
+
+/// A put past the limit is refused and changes nothing; one `Drained` follows.
+pub fn a08_a_full_outbox_refuses_whole_and_drains_once<E: Environment>(environment: &E) {
+    let config = Config {
+        write_queue_max: 64 * 1024,
+        ..Config::default()
+    };
+    let mut pair = Pair::open(environment, &config);
+    let (at_a, at_b) = (pair.at_a, pair.at_b);
+    for round in 1..=3 {
+        pair.b.link(at_b).pause();
+        pair.b.turn(Duration::ZERO);
+        let before = pair.b.track(at_b).received_count;
+        let mut sent = pair.b.track(at_b).received.clone();
+        // Until the system has no room either: full, although there were turns.
+        let mut refusals = 0;
+        while refusals < 3 {
+            let piece = pattern(sent.len(), 10_000);
+            let outbox = pair.a.link(at_a).outbox();
+            let len = outbox.len();
+            match outbox.put(&piece) {
+                Ok(()) => sent.extend(piece),
+                Err(Full) => {
+                    assert_eq!(outbox.len(), len, "A8: a refused put changed something");
+                    refusals += 1;
+                }
+            }
+            assert!(outbox.len() <= outbox.limit());
+            pair.a.turn(Duration::ZERO);
+            pair.b.turn(Duration::ZERO);
+            if pair.a.track(at_a).drained >= round {
+                // The system took it after all.
+                refusals = 0;
+                let outbox = pair.a.link(at_a).outbox();
+                while outbox.put(&pattern(sent.len(), 10_000)).is_ok() {
+                    sent.extend(pattern(sent.len(), 10_000));
+                }
+            }
+            assert!(
+                sent.len() < 256 << 20,
+                "A8: a connection that nobody reads took 256 MiB"
+            );
+        }
+        let drained = pair.a.track(at_a).drained;
+        pair.b.link(at_b).resume();
+        pair.until("all that was accepted, and Drained", |a, b| {
+            b.track(at_b).received_count == sent.len() && a.track(at_a).drained > drained
+        });
+        for _ in 0..5 {
+            pair.a.turn(Duration::from_millis(1));
+        }
+        assert_eq!(pair.a.track(at_a).drained, drained + 1, "A8: one Drained for a refusal");
+        assert!(sent.len() > before);
+        assert_same(&pair.b.track(at_b).received, &sent);
+    }
+}
+
+/// `pause` stops delivery within one turn, `resume` loses nothing.
+pub fn a10_pause_stops_and_resume_loses_nothing<E: Environment>(environment: &E) {
+    let config = Config {
+        read_buffer: 4096,
+        ..Config::default()
+    };
+    let mut served = Served::open(environment, &config, 1);
+    let conn = served.party.begun()[0];
+    let remote = &mut served.remotes[0];
+    let sent = pattern(0, 300_000);
+    let mut written = 0;
+    let mut received_before = 0;
+    while received_before < sent.len() {
+        written += write_some(remote, &sent[written..]);
+        // Paused through the link that was lent with the first bytes of the turn.
+        served.party.until("bytes", |party| {
+            party.turn_with(Duration::ZERO, |_, event| {
+                if let Event::Received { link, .. } = event {
+                    link.pause();
+                }
+            });
+            party.track(conn).received_count > received_before
+        });
+        let paused_at = served.party.track(conn).received_count;
+        written += write_some(remote, &sent[written..]);
+        for _ in 0..5 {
+            served.party.turn(Duration::from_millis(1));
+            let now = served.party.track(conn).received_count;
+            assert_eq!(now, paused_at, "A10: received a turn after the pause");
+        }
+        received_before = paused_at;
+        served.party.link(conn).resume();
+        if received_before + 100_000 < sent.len() {
+            // Not in steps of 4 KiB all the way: resumed without another pause, and then paused between polls.
+            let goal = (received_before + 50_000).min(written);
+            served
+                .party
+                .until("bytes after resuming", |party| party.track(conn).received_count >= goal);
+            served.party.link(conn).pause();
+            served.party.turn(Duration::ZERO);
+            let paused_at = served.party.track(conn).received_count;
+            served.party.turn(Duration::from_millis(2));
+            assert_eq!(served.party.track(conn).received_count, paused_at);
+            served.party.link(conn).resume();
+            received_before = paused_at;
+        }
+    }
+    assert_same(&served.party.track(conn).received, &sent);
+    // The end waits for who is paused, too, and is not lost.
+    served.party.link(conn).pause();
+    served.party.turn(Duration::ZERO);
+    write_some(remote, b"last");
+    super::Remote::end(remote).expect("the remote lives");
+    served.party.turn(Duration::from_millis(5));
+    assert_eq!(served.party.track(conn).received_count, sent.len());
+    served.party.link(conn).resume();
+    served.party.until("the end", |party| party.track(conn).ended);
+    assert_eq!(served.party.track(conn).received_count, sent.len() + 4);
+}
+
+/// A busy connection starves no other.
+pub fn a18_a_busy_connection_starves_no_other<E: Environment>(environment: &E) {
+    /// Turns within which somebody must be heard whose bytes are there. A fair loop needs one or two.
+    const TURNS_MAX: usize = 50;
+    let config = Config {
+        read_buffer: 4096,
+        reads_per_turn: 2,
+        ..Config::default()
+    };
+    let mut served = Served::open(environment, &config, 4);
+    served.party.keeps = false;
+    let conns = served.party.begun().to_vec();
+    let flood = pattern(0, 1 << 20);
+    let (quiet, busy) = served.remotes.split_last_mut().expect("there are four");
+    for round in 1..=20 {
+        assert_eq!(write_some(quiet, b"x"), 1);
+        let mut turns = 0;
+        while served.party.track(conns[3]).received_count < round {
+            for remote in &mut *busy {
+                write_some(remote, &flood);
+            }
+            served.party.turn(Duration::ZERO);
+            turns += 1;
+            assert!(
+                turns <= TURNS_MAX || environment.is_virtual(),
+                "A18: starved for {turns} turns"
+            );
+            assert!(turns <= 10 * TURNS_MAX, "A18: starved for {turns} turns");
+        }
+    }
+    // And the busy ones do not starve each other.
+    let mut before = [0; 3];
+    for _ in 0..5 {
+        for _ in 0..TURNS_MAX {
+            for remote in &mut *busy {
+                write_some(remote, &flood);
+            }
+            served.party.turn(Duration::ZERO);
+        }
+        for (conn, before) in conns.iter().zip(&mut before) {
+            let count = served.party.track(*conn).received_count;
+            assert!(count > *before, "A18: {conn} got nothing in {TURNS_MAX} turns");
+            *before = count;
+        }
+    }
+}
+
+/// `Written` comes once for each mark, in order, or `Closed` instead.
+pub fn a29_written_comes_for_each_mark_in_order<E: Environment>(environment: &E) {
+    let mut pair = Pair::open(environment, &Config::default());
+    let (at_a, at_b) = (pair.at_a, pair.at_b);
+    let mut marks = Vec::new();
+    for count in [1, 10, 5000, 0, 100_000, 300_000, 7] {
+        if count > 0 {
+            pair.a.put(at_a, &pattern(0, count));
+        }
+        let mark = pair.a.link(at_a).outbox().mark();
+        // Marks with nothing between them are one.
+        if marks.last() != Some(&mark) {
+            marks.push(mark);
+        }
+    }
+    pair.until("a Written for each mark", |a, _| {
+        a.track(at_a).written.len() >= marks.len()
+    });
+    assert_eq!(pair.a.track(at_a).written, marks);
+    // With nothing before it that is still to be sent.
+    pair.a.put(at_a, b"x");
+    pair.until("the byte", |_, b| b.track(at_b).received_count == 405_019);
+    let mark = pair.a.link(at_a).outbox().mark();
+    marks.push(mark);
+    pair.until("a Written for an empty outbox", |a, _| {
+        a.track(at_a).written.len() == marks.len()
+    });
+    assert_eq!(pair.a.track(at_a).written, marks);
+    // Not before the system has it: nobody reads, and the outbox holds more than systems do.
+    pair.b.link(at_b).pause();
+    pair.b.turn(Duration::ZERO);
+    let mut mark = 0;
+    let mut turns = 0;
+    while turns < 20 {
+        let outbox = pair.a.link(at_a).outbox();
+        match outbox.put(&[0; 100_000]) {
+            Ok(()) => {
+                mark = outbox.mark();
+                turns = 0;
+            }
+            Err(Full) => turns += 1,
+        }
+        pair.a.turn(Duration::ZERO);
+        pair.b.turn(Duration::ZERO);
+    }
+    let written = pair.a.track(at_a).written.clone();
+    assert!(!written.contains(&mark), "A29: Written while the outbox is full");
+    pair.a.link(at_a).close(CloseMode::Now);
+    pair.until("the close", |a, _| a.track(at_a).closed.is_some());
+    let track = pair.a.track(at_a);
+    assert_eq!(track.closed, Some(CloseReason::Requested));
+    assert!(!track.written.contains(&mark), "A29: Written for what was dropped");
+    assert!(
+        track.written.is_sorted_by(|one, next| one < next),
+        "A29: out of order or twice"
+    );
+}
