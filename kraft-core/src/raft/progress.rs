@@ -42,6 +42,8 @@ pub(super) struct Progress {
     pub(super) commit_sent: Index,
     /// A heartbeat is due.
     pub(super) heartbeat_due: bool,
+    /// The oldest append that was under way at the last sign of life ended here.
+    overdue: Index,
     /// An append without entries is due, behind all that are under way: they may be lost.
     pub(super) probe_due: bool,
 }
@@ -60,6 +62,7 @@ impl Progress {
             round_seen: Round(0),
             commit_sent: Index::ZERO,
             heartbeat_due: false,
+            overdue: Index::ZERO,
             probe_due: false,
         }
     }
@@ -80,6 +83,7 @@ impl Progress {
         self.mode = Mode::Probe { paused: false };
         self.next = next;
         self.commit_sent = self.commit_sent.min(next.prev());
+        self.overdue = Index::ZERO;
         self.probe_due = false;
         self.inflight.clear();
         self.inflight_bytes = 0;
@@ -124,11 +128,15 @@ impl Progress {
         self.mode = Mode::Probe { paused: true };
     }
 
-    /// It lives. If an append was lost, this is how it comes out.
+    /// It lives. If an append was lost, this is how it comes out: something was under way at the last sign of life,
+    /// and nothing of it has arrived.
     pub(super) fn alive(&mut self) {
         match &mut self.mode {
             Mode::Probe { paused } => *paused = false,
-            Mode::Replicate => self.probe_due = self.matched < self.next.prev(),
+            Mode::Replicate => {
+                self.probe_due = self.matched < self.overdue;
+                self.overdue = self.inflight.front().map_or(Index::ZERO, |sent| sent.0);
+            }
         }
     }
 

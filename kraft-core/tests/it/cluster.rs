@@ -1,0 +1,611 @@
+//! Nodes joined by a network, in virtual time. Every step is drawn from a seed, and after every step the laws hold.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fastrand::Rng;
+use kraft_core::id::{Index, NodeId, RequestId, SyncId, Term};
+use kraft_core::laws::{Laws, Mark, View};
+use kraft_core::log::{Log, Proposal, Tail};
+use kraft_core::message::{Append, Body, Entries, Entry, EntryKind, Header, Message, NodeState, Refusal};
+use kraft_core::raft::{Config, Outgoing, Output, Raft, Status};
+use kraft_core::storage::HardState;
+use kraft_core::time::Instant;
+
+use crate::disk::Disk;
+
+/// A message on its way.
+#[derive(Clone, Debug)]
+pub(crate) struct Wire {
+    pub(crate) to: NodeId,
+    pub(crate) header: Header,
+    /// Of an append, all but the entries.
+    pub(crate) body: Body<'static>,
+    pub(crate) entries: Vec<Entry>,
+}
+
+impl Wire {
+    /// The message as a decoder gives it, payloads lent.
+    pub(crate) fn message(&self) -> Message<'_> {
+        let body = match &self.body {
+            Body::Append(append) => Body::Append(Append {
+                entries: Entries::Lent(self.entries.iter().map(Entry::as_ref).collect()),
+                ..append.clone()
+            }),
+            other => other.clone(),
+        };
+        Message {
+            header: self.header,
+            body,
+        }
+    }
+
+    pub(crate) fn new(from: NodeId, output: Output, log: &impl Log) -> Self {
+        let Output::Send {
+            to,
+            request,
+            term,
+            message,
+        } = output
+        else {
+            panic!("not to be sent: {output:?}");
+        };
+        let entries = match message.body(log) {
+            Body::Append(append) => append.entries.iter().map(owned).collect(),
+            _ => Vec::new(),
+        };
+        let body = match message {
+            Outgoing::Append {
+                prev_index,
+                prev_term,
+                commit,
+                round,
+                ..
+            } => Body::Append(Append {
+                prev_index,
+                prev_term,
+                commit,
+                round,
+                entries: Entries::NONE,
+            }),
+            Outgoing::Other(body) => body,
+        };
+        let header = Header {
+            from,
+            term,
+            request,
+            ..Header::default()
+        };
+        Self {
+            to,
+            header,
+            body,
+            entries,
+        }
+    }
+}
+
+pub(crate) fn owned(entry: kraft_core::message::EntryRef<'_>) -> Entry {
+    Entry {
+        term: entry.term,
+        kind: entry.kind,
+        crc: entry.crc,
+        payload: Bytes::copy_from_slice(entry.payload),
+    }
+}
+
+fn mark(entry: &Entry) -> Mark {
+    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    Mark {
+        term: entry.term,
+        digest: entry.payload.iter().fold(entry.kind as u64 + 7, fold),
+    }
+}
+
+#[derive(Debug)]
+enum Event {
+    Deliver(Wire),
+    Synced(NodeId, u64, SyncId),
+    Loaded(NodeId, u64, Index, Vec<Entry>),
+    Applied(NodeId, u64, Index),
+}
+
+#[derive(Debug)]
+struct Scheduled(Instant, u64, Event);
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        (self.0, self.1) == (other.0, other.1)
+    }
+}
+impl Eq for Scheduled {}
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.0, self.1).cmp(&(other.0, other.1))
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) config: Config,
+    /// `None` while it is down.
+    pub(crate) raft: Option<Raft>,
+    pub(crate) tail: Tail,
+    pub(crate) disk: Disk,
+    pub(crate) run: u64,
+    pub(crate) applied: Vec<Mark>,
+    /// State, term and leader, each time that they changed.
+    pub(crate) roles: Vec<(NodeState, Term, NodeId)>,
+    pub(crate) loads: usize,
+    said: Status,
+}
+
+impl View for Node {
+    fn status(&self) -> Status {
+        self.raft.as_ref().map_or_else(|| self.said.clone(), Raft::status)
+    }
+    fn run(&self) -> u64 {
+        self.run
+    }
+    fn is_up(&self) -> bool {
+        self.raft.is_some()
+    }
+    fn entry(&self, index: Index) -> Option<Mark> {
+        self.disk.written.entry(index).map(mark)
+    }
+    fn disk(&self) -> HardState {
+        self.disk.durable.hard
+    }
+    fn disk_entry(&self, index: Index) -> Option<Mark> {
+        self.disk.durable.entry(index).map(mark)
+    }
+}
+
+/// How the network and the disks behave.
+#[derive(Clone, Debug)]
+pub(crate) struct Weather {
+    pub(crate) delay: Range<u64>,
+    /// Of a thousand messages.
+    pub(crate) lost: u32,
+    pub(crate) doubled: u32,
+    pub(crate) sync: Range<u64>,
+    /// Entries are applied later than they are handed out.
+    pub(crate) lazy_apply: bool,
+}
+
+pub(crate) const FAIR: Weather = Weather {
+    delay: 50..200,
+    lost: 0,
+    doubled: 0,
+    sync: 100..300,
+    lazy_apply: false,
+};
+
+type Filter = Box<dyn FnMut(&Wire) -> bool>;
+
+pub(crate) struct Cluster {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) now: Instant,
+    pub(crate) rng: Rng,
+    pub(crate) laws: Laws,
+    pub(crate) weather: Weather,
+    /// Directed links that lose everything.
+    pub(crate) cut: BTreeSet<(u64, u64)>,
+    /// Loses what it says false of.
+    pub(crate) filter: Option<Filter>,
+    pub(crate) memory: u64,
+    queue: BinaryHeap<Reverse<Scheduled>>,
+    scheduled: u64,
+    proposals: u64,
+    /// Reads that wait: what was committed when they began.
+    waiting: BTreeMap<RequestId, Index>,
+    reads: u64,
+    /// How reads ended.
+    pub(crate) answers: BTreeMap<RequestId, Result<Index, Refusal>>,
+    /// Messages sent, by no means all delivered.
+    pub(crate) sent: u64,
+    seed: u64,
+}
+
+impl Cluster {
+    pub(crate) fn new(voters: u64, seed: u64) -> Self {
+        Self::with(voters, seed, |_| {})
+    }
+
+    pub(crate) fn with(voters: u64, seed: u64, change: impl Fn(&mut Config)) -> Self {
+        let ids: Vec<_> = (1..=voters).map(NodeId).collect();
+        let mut cluster = Self {
+            nodes: Vec::new(),
+            now: Instant::ZERO,
+            rng: Rng::with_seed(seed),
+            laws: Laws::new(ids.len()),
+            weather: FAIR,
+            cut: BTreeSet::new(),
+            filter: None,
+            memory: 1 << 20,
+            queue: BinaryHeap::new(),
+            scheduled: 0,
+            proposals: 0,
+            waiting: BTreeMap::new(),
+            reads: 0,
+            answers: BTreeMap::new(),
+            sent: 0,
+            seed,
+        };
+        for id in &ids {
+            let mut config = Config::new(*id, ids.clone(), seed);
+            change(&mut config);
+            let raft = Raft::new(config.clone(), &Disk::default().recovered(), Instant::ZERO).expect("it is right");
+            cluster.nodes.push(Node {
+                config,
+                said: raft.status(),
+                raft: Some(raft),
+                tail: Tail::new(Index(0), cluster.memory),
+                disk: Disk::default(),
+                run: 0,
+                applied: Vec::new(),
+                roles: Vec::new(),
+                loads: 0,
+            });
+        }
+        cluster
+    }
+
+    pub(crate) fn node(&self, id: u64) -> &Node {
+        &self.nodes[id as usize - 1]
+    }
+
+    pub(crate) fn status(&self, id: u64) -> Status {
+        self.node(id).status()
+    }
+
+    pub(crate) fn ids(&self) -> Range<u64> {
+        1..self.nodes.len() as u64 + 1
+    }
+
+    /// The leader of the highest term among the nodes that are up.
+    pub(crate) fn leader(&self) -> Option<u64> {
+        let leads = |id: &u64| self.node(*id).is_up() && self.status(*id).state == NodeState::Leader;
+        self.ids().filter(leads).max_by_key(|id| self.status(*id).hard.term)
+    }
+
+    pub(crate) fn with_raft<T>(&mut self, id: u64, act: impl FnOnce(&mut Raft, &mut Tail, Instant) -> T) -> Option<T> {
+        let node = &mut self.nodes[id as usize - 1];
+        let result = node.raft.as_mut().map(|raft| act(raft, &mut node.tail, self.now));
+        self.drain(id);
+        result
+    }
+
+    pub(crate) fn propose(&mut self, id: u64, count: u64) -> Result<Range<Index>, Refusal> {
+        let first = self.proposals;
+        self.proposals += count;
+        let mut proposals = (first..first + count)
+            .map(|number| proposal(number, 16))
+            .collect::<Vec<_>>()
+            .into_iter();
+        let result = self.with_raft(id, |raft, log, now| raft.propose(&mut proposals, 16 * count, now, log));
+        result.unwrap_or(Err(Refusal::Stopping))
+    }
+
+    pub(crate) fn read(&mut self, id: u64) -> Result<RequestId, Refusal> {
+        self.reads += 1;
+        let request = RequestId(self.reads);
+        self.waiting.insert(request, self.laws.read_began());
+        let result = self
+            .with_raft(id, |raft, _, now| raft.read(request, now))
+            .unwrap_or(Err(Refusal::Stopping));
+        if result.is_err() {
+            self.waiting.remove(&request);
+        }
+        result.map(|()| request)
+    }
+
+    pub(crate) fn crash(&mut self, id: u64) {
+        let node = &mut self.nodes[id as usize - 1];
+        node.said = node.status();
+        node.raft = None;
+        node.disk.crash(&mut self.rng);
+        node.applied.clear();
+    }
+
+    pub(crate) fn restart(&mut self, id: u64) {
+        let (now, memory) = (self.now, self.memory);
+        let node = &mut self.nodes[id as usize - 1];
+        assert!(node.raft.is_none(), "it is up");
+        node.run += 1;
+        node.config.seed = self.seed ^ (node.run << 32);
+        let recovered = node.disk.recovered();
+        node.tail = Tail::new(recovered.last, memory);
+        node.raft = Some(Raft::new(node.config.clone(), &recovered, now).expect("it is right"));
+        self.drain(id);
+    }
+
+    pub(crate) fn stall(&mut self, id: u64) {
+        self.nodes[id as usize - 1].disk.is_stalled = true;
+    }
+
+    pub(crate) fn unstall(&mut self, id: u64) {
+        self.nodes[id as usize - 1].disk.is_stalled = false;
+        self.start_sync(id);
+    }
+
+    pub(crate) fn cut_both(&mut self, a: u64, b: u64) {
+        self.cut.extend([(a, b), (b, a)]);
+    }
+
+    pub(crate) fn isolate(&mut self, id: u64) {
+        for other in self.ids() {
+            self.cut_both(id, other);
+        }
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.cut.clear();
+        self.filter = None;
+    }
+
+    fn schedule(&mut self, micros: u64, event: Event) {
+        self.scheduled += 1;
+        let at = self.now + Duration::from_micros(micros);
+        self.queue.push(Reverse(Scheduled(at, self.scheduled, event)));
+    }
+
+    fn start_sync(&mut self, id: u64) {
+        let disk = &mut self.nodes[id as usize - 1].disk;
+        if disk.is_busy || disk.is_stalled {
+            return;
+        }
+        if let Some(sync) = disk.wanted_sync() {
+            disk.is_busy = true;
+            let run = self.node(id).run;
+            let delay = self.rng.u64(self.weather.sync.clone());
+            self.schedule(delay, Event::Synced(NodeId(id), run, sync));
+        }
+    }
+
+    fn send(&mut self, wire: Wire) {
+        self.sent += 1;
+        let link = (wire.header.from.0, wire.to.0);
+        let passes = self.filter.as_mut().is_none_or(|filter| filter(&wire));
+        if !passes || self.cut.contains(&link) || self.rng.u32(0..1000) < self.weather.lost {
+            return;
+        }
+        if self.rng.u32(0..1000) < self.weather.doubled {
+            let delay = self.rng.u64(self.weather.delay.clone()) * 3;
+            self.schedule(delay, Event::Deliver(wire.clone()));
+        }
+        let delay = self.rng.u64(self.weather.delay.clone());
+        self.schedule(delay, Event::Deliver(wire));
+    }
+
+    /// Does what the node asks for, and checks the laws.
+    pub(crate) fn drain(&mut self, id: u64) {
+        loop {
+            let node = &mut self.nodes[id as usize - 1];
+            let Some(output) = node.raft.as_mut().and_then(|raft| raft.poll_output(&node.tail)) else {
+                break;
+            };
+            self.perform(id, output);
+        }
+        self.start_sync(id);
+        if let Err(broken) = self.laws.check(&self.nodes) {
+            panic!("{broken}, at {:?}, after a step of node {id}", self.now);
+        }
+    }
+
+    fn perform(&mut self, id: u64, output: Output) {
+        let lazy = self.weather.lazy_apply;
+        let node = &mut self.nodes[id as usize - 1];
+        let run = node.run;
+        match output {
+            Output::Save(hard) => node.disk.save(hard),
+            Output::Append(range) => {
+                let entries = node.tail.entries(range.clone()).iter().map(owned).collect();
+                node.disk.append(range.start, entries);
+            }
+            Output::Truncate(from) => node.disk.truncate(from),
+            Output::Sync(sync) => node.disk.sync(sync),
+            Output::Send { .. } => {
+                let wire = Wire::new(NodeId(id), output, &node.tail);
+                self.check_sent(id, &wire);
+                self.send(wire);
+            }
+            Output::Load(range) => {
+                node.loads += 1;
+                let end = range.end.0.min(range.start.0 + 64);
+                let entries = node.disk.written.log[range.start.0 as usize - 1..end as usize - 1].to_vec();
+                let delay = self.rng.u64(self.weather.sync.clone());
+                self.schedule(delay, Event::Loaded(NodeId(id), run, range.start, entries));
+            }
+            Output::Apply(range) => {
+                let through = range.end.prev();
+                let entries = node.tail.entries(range.clone());
+                assert_eq!(node.applied.len() as u64 + 1, range.start.0, "applied in order");
+                for (entry, written) in entries.iter().zip(&node.disk.written.log[range.start.0 as usize - 1..]) {
+                    assert_eq!(owned(entry), *written, "memory and disk agree");
+                    node.applied.push(mark(written));
+                }
+                if lazy {
+                    let delay = self.rng.u64(self.weather.sync.clone());
+                    self.schedule(delay, Event::Applied(NodeId(id), run, through));
+                } else if let Some(raft) = &mut node.raft {
+                    raft.applied(through, &mut node.tail);
+                }
+            }
+            Output::ReadAt { request, result } => {
+                let began = self.waiting.remove(&request).expect("one answer a read");
+                if let Ok(index) = result {
+                    self.laws
+                        .read_answered(began, index)
+                        .unwrap_or_else(|broken| panic!("{broken}"));
+                }
+                self.answers.insert(request, result);
+            }
+            Output::Role { state, term, leader } => node.roles.push((state, term, leader)),
+        }
+    }
+
+    fn check_sent(&self, id: u64, wire: &Wire) {
+        let node = self.node(id);
+        if let Err(broken) = self.laws.sent(node, wire.to, wire.header.term, &wire.body) {
+            panic!("{broken}");
+        }
+        if let Body::Append(append) = &wire.body {
+            let from = append.prev_index.0 as usize;
+            let written = &node.disk.written.log[from..from + wire.entries.len()];
+            assert_eq!(wire.entries, written, "what is sent is the log");
+        }
+    }
+
+    /// The next timer and whose it is, and when the next event is.
+    fn upcoming(&self) -> (Option<(Instant, u64)>, Option<Instant>) {
+        let deadline = |node: &Node| node.raft.as_ref().and_then(Raft::deadline);
+        let timer = self
+            .nodes
+            .iter()
+            .filter_map(|node| Some((deadline(node)?, node.config.id.0)))
+            .min();
+        (timer, self.queue.peek().map(|Reverse(Scheduled(at, ..))| *at))
+    }
+
+    /// One event, or one timer.
+    pub(crate) fn step(&mut self) {
+        match self.upcoming() {
+            (Some((at, id)), event_at) if event_at.is_none_or(|event_at| at < event_at) => {
+                self.now = self.now.max(at);
+                self.with_raft(id, |raft, log, now| raft.tick(now, log));
+                let again = self.node(id).raft.as_ref().and_then(Raft::deadline);
+                assert!(
+                    again.is_none_or(|again| again > self.now),
+                    "a deadline in the past would spin"
+                );
+            }
+            (_, Some(at)) => {
+                self.now = self.now.max(at);
+                let Reverse(Scheduled(_, _, event)) = self.queue.pop().expect("it was peeked at");
+                self.take(event);
+            }
+            // All are down.
+            _ => self.now += Duration::from_millis(1),
+        }
+        let now = self.now;
+        self.laws.time(now).unwrap_or_else(|broken| panic!("{broken}"));
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Deliver(wire) => {
+                let id = wire.to.0;
+                self.with_raft(id, |raft, log, now| {
+                    raft.step(&wire.message(), now, log).expect("peers keep to the rules");
+                });
+            }
+            Event::Synced(id, run, sync) if self.node(id.0).run == run && self.node(id.0).is_up() => {
+                let disk = &mut self.nodes[id.0 as usize - 1].disk;
+                disk.is_busy = false;
+                if !disk.is_stalled {
+                    disk.synced(sync);
+                    self.with_raft(id.0, |raft, log, now| raft.synced(sync, now, log));
+                }
+            }
+            Event::Loaded(id, run, first, entries) if self.node(id.0).run == run && self.node(id.0).is_up() => {
+                let range = first..Index(first.0 + entries.len() as u64);
+                self.with_raft(id.0, |raft, log, _| {
+                    log.restore(first, entries);
+                    raft.loaded(range, log);
+                });
+            }
+            Event::Applied(id, run, through) if self.node(id.0).run == run && self.node(id.0).is_up() => {
+                self.with_raft(id.0, |raft, log, _| raft.applied(through, log));
+            }
+            Event::Synced(..) | Event::Loaded(..) | Event::Applied(..) => {}
+        }
+    }
+
+    pub(crate) fn run_for(&mut self, millis: u64) {
+        let end = self.now + Duration::from_millis(millis);
+        loop {
+            let (timer, event) = self.upcoming();
+            if timer.map(|timer| timer.0).into_iter().chain(event).all(|at| at > end) {
+                break;
+            }
+            self.step();
+        }
+        self.now = end;
+    }
+
+    /// Steps until `is_so`, for five seconds at most.
+    #[track_caller]
+    pub(crate) fn run_until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let end = self.now + Duration::from_secs(5);
+        while !is_so(self) {
+            assert!(self.now < end, "not within five seconds: {what}");
+            self.step();
+        }
+    }
+
+    /// Runs until there is a leader that everybody who is up follows, and that committed its no-op.
+    #[track_caller]
+    pub(crate) fn elect(&mut self) -> u64 {
+        self.run_until("a leader", |cluster| cluster.settled().is_some());
+        self.settled().expect("it was just seen")
+    }
+
+    fn settled(&self) -> Option<u64> {
+        let leader = self.leader()?;
+        let status = self.status(leader);
+        let follows = |node: &Node| node.status().leader == status.id && node.status().hard.term == status.hard.term;
+        let is_fresh = self
+            .node(leader)
+            .disk
+            .written
+            .entry(status.commit)
+            .is_none_or(|e| e.term != status.hard.term);
+        (!is_fresh && self.nodes.iter().filter(|node| node.is_up()).all(follows)).then_some(leader)
+    }
+
+    /// Proposes at the leader and runs until everybody who is up has applied it.
+    #[track_caller]
+    pub(crate) fn commit(&mut self, count: u64) {
+        let leader = self.elect();
+        let range = self.propose(leader, count).expect("it leads");
+        self.run_until("applied everywhere", |cluster| {
+            let mut up = cluster.nodes.iter().filter(|node| node.is_up());
+            up.all(|node| node.status().applied >= range.end.prev())
+        });
+    }
+
+    /// How often a node became leader.
+    pub(crate) fn elections(&self) -> usize {
+        let won = |node: &Node| node.roles.iter().filter(|role| role.0 == NodeState::Leader).count();
+        self.nodes.iter().map(won).sum()
+    }
+
+    /// Proposes at the leader and runs until it has applied that.
+    #[track_caller]
+    pub(crate) fn commit_at_leader(&mut self, count: u64) {
+        self.run_until("a leader", |cluster| cluster.leader().is_some());
+        let leader = self.leader().expect("it was just seen");
+        let range = self.propose(leader, count).expect("it leads");
+        self.run_until("applied", |cluster| cluster.status(leader).applied >= range.end.prev());
+    }
+}
+
+/// A command that is like no other.
+pub(crate) fn proposal(number: u64, bytes: usize) -> Proposal {
+    let mut payload = number.to_le_bytes().to_vec();
+    payload.resize(bytes.max(8), number as u8);
+    Proposal {
+        kind: EntryKind::Command,
+        crc: 0,
+        payload: payload.into(),
+    }
+}

@@ -1,0 +1,156 @@
+//! Clusters in bad weather, drawn from seeds. `KRAFT_SEED=n` runs one seed alone, `KRAFT_SEEDS=n` so many.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use kraft_core::laws::View;
+use kraft_core::raft::Config;
+
+use crate::cluster::{Cluster, FAIR, Weather};
+
+/// Seeds of a run in which nothing else is said.
+const SEEDS: u64 = 400;
+
+fn draw_config(rng: &mut Rng, config: &mut Config) {
+    config.append_entries_max = rng.usize(1..20);
+    config.append_bytes_max = rng.usize(1..400);
+    config.inflight_messages_max = rng.usize(1..8);
+    config.inflight_bytes_max = rng.u64(1..2000);
+    config.uncommitted_bytes_max = rng.u64(100..4000);
+    config.reads_max = rng.usize(1..20);
+    config.sync_stall_max = Duration::from_millis(rng.u64(20..400));
+    config.pre_vote = rng.u32(0..4) > 0;
+    config.check_quorum = rng.u32(0..8) > 0;
+}
+
+fn draw_weather(rng: &mut Rng) -> Weather {
+    let delay_max = [300, 3_000, 30_000][rng.usize(0..3)];
+    Weather {
+        delay: 50..delay_max,
+        lost: [0, 20, 200][rng.usize(0..3)],
+        doubled: [0, 50, 300][rng.usize(0..3)],
+        sync: 100..[300, 2_000, 20_000][rng.usize(0..3)],
+        lazy_apply: rng.bool(),
+    }
+}
+
+fn disturb(cluster: &mut Cluster, rng: &mut Rng) {
+    let id = rng.u64(cluster.ids());
+    let other = rng.u64(cluster.ids());
+    let is_up = cluster.node(id).is_up();
+    match rng.u32(0..24) {
+        0 if is_up => cluster.crash(id),
+        1..=3 if !is_up => cluster.restart(id),
+        4 => drop(cluster.cut.insert((id, other))),
+        5 => cluster.cut_both(id, other),
+        6 => cluster.isolate(id),
+        7..=8 => cluster.heal(),
+        9 if is_up => cluster.stall(id),
+        10..=11 => cluster.unstall(id),
+        12 => {
+            let node = kraft_core::id::NodeId(other);
+            cluster.with_raft(id, |raft, _, now| raft.unreachable(node, now));
+        }
+        13 => cluster.weather = draw_weather(rng),
+        14 => {
+            let room = [u64::MAX, 2_000, 100][rng.usize(0..3)];
+            cluster.with_raft(id, |raft, _, now| raft.room(room, now));
+        }
+        15..=17 => drop(cluster.read(id)),
+        _ => {
+            let at = cluster.leader().unwrap_or(id);
+            let _ = cluster.propose(at, rng.u64(1..10));
+        }
+    }
+}
+
+/// Everything works again, and so does the cluster (R9).
+fn recover(cluster: &mut Cluster) {
+    cluster.heal();
+    cluster.weather = FAIR;
+    for id in cluster.ids() {
+        cluster.unstall(id);
+        if !cluster.node(id).is_up() {
+            cluster.restart(id);
+        }
+        cluster.with_raft(id, |raft, _, now| raft.room(u64::MAX, now));
+    }
+    cluster.laws.healed(cluster.now, Duration::from_secs(3));
+    cluster.run_until("the backlog is committed", |cluster| {
+        let leader = cluster.leader().map(|id| cluster.status(id));
+        leader.is_some_and(|status| status.commit == status.last)
+    });
+    cluster.commit(3);
+    let leader = cluster.elect();
+    // Reads that were under way end within an election timeout.
+    cluster.run_for(301);
+    let read = cluster.read(leader).expect("it leads");
+    cluster.run_until("the read is answered", |cluster| cluster.answers.contains_key(&read));
+    cluster.answers[&read].expect("it led all the time");
+    cluster
+        .laws
+        .check_all(&cluster.nodes)
+        .unwrap_or_else(|broken| panic!("{broken}"));
+    for id in cluster.ids() {
+        let log: Vec<_> = (1..=cluster.status(id).applied.0)
+            .map(|at| cluster.node(id).entry(kraft_core::id::Index(at)))
+            .collect();
+        let applied: Vec<_> = cluster.node(id).applied.iter().copied().map(Some).collect();
+        assert_eq!(applied, log, "node {id} applied its log");
+    }
+}
+
+fn run(seed: u64) -> u64 {
+    println!("KRAFT_SEED={seed}");
+    let mut rng = Rng::with_seed(seed);
+    let voters = [1, 2, 3, 3, 3, 4, 5][rng.usize(0..7)];
+    let drawn = rng.clone();
+    let mut cluster = Cluster::with(voters, seed, |config| draw_config(&mut drawn.clone(), config));
+    cluster.memory = rng.u64(0..1000);
+    cluster.weather = draw_weather(&mut rng);
+    for _ in 0..2 {
+        let end = cluster.now + Duration::from_millis(rng.u64(200..2_000));
+        while cluster.now < end {
+            cluster.step();
+            if rng.u32(0..40) == 0 {
+                disturb(&mut cluster, &mut rng);
+            }
+        }
+        recover(&mut cluster);
+        cluster.laws.hurt();
+    }
+    cluster.laws.committed().0
+}
+
+#[test]
+fn the_laws_hold_in_any_weather() {
+    let number = |name| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
+    if let Some(seed) = number("KRAFT_SEED") {
+        run(seed);
+        return;
+    }
+    let seeds = number("KRAFT_SEEDS").unwrap_or(SEEDS);
+    let committed: u64 = (0..seeds).map(run).sum();
+    assert!(
+        committed > 20 * seeds,
+        "the weather leaves something to check: {committed}"
+    );
+}
+
+#[test]
+fn a_seed_is_replayed_byte_for_byte() {
+    let trace = |seed| {
+        let mut cluster = Cluster::new(3, seed);
+        cluster.weather = draw_weather(&mut Rng::with_seed(seed));
+        let mut rng = Rng::with_seed(seed);
+        for _ in 0..2_000 {
+            cluster.step();
+            if rng.u32(0..40) == 0 {
+                disturb(&mut cluster, &mut rng);
+            }
+        }
+        format!("{:?}", cluster.nodes)
+    };
+    assert_eq!(trace(5), trace(5));
+    assert_ne!(trace(5), trace(6));
+}
