@@ -334,6 +334,44 @@ fn an_outer_loop_sees_what_a_turn_left() {
 }
 
 #[test]
+fn unlisten_leaves_accepted_connections_alone() {
+    let mut rig = Rig::new();
+    let path = std::env::temp_dir().join(format!("kraft-unlisten-{}", std::process::id()));
+    let at = Endpoint::Unix(path.clone());
+    let listener = rig
+        .adapter
+        .listen(&at, ListenOptions::default())
+        .expect("the path is free");
+    let mut peer = std::os::unix::net::UnixStream::connect(&path).expect("it listens");
+    rig.until(|said| matches!(said, [Said::Accepted(_)]));
+    rig.adapter.unlisten(listener);
+    rig.adapter.unlisten(listener);
+    assert!(!path.exists(), "its socket file goes with it");
+    let gone = rig.adapter.local_endpoint(listener).expect_err("the id is stale");
+    assert_eq!(gone.kind(), std::io::ErrorKind::NotFound);
+    peer.write_all(b"still here").expect("it is connected");
+    rig.until(|said| matches!(said, [_, Said::Received(_, bytes)] if bytes == b"still here"));
+    let again = rig
+        .adapter
+        .listen(&at, ListenOptions::default())
+        .expect("the path is free again");
+    assert_eq!(again.slot(), listener.slot());
+    assert_ne!(again, listener);
+}
+
+#[test]
+fn listen_names_what_is_taken() {
+    let mut rig = Rig::new();
+    let at = Endpoint::Tcp(rig.at);
+    let taken = rig
+        .adapter
+        .listen(&at, ListenOptions::default())
+        .expect_err("it is taken");
+    assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
+    assert!(taken.to_string().starts_with(&format!("listen on {at}: ")), "{taken}");
+}
+
+#[test]
 fn spin_looks_before_it_sleeps() {
     let config = Config {
         spin: Duration::from_millis(5),
