@@ -46,6 +46,9 @@ pub struct Peer {
     pub incarnation: Option<Incarnation>,
     /// When a message of it last came.
     pub heard: Option<Instant>,
+    /// When a message of it last came on `accepted`. What comes on `dialled` says nothing of that connection: its end
+    /// over there may be long gone, and a newer one must then take its place.
+    pub accepted_heard: Option<Instant>,
     /// The incarnation that is on its way to our disk.
     remembering: Option<Incarnation>,
     /// What our last hello to it drew.
@@ -101,6 +104,7 @@ impl Peers {
                 incarnation,
                 remembering: None,
                 heard: None,
+                accepted_heard: None,
                 nonce: 0,
                 dial: Dial::Waiting(now),
                 failures: 0,
@@ -274,7 +278,7 @@ impl Policy for Peers {
 
     fn heard(&self, node: NodeId) -> Option<Instant> {
         let peer = self.get(node)?;
-        peer.accepted.and(peer.heard)
+        peer.accepted.and(peer.accepted_heard)
     }
 
     fn is_own_nonce(&self, nonce: u64) -> bool {
@@ -317,6 +321,16 @@ mod tests {
         );
         assert!(peers.welcomed(node, second));
         assert_eq!(peers.deadline(), None);
+    }
+
+    #[test]
+    fn what_comes_on_our_connection_keeps_no_dead_one_of_the_peer_alive() {
+        let mut peers = peers("127.0.0.1:1");
+        let peer = peers.get_mut(NodeId(2)).expect("a member");
+        peer.accepted = Some(ConnId::new(0, 1));
+        peer.accepted_heard = Some(Instant::ZERO);
+        peer.heard = Some(Instant::from_nanos(5_000_000_000));
+        assert_eq!(Policy::heard(&peers, NodeId(2)), Some(Instant::ZERO));
     }
 
     #[test]

@@ -233,6 +233,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             (self.observer)(Notice::PeerUp { node });
         } else if let Some(peer) = self.peers.get_mut(node) {
             peer.heard = Some(now);
+            peer.accepted_heard = Some(now);
             let older = peer.accepted.replace(conn.id);
             if let Some(older) = older.filter(|older| *older != conn.id) {
                 let detail = format!("node {node} has a newer connection");
@@ -299,6 +300,9 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         let node = message.header.from;
         if let Some(peer) = self.peers.get_mut(node) {
             peer.heard = Some(now);
+            if peer.accepted == Some(conn.id) {
+                peer.accepted_heard = Some(now);
+            }
         }
         let Err(violation) = self.raft.step(message, now, &mut self.log) else {
             return ControlFlow::Continue(());
