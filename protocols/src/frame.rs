@@ -126,7 +126,8 @@ pub fn open<'a>(input: &'a [u8], format: u8, limits: &Limits) -> Result<Opened<'
         if !MAGIC.starts_with(&input[..input.len().min(4)]) {
             return Err(DecodeError::BadMagic(foreign(input)));
         }
-        return Ok(Opened::NeedMore { at_least: HEADER });
+        let at_least = if input.len() < MAGIC.len() { MAGIC.len() } else { HEADER };
+        return Ok(Opened::NeedMore { at_least });
     };
     let envelope = Envelope::from_bytes(header)?;
     if envelope.format != format {
@@ -274,7 +275,9 @@ mod tests {
         check(&frame, Ok(Opened::Whole(whole)));
         check(&[&frame[..], b"more"].concat(), Ok(Opened::Whole(whole)));
         check(&frame[..HEADER], Ok(Opened::NeedMore { at_least: HEADER + 4 }));
-        check(&[], Ok(Opened::NeedMore { at_least: HEADER }));
+        check(&frame[..4], Ok(Opened::NeedMore { at_least: HEADER }));
+        check(&frame[..3], Ok(Opened::NeedMore { at_least: 4 }));
+        check(&[], Ok(Opened::NeedMore { at_least: 4 }));
     }
 
     #[test]

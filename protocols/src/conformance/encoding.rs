@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use kraft_core::message::{Body, Entries, Message, Outcome};
-use kraft_core::outbox::Outbox;
+use kraft_core::outbox::{Outbox, SHARE_MIN, Segments};
 use kraft_core::protocol::{Decoded, EncodeError, Protocol};
 
 use super::{LIMITS, Sample, Subject, contents, seed, skipped};
@@ -59,7 +59,8 @@ pub fn p11_unknown_fields<P: Protocol>(subject: &Subject<P>) {
     }
 }
 
-/// P12: decoding lends payloads from its input, and allocates once at most; encoding allocates nothing.
+/// P12: decoding lends payloads from its input, and allocates once at most; encoding allocates nothing, and shares the
+/// log's large payloads with the outbox.
 pub fn p12_no_copy<P: Protocol>(subject: &Subject<P>) {
     if subject.copies {
         return skipped("P12", "a format of text has to unescape");
@@ -83,6 +84,7 @@ pub fn p12_no_copy<P: Protocol>(subject: &Subject<P>) {
             assert!(allocated.bytes <= rows as u64 * 64, "{allocated:?} for {rows} rows");
         }
         expect_encoded_in_place(subject, &message);
+        expect_shared(subject, &message);
     }
     if subject.allocated.is_none() {
         skipped("a part of P12", "no counting allocator");
@@ -114,7 +116,7 @@ fn expect_lent(message: &Message<'_>, input: Range<*const u8>) {
 #[track_caller]
 fn expect_encoded_in_place<P: Protocol>(subject: &Subject<P>, message: &Message<'_>) {
     let mut out = Outbox::new(LIMITS.frame_max);
-    let mut taken = kraft_core::outbox::Segments::new();
+    let mut taken = Segments::new();
     for _ in 0..3 {
         subject
             .protocol
@@ -127,4 +129,30 @@ fn expect_encoded_in_place<P: Protocol>(subject: &Subject<P>, message: &Message<
     let (encoded, allocated) = subject.counted(|| subject.protocol.encode(message, LIMITS.frame_max, &mut out));
     assert_eq!(encoded, Ok(()));
     assert_eq!(allocated.unwrap_or_default().count, 0, "encoding {message:?}");
+}
+
+/// The log's large payloads are in the outbox where they are in the log.
+#[track_caller]
+fn expect_shared<P: Protocol>(subject: &Subject<P>, message: &Message<'_>) {
+    let Body::Append(append) = &message.body else { return };
+    let Entries::Shared(front, back) = append.entries else {
+        return;
+    };
+    let mut out = Outbox::new(LIMITS.frame_max);
+    subject
+        .protocol
+        .encode(message, LIMITS.frame_max, &mut out)
+        .expect("there is room");
+    let mut taken = Segments::new();
+    out.take(&mut taken);
+    for entry in front
+        .iter()
+        .chain(back)
+        .filter(|entry| entry.payload.len() >= SHARE_MIN)
+    {
+        let is_shared = taken
+            .slices()
+            .any(|piece| piece.as_ptr_range() == entry.payload.as_ptr_range());
+        assert!(is_shared, "a payload of {} bytes was copied", entry.payload.len());
+    }
 }

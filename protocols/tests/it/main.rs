@@ -2,6 +2,7 @@
 
 mod counting;
 mod forge;
+mod fuzz;
 mod threats;
 
 use std::path::Path;
