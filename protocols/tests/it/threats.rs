@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use kraft_core::inbox::{Budget, Inbox, InboxError};
-use kraft_core::message::{Append, Body, Entries, Message};
+use kraft_core::message::{Append, Body, Entries, Goaway, GoawayReason, Message};
 use kraft_core::outbox::Outbox;
 use kraft_core::protocol::{DecodeError, Decoded, EncodeError, Foreign, Limits, Protocol};
 use kraft_protocols::Binary;
@@ -476,4 +476,25 @@ fn row17_a_protocol_that_consumes_what_is_not_there_ends_its_connection() {
             assert_eq!(fed, Err(InboxError::BadProtocol), "consumed {lie} of {}", status.len());
         }
     }
+}
+
+#[test]
+fn row44_texts_are_bounded_on_both_ways() {
+    let text = "x".repeat(TEXT_MAX as usize + 1);
+    let goaway = |detail| Message {
+        header: golden::messages()[0].1.header,
+        body: Body::Goaway(Goaway {
+            reason: GoawayReason::Malformed,
+            detail,
+        }),
+    };
+    let longest = forge::encode(&goaway(&text[1..]));
+    assert!(forge::is_message(&longest));
+    let mut out = Outbox::new(1 << 20);
+    let encoded = Binary.encode(&goaway(&text), LIMITS.frame_max, &mut out);
+    assert_eq!((encoded, out.len()), (Err(EncodeError::TooLarge), 0));
+
+    let mut body = [&longest[HEADER..], b"x"].concat();
+    body[44..48].copy_from_slice(&(TEXT_MAX + 1).to_le_bytes());
+    assert_eq!(decode(&seal(&longest, &body, &[])), Err(DecodeError::TooLarge));
 }
