@@ -1,5 +1,13 @@
 //! The crate's integration tests.
 
 #[cfg(feature = "daemon")]
+mod cli_config;
+#[cfg(feature = "daemon")]
 mod cli_docs;
+#[cfg(feature = "daemon")]
+mod cli_init;
+#[cfg(feature = "daemon")]
+mod cli_serve;
+#[cfg(feature = "daemon")]
+mod process;
 mod storage_log;

@@ -1,0 +1,223 @@
+//! `kraftd serve`: what it refuses, what it says, how it ends.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::time::Instant;
+
+use crate::process::{Daemon, PATIENCE, contents, http, init_alone, path, refused, run};
+
+/// A data folder in a temporary one, which is returned to be kept.
+fn alone() -> (tempfile::TempDir, std::path::PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    init_alone(&data);
+    (folder, data)
+}
+
+fn serve(data: &Path, more: &[&str]) -> crate::process::Ran {
+    run(&[&["serve", "--data", path(data)], more].concat())
+}
+
+/// The leader's own entry is committed and applied, and so on its disk.
+fn wait_until_ready(monitor: &str) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let answer = http(monitor, "GET /readyz HTTP/1.0\r\n\r\n");
+        if answer.starts_with("HTTP/1.1 200 ") {
+            return;
+        }
+        assert!(Instant::now() < until, "{answer}");
+    }
+}
+
+#[test]
+fn a_folder_that_init_did_not_write_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    refused(&serve(folder.path(), &[]), 78, &["is no data folder", "kraftd init"]);
+    assert!(contents(folder.path()).is_empty());
+    let missing = folder.path().join("missing");
+    refused(&serve(&missing, &[]), 78, &["is no data folder", "kraftd init"]);
+    assert!(!missing.exists());
+    let file = folder.path().join("file");
+    fs::write(&file, "").expect("a file");
+    refused(&serve(&file, &[]), 78, &["ot a directory", "--data"]);
+}
+
+#[test]
+fn a_port_in_use_is_told_and_changes_nothing() {
+    let (_folder, data) = alone();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = taken.local_addr().expect("its address").to_string();
+    // The lock file is made by the first start, and empty.
+    refused(&serve(&data, &["--backend", "none"]), 78, &["backend"]);
+    let before = contents(&data);
+    for flag in ["--listen", "--client", "--metrics"] {
+        let ran = serve(&data, &[flag, &at]);
+        refused(
+            &ran,
+            1,
+            &[&flag[2..], &at, "the port is in use; stop the program that has it"],
+        );
+    }
+    refused(
+        &serve(&data, &["--listen", "192.0.2.1:4001"]),
+        78,
+        &["listen 192.0.2.1:4001: this host has no such address"],
+    );
+    assert_eq!(contents(&data), before);
+}
+
+#[test]
+fn a_second_process_on_a_folder_is_refused() {
+    let (_folder, data) = alone();
+    let mut first = Daemon::serve(&data, &[]);
+    first.line("\"serving\"");
+    // What stands in the log is the first one's business.
+    let identity = fs::read(data.join("identity")).expect("the identity");
+    refused(&serve(&data, &[]), 1, &["is locked: another process serves it"]);
+    assert_eq!(fs::read(data.join("identity")).expect("the identity"), identity);
+    first.signal("TERM");
+    assert!(first.end().success());
+    let mut second = Daemon::serve(&data, &[]);
+    second.line("\"serving\"");
+}
+
+#[test]
+fn a_folder_of_another_version_or_with_a_damaged_identity_is_refused() {
+    let (_folder, data) = alone();
+    let identity = data.join("identity");
+    let text = fs::read_to_string(&identity).expect("the identity");
+    let (sealed, _) = text.rsplit_once("crc32c = ").expect("its last line");
+    let newer = sealed.replace("version = 1", "version = 9");
+    fs::write(
+        &identity,
+        format!("{newer}crc32c = {:08x}\n", crc32c::crc32c(newer.as_bytes())),
+    )
+    .expect("written");
+    refused(
+        &serve(&data, &[]),
+        78,
+        &["has version 9", "run the version that made it"],
+    );
+    fs::write(&identity, text.replace("cluster = alone", "cluster = along")).expect("written");
+    let before = contents(&data);
+    refused(&serve(&data, &[]), 74, &["identity is damaged"]);
+    assert_eq!(contents(&data), before);
+}
+
+#[test]
+fn signals_and_the_parents_end_stop_it_in_order() {
+    let (_folder, data) = alone();
+    for signal in ["TERM", "INT"] {
+        let mut daemon = Daemon::serve(&data, &[]);
+        daemon.line("\"serving\"");
+        daemon.signal(signal);
+        daemon.line(&format!("SIG{signal}: stopping"));
+        daemon.line("\"stopped\"");
+        assert_eq!(daemon.end().code(), Some(0));
+    }
+    let mut daemon = Daemon::serve(&data, &["--exit-with-parent"]);
+    daemon.line("\"serving\"");
+    daemon.close_stdin();
+    daemon.line("the parent is gone: stopping");
+    assert_eq!(daemon.end().code(), Some(0));
+}
+
+#[test]
+fn the_first_line_tells_what_runs_and_what_was_recovered() {
+    let (_folder, data) = alone();
+    let mut daemon = Daemon::serve(&data, &["--metrics", "127.0.0.1:0"]);
+    let start = daemon.line("\"serving\"");
+    let folder = format!("\"data\":\"{}\"", path(&data));
+    for part in [
+        "\"node\":1",
+        "\"cluster\":\"alone\"",
+        "\"backend\":\"epoll\"",
+        "\"protocol\":\"binary\"",
+        "\"log\":\"empty\"",
+        "\"listen\":\"127.0.0.1:",
+        "\"client\":\"127.0.0.1:",
+        "\"metrics\":\"127.0.0.1:",
+        &folder,
+    ] {
+        assert!(start.contains(part), "{part} is not in {start}");
+    }
+    wait_until_ready(&Daemon::address(&start, "metrics"));
+    daemon.signal("KILL");
+    daemon.end();
+    let again = Daemon::serve(&data, &[]).line("\"serving\"");
+    assert!(
+        again.contains("\"log\":\"1..=1\"") && again.contains("\"term\":1"),
+        "{again}"
+    );
+}
+
+#[test]
+fn monitors_are_answered_on_the_nodes_own_loop() {
+    let (_folder, data) = alone();
+    let mut daemon = Daemon::serve(&data, &["--metrics", "127.0.0.1:0"]);
+    let at = Daemon::address(&daemon.line("\"serving\""), "metrics");
+    daemon.line("\"leads\"");
+    let get = |what: &str| http(&at, &format!("GET {what} HTTP/1.1\r\nHost: {at}\r\n\r\n"));
+    wait_until_ready(&at);
+    assert!(get("/livez").ends_with("\r\n\r\nlive\n"));
+    let metrics = get("/metrics");
+    for line in [
+        "kraft_raft_leader_id 1",
+        "kraft_raft_state{state=\"leader\"} 1",
+        "kraft_elections_won_total 1",
+    ] {
+        assert!(metrics.lines().any(|other| other == line), "{line} is not in {metrics}");
+    }
+    assert!(get("/etc/passwd").starts_with("HTTP/1.1 404 "));
+    assert!(http(&at, "POST /metrics HTTP/1.1\r\nHost: x\r\n\r\n").starts_with("HTTP/1.1 405 "));
+    assert!(http(&at, &"x".repeat(4096)).starts_with("HTTP/1.1 431 "));
+    // A request in two pieces, and one that never ends, beside each other.
+    let mut endless = TcpStream::connect(&at).expect("a listener");
+    endless.write_all(b"GET /livez").expect("it is taken");
+    assert!(get("/livez").ends_with("live\n"));
+    endless.write_all(b" HTTP/1.0\r\n\r\n").expect("it is taken");
+    let mut answer = String::new();
+    endless.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.ends_with("live\n"), "{answer}");
+}
+
+#[test]
+fn a_flood_of_garbage_gives_a_bounded_number_of_lines() {
+    const FLOOD: usize = 200;
+    let (_folder, data) = alone();
+    let mut daemon = Daemon::serve(&data, &["--metrics", "127.0.0.1:0"]);
+    let start = daemon.line("\"serving\"");
+    let (client, metrics) = (Daemon::address(&start, "client"), Daemon::address(&start, "metrics"));
+    for _ in 0..FLOOD {
+        let mut stream = TcpStream::connect(&client).expect("a listener");
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: \x1b[31mred\r\n\r\n")
+            .expect("it is taken");
+        // Its end: the node has closed it.
+        let mut rest = Vec::new();
+        stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
+        let _ = stream.read_to_end(&mut rest);
+    }
+    let answer = http(&metrics, "GET /metrics HTTP/1.0\r\n\r\n");
+    let garbage = format!("kraft_garbage_total {FLOOD}");
+    assert!(answer.lines().any(|line| line == garbage), "{answer}");
+    daemon.signal("TERM");
+    assert!(daemon.end().success());
+    let lines = daemon
+        .said
+        .iter()
+        .filter(|line| line.contains("\"kind\":\"garbage\""))
+        .count();
+    let suppressed: usize = daemon
+        .said
+        .iter()
+        .filter_map(|line| line.split_once("\"suppressed\":"))
+        .map(|(_, rest)| rest.trim_end_matches('}').parse::<usize>().expect("a number"))
+        .sum();
+    assert!((10..FLOOD / 2).contains(&lines), "{lines} lines: {:#?}", daemon.said);
+    assert!(suppressed > FLOOD / 2, "{:#?}", daemon.said);
+    assert!(daemon.said.iter().all(|line| !line.contains('\u{1b}')));
+}
