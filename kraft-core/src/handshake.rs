@@ -1,8 +1,9 @@
 //! Who may say what on a connection: hello, roles, goaway.
 //!
 //! A [`Handshake`] is the state of one connection, as a pure state machine: messages and time go in, what to send and
-//! what was established comes out. The side that dialled says [`Hello`], the other one answers with [`Welcome`] or
-//! [`Goaway`]; from then on each side may send the kinds of one row of [`Kinds::of`], and no other.
+//! what was established comes out. The side that dialled says [`Hello`], the other one answers with
+//! [`Welcome`](crate::message::Welcome) or [`Goaway`](crate::message::Goaway); from then on each side may send the
+//! kinds of one row of [`Kinds::of`], and no other.
 //!
 //! ```text
 //! dialler                        acceptor

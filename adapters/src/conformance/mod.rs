@@ -1,4 +1,4 @@
-//! The laws of an [`Adapter`](kraft_core::adapter::Adapter), one function each, for every backend there is and for
+//! The laws of an [`Adapter`], one function each, for every backend there is and for
 //! those of other crates.
 //!
 //! # How to judge an adapter of one's own

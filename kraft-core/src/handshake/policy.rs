@@ -19,7 +19,8 @@ pub struct Identity {
     pub versions: Versions,
     /// Optional features.
     pub features: u64,
-    /// The largest frame that this side takes, header included; at least [`FRAME_MAX_LEAST`].
+    /// The largest frame that this side takes, header included; at least
+    /// [`FRAME_MAX_LEAST`](super::FRAME_MAX_LEAST).
     pub frame_max: u32,
 }
 

@@ -13,7 +13,7 @@ use super::SHARE_MIN;
 /// to use.
 const KEEP_MAX: usize = 64 * 1024;
 
-/// Bytes in order, in pieces: what a backend has taken out of an [`Outbox`] and works on.
+/// Bytes in order, in pieces: what a backend has taken out of an [`Outbox`](super::Outbox) and works on.
 ///
 /// Belongs to the backend's slot of the connection, so that nothing that the kernel holds is within reach of a user.
 /// The memory behind the slices does not move while the `Segments` are neither advanced nor cleared, also if the

@@ -1,6 +1,6 @@
 //! A node with its blocking work done: helper threads for the disk and for names, and a loop of its own.
 //!
-//! [`Server::run`] owns the loop. Inside another loop, wait on [`Server::poll_fd`] until [`Server::next_deadline`]
+//! [`Server::run`] owns the loop. Inside another loop, wait on [`Server::poll_fd`] until [`Server::next_wait`]
 //! and call [`Server::turn`].
 
 mod baton;

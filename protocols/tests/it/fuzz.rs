@@ -238,11 +238,11 @@ impl Policy for Everybody {
     }
 
     fn heard(&self, node: NodeId) -> Option<Instant> {
-        (node.0 % 5 == 0).then_some(Instant::ZERO)
+        (node.0.is_multiple_of(5)).then_some(Instant::ZERO)
     }
 
     fn is_own_nonce(&self, nonce: u64) -> bool {
-        nonce % 2 == 0
+        nonce.is_multiple_of(2)
     }
 }
 
