@@ -253,10 +253,7 @@ fn entries<'a>(mut runs: Fields<'a>, mut table: Fields<'a>, mut payloads: Fields
             return Err(at_count);
         }
         for _ in 0..run {
-            let length = table.length()?;
-            let crc = table.u32()?;
-            let kind = table.u8_value::<EntryKind>()?;
-            table.reserved::<3>()?;
+            let (length, crc, kind) = table.entry()?;
             let payload = payloads.take(length)?;
             if crc32c::crc32c(payload) != crc {
                 return Err(DecodeError::BadChecksum);
@@ -492,6 +489,20 @@ impl<'a> Fields<'a> {
             return Err(DecodeError::TooLarge);
         }
         str::from_utf8(self.take(length)?).map_err(|_| error)
+    }
+
+    /// A row of an append's table: the payload's length and checksum, and what the entry is. In one piece, since there
+    /// may be thousands of them.
+    fn entry(&mut self) -> Result<(usize, u32, EntryKind)> {
+        let offset = self.offset;
+        let [l0, l1, l2, l3, c0, c1, c2, c3, kind, reserved @ ..] = self.array::<ENTRY>()?;
+        let malformed = |at| DecodeError::Malformed { offset: offset + at };
+        let length = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).map_err(|_| malformed(0))?;
+        let kind = EntryKind::of(kind).ok_or_else(|| malformed(8))?;
+        if reserved != [0; 3] {
+            return Err(malformed(9));
+        }
+        Ok((length, u32::from_le_bytes([c0, c1, c2, c3]), kind))
     }
 
     /// `count` rows of `size` bytes.
