@@ -14,7 +14,7 @@
 //!
 //! Messages are drawn from seeds: [`Sample`] makes one of any kind. `KRAFT_SEED` replaces the first seed.
 
-mod arbitrary;
+pub mod arbitrary;
 mod damage;
 mod encoding;
 pub mod golden;
@@ -27,7 +27,7 @@ use kraft_core::message::Message;
 use kraft_core::outbox::{Outbox, Segments};
 use kraft_core::protocol::{Decoded, Limits, Protocol};
 
-pub use self::arbitrary::{GOAWAY_REASONS, REFUSALS, Sample};
+pub use self::arbitrary::Sample;
 pub use self::damage::{p05_damage, p07_limits, p08_unknown};
 pub use self::encoding::{p10_all_or_nothing, p11_unknown_fields, p12_no_copy};
 pub use self::golden::p09_golden;
