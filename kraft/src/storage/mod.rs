@@ -11,6 +11,8 @@ mod files;
 mod folder;
 pub mod format;
 mod ledger;
+#[cfg(any(test, feature = "testing"))]
+mod mem;
 mod peer_book;
 mod pool;
 mod real;
@@ -26,7 +28,12 @@ pub use files::{File, Files};
 pub use folder::{Expected, Folder, FolderError, Identity, Member};
 pub use format::{LogIdentity, Position};
 pub use ledger::Contradiction;
+#[cfg(any(test, feature = "testing"))]
+pub use mem::{Failure, Loss, MemFile, MemFiles, MemLock, Operation};
 pub use peer_book::PeerBook;
 pub use real::RealFiles;
 pub use survey::{Damage, DamageKind, OpenError};
 pub use work::{DiskDone, DiskWork};
+
+#[cfg(test)]
+mod tests;

@@ -15,28 +15,27 @@ const WINDOW_BYTES: usize = 256 << 10;
 #[derive(Debug)]
 struct Window<'a, F> {
     file: &'a F,
+    /// Empty before the first read, then of one size.
     bytes: Vec<u8>,
     start: u64,
+    filled: usize,
 }
 
 impl<F: File> Window<'_, F> {
     /// `count` bytes at `offset`, fewer where the file ends, and at most a window's.
     fn get(&mut self, offset: u64, count: usize) -> io::Result<&[u8]> {
         let count = count.min(WINDOW_BYTES);
-        let is_inside = offset >= self.start && offset + count as u64 <= self.start + self.bytes.len() as u64;
+        let is_inside = offset >= self.start && offset + count as u64 <= self.start + self.filled as u64;
         if !is_inside {
-            self.bytes.resize(WINDOW_BYTES, 0);
-            self.start = offset;
-            match read_full_at(self.file, &mut self.bytes, offset) {
-                Ok(filled) => self.bytes.truncate(filled),
-                Err(error) => {
-                    self.bytes.clear();
-                    return Err(error);
-                }
+            if self.bytes.is_empty() {
+                self.bytes = vec![0; WINDOW_BYTES];
             }
+            self.start = offset;
+            self.filled = 0;
+            self.filled = read_full_at(self.file, &mut self.bytes, offset)?;
         }
         let from = usize::try_from(offset - self.start).expect("inside the window");
-        Ok(&self.bytes[from..self.bytes.len().min(from + count)])
+        Ok(&self.bytes[from..self.filled.min(from + count)])
     }
 }
 
@@ -94,6 +93,7 @@ impl<'a, F: File> Scan<'a, F> {
                 file,
                 bytes: Vec::new(),
                 start: 0,
+                filled: 0,
             },
             number,
             seed: identity.seed(number),

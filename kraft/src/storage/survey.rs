@@ -13,9 +13,7 @@ use kraft_core::id::{Index, NodeId, Term};
 use kraft_core::storage::{Fault, HardState};
 
 use super::files::{File, Files};
-use super::format::{
-    HEADER_BYTES, HeaderError, LogIdentity, Position, Record, SegmentHeader, VERSION, segment_name, segment_number,
-};
+use super::format::{HeaderError, LogIdentity, Position, Record, SegmentHeader, VERSION, segment_name, segment_number};
 use super::ledger::{Contradiction, Ledger};
 use super::scan::{Bad, Found, Scan, Step, read_header};
 
@@ -168,7 +166,7 @@ pub(crate) struct Survey<F> {
     pub(crate) tail: Vec<Found>,
     /// What the next segment follows; the tail is written again into it.
     pub(crate) rewrite_from: Position,
-    /// Whether all of the last segment is written again, so that it is no longer needed.
+    /// Whether all of the last segment is written again, so that it is not needed any more.
     pub(crate) replaces_last: bool,
     /// Whether something is torn behind the end.
     pub(crate) is_torn: bool,
@@ -478,22 +476,19 @@ fn check_others<F: Files>(
     Ok(())
 }
 
-/// A small last segment is replaced by the next one; of a big one, what is above the mark is written again.
+/// A small last segment is replaced by the next one; of a big one, what is above the mark is written again. So is all
+/// of one that no mark reaches: its very header may be in the page cache alone.
 fn plan_rewrite<F>(survey: &mut Survey<F>, small_bytes: u32) {
     let Some(last) = survey.chain.last() else {
         return;
     };
-    if survey.end.offset <= small_bytes {
-        survey.replaces_last = true;
+    survey.replaces_last = survey.end.offset <= small_bytes || survey.synced.segment != last.header.number;
+    if survey.replaces_last {
         survey.rewrite_from = last.header.follows;
-        return;
+    } else {
+        survey.rewrite_from = survey.synced;
+        drop_synced(survey);
     }
-    let header_end = Position {
-        segment: last.header.number,
-        offset: HEADER_BYTES,
-    };
-    survey.rewrite_from = survey.synced.max(header_end);
-    drop_synced(survey);
 }
 
 impl<F> Survey<F> {

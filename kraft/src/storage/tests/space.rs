@@ -1,0 +1,201 @@
+//! Disks and logs that are full.
+
+use std::time::Duration;
+
+use kraft_core::time::Instant;
+
+use super::*;
+use crate::storage::Files;
+use crate::storage::config::RESERVE_BYTES;
+use crate::storage::mem::{Failure, Operation};
+
+/// Room counts from segments of a realistic size on.
+fn medium() -> Config {
+    Config {
+        segment_bytes: 256 << 10,
+        first_segment_bytes: 128 << 10,
+        log_bytes_max: 2 << 20,
+        ..Config::default()
+    }
+}
+
+#[test]
+fn enospc_on_append() {
+    let mut rig = Rig::new(medium());
+    rig.run().unwrap();
+    // Somebody else fills the disk.
+    rig.files.set_capacity(Some(0));
+    let payload = [7; 4096];
+    let mut written: u64 = 0;
+    let mut now = Instant::ZERO;
+    while rig.log.room() >= payload.len() as u64 {
+        rig.write(1, &[&payload]);
+        written += 1;
+        now += Duration::from_secs(10);
+        rig.log.tick(now);
+    }
+    assert!(written > 10, "{written}");
+    // No harm: terms, votes and a leader's no-op are still written, and nothing is half there.
+    for term in 2..40 {
+        rig.log.save(hard(term, 1));
+        rig.write(term, &[b""]);
+    }
+    assert!(rig.log.room() < payload.len() as u64);
+    let at = rig.log.deadline().expect("it will be tried again");
+    rig.log.tick(at);
+    assert!(rig.run().unwrap().iter().any(|done| matches!(done, Completed::Room)));
+    assert!(rig.log.room() < payload.len() as u64);
+    // Space is found.
+    rig.files.set_capacity(None);
+    assert!(rig.run().unwrap().is_empty(), "tried again before its time");
+    rig.log.tick(rig.log.deadline().unwrap());
+    rig.run().unwrap();
+    assert!(rig.log.room() > payload.len() as u64);
+    rig.write(40, &[&payload]);
+    let mut rig = rig.restart(Loss::All);
+    assert_eq!(rig.payloads().len() as u64, written + 39);
+}
+
+#[test]
+fn a_batch_waits_for_a_segment_that_cannot_be_made() {
+    let mut rig = Rig::new(small());
+    rig.write(1, &[b"a"]);
+    rig.files.set_capacity(Some(0));
+    let mut expected = vec![b"a".to_vec()];
+    let mut is_held = false;
+    for at in 0..60u8 {
+        rig.append(1, &[&[at; 300]]);
+        expected.push(vec![at; 300]);
+        is_held = !rig.try_sync().unwrap();
+        if is_held {
+            break;
+        }
+    }
+    assert!(is_held);
+    let asked = rig.ask();
+    rig.files.set_capacity(None);
+    rig.log.tick(rig.log.deadline().unwrap());
+    let done = rig.run().unwrap();
+    assert!(
+        done.iter()
+            .any(|done| matches!(done, Completed::Synced(id) if *id == asked)),
+        "{done:?}"
+    );
+    let mut rig = rig.restart(Loss::All);
+    assert_eq!(rig.payloads(), expected);
+}
+
+#[test]
+fn every_fault_while_a_segment_is_prepared_is_survived() {
+    let operations = [
+        Operation::Create,
+        Operation::Write,
+        Operation::Sync,
+        Operation::Rename,
+        Operation::SyncFolder,
+        Operation::Remove,
+    ];
+    for operation in operations {
+        let mut rig = Rig::new(small());
+        let name = if operation == Operation::Rename { ".log" } else { "" };
+        let name = match operation {
+            Operation::Create | Operation::Write | Operation::Sync => "prepare.tmp",
+            _ => name,
+        };
+        rig.files
+            .fail(operation, name, 0, Failure::Error(io::ErrorKind::StorageFull));
+        rig.run().unwrap();
+        rig.log.tick(
+            rig.log
+                .deadline()
+                .unwrap_or_else(|| panic!("{operation:?} did not fail")),
+        );
+        for at in 0..40u8 {
+            rig.write(1, &[&[at; 300]]);
+        }
+        let mut rig = rig.restart(Loss::All);
+        assert_eq!(rig.payloads().len(), 40, "{operation:?}");
+    }
+}
+
+#[test]
+fn a_log_at_its_limit_takes_elections_and_nothing_else() {
+    let config = Config {
+        log_bytes_max: 1 << 20,
+        ..medium()
+    };
+    let mut rig = Rig::new(config);
+    rig.run().unwrap();
+    let payload = [7; 4096];
+    let mut written = 0;
+    while rig.log.room() >= payload.len() as u64 {
+        rig.write(1, &[&payload]);
+        written += 1;
+    }
+    let size = |rig: &Rig| {
+        rig.files
+            .content()
+            .values()
+            .map(|bytes| bytes.len() as u64)
+            .sum::<u64>()
+    };
+    assert!(written > 150, "{written}");
+    assert!(size(&rig) <= config.log_bytes_max);
+    for term in 2..3000 {
+        rig.log.save(hard(term, 1));
+        rig.sync();
+    }
+    assert!(size(&rig) <= config.log_bytes_max + 6 * RESERVE_BYTES, "{}", size(&rig));
+    let mut rig = rig.restart(Loss::All);
+    assert_eq!((rig.recovered.hard, rig.payloads().len()), (hard(2999, 1), written));
+    rig.run().unwrap();
+    assert_eq!(rig.log.room(), 0);
+}
+
+#[test]
+fn segments_that_are_done_with_are_used_again_and_their_bytes_never_read_as_new() {
+    let mut rig = Rig::new(small());
+    let mut base = Index::ZERO;
+    let mut reused = 0;
+    for at in 0..400u32 {
+        rig.append(1 + u64::from(at) / 100, &[&at.to_le_bytes().repeat(50)]);
+        rig.sync();
+        if at % 40 == 39 {
+            let before = rig.segments().len();
+            base = rig.log.release(Index(u64::from(at) - 5));
+            rig.run().unwrap();
+            reused += usize::from(rig.segments().len() < before + 4);
+        }
+        if at % 50 == 49 {
+            // A segment that was used again has stale records behind its end.
+            let files = rig.files.fork();
+            files.crash(Loss::Random(u64::from(at)));
+            let (mut log, recovered) = DiskLog::open(files, IDENTITY, small(), base).unwrap();
+            assert!(recovered.base_index <= base);
+            assert_eq!(recovered.last, rig.last);
+            log.load(rig.last..rig.last.next());
+            while let Some(work) = log.next_work() {
+                if let Some(Completed::Loaded { entries, .. }) = log.done(work.run()).unwrap() {
+                    assert_eq!(entries[0].payload, at.to_le_bytes().repeat(50));
+                }
+            }
+        }
+    }
+    assert!(base > Index(300) && reused > 5, "{base} {reused}");
+    assert!(rig.segments().len() <= 12, "{:?}", rig.segments());
+    // Without the snapshot that stands for what was given up, the log is refused.
+    rig.files.crash(Loss::All);
+    let damage = refused(&rig.files, small());
+    assert!(damage.to_string().contains("missing"), "{damage}");
+}
+
+#[test]
+fn what_a_crash_left_is_removed() {
+    let rig = Rig::new(small());
+    let left = rig.files.create("prepare.tmp").unwrap();
+    drop(left);
+    rig.files.sync_folder().unwrap();
+    let mut rig = rig.restart(Loss::All);
+    rig.run().unwrap();
+    assert!(!rig.files.list().unwrap().contains(&"prepare.tmp".to_owned()));
+}
