@@ -174,20 +174,26 @@ impl Log for Tail {
                     block.extend_from_slice(entry.payload);
                 }
                 let block = Bytes::from(block);
-                self.ring.reserve(lent.len());
-                self.ends.reserve(lent.len());
+                let mut end = self.ends.back().copied().unwrap_or(self.start);
+                self.ends.extend(lent.iter().map(|entry| {
+                    end += entry.payload.len() as u64;
+                    end
+                }));
                 let mut at = 0;
-                for entry in lent {
-                    let end = at + entry.payload.len();
-                    let payload = if at == end { Bytes::new() } else { block.slice(at..end) };
-                    at = end;
-                    self.push(Entry {
+                self.ring.extend(lent.iter().map(|entry| {
+                    let from = at;
+                    at += entry.payload.len();
+                    Entry {
                         term: entry.term,
                         kind: entry.kind,
                         crc: entry.crc,
-                        payload,
-                    });
-                }
+                        payload: if from == at {
+                            Bytes::new()
+                        } else {
+                            block.slice(from..at)
+                        },
+                    }
+                }));
             }
             Entries::Shared(front, back) => {
                 for entry in front.iter().chain(*back) {
