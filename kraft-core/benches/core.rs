@@ -2,7 +2,14 @@
 //!
 //! Every batch is proposed, appended by the leader, sent, copied out of lent bytes into each follower's tail as a
 //! decoder would give it, made durable, acknowledged, committed and applied on all three nodes. What a wire format and
-//! a disk would cost is not in it. `cargo bench -p kraft-core`; figures are medians of interleaved rounds.
+//! a disk would cost is not in it. `cargo bench -p kraft-core` prints medians of interleaved rounds; `cargo bench -p
+//! kraft-core --bench core -- "64 x"` runs the workloads whose name contains that.
+
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "what is measured is the time of the machine"
+)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
@@ -285,10 +292,10 @@ fn round(workload: Workload) -> (f64, f64) {
         (0..workload.batch).map(value).collect()
     };
     let run = |cluster: &mut Cluster, batches: u64| {
-        let mut inputs = (0..batches).map(|number| if workload.reads { Vec::new() } else { payloads(number) });
+        let inputs = (0..batches).map(|number| if workload.reads { Vec::new() } else { payloads(number) });
         let (mut elapsed, mut allocations) = (Duration::ZERO, 0);
-        // Inputs are made outside of the clock, a few at a time so that they stay in the cache as received bytes do.
-        while let Some(input) = inputs.next() {
+        // Inputs are made outside of the clock, one at a time, so that they are in the cache as received bytes are.
+        for input in inputs {
             let (started, before) = (Clock::now(), ALLOCATIONS.load(Relaxed));
             if workload.reads {
                 cluster.read(workload.batch);

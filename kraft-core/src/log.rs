@@ -436,6 +436,12 @@ mod tests {
         tail.restore(Index(6), owned(&["six", "seven", "stale", "stale"]));
         assert_eq!(text(&tail, 6..8), "six seven");
         assert_eq!(text(&tail, 8..9), "new");
+        let beyond = Index(8)..Index(10);
+        assert_eq!(
+            tail.windows[0].range().end,
+            beyond.start,
+            "what was stale is gone for good"
+        );
         tail.truncate(Index(7));
         assert_eq!(tail.fit(Index(6)..Index(9), 99, 99), Index(6)..Index(7));
     }

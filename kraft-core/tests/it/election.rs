@@ -161,6 +161,15 @@ fn prevote_checkquorum_deadlock() {
 }
 
 #[test]
+fn a_refused_pre_vote_brings_the_later_term() {
+    let mut node = Lone::new();
+    node.pass(upper());
+    assert_eq!(node.state(), NodeState::PreCandidate);
+    node.step(2, 5, voted(true, false, 1));
+    assert_eq!((node.state(), node.term()), (NodeState::Follower, 5));
+}
+
+#[test]
 fn prevote_migration() {
     for seed in 0..20 {
         let mut cluster = Cluster::with(4, seed, |config| config.pre_vote = config.id.0 % 2 == 0);

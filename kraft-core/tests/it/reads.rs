@@ -185,6 +185,19 @@ fn loss_of_leadership_fails_reads() {
 }
 
 #[test]
+fn a_leader_that_gives_up_fails_its_reads_at_once() {
+    let mut node = Lone::new();
+    let term = node.lead();
+    node.step(2, term, matched(1));
+    ask(&mut node, 1);
+    node.drain();
+    node.raft.room(0, node.now);
+    node.drain();
+    assert_eq!(answers(&mut node), [(1, Err(Refusal::NotLeader))]);
+    assert_eq!(node.term(), term);
+}
+
+#[test]
 fn reads_are_bounded() {
     let mut node = Lone::with(0, &[], |config| config.reads_max = 2);
     assert_eq!(node.raft.read(RequestId(1), node.now), Err(Refusal::NotLeader));

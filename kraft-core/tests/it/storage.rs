@@ -1,11 +1,14 @@
 //! Disks that are slow, full or forgetful; logs that do not fit into memory.
 
-use kraft_core::id::{Index, NodeId};
+use bytes::Bytes;
+use kraft_core::id::{Index, NodeId, Term};
 use kraft_core::laws::View;
-use kraft_core::message::{NodeState, Refusal};
+use kraft_core::log::{Log, Tail};
+use kraft_core::message::{Entries, Entry, EntryKind, NodeState, Refusal};
+use kraft_core::raft::Output;
 
 use crate::cluster::{Cluster, proposal};
-use crate::lone::{Lone, append, matched, terms};
+use crate::lone::{Lone, append, matched, rejected, terms};
 
 #[test]
 fn a_stalled_disk_costs_the_leader_its_leadership() {
@@ -159,6 +162,40 @@ fn a_restart_replays_by_loading() {
     );
 }
 
+/// A load is under way; what it reads is overwritten, committed, applied and evicted before it comes back.
+#[test]
+fn a_stale_load_is_not_taken_for_what_overwrote_it() {
+    let mut node = Lone::recovered(2, &[1, 1, 1, 1, 1, 2, 2, 2]);
+    node.log = Tail::new(Index(8), 0);
+    let term = node.lead();
+    let entry = || Entry {
+        term: Term(2),
+        kind: EntryKind::Command,
+        crc: 0,
+        payload: Bytes::from_static(b"old"),
+    };
+    let entries = |count: usize| vec![entry(); count];
+    node.step(2, term, rejected(8, (0, 0)));
+    assert_eq!(node.outputs.pop(), Some(Output::Load(Index(1)..Index(9))));
+    node.log.restore(Index(1), entries(5));
+    node.raft.loaded(Index(1)..Index(6), &mut node.log);
+    node.drain();
+    node.step(2, term, matched(5));
+    assert_eq!(node.outputs.pop(), Some(Output::Load(Index(6)..Index(9))));
+    // Another leader overwrites from 6 on; it all is committed and applied.
+    let later = term + 1;
+    node.step(3, later, append((5, 1), &[later, later, later], 8));
+    node.sync();
+    assert_eq!(node.raft.status().applied, Index(8));
+    node.log.restore(Index(6), entries(3));
+    node.raft.loaded(Index(6)..Index(9), &mut node.log);
+    node.drain();
+    assert!(
+        node.log.fit(Index(6)..Index(9), 99, 99).is_empty(),
+        "nothing old is left"
+    );
+}
+
 #[test]
 fn slow_followers_are_served_from_the_disk() {
     let mut cluster = Cluster::new(3, 7);
@@ -168,15 +205,15 @@ fn slow_followers_are_served_from_the_disk() {
     cluster.crash(slow);
     cluster.nodes[leader as usize - 1].tail = {
         // As if the leader had little memory: everything but the last entries has left it.
-        let mut tail = kraft_core::log::Tail::new(Index(0), 64);
+        let mut tail = Tail::new(Index(0), 64);
         let log = &cluster.node(leader).disk.written.log;
-        kraft_core::log::Log::append(&mut tail, Index(1), &kraft_core::message::Entries::Shared(log, &[]));
+        tail.append(Index(1), &Entries::Shared(log, &[]));
         tail
     };
     for _ in 0..20 {
         cluster.commit_at_leader(100);
     }
-    let first = kraft_core::log::Log::first(&cluster.node(leader).tail);
+    let first = cluster.node(leader).tail.first();
     assert!(first > Index(500), "memory is bounded: {first}");
     cluster.restart(slow);
     cluster.commit(1);
