@@ -9,7 +9,7 @@ use std::time::Duration;
 use kraft_core::adapter::{Adapter, Event};
 
 use super::environment::{Environment, Remote};
-use super::party::{Pair, Party, Served, assert_same, loopback, pattern, skip, write_some};
+use super::party::{Pair, Party, Served, assert_same, loopback, pattern, write_some};
 use crate::Config;
 
 /// A wake from another thread ends a wait, also one made before the wait; many may become one.
@@ -115,9 +115,10 @@ pub fn a23_poll_fd_is_readable_while_there_is_work<E: Environment>(environment: 
         ..Config::default()
     };
     let probe = environment.open(&config).expect("the adapter opens");
-    if probe.poll_fd().is_none() {
-        return skip("A23", "the adapter has no poll_fd");
-    }
+    assert!(
+        probe.poll_fd().is_some(),
+        "A23: there is no poll_fd, and capabilities() does not say why"
+    );
     drop(probe);
     under_outer_loop(environment, &config, |fd| is_readable(fd, Duration::from_secs(10)));
     #[cfg(target_os = "linux")]

@@ -22,8 +22,8 @@
 //!
 //! # What a law is
 //!
-//! - A law that the adapter's `capabilities()` names is skipped, and says so with the reason. With `KRAFT_NO_SKIP=1`
-//!   skipping fails.
+//! - A law that the adapter's `capabilities()` names is skipped, and says so with the reason. So is what the machine
+//!   lacks (IPv6, descriptors); with `KRAFT_NO_SKIP=1` that fails.
 //! - Each is judged by two adapters in one thread, or by an adapter and a [`Remote`], which can do what an adapter never
 //!   does: end what it sends and go on reading, or reset. Beneath all of them the order of events of every connection is
 //!   checked (laws A1, A3, A4, A5, A17).
@@ -84,12 +84,12 @@ pub use self::wires::Wires;
 /// Makes a module of tests, one for each law. See [`conformance`](crate::conformance).
 ///
 /// `suite!(NAME, MAKE)`: the module's name, and a function without arguments that returns an
-/// [`Environment`](crate::conformance::Environment), called once for each law.
+/// [`Environment`](crate::conformance::Environment), called once for each law. It sees the names that are in scope where
+/// the macro stands.
 #[macro_export]
 macro_rules! suite {
     ($name:ident, $make:expr) => {
         mod $name {
-            #[allow(unused_imports, reason = "what MAKE names may be absolute")]
             use super::*;
 
             $crate::suite! { @laws $make;
@@ -158,7 +158,7 @@ pub fn check<E: Environment>(path: &str, environment: E, law: fn(&E)) {
     let (backend, cannot) = (adapter.name(), adapter.capabilities().cannot);
     drop(adapter);
     if let Some((_, reason)) = cannot.iter().find(|(law, _)| *law == number) {
-        return party::skip(&format!("{backend}: {name}"), reason);
+        return party::say_skipped(&format!("{backend}: {name}"), reason);
     }
     if OWN_PROCESS.contains(&number) && !child::is_one() {
         return child::run(path);

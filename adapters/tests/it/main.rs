@@ -1,5 +1,6 @@
 //! Backends against the laws, and against the operating system beyond what the laws say.
 
+mod bent;
 #[cfg(all(feature = "epoll", target_os = "linux"))]
 mod chaos;
 mod counting;
