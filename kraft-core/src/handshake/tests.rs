@@ -729,3 +729,45 @@ fn bytes_that_are_no_message_have_a_reason() {
     let full = Rejection::of_bytes(InboxError::OverBudget, &Limits::BEFORE_HELLO, &local);
     assert_eq!(full.reason, GoawayReason::TooMany);
 }
+
+#[test]
+fn features_are_what_both_have() {
+    let (mut ours, mut theirs) = (node(1), node(2));
+    (ours.features, theirs.features) = (0b0110, 0b1100);
+    let mut dialled = Handshake::dial(NodeId(1), NONCE, START);
+    let mut accepted = Handshake::accept(None, START);
+    let step = receive(&mut accepted, &dialled.hello(&theirs), &ours);
+    let Step::Established {
+        send: Some(mut welcome),
+        ..
+    } = step
+    else {
+        panic!("{step:?}");
+    };
+    assert_eq!(accepted.established().map(|agreed| agreed.features), Some(0b0100));
+    if let Body::Welcome(welcome) = &mut welcome.body {
+        assert_eq!(welcome.features, 0b0100);
+        // One that claims more than was offered.
+        welcome.features = u64::MAX;
+    }
+    receive(&mut dialled, &welcome, &theirs);
+    assert_eq!(dialled.established().map(|agreed| agreed.features), Some(0b1100));
+}
+
+#[test]
+fn nobody_cannot_answer() {
+    let stranger = Identity::client(None, 1 << 16);
+    let mut welcome = message(&node(1), body(Kind::Welcome));
+    welcome.header.from = NodeId::NONE;
+    let step = Handshake::dial(NodeId::NONE, NONCE, START).receive(&welcome, &stranger, &NoPeers, START);
+    assert!(
+        matches!(
+            step,
+            Step::Reject(Rejection {
+                reason: GoawayReason::WrongNode,
+                ..
+            })
+        ),
+        "{step:?}"
+    );
+}
