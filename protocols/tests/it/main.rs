@@ -1,6 +1,7 @@
 //! The formats of this crate before the suite, and under attack.
 
 mod counting;
+mod documented;
 mod forge;
 mod fuzz;
 mod threats;
