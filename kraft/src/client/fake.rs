@@ -1,0 +1,264 @@
+//! Nodes without a log: real sockets, hellos and sessions around one shared state, and faults by order.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+
+use bytes::BytesMut;
+use kraft_adapters::{Config, Epoll};
+use kraft_core::adapter::{Adapter, Endpoint, Event, ListenOptions, Waker};
+use kraft_core::handshake::{Handshake, Identity, NoPeers, Step};
+use kraft_core::id::{ConnId, Incarnation, Index, NodeId, Term};
+use kraft_core::inbox::{Budget, Inbox};
+use kraft_core::link::{CloseMode, Link};
+use kraft_core::machine::StateMachine;
+use kraft_core::message::{Body, EntryKind, Header, Message, NodeState, Outcome, Refusal, Refused, Role, StatusReply};
+use kraft_core::protocol::{Limits, Protocol};
+use kraft_core::session::{self, Sessions};
+use kraft_protocols::Binary;
+
+use crate::kv::Kv;
+
+/// What the nodes share.
+#[derive(Debug, Default)]
+pub(crate) struct World {
+    pub(crate) leader: u64,
+    pub(crate) kv: Kv,
+    pub(crate) sessions: Sessions,
+    pub(crate) applied: u64,
+    /// So many commands are applied, and the connection is closed in place of a reply.
+    pub(crate) replies_lost: u32,
+    /// Every connection is closed once.
+    pub(crate) hang_up: u32,
+    stop: bool,
+}
+
+/// Nodes on threads, stopped when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    world: Arc<Mutex<World>>,
+    pub(crate) addresses: Vec<SocketAddr>,
+    wakers: Vec<Waker>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Cluster {
+    /// So many nodes; node 1 leads.
+    pub(crate) fn start(nodes: u64) -> Self {
+        let world = World {
+            leader: 1,
+            ..World::default()
+        };
+        let mut cluster = Self {
+            world: Arc::new(Mutex::new(world)),
+            addresses: vec![],
+            wakers: vec![],
+            threads: vec![],
+        };
+        for id in 1..=nodes {
+            let mut adapter = Epoll::open(&Config::default()).expect("an event loop");
+            let at = Endpoint::Tcp((Ipv4Addr::LOCALHOST, 0).into());
+            let listener = adapter.listen(&at, ListenOptions::default()).expect("a port");
+            let Ok(Endpoint::Tcp(address)) = adapter.local_endpoint(listener) else {
+                panic!("a TCP listener has a TCP address");
+            };
+            cluster.addresses.push(address);
+            cluster.wakers.push(adapter.waker());
+            let node = Node::new(id, Arc::clone(&cluster.world));
+            cluster.threads.push(std::thread::spawn(move || node.run(adapter)));
+        }
+        cluster
+    }
+
+    /// For `--nodes`.
+    pub(crate) fn list(&self) -> String {
+        let addresses: Vec<_> = self.addresses.iter().map(SocketAddr::to_string).collect();
+        addresses.join(",")
+    }
+
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().expect("no node panicked")
+    }
+
+    /// Closes all connections.
+    pub(crate) fn hang_up(&self) {
+        self.world().hang_up += 1;
+        self.wakers.iter().for_each(Waker::wake);
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.world().stop = true;
+        self.wakers.iter().for_each(Waker::wake);
+        for thread in self.threads.drain(..) {
+            thread.join().expect("no node panicked");
+        }
+    }
+}
+
+struct Conn {
+    id: ConnId,
+    handshake: Handshake,
+    inbox: Inbox,
+}
+
+struct Node {
+    identity: Identity,
+    world: Arc<Mutex<World>>,
+    conns: Vec<Conn>,
+    budget: Budget,
+    hung_up: u32,
+}
+
+impl Node {
+    fn new(id: u64, world: Arc<Mutex<World>>) -> Self {
+        Self {
+            identity: Identity::node("fake", NodeId(id), Incarnation(id), 1 << 20),
+            world,
+            conns: vec![],
+            budget: Budget::new(1 << 24),
+            hung_up: 0,
+        }
+    }
+
+    fn run(mut self, mut adapter: Epoll) {
+        loop {
+            adapter.poll(None, |now, event| self.take(now, event)).expect("a turn");
+            let world = self.world.lock().expect("no node panicked");
+            let (stop, hang_up) = (world.stop, world.hang_up);
+            drop(world);
+            if stop {
+                return;
+            }
+            if hang_up != self.hung_up {
+                self.hung_up = hang_up;
+                for conn in &self.conns {
+                    if let Some(link) = adapter.link(conn.id) {
+                        link.close(CloseMode::Now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, now: kraft_core::time::Instant, event: Event<'_>) {
+        match event {
+            Event::Accepted { conn, .. } => self.conns.push(Conn {
+                id: conn,
+                handshake: Handshake::accept(Some(Role::Client), now),
+                inbox: Inbox::default(),
+            }),
+            Event::Received { conn, bytes, link } => {
+                let at = self.conns.iter().position(|c| c.id == conn).expect("an accepted one");
+                let mut conn = self.conns.swap_remove(at);
+                let established = Limits {
+                    frame_max: 1 << 20,
+                    entries_max: 0,
+                };
+                let limits = *conn.handshake.limits(&established);
+                let mut budget = std::mem::replace(&mut self.budget, Budget::new(0));
+                let fed = conn.inbox.feed(&Binary, &limits, &mut budget, bytes, |message| {
+                    match conn.handshake.receive(&message, &self.identity, &NoPeers, now) {
+                        Step::Pass => self.answer(&message, link),
+                        Step::Established { send, .. } => {
+                            let welcome = send.expect("a hello is answered");
+                            Binary.encode(&welcome, 4096, link.outbox()).expect("room");
+                        }
+                        Step::Reject(_) | Step::Gone(_) => link.close(CloseMode::Flush),
+                    }
+                    ControlFlow::Continue(())
+                });
+                fed.expect("clients speak well");
+                self.budget = budget;
+                self.conns.push(conn);
+            }
+            Event::Ended { link, .. } => link.close(CloseMode::Flush),
+            Event::Closed { conn, .. } => self.conns.retain(|c| c.id != conn),
+            _ => {}
+        }
+    }
+
+    fn answer(&self, message: &Message<'_>, link: &mut Link) {
+        let world = &mut *self.world.lock().expect("no node panicked");
+        let leader = NodeId(world.leader);
+        let not_leader = Outcome::Refused(Refused {
+            why: Refusal::NotLeader,
+            leader,
+            detail: "",
+        });
+        let mut reply = BytesMut::new();
+        let mut payload = BytesMut::new();
+        let is_leader = leader == self.identity.node;
+        let (kind, detail) = match &message.body {
+            Body::Status => return self.status(message, is_leader, leader, link),
+            Body::Read(read) => match world.kv.read(read.query, &mut reply) {
+                Ok(()) => return self.reply(message, Outcome::Committed(&reply), link),
+                Err(refused) => (None, Some(refused)),
+            },
+            _ if !is_leader => return self.reply(message, not_leader, link),
+            Body::OpenSession => (Some(EntryKind::OpenSession), None),
+            Body::Command(command) => {
+                session::encode(command, &mut payload);
+                (Some(EntryKind::Command), world.kv.check(command.command).err())
+            }
+            other => panic!("a client asked {other:?}"),
+        };
+        if let Some(refused) = detail {
+            let outcome = Outcome::Refused(Refused {
+                why: refused.why,
+                leader,
+                detail: &refused.detail,
+            });
+            return self.reply(message, outcome, link);
+        }
+        world.applied += 1;
+        let kind = kind.expect("what is not refused is an entry");
+        let index = Index(world.applied);
+        let applied = world.sessions.apply(index, kind, &payload, &mut world.kv, &mut reply);
+        if kind == EntryKind::Command && world.replies_lost > 0 {
+            world.replies_lost -= 1;
+            link.close(CloseMode::Now);
+            return;
+        }
+        let outcome = applied.outcome(&reply).expect("a client waits for it");
+        self.reply(message, outcome, link);
+    }
+
+    fn reply(&self, to: &Message<'_>, outcome: Outcome<'_>, link: &mut Link) {
+        self.say(to, Body::Reply(outcome), link);
+    }
+
+    fn status(&self, to: &Message<'_>, is_leader: bool, leader: NodeId, link: &mut Link) {
+        let status = StatusReply {
+            state: if is_leader {
+                NodeState::Leader
+            } else {
+                NodeState::Follower
+            },
+            leader,
+            commit: Index(7),
+            applied: Index(7),
+            first: Index(1),
+            last: Index(8),
+            durable: Index(8),
+            uptime_ms: 61_000,
+            version: "0.1.0",
+            backend: "epoll",
+            members: vec![],
+        };
+        self.say(to, Body::StatusReply(status), link);
+    }
+
+    fn say(&self, to: &Message<'_>, body: Body<'_>, link: &mut Link) {
+        let header = Header {
+            term: Term(3),
+            request: to.header.request,
+            ..self.identity.header()
+        };
+        Binary
+            .encode(&Message { header, body }, 1 << 20, link.outbox())
+            .expect("room");
+    }
+}
