@@ -2,6 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(all(feature = "epoll", feature = "binary"))]
+pub mod client;
+#[cfg(feature = "ctl")]
+pub mod ctl;
 #[cfg(feature = "daemon")]
 pub mod daemon;
 pub mod kv;

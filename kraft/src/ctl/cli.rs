@@ -1,0 +1,211 @@
+//! The command line.
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Reads and writes a Kraft cluster.
+#[derive(Debug, Parser)]
+#[command(name = "kraftctl", version, about, after_help = AFTER_HELP)]
+pub(super) struct Cli {
+    /// Client addresses of the nodes, any of them: HOST:PORT,HOST:PORT,… [env: KRAFT_NODES]
+    #[arg(long, global = true, value_name = "LIST")]
+    pub(super) nodes: Option<String>,
+    /// How results are printed
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub(super) output: Format,
+    /// How long a command may take, retries included
+    #[arg(long, global = true, value_name = "SPAN", default_value = "5s", value_parser = span)]
+    pub(super) timeout: Duration,
+    #[command(subcommand)]
+    pub(super) what: What,
+}
+
+const AFTER_HELP: &str = "\
+Exit status: 0 done, 1 failed, 2 usage, 3 not found or compare failed, 4 refused (nothing was changed), 5 unknown (it \
+may or may not have happened).";
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people: aligned columns, control characters escaped
+    Table,
+    /// For programs: one JSON document
+    Json,
+    /// For shells: tab-separated lines without a heading; get prints the bytes of the value as they are
+    Plain,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum What {
+    /// Print the value of a key
+    Get {
+        /// Which
+        key: String,
+    },
+    /// Set a key
+    Put {
+        /// Which
+        key: String,
+        /// To what; - reads standard input
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+    },
+    /// Remove a key
+    Del {
+        /// Which
+        key: String,
+    },
+    /// Set a key if it has the expected value
+    Cas {
+        /// Which
+        key: String,
+        /// What it must have
+        #[arg(
+            long,
+            value_name = "OLD",
+            required_unless_present = "absent",
+            allow_hyphen_values = true
+        )]
+        expect: Option<String>,
+        /// It must not exist
+        #[arg(long, conflicts_with = "expect")]
+        absent: bool,
+        /// To what; - reads standard input
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+    },
+    /// Add to a key whose value is a number, and print the sum; an absent key counts as 0
+    Incr {
+        /// Which
+        key: String,
+        /// How much; may be negative
+        #[arg(default_value_t = 1, allow_negative_numbers = true)]
+        by: i64,
+    },
+    /// Print keys and values, keys ascending
+    Scan {
+        /// How the keys begin; all without it
+        #[arg(default_value = "")]
+        prefix: String,
+        /// At most so many
+        #[arg(long, value_name = "COUNT")]
+        limit: Option<u32>,
+        /// Only keys above this one
+        #[arg(long, value_name = "KEY", default_value = "")]
+        after: String,
+    },
+    /// Print what every node says of itself; fails if one says nothing
+    Status,
+    /// Measure the cluster with one thread of load
+    Bench(Bench),
+}
+
+/// What the benchmark does.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Bench {
+    /// Connections, all to the leader
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(super) clients: u32,
+    /// Requests outstanding on each connection
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(super) pipeline: u32,
+    /// Bytes of a value
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=1 << 20))]
+    pub(super) value_size: u32,
+    /// Different keys, drawn at random
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    pub(super) keys: u32,
+    /// How long to measure
+    #[arg(long, default_value_t = 10.0, value_parser = seconds)]
+    pub(super) seconds: f64,
+    /// Share of linearizable gets among the operations, 0 to 1
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    pub(super) read_share: f64,
+    /// The operation
+    #[arg(long, value_enum, default_value_t = Op::Put)]
+    pub(super) op: Op,
+    /// Open a session on each connection, and number its commands
+    #[arg(long)]
+    pub(super) sessions: bool,
+    /// Processes whose CPU time is counted as the servers'; found by their ports if they run on this host
+    #[arg(long, value_name = "PID,…", value_delimiter = ',')]
+    pub(super) server_pids: Vec<u32>,
+    /// Seeds keys and values, so that a run can be repeated
+    #[arg(long, default_value_t = 1)]
+    pub(super) seed: u64,
+}
+
+/// An operation of the benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Op {
+    /// Set a key
+    Put,
+    /// Read a key
+    Get,
+    /// Remove a key
+    Del,
+    /// Add 1 to a key
+    Incr,
+    /// Set a key if it is absent: mostly a comparison that fails
+    Cas,
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    let span = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if span.is_zero() {
+        return Err("it must be more than zero".into());
+    }
+    Ok(span)
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("not a number of seconds from 0.1 to 86400".into()),
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("not a number from 0 to 1".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn values_may_begin_with_a_hyphen() {
+        let cli = Cli::try_parse_from(["kraftctl", "incr", "n", "-3"]).expect("a negative number");
+        assert!(matches!(cli.what, What::Incr { by: -3, .. }));
+        let cli = Cli::try_parse_from(["kraftctl", "put", "k", "-v"]).expect("a value");
+        assert!(matches!(cli.what, What::Put { value, .. } if value == "-v"));
+    }
+
+    #[test]
+    fn wrong_usage_is_refused() {
+        for line in [
+            "kraftctl",
+            "kraftctl get",
+            "kraftctl cas k v",
+            "kraftctl cas k --absent --expect x v",
+            "kraftctl bench --read-share 2",
+            "kraftctl bench --clients 0",
+            "kraftctl --timeout 0s status",
+            "kraftctl -o xml status",
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! How the process ends.
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use crate::client::Error;
+
+/// The exit status, by which scripts tell outcomes apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// It was done.
+    Ok = 0,
+    /// It failed.
+    Failed = 1,
+    /// The command line makes no sense.
+    Usage = 2,
+    /// The key is absent, or the comparison failed.
+    NotFound = 3,
+    /// Refused; nothing was changed.
+    Refused = 4,
+    /// Nobody knows whether it happened.
+    Unknown = 5,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command did not end well: what failed, on what, why, and what to do.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Neither `--nodes` nor `KRAFT_NODES`.
+    NoNodes,
+    /// The cluster's answer, or its absence.
+    Client(Error),
+    /// Standard output.
+    Output(io::Error),
+    /// Standard input.
+    Input(io::Error),
+    /// A benchmark could not run.
+    Bench(String),
+}
+
+impl Failure {
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::NoNodes => Exit::Usage,
+            Self::Client(Error::Unknown) => Exit::Unknown,
+            Self::Client(Error::Refused(_) | Error::NoSpace(_) | Error::NotANumber | Error::Overflow) => Exit::Refused,
+            Self::Client(_) | Self::Output(_) | Self::Input(_) | Self::Bench(_) => Exit::Failed,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoNodes => f.write_str(
+                "no nodes to talk to: give --nodes HOST:PORT,HOST:PORT,… or set KRAFT_NODES to the client addresses \
+                 of the cluster",
+            ),
+            Self::Client(Error::Refused(refused)) => {
+                write!(f, "refused, nothing was changed: {refused}")
+            }
+            Self::Client(error @ (Error::NoSpace(_) | Error::NotANumber | Error::Overflow)) => {
+                write!(f, "refused, nothing was changed: {error}")
+            }
+            Self::Client(Error::Unknown) => f.write_str(
+                "unknown: no answer came in time, so a write may or may not have happened; read the key before you \
+                 write it again, or give more time with --timeout",
+            ),
+            Self::Client(error) => error.fmt(f),
+            Self::Output(error) => write!(f, "standard output: {error}"),
+            Self::Input(error) => write!(f, "standard input: {error}"),
+            Self::Bench(message) => f.write_str(message),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Client(error)
+    }
+}
+
+/// The one kind of plain I/O here is the output.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}

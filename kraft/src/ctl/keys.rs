@@ -1,0 +1,134 @@
+//! The commands on keys.
+
+use std::io::{self, Read, Write};
+
+use bytes::Bytes;
+
+use super::cli::{Format, What};
+use super::exit::{Exit, Failure};
+use super::format::{Table, json_bytes, printable};
+use crate::client::{Client, Page, Swap};
+
+/// Runs a command on keys.
+pub(super) fn run(client: &mut Client, what: &What, format: Format, out: &mut impl Write) -> Result<Exit, Failure> {
+    match what {
+        What::Get { key } => {
+            let value = client.get(key.as_bytes())?;
+            print_value(key, value.as_ref(), format, out)
+        }
+        What::Put { key, value } => {
+            client.put(key.as_bytes(), &bytes_of(value)?)?;
+            print_done(true, format, out)
+        }
+        What::Del { key } => {
+            let existed = client.delete(key.as_bytes())?;
+            print_done(existed, format, out)
+        }
+        What::Cas { key, expect, value, .. } => {
+            let expected = expect.as_ref().map(String::as_bytes);
+            match client.compare_and_set(key.as_bytes(), expected, &bytes_of(value)?)? {
+                Swap::Set => print_done(true, format, out),
+                Swap::Mismatch(actual) => {
+                    print_value(key, actual.as_ref(), format, out)?;
+                    Ok(Exit::NotFound)
+                }
+            }
+        }
+        What::Incr { key, by } => {
+            let sum = client.increment(key.as_bytes(), *by)?;
+            match format {
+                Format::Json => writeln!(out, "{{{},\"sum\":{sum}}}", json_bytes("key", key.as_bytes()))?,
+                Format::Table | Format::Plain => writeln!(out, "{sum}")?,
+            }
+            Ok(Exit::Ok)
+        }
+        What::Scan { prefix, limit, after } => scan(client, prefix.as_bytes(), after.as_bytes(), *limit, format, out),
+        What::Status | What::Bench(_) => unreachable!("not a command on keys"),
+    }
+}
+
+fn bytes_of(value: &str) -> Result<Vec<u8>, Failure> {
+    if value != "-" {
+        return Ok(value.as_bytes().to_vec());
+    }
+    let mut bytes = Vec::new();
+    io::stdin().lock().read_to_end(&mut bytes).map_err(Failure::Input)?;
+    Ok(bytes)
+}
+
+fn print_value(key: &str, value: Option<&Bytes>, format: Format, out: &mut impl Write) -> Result<Exit, Failure> {
+    match (format, value) {
+        (Format::Json, Some(value)) => {
+            let (key, value) = (json_bytes("key", key.as_bytes()), json_bytes("value", value));
+            writeln!(out, "{{{key},{value}}}")?;
+        }
+        (Format::Json, None) => writeln!(out, "{{{},\"value\":null}}", json_bytes("key", key.as_bytes()))?,
+        (Format::Table, Some(value)) => writeln!(out, "{}", printable(value))?,
+        (Format::Plain, Some(value)) => out.write_all(value)?,
+        (Format::Table | Format::Plain, None) => {
+            // Standard output is for the value alone.
+            let _ = writeln!(io::stderr(), "kraftctl: key {:?} is absent", printable(key.as_bytes()));
+        }
+    }
+    Ok(if value.is_some() { Exit::Ok } else { Exit::NotFound })
+}
+
+fn print_done(done: bool, format: Format, out: &mut impl Write) -> Result<Exit, Failure> {
+    match (format, done) {
+        (Format::Json, _) => writeln!(out, "{{\"done\":{done}}}")?,
+        (Format::Table, true) => writeln!(out, "done")?,
+        (Format::Table, false) => writeln!(out, "not found")?,
+        (Format::Plain, _) => {}
+    }
+    Ok(if done { Exit::Ok } else { Exit::NotFound })
+}
+
+/// Page by page, so that no reply is large; a table is aligned within a page of the screen's patience: all of it.
+fn scan(
+    client: &mut Client,
+    prefix: &[u8],
+    after: &[u8],
+    limit: Option<u32>,
+    format: Format,
+    out: &mut impl Write,
+) -> Result<Exit, Failure> {
+    let mut table = Table::new(&["KEY", "VALUE"], &[]);
+    let mut after = Bytes::copy_from_slice(after);
+    let mut left = limit;
+    let mut first = true;
+    if format == Format::Json {
+        write!(out, "[")?;
+    }
+    while left != Some(0) {
+        let Page { entries, more } = client.scan(prefix, &after, left.unwrap_or(0))?;
+        for (key, value) in &entries {
+            match format {
+                Format::Table => table.row(vec![printable(key), printable(value)]),
+                Format::Plain => writeln!(out, "{}\t{}", printable(key), printable(value))?,
+                Format::Json => {
+                    let separator = if first { "" } else { ",\n " };
+                    write!(
+                        out,
+                        "{separator}{{{},{}}}",
+                        json_bytes("key", key),
+                        json_bytes("value", value)
+                    )?;
+                }
+            }
+            first = false;
+        }
+        if let Some(left) = &mut left {
+            *left = left.saturating_sub(u32::try_from(entries.len()).unwrap_or(u32::MAX));
+        }
+        match entries.last() {
+            Some((key, _)) if more => after = key.clone(),
+            _ => break,
+        }
+    }
+    match format {
+        Format::Table => table.print(out)?,
+        Format::Json => writeln!(out, "]")?,
+        Format::Plain => {}
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,68 @@
+//! `kraftctl`: the client on the command line.
+
+mod bench;
+mod cli;
+mod exit;
+mod format;
+mod keys;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use self::cli::{Cli, What};
+pub use self::exit::Exit;
+use self::exit::Failure;
+use crate::client::{Client, Config, Node, seed};
+
+/// Reads the command line, does what it says and tells how the process ends. Called once, by the binary.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed terminal is no reason for another exit status.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Ok }.into();
+        }
+    };
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let result = run(&cli, &mut out).and_then(|exit| {
+        out.flush()?;
+        Ok(exit)
+    });
+    match result {
+        Ok(exit) => exit.into(),
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Ok.into(),
+        Err(failure) => {
+            let _ = out.flush();
+            let _ = writeln!(io::stderr(), "kraftctl: {failure}");
+            failure.exit().into()
+        }
+    }
+}
+
+fn run(cli: &Cli, out: &mut impl Write) -> Result<Exit, Failure> {
+    let list = match &cli.nodes {
+        Some(list) => list.clone(),
+        None => std::env::var("KRAFT_NODES").map_err(|_| Failure::NoNodes)?,
+    };
+    let nodes = Node::resolve_list(&list)?;
+    let config = Config {
+        request_timeout: cli.timeout,
+        attempt_timeout: Config::default().attempt_timeout.min(cli.timeout),
+        connect_timeout: Config::default().connect_timeout.min(cli.timeout),
+        seed: seed(),
+        ..Config::default()
+    };
+    let mut client = Client::with_config(config, nodes)?;
+    match &cli.what {
+        What::Status => status::run(&mut client, cli.output, out),
+        What::Bench(options) => bench::run(&mut client, options, cli.output, out),
+        what => keys::run(&mut client, what, cli.output, out),
+    }
+}
