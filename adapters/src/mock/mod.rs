@@ -30,6 +30,7 @@
 //! ```
 
 mod conditions;
+mod events;
 mod network;
 mod remote;
 mod state;
@@ -176,9 +177,10 @@ impl Mock {
     pub fn host(&self) -> HostId {
         self.host
     }
+}
 
-    // By hand: what the other side of a connection does.
-
+/// By hand: what the other side of a connection does.
+impl Mock {
     /// The other side accepts a connect. `Connected` follows.
     ///
     /// # Panics
@@ -248,9 +250,10 @@ impl Mock {
         assert_eq!(other, None, "the other side of {conn:?} is a mock");
         (wire, side.other())
     }
+}
 
-    // Slots.
-
+/// Slots.
+impl Mock {
     fn insert(&mut self, make: impl FnOnce(ConnId) -> Conn) -> Option<ConnId> {
         let index = match self.free.pop() {
             Some(index) => index,

@@ -146,9 +146,10 @@ impl Network {
     pub fn open(&self, host: HostId, config: &Config) -> std::io::Result<Mock> {
         Mock::open(self, host, config)
     }
+}
 
-    // Time.
-
+/// Time.
+impl Network {
     /// The time.
     #[must_use]
     pub fn now(&self) -> Instant {
@@ -193,9 +194,10 @@ impl Network {
         let to = to.max(state.now);
         state.move_to(to);
     }
+}
 
-    // Conditions.
-
+/// Conditions.
+impl Network {
     /// How every direction is that has no conditions of its own.
     pub fn set_conditions(&self, conditions: Conditions) {
         self.state().paths.set_usual(conditions);
@@ -260,9 +262,10 @@ impl Network {
     pub fn reset(&self, one: HostId, other: HostId) {
         self.state().reset_between(one, other);
     }
+}
 
-    // Hosts.
-
+/// Hosts.
+impl Network {
     /// Ends the process of a host as `kill -9` does: its system resets what it held, and nobody listens. A mock that
     /// is still there answers with errors.
     pub fn crash(&self, host: HostId) {
@@ -292,9 +295,10 @@ impl Network {
     pub fn is_running(&self, host: HostId) -> bool {
         self.state().host_mut(host).runs
     }
+}
 
-    // By hand.
-
+/// By hand.
+impl Network {
     /// The next connect that waits for a hand, on a network [`by_hand`](Self::by_hand).
     #[must_use]
     pub fn dialled(&self) -> Option<Remote> {

@@ -14,11 +14,9 @@ use kraft_core::time::Instant;
 
 use super::HostId;
 use super::conditions::{Conditions, Paths};
+use super::events::{Due, Event};
 use super::wake::Wake;
 use super::wire::{Flight, Side, Wire, WireId};
-
-/// A lost request to connect is sent again after this, doubled at each loss (RFC 6298 §2).
-const DIAL_RETRY: Duration = Duration::from_secs(1);
 
 /// Where the ports begin that a system hands out (RFC 6335 §6).
 const FIRST_EPHEMERAL_PORT: u16 = 49152;
@@ -34,7 +32,7 @@ pub(super) struct State {
     /// Connects to where nobody listens wait here for a hand instead of being refused.
     pub(super) by_hand: bool,
     pub(super) dialled: VecDeque<WireId>,
-    listeners: BTreeMap<(HostId, Endpoint), Backlog>,
+    pub(super) listeners: BTreeMap<(HostId, Endpoint), Backlog>,
     wires: Vec<Slot>,
     free: Vec<u32>,
     queue: BinaryHeap<Reverse<Due>>,
@@ -72,43 +70,15 @@ impl Host {
 }
 
 #[derive(Debug)]
-struct Backlog {
-    max: usize,
-    waiting: VecDeque<WireId>,
+pub(super) struct Backlog {
+    pub(super) max: usize,
+    pub(super) waiting: VecDeque<WireId>,
 }
 
 #[derive(Debug)]
 struct Slot {
     generation: u32,
     wire: Option<Wire>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Due {
-    at: Instant,
-    /// Of events at one moment the one that was planned first happens first.
-    order: u64,
-    event: Event,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Event {
-    /// A request to connect reaches the host that it names.
-    Dial { wire: WireId, attempt: u32 },
-    /// The answer reaches the dialler.
-    Connected { wire: WireId },
-    /// The refusal reaches the dialler.
-    Refused { wire: WireId, unroutable: bool },
-    /// The dialler gives up.
-    DialTimeout { wire: WireId },
-    /// What `side` sent reaches the other one.
-    Arrive { wire: WireId, side: Side },
-    /// Whether the acknowledgement of what `side` sent got back to it.
-    Acknowledge { wire: WireId, side: Side, since: Instant },
-    /// `side` learns that there is room again.
-    Room { wire: WireId, side: Side },
-    /// A reset reaches `side`.
-    Reset { wire: WireId, side: Side },
 }
 
 /// What a mock must know of its end.
@@ -122,7 +92,7 @@ pub(super) struct View {
 }
 
 /// Who answers at an endpoint.
-enum Route {
+pub(super) enum Route {
     Listener(HostId, Endpoint),
     Hand,
     Nobody(Option<HostId>),
@@ -148,9 +118,10 @@ impl State {
             next_port: FIRST_EPHEMERAL_PORT,
         }
     }
+}
 
-    // Time.
-
+/// Time.
+impl State {
     pub(super) fn next_event(&self) -> Option<Instant> {
         self.queue.peek().map(|Reverse(due)| due.at)
     }
@@ -172,7 +143,7 @@ impl State {
         self.move_to(self.now);
     }
 
-    fn plan(&mut self, at: Instant, event: Event) {
+    pub(super) fn plan(&mut self, at: Instant, event: Event) {
         self.queued += 1;
         self.queue.push(Reverse(Due {
             at,
@@ -180,9 +151,10 @@ impl State {
             event,
         }));
     }
+}
 
-    // Hosts and listeners.
-
+/// Hosts and listeners.
+impl State {
     pub(super) fn host_mut(&mut self, host: HostId) -> &mut Host {
         &mut self.hosts[host.index()]
     }
@@ -286,9 +258,10 @@ impl State {
             })
             .collect()
     }
+}
 
-    // Wires, as their ends use them.
-
+/// Wires, as their ends use them.
+impl State {
     pub(super) fn wire(&self, id: WireId) -> Option<&Wire> {
         let slot = self.wires.get(id.index as usize)?;
         slot.wire.as_ref().filter(|_| slot.generation == id.generation)
@@ -488,190 +461,11 @@ impl State {
             self.leave(id, hand, true);
         }
     }
+}
 
-    // What happens.
-
-    fn happen(&mut self, event: Event) {
-        match event {
-            Event::Dial { wire, attempt } => self.dialled(wire, attempt),
-            Event::Connected { wire } => {
-                if let Some(state) = self.wire_mut(wire) {
-                    state.connected = true;
-                    self.ready(wire, Side::Dialler);
-                }
-            }
-            Event::Refused { wire, unroutable } => {
-                let reason = match unroutable {
-                    true => CloseReason::Unreachable,
-                    false => CloseReason::Refused,
-                };
-                self.break_end(wire, Side::Dialler, reason);
-            }
-            Event::DialTimeout { wire } => {
-                if self.wire(wire).is_some_and(|wire| !wire.connected) {
-                    self.break_end(wire, Side::Dialler, CloseReason::TimedOut);
-                }
-            }
-            Event::Arrive { wire, side } => self.arrived(wire, side),
-            Event::Acknowledge { wire, side, since } => self.acknowledge(wire, side, since),
-            Event::Room { wire, side } => self.ready(wire, side),
-            Event::Reset { wire, side } => {
-                let cut = (self.wire(wire)).is_none_or(|state| {
-                    let (from, to) = (state.end(side.other()).host, state.end(side).host);
-                    self.is_cut(from, to)
-                });
-                // Nobody sends a reset again. It is answered anew when something arrives where nobody is.
-                if !cut {
-                    self.break_end(wire, side, CloseReason::Reset);
-                }
-            }
-        }
-    }
-
-    fn dialled(&mut self, id: WireId, attempt: u32) {
-        let Some(wire) = self.wire(id) else { return };
-        if wire.connected || wire.end(Side::Dialler).broken.is_some() {
-            return;
-        }
-        let (from, to) = (wire.end(Side::Dialler).host, wire.to.clone());
-        let (host, listener) = match self.route(from, &to) {
-            Route::Listener(host, at) => (Some(host), Some(at)),
-            Route::Nobody(host) => (host, None),
-            Route::Unroutable => return self.refused(id, None, true),
-            Route::Hand => {
-                self.dialled.push_back(id);
-                return;
-            }
-        };
-        let clogged = (self.paths.clogged_until(from, host)).max(self.paths.clogged_until(host, from));
-        if clogged > self.now {
-            return self.plan(clogged, Event::Dial { wire: id, attempt });
-        }
-        let again = self.now + DIAL_RETRY.saturating_mul(1 << attempt.min(16));
-        let again = (
-            again,
-            Event::Dial {
-                wire: id,
-                attempt: attempt.saturating_add(1),
-            },
-        );
-        // The answer must get back too.
-        if self.is_cut(from, host) || self.is_cut(host, from) || self.is_lost(from, host) {
-            return self.plan(again.0, again.1);
-        }
-        let (Some(host), Some(at)) = (host, listener) else {
-            return self.refused(id, host, false);
-        };
-        let backlog = self.listeners.get_mut(&(host, at)).expect("the route leads to it");
-        if backlog.waiting.len() >= backlog.max {
-            return self.plan(again.0, again.1);
-        }
-        backlog.waiting.push_back(id);
-        self.host_mut(host).to_accept += 1;
-        let answered = self.now + self.latency(Some(host), from);
-        let wire = self.wire_mut(id).expect("it was here a moment ago");
-        let end = wire.end_mut(Side::Acceptor);
-        end.host = Some(host);
-        end.gone = false;
-        wire.pipe_mut(Side::Acceptor).not_before = answered;
-        self.plan(answered, Event::Connected { wire: id });
-    }
-
-    fn refused(&mut self, wire: WireId, by: Option<HostId>, unroutable: bool) {
-        let from = self.wire(wire).and_then(|wire| wire.end(Side::Dialler).host);
-        let at = self.now + self.latency(by, from);
-        self.plan(at, Event::Refused { wire, unroutable });
-    }
-
-    fn arrived(&mut self, id: WireId, side: Side) {
-        let now = self.now;
-        let Some(wire) = self.wire(id) else { return };
-        let (from, to) = (wire.end(side).host, wire.end(side.other()).host);
-        let Some(first) = wire.pipe(side).flights.front() else {
-            return;
-        };
-        if first.arrives > now {
-            return;
-        }
-        let clogged = self.paths.clogged_until(from, to);
-        if clogged > now {
-            let wire = self.wire_mut(id).expect("it was here a moment ago");
-            wire.pipe_mut(side).hold(clogged);
-            return self.plan(clogged, Event::Arrive { wire: id, side });
-        }
-        if self.is_cut(from, to) || self.is_lost(from, to) {
-            return self.lost(id, side);
-        }
-        let nobody = self.wire(id).is_some_and(|wire| wire.end(side.other()).gone);
-        let cut_back = self.is_cut(to, from);
-        let retransmit = self.paths.conditions(from, to).retransmit;
-        let wire = self.wire_mut(id).expect("it was here a moment ago");
-        let pipe = wire.pipe_mut(side);
-        if nobody {
-            let bytes = pipe.flights.iter().any(|flight| flight.bytes > 0);
-            pipe.drop_flights();
-            if bytes {
-                self.send_reset(id, side);
-            }
-            return;
-        }
-        pipe.land(now);
-        let held_up = cut_back && !pipe.unacknowledged;
-        pipe.unacknowledged |= held_up;
-        if side == Side::Acceptor && !wire.connected {
-            // Only who was accepted gets data: the answer itself need not have come.
-            wire.connected = true;
-        }
-        if held_up {
-            let event = Event::Acknowledge {
-                wire: id,
-                side,
-                since: now,
-            };
-            self.plan(now + retransmit, event);
-        }
-        self.ready(id, side.other());
-    }
-
-    /// The first flight did not get across.
-    fn lost(&mut self, id: WireId, side: Side) {
-        let now = self.now;
-        let Some(wire) = self.wire(id) else { return };
-        let conditions = (self.paths).conditions(wire.end(side).host, wire.end(side.other()).host);
-        let wire = self.wire_mut(id).expect("it was here a moment ago");
-        let sender_is_gone = wire.end(side).gone;
-        let pipe = wire.pipe_mut(side);
-        let since = *pipe.stalled_since.get_or_insert(now);
-        if now - since >= conditions.give_up {
-            pipe.drop_flights();
-            if !sender_is_gone {
-                self.break_end(id, side, CloseReason::TimedOut);
-            }
-            return;
-        }
-        let until = now + pipe.back_off(conditions.retransmit, conditions.retransmit_max);
-        pipe.hold(until);
-        self.plan(until, Event::Arrive { wire: id, side });
-    }
-
-    fn acknowledge(&mut self, id: WireId, side: Side, since: Instant) {
-        let Some(wire) = self.wire(id) else { return };
-        let (from, to) = (wire.end(side).host, wire.end(side.other()).host);
-        let conditions = self.paths.conditions(from, to);
-        if !self.is_cut(to, from) {
-            let wire = self.wire_mut(id).expect("it was here a moment ago");
-            wire.pipe_mut(side).unacknowledged = false;
-        } else if self.now - since >= conditions.give_up {
-            self.break_end(id, side, CloseReason::TimedOut);
-        } else {
-            let at = self.now + conditions.retransmit_max.min(conditions.give_up);
-            self.plan(at, Event::Acknowledge { wire: id, side, since });
-        }
-    }
-
-    // Paths.
-
-    fn route(&self, from: Option<HostId>, to: &Endpoint) -> Route {
+/// Paths.
+impl State {
+    pub(super) fn route(&self, from: Option<HostId>, to: &Endpoint) -> Route {
         let address = match to {
             Endpoint::Tcp(address) => Some(address),
             Endpoint::Unix(_) => None,
@@ -700,17 +494,17 @@ impl State {
         }
     }
 
-    fn latency(&mut self, from: Option<HostId>, to: Option<HostId>) -> Duration {
+    pub(super) fn latency(&mut self, from: Option<HostId>, to: Option<HostId>) -> Duration {
         let conditions = self.paths.conditions(from, to);
         conditions.latency.draw(&mut self.rng)
     }
 
-    fn is_cut(&self, from: Option<HostId>, to: Option<HostId>) -> bool {
+    pub(super) fn is_cut(&self, from: Option<HostId>, to: Option<HostId>) -> bool {
         let is_off = |host: Option<HostId>| host.is_some_and(|host| self.hosts[host.index()].off);
         self.paths.is_blocked(from, to) || is_off(from) || is_off(to)
     }
 
-    fn is_lost(&mut self, from: Option<HostId>, to: Option<HostId>) -> bool {
+    pub(super) fn is_lost(&mut self, from: Option<HostId>, to: Option<HostId>) -> bool {
         let loss = self.paths.conditions(from, to).loss;
         loss > 0.0 && self.rng.f64() < loss
     }
@@ -763,7 +557,7 @@ impl State {
         self.plan(at, Event::Room { wire: id, side: sender });
     }
 
-    fn send_reset(&mut self, id: WireId, to: Side) {
+    pub(super) fn send_reset(&mut self, id: WireId, to: Side) {
         let Some(wire) = self.wire(id) else { return };
         let (sender, receiver) = (wire.end(to.other()).host, wire.end(to).host);
         let at = self.now + self.latency(sender, receiver);

@@ -392,3 +392,11 @@ fn a_run_that_is_over_leaves_no_event_behind() {
     let state = pair.network.state();
     assert_eq!(state.next_event(), None);
 }
+
+#[test]
+fn a_mock_can_move_to_another_thread() {
+    fn is_send<T: Send>() {}
+    is_send::<Mock>();
+    is_send::<Network>();
+    is_send::<super::Remote>();
+}

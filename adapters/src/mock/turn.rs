@@ -79,9 +79,10 @@ impl Mock {
         let deadline = self.deadline();
         self.network.state().host_mut(self.host).deadline = deadline;
     }
+}
 
-    // What users asked for.
-
+/// What users asked for.
+impl Mock {
     /// Acts on the links that were in the user's hands.
     pub(super) fn act(&mut self) {
         let mut touched = std::mem::take(&mut self.touched);
@@ -163,9 +164,10 @@ impl Mock {
             state.ready(conn.wire, conn.side);
         }
     }
+}
 
-    // What happened.
-
+/// What happened.
+impl Mock {
     fn dispatch(&mut self, emit: &mut impl FnMut(Event<'_>)) {
         if self.wake.take() {
             emit(Event::Woken);
