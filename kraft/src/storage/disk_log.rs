@@ -118,13 +118,7 @@ impl<F: Files> DiskLog<F> {
         for entry in &fresh.entries {
             ledger.take(entry.at, &entry.record).expect(consistent);
         }
-        let recovered = Recovered {
-            hard: ledger.hard,
-            base_index: ledger.base_index,
-            base_term: ledger.base_term,
-            terms: ledger.terms().to_vec(),
-            last: ledger.last,
-        };
+        let recovered = ledger.recovered();
         let pool = Pool::new(files.clone(), &config, fresh.header.number + 1, &survey.others);
         let mut segments: VecDeque<_> = survey
             .chain

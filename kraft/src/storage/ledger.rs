@@ -3,7 +3,7 @@
 use std::fmt;
 
 use kraft_core::id::{Index, NodeId, Term};
-use kraft_core::storage::HardState;
+use kraft_core::storage::{HardState, Recovered};
 
 use super::format::{Position, Record, SegmentHeader};
 
@@ -225,8 +225,15 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn terms(&self) -> &[(Index, Term)] {
-        &self.terms
+    /// What a node begins from.
+    pub(crate) fn recovered(&self) -> Recovered {
+        Recovered {
+            hard: self.hard,
+            base_index: self.base_index,
+            base_term: self.base_term,
+            terms: self.terms.clone(),
+            last: self.last,
+        }
     }
 
     /// The nearest place at or before `index`, and those behind it.
@@ -262,14 +269,14 @@ mod tests {
             ledger.take(at(512), &entry(index, term)).unwrap();
         }
         assert_eq!(
-            ledger.terms(),
+            ledger.terms,
             [(Index(1), Term(1)), (Index(3), Term(2)), (Index(4), Term(4))]
         );
         ledger.take(at(512), &Record::Truncate(Index(3))).unwrap();
         assert_eq!((ledger.last, ledger.last_term()), (Index(2), Term(1)));
         assert_eq!(ledger.term_at(Index(2)), Term(1));
         ledger.take(at(512), &entry(3, 3)).unwrap();
-        assert_eq!(ledger.terms(), [(Index(1), Term(1)), (Index(3), Term(3))]);
+        assert_eq!(ledger.terms, [(Index(1), Term(1)), (Index(3), Term(3))]);
     }
 
     #[test]
@@ -330,9 +337,9 @@ mod tests {
             ledger.take(at(512), &entry(index, term)).unwrap();
         }
         ledger.release(Index(3), Term(2));
-        assert_eq!(ledger.terms(), [(Index(4), Term(2)), (Index(5), Term(3))]);
+        assert_eq!(ledger.terms, [(Index(4), Term(2)), (Index(5), Term(3))]);
         assert_eq!((ledger.term_at(Index(3)), ledger.term_at(Index(4))), (Term(2), Term(2)));
         ledger.release(Index(5), Term(3));
-        assert_eq!((ledger.terms().len(), ledger.last_term()), (0, Term(3)));
+        assert_eq!((ledger.terms.len(), ledger.last_term()), (0, Term(3)));
     }
 }

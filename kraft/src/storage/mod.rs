@@ -10,6 +10,7 @@ mod disk_log;
 mod files;
 mod folder;
 pub mod format;
+pub mod inspect;
 mod ledger;
 #[cfg(any(test, feature = "testing"))]
 mod mem;

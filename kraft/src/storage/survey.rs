@@ -10,7 +10,7 @@ use std::io;
 use std::path::PathBuf;
 
 use kraft_core::id::{Index, NodeId, Term};
-use kraft_core::storage::{Fault, HardState};
+use kraft_core::storage::{Fault, HardState, Recovered};
 
 use super::files::{File, Files};
 use super::format::{HeaderError, LogIdentity, Position, Record, SegmentHeader, VERSION, segment_name, segment_number};
@@ -492,6 +492,11 @@ fn plan_rewrite<F>(survey: &mut Survey<F>, small_bytes: u32) {
 }
 
 impl<F> Survey<F> {
+    /// What a node begins from.
+    pub(crate) fn recovered(&self) -> Recovered {
+        self.ledger.recovered()
+    }
+
     /// The last index that is not written again, and its term.
     pub(crate) fn rewrite_base(&self) -> (Index, Term) {
         let base = Index(self.ledger.last.0 - self.tail.len() as u64);

@@ -10,4 +10,5 @@ mod cli_init;
 mod cli_serve;
 #[cfg(feature = "daemon")]
 mod process;
+mod storage_folder;
 mod storage_log;
