@@ -1,7 +1,7 @@
 //! The core alone: three nodes in one thread, batches of 64 x 256 B, payloads handled.
 //!
-//! Every batch is proposed, appended by the leader, sent, copied out of lent bytes into each follower's tail as a
-//! decoder would give it, made durable, acknowledged, committed and applied on all three nodes. What a wire format and
+//! Every batch is copied out of received bytes, proposed, appended by the leader, sent, copied out of lent bytes into
+//! each follower's tail as a decoder would give it, made durable, acknowledged, committed and applied on all nodes. What a wire format and
 //! a disk would cost is not in it. `cargo bench -p kraft-core` prints medians of interleaved rounds; `cargo bench -p
 //! kraft-core --bench core -- "64 x"` runs the workloads whose name contains that.
 
@@ -237,15 +237,20 @@ impl Cluster {
         self.nodes[wire.from].log = sender;
     }
 
-    fn write(&mut self, payloads: &[Bytes]) {
+    /// Commands that came in one frame, `value_bytes` each: copied out of it once, as the driver does.
+    fn write(&mut self, received: &[u8], value_bytes: usize) {
         self.now += Duration::from_micros(100);
         let now = self.now;
-        let bytes = payloads.iter().map(|payload| payload.len() as u64).sum();
-        let mut proposals = payloads.iter().map(|payload| Proposal {
+        // A byte to spare, as in `Tail::append`.
+        let mut block = Vec::with_capacity(received.len() + 1);
+        block.extend_from_slice(received);
+        let block = Bytes::from(block);
+        let mut proposals = (0..received.len() / value_bytes).map(|at| Proposal {
             kind: EntryKind::Command,
             crc: 0,
-            payload: payload.clone(),
+            payload: block.slice(at * value_bytes..(at + 1) * value_bytes),
         });
+        let bytes = received.len() as u64;
         self.turn(0, |raft, log| raft.propose(&mut proposals, bytes, now, log))
             .expect("it leads");
         self.settle();
@@ -281,26 +286,19 @@ impl Cluster {
 /// Nanoseconds and allocations an operation.
 fn round(workload: Workload) -> (f64, f64) {
     let mut cluster = Cluster::new(workload.nodes);
-    // One block, as a receive buffer is; the leader's own copy is made where the request enters the cluster.
-    let payloads = |number: u64| -> Vec<Bytes> {
-        let mut block = vec![0_u8; workload.batch * workload.value_bytes];
-        block
-            .chunks_mut(8)
-            .for_each(|chunk| chunk.copy_from_slice(&number.to_le_bytes()[..chunk.len()]));
-        let block = Bytes::from(block);
-        let value = |at: usize| block.slice(at * workload.value_bytes..(at + 1) * workload.value_bytes);
-        (0..workload.batch).map(value).collect()
-    };
-    let run = |cluster: &mut Cluster, batches: u64| {
-        let inputs = (0..batches).map(|number| if workload.reads { Vec::new() } else { payloads(number) });
+    let mut received = vec![0_u8; workload.batch * workload.value_bytes];
+    let mut run = |cluster: &mut Cluster, batches: u64| {
         let (mut elapsed, mut allocations) = (Duration::ZERO, 0);
-        // Inputs are made outside of the clock, one at a time, so that they are in the cache as received bytes are.
-        for input in inputs {
+        for number in 0..batches {
+            // Outside of the clock: no two batches are alike, and no two commands in it are.
+            for (at, command) in received.chunks_mut(workload.value_bytes.max(1)).enumerate() {
+                command[..8].copy_from_slice(&(number << 8 | at as u64).to_le_bytes());
+            }
             let (started, before) = (Clock::now(), ALLOCATIONS.load(Relaxed));
             if workload.reads {
                 cluster.read(workload.batch);
             } else {
-                cluster.write(&input);
+                cluster.write(&received, workload.value_bytes);
             }
             elapsed += started.elapsed();
             allocations += ALLOCATIONS.load(Relaxed) - before;

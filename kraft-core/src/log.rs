@@ -168,8 +168,10 @@ impl Log for Tail {
         match entries {
             Entries::Lent(lent) => {
                 // One block for all payloads: one allocation and one pass over the memory, however many entries.
-                let bytes = lent.iter().map(|entry| entry.payload.len()).sum();
-                let mut block = Vec::with_capacity(bytes);
+                let bytes: usize = lent.iter().map(|entry| entry.payload.len()).sum();
+                // A byte to spare makes `Bytes` count references from the start; a block without one is turned over
+                // at its first slice, and each later slice asks whether it was.
+                let mut block = Vec::with_capacity(bytes + 1);
                 for entry in lent {
                     block.extend_from_slice(entry.payload);
                 }

@@ -63,7 +63,7 @@ impl Raft {
         append: &Append<'_>,
         log: &mut impl Log,
     ) -> Result<(), Violation> {
-        check_entries(header.term, append)?;
+        let sum = check_entries(header.term, append)?;
         if !self.is_leaders(header)? {
             return Ok(());
         }
@@ -78,15 +78,16 @@ impl Raft {
         let matched = Index(append.prev_index.0 + count as u64);
         if skip < count {
             let first = Index(append.prev_index.0 + skip as u64 + 1);
-            let bytes = payload_bytes(&append.entries, skip);
-            if bytes > self.tail.room() {
+            // What is known of all need not be asked of each again.
+            let sum = if skip == 0 { sum } else { sum_up(&append.entries, skip) };
+            if sum.bytes > self.tail.room() {
                 // Not taken, not answered: the leader tries again when a heartbeat is answered.
                 return Ok(());
             }
             if conflict {
                 self.truncate(first, log);
             }
-            self.take_entries(first, &append.entries, skip, bytes, log);
+            self.take_entries(first, &append.entries, skip, sum, log);
         }
         self.follow.verified = self.follow.verified.max(matched);
         self.follow.ack_due = true;
@@ -135,22 +136,26 @@ impl Raft {
         })
     }
 
-    fn take_entries(&mut self, first: Index, entries: &Entries<'_>, skip: usize, bytes: u64, log: &mut impl Log) {
+    fn take_entries(&mut self, first: Index, entries: &Entries<'_>, skip: usize, sum: Sum, log: &mut impl Log) {
         if skip == 0 {
             log.append(first, entries);
         } else {
             log.append(first, &suffix(entries, skip));
         }
-        self.tail.take_room(bytes);
-        let mut term = Term(0);
-        let mut last = first.prev();
-        for entry in entries.iter().skip(skip) {
-            if entry.term != term && last >= first {
-                self.tail.push(last, term);
+        self.tail.take_room(sum.bytes);
+        let count = (entries.len() - skip) as u64;
+        if sum.first_term < sum.last_term {
+            let mut index = first;
+            let mut term = sum.first_term;
+            for entry in entries.iter().skip(skip) {
+                if entry.term != term {
+                    self.tail.push(index.prev(), term);
+                    term = entry.term;
+                }
+                index = index.next();
             }
-            (term, last) = (entry.term, last.next());
         }
-        self.tail.push(last, term);
+        self.tail.push(Index(first.0 + count - 1), sum.last_term);
     }
 
     fn reject(&mut self, header: &Header, append: &Append<'_>) {
@@ -345,26 +350,45 @@ impl Raft {
 }
 
 /// Whether what the append claims is possible at all.
-fn check_entries(term: Term, append: &Append<'_>) -> Result<(), Violation> {
+fn check_entries(term: Term, append: &Append<'_>) -> Result<Sum, Violation> {
     // One more than the last must be a number too.
     let end = append.prev_index.checked_add(append.entries.len() as u64);
     if end.is_none_or(|end| end.0 == u64::MAX) || append.commit.0 == u64::MAX {
         return Err(Violation::IndexOverflow);
     }
-    let mut before = append.prev_term;
-    let is_ordered = append.entries.iter().all(|entry| {
-        let fits = entry.term >= before && entry.term.0 > 0;
-        before = entry.term;
-        fits
-    });
-    match is_ordered && before <= term && (append.prev_index.0 == 0) == (append.prev_term.0 == 0) {
-        true => Ok(()),
+    let sum = sum_up(&append.entries, 0);
+    let is_ordered = sum.is_ordered && sum.first_term >= append.prev_term && sum.last_term <= term;
+    let fits = append.entries.is_empty() && append.prev_term <= term || is_ordered;
+    match fits && (append.prev_index.0 == 0) == (append.prev_term.0 == 0) {
+        true => Ok(sum),
         false => Err(Violation::TermOrder),
     }
 }
 
-fn payload_bytes(entries: &Entries<'_>, skip: usize) -> u64 {
-    entries.iter().skip(skip).map(|entry| entry.payload.len() as u64).sum()
+/// What Raft knows of the entries of an append: the only thing here whose cost is that of their number.
+#[derive(Clone, Copy, Debug)]
+struct Sum {
+    bytes: u64,
+    first_term: Term,
+    last_term: Term,
+    /// Terms do not decrease, and none is zero.
+    is_ordered: bool,
+}
+
+fn sum_up(entries: &Entries<'_>, skip: usize) -> Sum {
+    let first_term = entries.get(skip).map_or(Term(0), |entry| entry.term);
+    let mut sum = Sum {
+        bytes: 0,
+        first_term,
+        last_term: first_term,
+        is_ordered: first_term > Term(0),
+    };
+    entries.iter().skip(skip).for_each(|entry| {
+        sum.bytes += entry.payload.len() as u64;
+        sum.is_ordered &= entry.term >= sum.last_term;
+        sum.last_term = entry.term;
+    });
+    sum
 }
 
 /// The entries without the first `skip`.
