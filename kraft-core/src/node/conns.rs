@@ -51,6 +51,8 @@ pub(super) struct Conn {
     pub(super) inbox: Inbox,
     /// Since when a frame is incomplete.
     pub(super) frame_since: Option<Instant>,
+    /// When a service's connection has lasted long enough.
+    pub(super) expires_at: Option<Instant>,
     /// Requests of a client that are not answered.
     pub(super) in_flight: usize,
     /// The client has said all that it will.
@@ -71,6 +73,7 @@ impl Conn {
             handshake,
             inbox: Inbox::default(),
             frame_since: None,
+            expires_at: None,
             in_flight: 0,
             ended: false,
             backlog: VecDeque::new(),

@@ -331,6 +331,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     fn sweep<A: Adapter, P: Protocol>(&mut self, adapter: &mut A, protocol: &P, now: Instant) {
         let mut late: Vec<(ConnId, Rejection)> = Vec::new();
         let mut stalled = Vec::new();
+        let mut old = Vec::new();
         for conn in self.conns.iter() {
             let slow = |what: &str| Rejection {
                 reason: GoawayReason::TooSlow,
@@ -348,6 +349,13 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 .is_some_and(|since| now >= since + self.config.client_stall_max)
             {
                 stalled.push(conn.id);
+            } else if conn.expires_at.is_some_and(|at| now >= at) {
+                old.push(conn.id);
+            }
+        }
+        for id in old {
+            if let Some(link) = adapter.link(id) {
+                link.close(CloseMode::Now);
             }
         }
         for (id, rejection) in late {

@@ -59,8 +59,12 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         if port.is_none() || self.stopping.is_some() {
             link.close(CloseMode::Now);
         }
-        self.conns
-            .insert(Conn::new(id, source, stage, Handshake::accept(role, now)));
+        let mut conn = Conn::new(id, source, stage, Handshake::accept(role, now));
+        if let Some(Port::Service(service)) = port {
+            let age_max = self.services.get(service).and_then(|service| service.age_max());
+            conn.expires_at = age_max.map(|age| now + age);
+        }
+        self.conns.insert(conn);
         self.evict_oldest_handshake(id);
     }
 

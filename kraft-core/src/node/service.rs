@@ -1,6 +1,7 @@
 //! Other listeners on a node's loop: a metrics page, an application's own port.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::adapter::Stats;
 use crate::id::{ConnId, Term};
@@ -15,6 +16,12 @@ pub trait Service: Send {
 
     /// The connection is gone.
     fn closed(&mut self, conn: ConnId);
+
+    /// How long a connection may last, asked once for each; those that say nothing would else keep others out for
+    /// ever. `None` for as long as it likes.
+    fn age_max(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// What a [`Service`] may know of the node that it runs on.

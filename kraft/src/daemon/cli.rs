@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand, value_parser};
 
 use super::config::{FIELDS, Field, Kind, Layers, Loaded, load};
+use super::demo::Demo;
 use super::{Exit, Failure, init, logging, serve};
 use crate::storage::{Expected, Folder, FolderError, RealFiles};
 
@@ -29,6 +30,8 @@ enum Action {
     Init(InitArgs),
     /// Run the node in a data folder.
     Serve(ServeArgs),
+    /// Show three nodes on this host that lose their leader under load, and nothing else.
+    Demo(Demo),
     /// Tell the configuration.
     #[command(subcommand)]
     Config(ConfigAction),
@@ -110,6 +113,7 @@ impl Action {
         match self {
             Self::Init(args) => args.run(),
             Self::Serve(args) => args.run(),
+            Self::Demo(demo) => demo.run(),
             Self::Config(ConfigAction::Show(args)) => args.run(),
         }
     }
@@ -149,7 +153,9 @@ impl ShowArgs {
         for warning in &loaded.warnings {
             let _ = writeln!(io::stderr(), "kraftd: {warning}");
         }
-        print(&loaded.show())
+        print(&loaded.show())?;
+        // Without a folder what init writes is missing, which is no mistake here.
+        if data.is_some() { loaded.validate() } else { Ok(()) }
     }
 }
 

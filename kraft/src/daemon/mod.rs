@@ -10,6 +10,7 @@
 mod assemble;
 mod cli;
 pub mod config;
+mod demo;
 mod escape;
 mod exit;
 pub mod http;
@@ -18,6 +19,7 @@ pub mod logging;
 pub mod metrics;
 mod monitor;
 mod notices;
+mod open_files;
 mod rate;
 mod serve;
 mod signals;

@@ -19,7 +19,7 @@ use super::init::folder_failure;
 use super::monitor::{self, Monitor};
 use super::notices::Counts;
 use super::signals::Signals;
-use super::{Exit, Failure, logging};
+use super::{Exit, Failure, logging, open_files};
 use crate::kv::{self, Kv};
 use crate::server::Server;
 use crate::storage::{DiskLog, Folder, OpenError, RealFiles};
@@ -45,6 +45,7 @@ pub(super) fn run(data: &Path, folder: &Folder, loaded: &Loaded, exit_with_paren
         log::warn!("{warning}");
     }
 
+    open_files::raise(adapter_config(config).max_connections as u64)?;
     let addresses = Addresses::resolve(config)?;
     // Before the log is opened, which writes to it: what cannot start changes nothing.
     addresses.check_free()?;

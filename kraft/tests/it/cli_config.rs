@@ -128,5 +128,8 @@ fn a_wrong_configuration_is_78_in_one_sentence_and_changes_nothing() {
         78,
         &["did you mean KRAFT_HEARTBEAT_MS?"],
     );
+    let shown = run(&["config", "show", "--data", path(&data), "--heartbeat-ms", "200"]);
+    assert!(shown.out.contains("heartbeat_ms = 200"), "{shown:?}");
+    refused(&shown, 78, &["lower the one"]);
     assert_eq!(contents(&data), before);
 }

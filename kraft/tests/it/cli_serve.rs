@@ -4,9 +4,10 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::process::{Daemon, PATIENCE, contents, http, init_alone, path, refused, run};
+use crate::process::{Daemon, PATIENCE, contents, http, init_alone, kraftd, path, refused, run, run_command};
 
 /// A data folder in a temporary one, which is returned to be kept.
 fn alone() -> (tempfile::TempDir, std::path::PathBuf) {
@@ -220,4 +221,27 @@ fn a_flood_of_garbage_gives_a_bounded_number_of_lines() {
     assert!((10..FLOOD / 2).contains(&lines), "{lines} lines: {:#?}", daemon.said);
     assert!(suppressed > FLOOD / 2, "{:#?}", daemon.said);
     assert!(daemon.said.iter().all(|line| !line.contains('\u{1b}')));
+}
+
+#[test]
+fn the_limit_of_open_files_is_raised_or_told() {
+    let (_folder, data) = alone();
+    let limited = |limit: &str| {
+        let serve = kraftd(&["serve", "--data", path(&data)]);
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\"")]);
+        command
+            .arg(serve.get_program())
+            .args(serve.get_args())
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped());
+        command
+    };
+    let ran = run_command(&mut limited("-n 200"));
+    assert_eq!(ran.code, Some(78), "{ran:?}");
+    assert!(
+        ran.err.contains("this process may have 200: raise the hard limit"),
+        "{ran:?}"
+    );
+    Daemon::spawn(&mut limited("-S -n 200")).line("serving");
 }

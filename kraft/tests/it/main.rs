@@ -3,6 +3,8 @@
 #[cfg(feature = "daemon")]
 mod cli_config;
 #[cfg(feature = "daemon")]
+mod cli_demo;
+#[cfg(feature = "daemon")]
 mod cli_docs;
 #[cfg(feature = "daemon")]
 mod cli_init;

@@ -1,0 +1,236 @@
+//! Three `serve` processes on loopback ports, with data in a temporary folder.
+
+use std::env;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::daemon::config::{Layers, load};
+use crate::daemon::{Failure, init};
+
+/// The nodes of the demonstration.
+pub(super) const NODES: usize = 3;
+
+/// How long a node has to stop in order before it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Bytes of a node's log that are shown when it does not start.
+const LOG_TAIL_BYTES: u64 = 600;
+
+/// Three nodes. Dropped, it kills them and removes their data.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    folder: TempDir,
+    clients: Vec<String>,
+    nodes: Vec<Option<Running>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    /// The child reads it, and stops when this end goes away with the process, whatever ends that.
+    _stdin: ChildStdin,
+}
+
+/// Why the nodes do not run.
+#[derive(Debug)]
+pub(super) enum StartError {
+    /// Another program took a port between its choice and its use: try again with others.
+    PortTaken,
+    /// Anything else.
+    Failed(Failure),
+}
+
+impl From<Failure> for StartError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Cluster {
+    /// Writes three data folders and starts their nodes.
+    ///
+    /// # Errors
+    ///
+    /// What the system refused.
+    pub(super) fn start() -> Result<Self, Failure> {
+        let folder = tempfile::Builder::new()
+            .prefix("kraftd-demo-")
+            .tempdir()
+            .map_err(|error| {
+                Failure::new(format!(
+                    "{}: {error}; set TMPDIR to a folder with room",
+                    env::temp_dir().display()
+                ))
+            })?;
+        let ports = free_ports(2 * NODES)?;
+        let (peers, clients) = ports.split_at(NODES);
+        let peers: Vec<_> = peers.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let mut cluster = Self {
+            folder,
+            clients: clients.iter().map(|port| format!("127.0.0.1:{port}")).collect(),
+            nodes: Vec::new(),
+        };
+        let members: Vec<_> = peers.iter().zip(1..).map(|(at, id)| format!("{id}={at}")).collect();
+        for (node, listen) in peers.iter().enumerate() {
+            let loaded = load(&Layers {
+                flags: vec![
+                    ("cluster", "demo".to_owned()),
+                    ("id", (node + 1).to_string()),
+                    ("peers", members.join(",")),
+                    ("listen", listen.clone()),
+                    ("client", cluster.clients[node].clone()),
+                ],
+                ..Layers::default()
+            })?;
+            init::write(&cluster.data(node), &loaded)?;
+            cluster.nodes.push(None);
+            cluster.spawn(node)?;
+        }
+        Ok(cluster)
+    }
+
+    /// Where the data is.
+    pub(super) fn path(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
+    /// Where clients reach a node, counted from 0.
+    pub(super) fn client(&self, node: usize) -> &str {
+        &self.clients[node]
+    }
+
+    /// Where clients reach the nodes.
+    pub(super) fn clients(&self) -> String {
+        self.clients.join(",")
+    }
+
+    fn data(&self, node: usize) -> PathBuf {
+        self.folder.path().join(format!("node-{}", node + 1))
+    }
+
+    fn log(&self, node: usize) -> PathBuf {
+        self.folder.path().join(format!("node-{}.log", node + 1))
+    }
+
+    /// Starts a node that does not run.
+    ///
+    /// # Errors
+    ///
+    /// What the system refused.
+    pub(super) fn spawn(&mut self, node: usize) -> Result<(), Failure> {
+        assert!(self.nodes[node].is_none(), "node {} runs already", node + 1);
+        let cannot = |error: io::Error| Failure::new(format!("node {} cannot be started: {error}", node + 1));
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log(node))
+            .map_err(cannot)?;
+        let mut command = Command::new(env::current_exe().map_err(cannot)?);
+        command
+            .arg("serve")
+            .arg("--exit-with-parent")
+            .arg("--data")
+            .arg(self.data(node));
+        // The demonstration shows the defaults, whatever the environment is set up for.
+        for (name, _) in env::vars_os() {
+            if name.to_string_lossy().starts_with("KRAFT_") {
+                command.env_remove(name);
+            }
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
+        // A terminal's ^C is for this process alone: it stops the nodes in its own order.
+        command.process_group(0);
+        let mut child = command.spawn().map_err(cannot)?;
+        let stdin = child.stdin.take().expect("stdin is piped");
+        self.nodes[node] = Some(Running { child, _stdin: stdin });
+        Ok(())
+    }
+
+    /// Whether all nodes that were started run still.
+    ///
+    /// # Errors
+    ///
+    /// One does not.
+    pub(super) fn check(&mut self) -> Result<(), StartError> {
+        for node in 0..self.nodes.len() {
+            let Some(running) = &mut self.nodes[node] else { continue };
+            let ended = running.child.try_wait();
+            if let Ok(Some(status)) = ended {
+                let tail = self.log_tail(node);
+                if tail.contains("the port is in use") {
+                    return Err(StartError::PortTaken);
+                }
+                let message = format!("node {} ended with {status}; the end of its log:\n{tail}", node + 1);
+                return Err(Failure::new(message).into());
+            }
+        }
+        Ok(())
+    }
+
+    fn log_tail(&self, node: usize) -> String {
+        let mut tail = Vec::new();
+        if let Ok(mut log) = File::open(self.log(node)) {
+            let length = log.metadata().map_or(0, |metadata| metadata.len());
+            let _ = log.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES)));
+            let _ = log.take(LOG_TAIL_BYTES).read_to_end(&mut tail);
+        }
+        String::from_utf8_lossy(&tail).into_owned()
+    }
+
+    /// Kills a node with SIGKILL, as a crash would.
+    ///
+    /// # Errors
+    ///
+    /// It was gone already.
+    pub(super) fn kill(&mut self, node: usize) -> Result<(), Failure> {
+        let mut running = self.nodes[node].take().expect("a node that runs is killed");
+        let killed = running.child.kill().and_then(|()| running.child.wait());
+        killed
+            .map(drop)
+            .map_err(|error| Failure::new(format!("node {} cannot be killed: {error}", node + 1)))
+    }
+
+    /// Keeps the data, to be looked at; says where.
+    pub(super) fn keep(&mut self) -> PathBuf {
+        self.folder.disable_cleanup(true);
+        self.path()
+    }
+
+    fn stop(&mut self) {
+        let mut children: Vec<_> = self.nodes.drain(..).flatten().map(|running| running.child).collect();
+        // Their stdin ended above, and with it they stop.
+        let until = Instant::now() + STOP_TIMEOUT;
+        while !children.is_empty() && Instant::now() < until {
+            children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+            thread::sleep(Duration::from_millis(5));
+        }
+        for mut child in children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Ports that were free a moment ago. They are held together, so that they differ.
+fn free_ports(count: usize) -> Result<Vec<u16>, Failure> {
+    let cannot = |error: io::Error| Failure::new(format!("no free port on 127.0.0.1: {error}"));
+    let held: Result<Vec<_>, _> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
+    let held = held.map_err(cannot)?;
+    held.iter()
+        .map(|listener| Ok(listener.local_addr().map_err(cannot)?.port()))
+        .collect()
+}

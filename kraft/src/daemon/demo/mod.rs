@@ -1,0 +1,285 @@
+//! `kraftd demo`: a cluster that loses its leader under load and nothing else.
+//!
+//! Three `serve` processes on loopback ports, clients that write, kill -9 of the leader, its restart; then every
+//! acknowledged write is read back through every node by linearizable reads and compared.
+
+mod cluster;
+mod ledger;
+mod report;
+mod workload;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use kraft_core::message::NodeState;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use self::cluster::{Cluster, NODES, StartError};
+use self::ledger::{Comparer, Comparison, Ended, Ledger, PREFIX};
+use self::report::{Report, grouped, ms, per_second, percentile, table};
+use self::workload::{Workload, Written, client};
+use super::Failure;
+use crate::client::{Client, Error};
+
+/// How often the demonstration looks at itself.
+const TICK: Duration = Duration::from_millis(20);
+
+/// How long three nodes may take until the first write is acknowledged.
+const START_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How often ports are chosen anew because another program took one.
+const STARTS_MAX: usize = 5;
+
+/// What is shown.
+#[derive(Args, Clone, Copy, Debug)]
+pub(super) struct Demo {
+    /// How long clients write: the leader dies after a third and comes back after two thirds.
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..=60))]
+    seconds: u64,
+    /// Clients, each with one write outstanding.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=256))]
+    clients: u64,
+    /// Bytes of a value.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=4096))]
+    value_bytes: u64,
+}
+
+/// A demonstration that runs.
+struct Stage {
+    cluster: Cluster,
+    /// Asks the nodes how they are; writes nothing.
+    watcher: Client,
+    report: Report,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Demo {
+    /// Shows it.
+    ///
+    /// # Errors
+    ///
+    /// A write was lost, or it could not be shown.
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            let caught = signal_hook::flag::register(signal, Arc::clone(&interrupted));
+            caught.map_err(|error| Failure::new(format!("signals cannot be caught: {error}")))?;
+        }
+        let mut stage = Stage::set(interrupted)?;
+        let value_bytes = usize::try_from(self.value_bytes).expect("at most 4096");
+        let clients = usize::try_from(self.clients).expect("at most 256");
+        let text = format!("{clients} clients write values of {value_bytes} bytes, each of them synced by a majority");
+        stage.report.event(&text);
+        let workload = Workload::start(&stage.cluster.clients(), clients, value_bytes)?;
+        let begun = Instant::now();
+        stage.report.begin();
+        let shown = stage.lose_the_leader(&workload, Duration::from_secs(self.seconds));
+        let progress = Arc::clone(workload.progress());
+        // Why a client could not go on says more than that it did not.
+        let mut written = workload.stop()?;
+        shown?;
+        let time = begun.elapsed();
+        let comparisons = stage.read_back(&written)?;
+        let rows = result(&mut written, &comparisons, time, progress.outage());
+        stage.report.text(&format!("\n{}", table(&rows)));
+        stage.judge(&comparisons)
+    }
+}
+
+impl Stage {
+    /// Starts the nodes and waits for a leader.
+    fn set(interrupted: Arc<AtomicBool>) -> Result<Self, Failure> {
+        let mut report = Report::new();
+        for _ in 0..STARTS_MAX {
+            let cluster = Cluster::start()?;
+            report.event(&format!(
+                "{NODES} nodes start on this host, data in {}",
+                cluster.path().display()
+            ));
+            let mut stage = Self {
+                watcher: client(&cluster.clients(), Duration::from_secs(1))?,
+                cluster,
+                report,
+                interrupted: Arc::clone(&interrupted),
+            };
+            match stage.wait_for_leader() {
+                Ok(leader) => {
+                    stage.report.event(&format!("node {} leads", leader + 1));
+                    return Ok(stage);
+                }
+                Err(StartError::PortTaken) => report = stage.report,
+                Err(StartError::Failed(failure)) => return Err(failure),
+            }
+        }
+        Err(Failure::new(format!(
+            "other programs took a port that was free, {STARTS_MAX} times in a row; try again when they are done"
+        )))
+    }
+
+    fn wait_for_leader(&mut self) -> Result<usize, StartError> {
+        let until = Instant::now() + START_TIMEOUT;
+        while Instant::now() < until {
+            self.tick()?;
+            self.cluster.check()?;
+            if let Some(leader) = self.leader()? {
+                return Ok(leader);
+            }
+        }
+        let why = format!(
+            "no node leads after {} s; is this machine overloaded?",
+            START_TIMEOUT.as_secs()
+        );
+        Err(Failure::new(why).into())
+    }
+
+    /// Lets a little time pass.
+    fn tick(&mut self) -> Result<(), Failure> {
+        if self.interrupted.load(Ordering::Relaxed) {
+            return Err(Failure::new(
+                "interrupted: the nodes are stopped and their data is removed",
+            ));
+        }
+        self.watcher.wait(TICK).map_err(|error| watching(&error))
+    }
+
+    /// The node that leads in the highest term, counted from 0.
+    fn leader(&mut self) -> Result<Option<usize>, Failure> {
+        let reports = self.watcher.status().map_err(|error| watching(&error))?;
+        let known = reports.iter().filter_map(|status| status.report.as_ref().ok());
+        let leaders = known.filter(|report| report.state == NodeState::Leader);
+        let newest = leaders.max_by_key(|report| report.term);
+        Ok(newest
+            .and_then(|report| usize::try_from(report.node.0).ok())
+            .and_then(|node| node.checked_sub(1)))
+    }
+
+    /// Lets the clients write for `time`, and kills the leader and brings it back meanwhile.
+    fn lose_the_leader(&mut self, workload: &Workload, time: Duration) -> Result<(), Failure> {
+        let begun = Instant::now();
+        self.watch(workload, begun + time / 3)?;
+        let victim = self
+            .leader()?
+            .ok_or_else(|| Failure::new("no node leads, though none was killed"))?;
+        workload.progress().lose_a_leader(|| self.cluster.kill(victim))?;
+        self.report.event(&format!("kill -9 of node {}, which led", victim + 1));
+
+        let deadline = begun + time * 2 / 3;
+        let mut told = false;
+        while Instant::now() < deadline {
+            self.watch(workload, Instant::now() + TICK)?;
+            if let (false, Some(outage)) = (told, workload.progress().outage()) {
+                told = true;
+                let leader = self
+                    .leader()?
+                    .map_or_else(String::new, |leader| format!("; node {} leads", leader + 1));
+                let text = format!(
+                    "writes are acknowledged again, {:.3} s after the kill{leader}",
+                    outage.as_secs_f64()
+                );
+                self.report.event(&text);
+            }
+        }
+        self.cluster.spawn(victim)?;
+        self.report
+            .event(&format!("node {} starts again, with what is on its disk", victim + 1));
+        self.watch(workload, begun + time)
+    }
+
+    /// Shows the numbers until then.
+    fn watch(&mut self, workload: &Workload, until: Instant) -> Result<(), Failure> {
+        while Instant::now() < until {
+            self.tick()?;
+            self.cluster.check().map_err(|error| match error {
+                StartError::Failed(failure) => failure,
+                StartError::PortTaken => Failure::new("another program took the port of a node that was down"),
+            })?;
+            if workload.has_failed() {
+                return Err(Failure::new("a client ended early"));
+            }
+            self.report.live(workload.progress().acknowledged());
+        }
+        Ok(())
+    }
+
+    /// Compares what each node has with what was written.
+    fn read_back(&mut self, written: &[Written]) -> Result<Vec<Comparison>, Failure> {
+        self.report
+            .event("every write is read back through each node, by linearizable reads");
+        let ledgers: Vec<_> = written.iter().map(|of| of.ledger.clone()).collect();
+        (0..NODES).map(|node| self.read_back_from(node, &ledgers)).collect()
+    }
+
+    fn read_back_from(&mut self, node: usize, ledgers: &[Ledger]) -> Result<Comparison, Failure> {
+        let cannot = |error: Error| Failure::new(format!("node {} cannot be read: {error}", node + 1));
+        // A client that knows no other node, so that it is this one that answers.
+        let mut client = client(self.cluster.client(node), Duration::from_secs(10))?;
+        let mut comparer = Comparer::new(ledgers);
+        let mut after = Vec::new();
+        loop {
+            if self.interrupted.load(Ordering::Relaxed) {
+                return Err(Failure::new(
+                    "interrupted: the nodes are stopped and their data is removed",
+                ));
+            }
+            let page = client.scan(PREFIX.as_bytes(), &after, 0).map_err(cannot)?;
+            for (key, value) in &page.entries {
+                comparer.take(key, value);
+            }
+            match page.entries.last() {
+                Some((key, _)) if page.more => after = key.to_vec(),
+                _ => return Ok(comparer.end()),
+            }
+        }
+    }
+
+    /// Fails if anything was lost, and keeps the evidence.
+    fn judge(&mut self, comparisons: &[Comparison]) -> Result<(), Failure> {
+        let bad = |of: &&Comparison| of.lost + of.wrong + of.strange > 0;
+        if !comparisons.iter().any(|of| bad(&of)) {
+            return Ok(());
+        }
+        let data = self.cluster.keep();
+        Err(Failure::new(format!(
+            "what the nodes have is not what was acknowledged: {comparisons:?}; the data is kept in {}",
+            data.display()
+        )))
+    }
+}
+
+fn watching(error: &Error) -> Failure {
+    Failure::new(format!("the nodes cannot be watched: {error}"))
+}
+
+fn result(
+    written: &mut [Written],
+    comparisons: &[Comparison],
+    time: Duration,
+    outage: Option<Duration>,
+) -> Vec<(&'static str, String)> {
+    let count = |ended| grouped(written.iter().map(|of| of.ledger.count(ended)).sum());
+    let most = |of: fn(&Comparison) -> u64| grouped(comparisons.iter().map(of).max().unwrap_or(0));
+    let acknowledged: u64 = written.iter().map(|of| of.ledger.count(Ended::Acknowledged)).sum();
+    let mut rows = vec![
+        ("writes acknowledged", grouped(acknowledged)),
+        ("lost", most(|of| of.lost)),
+        ("wrong", most(|of| of.wrong + of.strange)),
+        ("unknown", count(Ended::Unknown)),
+        ("refused", count(Ended::Refused)),
+        (
+            "time without a leader",
+            outage.map_or_else(|| "-".to_owned(), |time| format!("{:.3} s", time.as_secs_f64())),
+        ),
+        ("throughput", format!("{}/s", grouped(per_second(acknowledged, time)))),
+    ];
+    let mut latencies: Vec<u32> = written
+        .iter_mut()
+        .flat_map(|of| std::mem::take(&mut of.latencies_us))
+        .collect();
+    rows.push(("latency p50", ms(percentile(&mut latencies, 0.50))));
+    rows.push(("latency p99", ms(percentile(&mut latencies, 0.99))));
+    let read = comparisons.iter().map(|of| grouped(of.found)).collect::<Vec<_>>();
+    rows.push(("found through each node", read.join(" ")));
+    rows
+}

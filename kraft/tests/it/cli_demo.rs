@@ -1,0 +1,87 @@
+//! `kraftd demo`: a cluster that loses its leader and nothing else.
+
+use crate::process::{contents, kraftd, run_command};
+
+#[test]
+fn the_demo_loses_its_leader_and_no_write() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ran = run_command(kraftd(&["demo", "--seconds", "2", "--clients", "4"]).env("TMPDIR", folder.path()));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    for part in [
+        "kill -9 of node",
+        "starts again",
+        "time without a leader",
+        "latency p99",
+    ] {
+        assert!(ran.out.contains(part), "{part:?} is not in {ran:?}");
+    }
+    let row = |name: &str| {
+        let line = ran
+            .out
+            .lines()
+            .find_map(|line| line.trim().strip_prefix(name))
+            .expect("a row of the table");
+        line.replace(',', "")
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(row("lost"), ["0"], "{ran:?}");
+    assert_eq!(row("wrong"), ["0"], "{ran:?}");
+    let acknowledged = row("writes acknowledged").remove(0);
+    assert_eq!(row("found through each node"), [&*acknowledged; 3], "{ran:?}");
+    assert!(acknowledged.parse::<u64>().expect("a number") > 10, "{ran:?}");
+    assert!(contents(folder.path()).is_empty(), "its data is removed");
+}
+
+/// Processes are found by /proc, which is Linux's.
+#[cfg(target_os = "linux")]
+mod leftovers {
+    use std::path::Path;
+    use std::process::Stdio;
+    use std::time::Instant;
+
+    use crate::process::{Daemon, PATIENCE, contents, kraftd};
+
+    /// The processes whose command line names a folder below `folder`.
+    fn processes_in(folder: &Path) -> usize {
+        let of = |entry: std::fs::DirEntry| std::fs::read(entry.path().join("cmdline")).ok();
+        let lines = std::fs::read_dir("/proc").expect("proc").flatten().filter_map(of);
+        lines
+            .filter(|line| String::from_utf8_lossy(line).contains(&folder.display().to_string()))
+            .count()
+    }
+
+    #[test]
+    fn an_interrupted_demo_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut command = kraftd(&["demo"]);
+        command
+            .env("TMPDIR", folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut demo = Daemon::spawn(&mut command);
+        demo.line("clients write");
+        assert_eq!(processes_in(folder.path()), 3);
+        demo.signal("INT");
+        demo.line("interrupted");
+        assert_eq!(demo.end().code(), Some(1));
+        assert_eq!(processes_in(folder.path()), 0);
+        assert!(contents(folder.path()).is_empty(), "its data is removed");
+    }
+
+    #[test]
+    fn nodes_end_when_a_demo_is_killed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut command = kraftd(&["demo"]);
+        command.env("TMPDIR", folder.path()).stdout(Stdio::piped());
+        let mut demo = Daemon::spawn(&mut command);
+        demo.line("clients write");
+        demo.signal("KILL");
+        demo.end();
+        let until = Instant::now() + PATIENCE;
+        while processes_in(folder.path()) > 0 {
+            assert!(Instant::now() < until, "nodes outlive their parent");
+        }
+    }
+}
