@@ -10,6 +10,8 @@ pub mod ctl;
 pub mod daemon;
 pub mod kv;
 pub mod server;
+#[cfg(feature = "testing")]
+pub mod sim;
 pub mod storage;
 
 pub use kraft_adapters as adapters;

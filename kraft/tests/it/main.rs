@@ -12,5 +12,6 @@ mod cli_init;
 mod cli_serve;
 #[cfg(feature = "daemon")]
 mod process;
+mod sim;
 mod storage_folder;
 mod storage_log;

@@ -1,0 +1,200 @@
+//! Storage under observation: what was handed to it, and what of that a crash must not lose.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kraft_core::id::{Index, SyncId, Term};
+use kraft_core::laws::Mark;
+use kraft_core::message::Entries;
+use kraft_core::storage::{Completed, Fault, HardState, Recovered, Storage, Work};
+use kraft_core::time::Instant;
+
+/// Passes everything on to a storage and keeps a record that outlives it.
+#[derive(Debug)]
+pub(super) struct Watch<S> {
+    inner: S,
+    record: Arc<Mutex<Record>>,
+}
+
+/// What a disk was told.
+///
+/// Invariant: `handed` is `durable` after the whole journal.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Record {
+    /// After everything that was handed to storage.
+    handed: Image,
+    /// After the last completed sync.
+    durable: Image,
+    journal: Vec<Step>,
+}
+
+/// Term, vote and log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Image {
+    hard: HardState,
+    log: Vec<Mark>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Save(HardState),
+    Append(Mark),
+    Truncate(usize),
+    Sync(SyncId),
+}
+
+impl Image {
+    fn perform(&mut self, step: Step) {
+        match step {
+            Step::Save(hard) => self.hard = hard,
+            Step::Append(mark) => self.log.push(mark),
+            Step::Truncate(len) => self.log.truncate(len),
+            Step::Sync(_) => {}
+        }
+    }
+
+    fn entry(&self, index: Index) -> Option<Mark> {
+        self.log.get(usize::try_from(index.0.checked_sub(1)?).ok()?).copied()
+    }
+
+    /// Whether a restart that found `recovered` found this.
+    fn is(&self, recovered: &Recovered) -> bool {
+        let mut terms: Vec<(Index, Term)> = Vec::new();
+        for (at, mark) in self.log.iter().enumerate() {
+            if terms.last().is_none_or(|(_, term)| *term != mark.term) {
+                terms.push((Index(at as u64 + 1), mark.term));
+            }
+        }
+        self.hard == recovered.hard && recovered.last.0 == self.log.len() as u64 && terms == recovered.terms
+    }
+}
+
+impl Record {
+    pub(super) fn entry(&self, index: Index) -> Option<Mark> {
+        self.handed.entry(index)
+    }
+
+    pub(super) fn disk_entry(&self, index: Index) -> Option<Mark> {
+        self.durable.entry(index)
+    }
+
+    pub(super) fn disk(&self) -> HardState {
+        self.durable.hard
+    }
+
+    fn take(&mut self, step: Step) {
+        self.handed.perform(step);
+        self.journal.push(step);
+    }
+
+    fn synced(&mut self, sync: SyncId) {
+        let done = self
+            .journal
+            .iter()
+            .rposition(|step| matches!(step, Step::Sync(id) if *id <= sync));
+        let steps = self.journal.drain(..done.map_or(0, |at| at + 1));
+        for step in steps {
+            self.durable.perform(step);
+        }
+    }
+
+    /// The node crashed and found this again: it must be what was durable, and then as many further steps as the
+    /// disk happened to keep. What is found is durable from here on.
+    ///
+    /// # Errors
+    ///
+    /// Something durable is missing, or something is there that was never written.
+    pub(super) fn recovered(&mut self, recovered: &Recovered) -> Result<(), String> {
+        let mut image = self.durable.clone();
+        let mut found = image.is(recovered).then(|| image.clone());
+        for step in self.journal.drain(..) {
+            image.perform(step);
+            if image.is(recovered) {
+                found = Some(image.clone());
+            }
+        }
+        let Some(found) = found else {
+            return Err(format!(
+                "recovered {recovered:?}; durable were {:?} and {} entries",
+                self.durable.hard,
+                self.durable.log.len()
+            ));
+        };
+        self.handed = found.clone();
+        self.durable = found;
+        Ok(())
+    }
+}
+
+impl<S> Watch<S> {
+    pub(super) fn new(inner: S, record: Arc<Mutex<Record>>) -> Self {
+        Self { inner, record }
+    }
+
+    fn record(&self) -> MutexGuard<'_, Record> {
+        lock(&self.record)
+    }
+}
+
+pub(super) fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
+    record.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<S: Storage> Storage for Watch<S> {
+    type Work = S::Work;
+
+    fn save(&mut self, hard: HardState) {
+        self.record().take(Step::Save(hard));
+        self.inner.save(hard);
+    }
+
+    fn append(&mut self, first: Index, entries: &Entries<'_>) {
+        for entry in entries.iter() {
+            let digest = (entry.kind as u64) << 32 | u64::from(entry.crc);
+            self.record().take(Step::Append(Mark {
+                term: entry.term,
+                digest,
+            }));
+        }
+        self.inner.append(first, entries);
+    }
+
+    fn truncate(&mut self, from: Index) {
+        let len = usize::try_from(from.0 - 1).expect("a simulated log fits memory");
+        self.record().take(Step::Truncate(len));
+        self.inner.truncate(from);
+    }
+
+    fn sync(&mut self, id: SyncId) {
+        self.record().take(Step::Sync(id));
+        self.inner.sync(id);
+    }
+
+    fn load(&mut self, range: Range<Index>) {
+        self.inner.load(range);
+    }
+
+    fn next_work(&mut self) -> Option<Self::Work> {
+        self.inner.next_work()
+    }
+
+    fn done(&mut self, done: <Self::Work as Work>::Done) -> Result<Option<Completed>, Fault> {
+        let completed = self.inner.done(done)?;
+        if let Some(Completed::Synced(sync)) = &completed {
+            self.record().synced(*sync);
+        }
+        Ok(completed)
+    }
+
+    fn room(&self) -> u64 {
+        self.inner.room()
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.inner.tick(now);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.inner.deadline()
+    }
+}
