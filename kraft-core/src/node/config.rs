@@ -95,6 +95,20 @@ impl Config {
         }
     }
 
+    /// Bytes of the largest append that this node sends. A single entry above `append_bytes_max` goes alone: it fits
+    /// because its command came in a frame.
+    #[must_use]
+    pub fn append_frame_max(&self) -> usize {
+        // What a format may add to payloads: for each entry, and once.
+        const ENTRY_OVERHEAD_BYTES: usize = 32;
+        const FRAME_OVERHEAD_BYTES: usize = 256;
+        let overhead = self.raft.append_entries_max.saturating_mul(ENTRY_OVERHEAD_BYTES);
+        self.raft
+            .append_bytes_max
+            .saturating_add(overhead)
+            .saturating_add(FRAME_OVERHEAD_BYTES)
+    }
+
     /// Checks what can be wrong.
     ///
     /// # Errors
@@ -110,10 +124,14 @@ impl Config {
                 self.limits.frame_max
             ));
         }
-        if self.raft.append_bytes_max >= self.limits.frame_max {
+        if self.append_frame_max() > self.limits.frame_max {
             return Err(format!(
-                "append_bytes_max: {} leaves no room for a header within frame_max ({})",
-                self.raft.append_bytes_max, self.limits.frame_max
+                "append_bytes_max: {} bytes in {} entries (append_entries_max) make frames of up to {} bytes, above \
+                 frame_max ({})",
+                self.raft.append_bytes_max,
+                self.raft.append_entries_max,
+                self.append_frame_max(),
+                self.limits.frame_max
             ));
         }
         if self.raft.append_entries_max > self.limits.entries_max {

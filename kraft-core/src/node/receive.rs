@@ -139,6 +139,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         let mut inbox = std::mem::take(&mut conn.inbox);
         let mut budget = std::mem::replace(&mut self.budget, Budget::new(0));
         let fed = inbox.feed(protocol, &limits, &mut budget, bytes, |message| {
+            conn.frame_since = None;
             self.on_message(protocol, now, conn, link, &message)
         });
         let partial = inbox.pending() > 0;
@@ -230,6 +231,15 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         }
         let node = established.node;
         if let Source::Dialled(_) = conn.source {
+            let least = self.config.append_frame_max();
+            if (established.frame_max as usize) < least {
+                let detail = format!(
+                    "node {node} takes frames of {} bytes, appends of this node may have {least}: set frame_max alike",
+                    established.frame_max
+                );
+                let reason = GoawayReason::TooLarge;
+                return self.reject(protocol, conn, link, &Rejection { reason, detail });
+            }
             if !self.peers.welcomed(node, conn.id) {
                 conn.stage = Stage::Mute;
                 return link.close(CloseMode::Now);
