@@ -7,6 +7,12 @@ use crate::peers::Backoff;
 use crate::protocol::Limits;
 use crate::{raft, session};
 
+/// What a format may add to the payload of each entry.
+const ENTRY_OVERHEAD_BYTES: usize = 32;
+
+/// What a format may add to a frame.
+const FRAME_OVERHEAD_BYTES: usize = 256;
+
 /// How a node runs. Checked when it is opened.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -19,7 +25,8 @@ pub struct Config {
     /// How it runs Raft; its id is the node's.
     pub raft: raft::Config,
     /// What decoders refuse once a connection is established. `frame_max` and the bytes in flight to a follower fit
-    /// the adapter's `write_queue_max` together.
+    /// the adapter's `write_queue_max` together. Commands are bounded by what fits a frame with one entry; raise
+    /// `frame_max` on all nodes before clients send what is larger.
     pub limits: Limits,
     /// Payload bytes of the log that are kept in memory for followers.
     pub tail_bytes_max: u64,
@@ -75,7 +82,7 @@ impl Config {
             members,
             raft: raft::Config::new(node, voters, seed),
             limits: Limits {
-                frame_max: 4 << 20,
+                frame_max: 512 << 10,
                 entries_max: 4096,
             },
             tail_bytes_max: 16 << 20,
@@ -95,13 +102,16 @@ impl Config {
         }
     }
 
-    /// Bytes of the largest append that this node sends. A single entry above `append_bytes_max` goes alone: it fits
-    /// because its command came in a frame.
+    /// Bytes of the largest command: it must fit a frame as the only entry of an append.
+    #[must_use]
+    pub fn command_bytes_max(&self) -> usize {
+        let overhead = session::HEADER_BYTES + ENTRY_OVERHEAD_BYTES + FRAME_OVERHEAD_BYTES;
+        self.limits.frame_max.saturating_sub(overhead)
+    }
+
+    /// Bytes of the largest append of several entries.
     #[must_use]
     pub fn append_frame_max(&self) -> usize {
-        // What a format may add to payloads: for each entry, and once.
-        const ENTRY_OVERHEAD_BYTES: usize = 32;
-        const FRAME_OVERHEAD_BYTES: usize = 256;
         let overhead = self.raft.append_entries_max.saturating_mul(ENTRY_OVERHEAD_BYTES);
         self.raft
             .append_bytes_max

@@ -13,7 +13,7 @@ use crate::handshake::{Handshake, Rejection};
 use crate::id::{ConnId, Incarnation, Index, NodeId, RequestId, Sequence, SessionId, Term};
 use crate::link::CloseMode;
 use crate::log::Log;
-use crate::machine::StateMachine;
+use crate::machine::{self, StateMachine};
 use crate::message::{Body, Command, GoawayReason, Message, Outcome, Refusal, Refused};
 use crate::peers::Step;
 use crate::protocol::{EncodeError, Protocol};
@@ -64,8 +64,25 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         if self.requests.waiting() >= self.config.requests_max {
             return Some(self.refusal(Refusal::Overloaded, String::new()));
         }
-        let refused = self.machine.check(command).err()?;
+        let refused = self.check(command).err()?;
         Some(self.refusal(refused.why, refused.detail))
+    }
+
+    /// Whether a command may be proposed: it fits a frame to a follower, and the machine takes it.
+    pub(super) fn check(&self, command: &[u8]) -> Result<(), machine::Refused> {
+        let command_bytes_max = self.config.command_bytes_max();
+        if command.len() <= command_bytes_max {
+            return self.machine.check(command);
+        }
+        let detail = format!(
+            "a command of {} bytes is above {command_bytes_max}, what frame_max ({}) leaves for one",
+            command.len(),
+            self.config.limits.frame_max
+        );
+        Err(machine::Refused {
+            why: Refusal::TooLarge,
+            detail,
+        })
     }
 
     fn refusal(&self, why: Refusal, detail: String) -> Owned {

@@ -364,7 +364,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         match command {
             None => self.requests.batch.open_session(origin),
             Some(command) => {
-                if let Err(refused) = self.machine.check(command.command) {
+                if let Err(refused) = self.check(command.command) {
                     return self.refuse(protocol, now, conn, link, message, asked, refused.why, &refused.detail);
                 }
                 self.requests.batch.command(command, origin);
