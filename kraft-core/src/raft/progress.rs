@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn the_window_is_bounded_in_messages_and_bytes() {
-        let mut config = super::super::tests::config(1, 3);
+        let mut config = Config::new(NodeId(1), vec![NodeId(1), NodeId(2)], 7);
         (config.inflight_messages_max, config.inflight_bytes_max) = (3, 25);
         let mut progress = replicating(3, &[5, 7]);
         assert!(progress.has_window(&config));

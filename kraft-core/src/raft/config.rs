@@ -1,0 +1,141 @@
+//! What can be chosen about a node's Raft.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::quorum::VOTERS_MAX;
+use crate::id::NodeId;
+
+/// How a node runs Raft. Checked by [`Config::validate`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The own id.
+    pub id: NodeId,
+    /// All voters, the own id among them, ascending.
+    pub voters: Vec<NodeId>,
+    /// Seeds election jitter and the first round.
+    pub seed: u64,
+    /// Redrawn from here at every reset, in `min..max`. Default 150-300 ms.
+    pub election_timeout: Range<Duration>,
+    /// Ask before an election whether it would be won (thesis §9.6). Default on.
+    pub pre_vote: bool,
+    /// The leader's sign of life. Default 50 ms; twice this is less than the least election timeout.
+    pub heartbeat_interval: Duration,
+    /// Step down when a majority was not heard for an election timeout (thesis §6.2). Default on.
+    pub check_quorum: bool,
+    /// How long a sync may take before a leader gives up its leadership.
+    pub sync_stall_max: Duration,
+    /// Payload bytes of one append.
+    pub append_bytes_max: usize,
+    /// Entries of one append.
+    pub append_entries_max: usize,
+    /// Appends in flight to one follower.
+    pub inflight_messages_max: usize,
+    /// Payload bytes in flight to one follower.
+    pub inflight_bytes_max: u64,
+    /// Payload bytes proposed and not committed; above it proposals are refused as `Overloaded`.
+    pub uncommitted_bytes_max: u64,
+    /// Reads that wait for a confirmation or to be forwarded; above it reads are refused as `Overloaded`.
+    pub reads_max: usize,
+}
+
+impl Config {
+    /// The defaults, for node `id` of `voters`.
+    #[must_use]
+    pub fn new(id: NodeId, voters: Vec<NodeId>, seed: u64) -> Self {
+        Self {
+            id,
+            voters,
+            seed,
+            election_timeout: Duration::from_millis(150)..Duration::from_millis(300),
+            pre_vote: true,
+            heartbeat_interval: Duration::from_millis(50),
+            check_quorum: true,
+            sync_stall_max: Duration::from_secs(1),
+            append_bytes_max: 256 << 10,
+            append_entries_max: 4096,
+            inflight_messages_max: 64,
+            inflight_bytes_max: 512 << 10,
+            uncommitted_bytes_max: 16 << 20,
+            reads_max: 4096,
+        }
+    }
+
+    /// Whether a node can run by this.
+    ///
+    /// # Errors
+    ///
+    /// Which field is wrong, and how.
+    pub fn validate(&self) -> Result<(), String> {
+        let Range { start, end } = self.election_timeout.clone();
+        if !self.id.is_some() || self.voters.binary_search(&self.id).is_err() {
+            return Err(format!(
+                "voters: node {} is not among them, or they are not ascending",
+                self.id
+            ));
+        }
+        if !self.voters[0].is_some() || self.voters.windows(2).any(|pair| pair[0] >= pair[1]) {
+            return Err("voters: ids are ascending, from 1, each once".into());
+        }
+        if self.voters.len() > VOTERS_MAX {
+            return Err(format!("voters: {} are more than {VOTERS_MAX}", self.voters.len()));
+        }
+        if start >= end {
+            return Err(format!("election_timeout: {start:?} is not less than {end:?}"));
+        }
+        if self.heartbeat_interval.is_zero() || self.heartbeat_interval * 2 >= start {
+            let interval = self.heartbeat_interval;
+            return Err(format!(
+                "heartbeat_interval: twice {interval:?} is not less than {start:?}"
+            ));
+        }
+        let positive = [
+            ("sync_stall_max", self.sync_stall_max.is_zero()),
+            ("append_bytes_max", self.append_bytes_max == 0),
+            ("append_entries_max", self.append_entries_max == 0),
+            ("inflight_messages_max", self.inflight_messages_max == 0),
+            ("inflight_bytes_max", self.inflight_bytes_max == 0),
+            ("uncommitted_bytes_max", self.uncommitted_bytes_max == 0),
+            ("reads_max", self.reads_max == 0),
+        ];
+        match positive.iter().find(|field| field.1) {
+            Some((field, _)) => Err(format!("{field}: zero")),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(id: u64, voters: u64) -> Config {
+        Config::new(NodeId(id), (1..=voters).map(NodeId).collect(), 7)
+    }
+
+    #[track_caller]
+    fn check(change: impl FnOnce(&mut Config), expected: &str) {
+        let mut config = config(1, 3);
+        change(&mut config);
+        let error = config.validate().expect_err("it is wrong");
+        assert!(error.starts_with(expected), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_configuration_is_refused_by_the_name_of_its_field() {
+        assert_eq!(config(1, 3).validate(), Ok(()));
+        check(|config| config.id = NodeId(9), "voters");
+        check(|config| config.id = NodeId::NONE, "voters");
+        check(|config| config.voters = vec![NodeId(1), NodeId(1)], "voters");
+        check(|config| config.voters = (1..=16).map(NodeId).collect(), "voters");
+        check(
+            |config| config.heartbeat_interval = Duration::from_millis(75),
+            "heartbeat_interval",
+        );
+        check(
+            |config| config.election_timeout.end = Duration::from_millis(150),
+            "election_timeout",
+        );
+        check(|config| config.append_bytes_max = 0, "append_bytes_max");
+    }
+}
