@@ -8,7 +8,7 @@ use kraft_core::id::ConnId;
 use kraft_core::link::CloseMode;
 
 use super::environment::Environment;
-use super::party::{Pair, Party, Served, is_over, loopback, pattern, read_some, skip, write_some};
+use super::party::{Pair, Party, Served, count_turn, is_over, loopback, pattern, read_some, skip, write_some};
 use crate::Config;
 
 /// Drop closes every fd and joins every thread, whatever the adapter was about.
@@ -78,6 +78,7 @@ pub fn a22_steady_turns_do_not_allocate<E: Environment>(environment: &E) {
     let small = [1; 100];
     let big = bytes::Bytes::from(pattern(0, 16_384));
     let mut round = |round: usize| {
+        count_turn();
         let now = a.now();
         let link = a.link(at_a).expect("the connection lives");
         link.outbox().put(&small).expect("it fits");

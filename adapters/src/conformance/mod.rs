@@ -5,10 +5,15 @@
 //!
 //! With this crate's feature `conformance` among the dev-dependencies, in an integration test:
 //!
-//! ```ignore
+//! ```
+//! # #[cfg(all(feature = "epoll", target_os = "linux"))]
+//! # mod tests {
+//! # use kraft_adapters::Epoll as Mine;
 //! use kraft_adapters::conformance::Sockets;
 //!
-//! kraft_adapters::suite!(mine, || Sockets::new(|config| Mine::open(config)));
+//! kraft_adapters::suite!(mine, || Sockets::new(Mine::open));
+//! # }
+//! # fn main() {}
 //! ```
 //!
 //! This makes a module `mine` with one `#[test]` for each law, named like `a06_data_before_fin`. The laws are listed,

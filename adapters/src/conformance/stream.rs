@@ -9,7 +9,7 @@ use kraft_core::id::ConnId;
 use kraft_core::link::CloseMode;
 
 use super::environment::Environment;
-use super::party::{Pair, Party, assert_same, loopback, pattern, pattern_at, seed, skip, until};
+use super::party::{Pair, Party, assert_same, loopback, pattern, seed, skip, until};
 use crate::Config;
 
 /// Bytes arrive in order, once, none lost, however segmented: both ways at once, copied and shared, in all sizes.
@@ -139,8 +139,12 @@ fn checksum(bytes: &[u8]) -> u64 {
 pub fn a20_a_slow_reader_gets_64_mib<E: Environment>(environment: &E) {
     const MIB: usize = 1 << 20;
     const GOAL: usize = 64 * MIB;
-    /// Pieces of the sum that are put byte by byte.
+    /// Behind each MiB so much is put byte by byte.
     const BYTEWISE: usize = MIB / 16;
+    /// After so many bytes the stream begins again, so that it need not be kept whole. No divisor of any size here.
+    const PERIOD: usize = MIB + 7;
+    let source = Bytes::from([pattern(0, PERIOD), pattern(0, MIB)].concat());
+    let part = |at: usize, count: usize| source.slice(at % PERIOD..at % PERIOD + count);
     let mut rng = fastrand::Rng::with_seed(seed());
     let config = Config {
         write_queue_max: MIB + 100_000,
@@ -154,20 +158,16 @@ pub fn a20_a_slow_reader_gets_64_mib<E: Environment>(environment: &E) {
     let mut put = 0;
     let mut received = 0;
     while received < GOAL {
-        // Alternately a MiB, shared, and a stretch of single bytes.
-        let is_big = (put / (MIB + BYTEWISE)) * (MIB + BYTEWISE) == put && GOAL - put >= MIB;
         let outbox = pair.a.link(at_a).outbox();
-        if is_big {
-            if outbox.limit() - outbox.len() >= MIB {
-                let piece = Bytes::from(pattern(put, MIB));
-                outbox.put_shared(&piece).expect("there is room");
+        let in_group = put % (MIB + BYTEWISE);
+        if in_group == 0 && GOAL - put >= MIB {
+            if outbox.put_shared(&part(put, MIB)).is_ok() {
                 put += MIB;
             }
         } else {
-            let end = (put / (MIB + BYTEWISE) + 1) * (MIB + BYTEWISE);
-            let batch = rng.usize(1..10_000).min(end.min(GOAL) - put);
-            for _ in 0..batch {
-                if outbox.put(&[pattern_at(put)]).is_err() {
+            let left = (MIB + BYTEWISE - in_group).min(GOAL - put);
+            for _ in 0..rng.usize(1..10_000).min(left) {
+                if outbox.put(&part(put, 1)).is_err() {
                     break;
                 }
                 put += 1;
@@ -186,11 +186,7 @@ pub fn a20_a_slow_reader_gets_64_mib<E: Environment>(environment: &E) {
         let wait = Duration::from_micros(rng.u64(..50));
         pair.b.turn_with(wait, |_, event| {
             if let Event::Received { bytes, .. } = event {
-                let is_same = bytes
-                    .iter()
-                    .enumerate()
-                    .all(|(i, &byte)| byte == pattern_at(received + i));
-                assert!(is_same, "A2: bytes differ behind {received}");
+                assert_same(bytes, &part(received, bytes.len()));
                 received += bytes.len();
             }
         });

@@ -22,6 +22,7 @@ enum Fault {
     FlipsABit,
     ClosesTwice,
     ReceivesAfterClose,
+    HearsOneAlone,
     EndsEarly,
     ForgetsTimeOuts,
     DrainsTwice,
@@ -179,6 +180,7 @@ impl Adapter for Bent {
                         link,
                     });
                 }
+                (Fault::HearsOneAlone, Event::Received { conn, .. }) if conn.slot() > 0 => {}
                 (Fault::ClosesTwice, Event::Closed { conn, reason }) => {
                     emit(Event::Closed { conn, reason });
                     emit(Event::Closed { conn, reason });
@@ -315,6 +317,12 @@ fn every_fault_is_found_by_its_law() {
         Fault::FlipsABit,
         conformance::a19_a_thousand_connections_keep_their_bytes,
     );
+    check(
+        Fault::HearsOneAlone,
+        conformance::a18_a_busy_connection_starves_no_other,
+    );
+    check(Fault::FlipsABit, conformance::a20_a_slow_reader_gets_64_mib);
+    check(Fault::FlipsABit, conformance::a31_address_families_behave_the_same);
     check(Fault::LeaksOnDrop, conformance::a21_drop_leaves_nothing_open);
     check(Fault::HidesResets, conformance::a28_a_reset_peer_is_closed);
     check(Fault::LosesMarks, conformance::a29_written_comes_for_each_mark_in_order);
