@@ -17,3 +17,6 @@ pub mod storage;
 pub use kraft_adapters as adapters;
 pub use kraft_core::{adapter, id, machine, message, node, protocol, time};
 pub use kraft_protocols as protocols;
+
+#[cfg(all(feature = "epoll", feature = "binary"))]
+pub use client::Client;

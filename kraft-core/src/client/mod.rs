@@ -52,8 +52,11 @@ pub struct Config {
     pub attempt_timeout: Duration,
     /// How long a connection may take until the node has welcomed it.
     pub connect_timeout: Duration,
-    /// The wait after failures: doubled from the start up to the end, with jitter.
+    /// The wait after all sites refused, or one is overloaded: doubled from the start up to the end, with jitter. Its
+    /// end is what an election may cost a call on top.
     pub backoff: Range<Duration>,
+    /// The wait before a site is dialled again, in the same way.
+    pub redial: Range<Duration>,
     /// Requests in flight; also how far a session's sequences reach ahead of the first unanswered one. Below
     /// `replies_max` of [`session::Limits`](crate::session::Limits).
     pub in_flight_max: usize,
@@ -66,8 +69,8 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// Any cluster; 5 s a call, 1 s an attempt and a connection; waits of 5 to 500 ms; 128 requests and 512 KiB in
-    /// flight of 4,096 calls.
+    /// Any cluster; 5 s a call, 1 s an attempt and a connection; waits of 5 to 100 ms, 5 to 500 ms before
+    /// a dial; 128 requests and 512 KiB in flight of 4,096 calls.
     fn default() -> Self {
         Self {
             cluster: None,
@@ -75,7 +78,8 @@ impl Default for Config {
             request_timeout: Duration::from_secs(5),
             attempt_timeout: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(1),
-            backoff: Duration::from_millis(5)..Duration::from_millis(500),
+            backoff: Duration::from_millis(5)..Duration::from_millis(100),
+            redial: Duration::from_millis(5)..Duration::from_millis(500),
             in_flight_max: 128,
             in_flight_bytes_max: 512 << 10,
             calls_max: 4096,

@@ -75,7 +75,7 @@ impl Client {
         here.state = State::Idle;
         here.is_full = false;
         here.failures = here.failures.saturating_add(1);
-        here.dial_at = self.now + backoff(&self.config.backoff, here.failures, &mut self.rng);
+        here.dial_at = self.now + backoff(&self.config.redial, here.failures, &mut self.rng);
         here.trouble.clone_from(&why);
         let asked = std::mem::take(&mut here.asked);
         // A hello that was not handed out yet is for a connection that is gone.
@@ -123,7 +123,10 @@ impl Client {
                 self.aim = to;
                 self.step();
             }
-            None => self.aim_next(),
+            None => {
+                self.wanted = hint;
+                self.aim_next();
+            }
         }
     }
 
@@ -169,7 +172,8 @@ impl Client {
             let separator = if detail.is_empty() { "" } else { "; " };
             write!(detail, "{separator}{} {trouble}", site.address).expect("a String takes all");
         }
-        if self.wanted.is_some() && self.sites.iter().all(|site| site.node != self.wanted) {
+        let is_elsewhere = |node: NodeId| node.is_some() && node != self.wanted;
+        if self.wanted.is_some() && self.sites.iter().all(|site| is_elsewhere(site.node)) {
             leader = self.wanted;
             write!(detail, "; node {leader} is at none of these addresses").expect("a String takes all");
         }

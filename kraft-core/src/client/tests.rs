@@ -272,8 +272,8 @@ fn a_search_without_a_leader_waits_between_rounds() {
         }
     }
     assert_eq!(script.now, start + Duration::from_secs(5));
-    // 5 s at 500 ms a round of three, and the shorter rounds at the start.
-    assert!((20..120).contains(&count), "{count} requests");
+    // 5 s at 50 to 100 ms a round of three, and the shorter rounds at the start.
+    assert!((100..400).contains(&count), "{count} requests");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Reads and writes a Kraft cluster.
 #[derive(Debug, Parser)]
-#[command(name = "kraftctl", version, about, after_help = AFTER_HELP)]
+#[command(name = "kraftctl", version, after_help = AFTER_HELP)]
 pub(super) struct Cli {
     /// Client addresses of the nodes, any of them: HOST:PORT,HOST:PORT,… [env: KRAFT_NODES]
     #[arg(long, global = true, value_name = "LIST")]

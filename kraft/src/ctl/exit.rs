@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use kraft_core::message::Refusal;
+
 use crate::client::Error;
 
 /// The exit status, by which scripts tell outcomes apart.
@@ -64,7 +66,13 @@ impl fmt::Display for Failure {
                  of the cluster",
             ),
             Self::Client(Error::Refused(refused)) => {
-                write!(f, "refused, nothing was changed: {refused}")
+                write!(f, "refused, nothing was changed: {refused}")?;
+                match refused.why {
+                    Refusal::NotLeader => f.write_str(" (is a majority up? see kraftctl status)"),
+                    Refusal::NoSpace => f.write_str(" (make room, or raise log_bytes_max)"),
+                    Refusal::Overloaded => f.write_str(" (try again later, with less at a time)"),
+                    _ => Ok(()),
+                }
             }
             Self::Client(error @ (Error::NoSpace(_) | Error::NotANumber | Error::Overflow)) => {
                 write!(f, "refused, nothing was changed: {error}")
