@@ -10,6 +10,7 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand, v
 
 use super::config::{FIELDS, Field, Kind, Layers, Loaded, load};
 use super::demo::Demo;
+use super::inspect::LogAction;
 use super::{Exit, Failure, init, logging, serve};
 use crate::storage::{Expected, Folder, FolderError, RealFiles};
 
@@ -30,6 +31,9 @@ enum Action {
     Init(InitArgs),
     /// Run the node in a data folder.
     Serve(ServeArgs),
+    /// Look at the log of a node that is down.
+    #[command(subcommand)]
+    Log(LogAction),
     /// Show three nodes on this host that lose their leader under load, and nothing else.
     Demo(Demo),
     /// Tell the configuration.
@@ -113,6 +117,7 @@ impl Action {
         match self {
             Self::Init(args) => args.run(),
             Self::Serve(args) => args.run(),
+            Self::Log(action) => action.run(),
             Self::Demo(demo) => demo.run(),
             Self::Config(ConfigAction::Show(args)) => args.run(),
         }

@@ -15,6 +15,7 @@ mod escape;
 mod exit;
 pub mod http;
 mod init;
+mod inspect;
 pub mod logging;
 pub mod metrics;
 mod monitor;

@@ -9,6 +9,8 @@ mod cli_docs;
 #[cfg(feature = "daemon")]
 mod cli_init;
 #[cfg(feature = "daemon")]
+mod cli_log;
+#[cfg(feature = "daemon")]
 mod cli_serve;
 #[cfg(feature = "daemon")]
 mod process;
