@@ -39,6 +39,8 @@ pub struct DiskLog<F: Files> {
     ledger: Ledger,
     /// The segments of the log, ascending; the last one is written to.
     segments: VecDeque<Segment<F>>,
+    /// The capacities of all of them.
+    segment_bytes: u64,
     /// Where the next record goes, in the last segment.
     end: u32,
     batch: Batch,
@@ -150,6 +152,7 @@ impl<F: Files> DiskLog<F> {
             config,
             readable: ledger.last,
             ledger,
+            segment_bytes: segments.iter().map(|segment| u64::from(segment.capacity)).sum(),
             segments,
             end: fresh.end,
             batch: Batch::default(),
@@ -180,6 +183,7 @@ impl<F: Files> DiskLog<F> {
                 break;
             }
             self.pool.retire(first.number, first.capacity);
+            self.segment_bytes -= u64::from(first.capacity);
             self.ledger.release(base, second.header.base_term);
             self.segments.pop_front();
         }
@@ -249,6 +253,7 @@ impl<F: Files> DiskLog<F> {
         self.ledger
             .enter(&header)
             .expect("the header was made from this ledger");
+        self.segment_bytes += u64::from(capacity);
         self.segments.push_back(Segment {
             number,
             seed,
@@ -469,8 +474,9 @@ impl<F: Files> Storage for DiskLog<F> {
     }
 
     fn room(&self) -> u64 {
-        let sealed: u64 = self.segments.iter().map(|segment| u64::from(segment.capacity)).sum();
-        let used = sealed.saturating_sub(u64::from(self.active().capacity.saturating_sub(self.end)));
+        let used = self
+            .segment_bytes
+            .saturating_sub(u64::from(self.active().capacity.saturating_sub(self.end)));
         let by_limit = self.config.log_bytes_max.saturating_sub(used);
         let by_disk = self
             .ahead_bytes()

@@ -4,13 +4,16 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use kraft_core::id::{ClusterId, GroupId, Incarnation, NodeId};
+use kraft_core::id::{ClusterId, GroupId, Incarnation, Index, NodeId};
 
+use super::config::Config;
+use super::disk_log::DiskLog;
 use super::files::{Files, read_small, replace_small};
-use super::format::LogIdentity;
+use super::format::{LogIdentity, segment_number};
 use super::peer_book::PeerBook;
 use super::real::RealFiles;
 use super::sealed_text;
+use super::survey::OpenError;
 
 const IDENTITY: &str = "identity";
 const LOCK: &str = "lock";
@@ -307,11 +310,25 @@ impl Folder {
 fn check_empty<F: Files>(files: &F) -> Result<(), FolderError> {
     let here = || files.path("");
     let names = files.list().map_err(|error| FolderError::Failed(here(), error))?;
-    // Those are left by an `init` that was cut short, and by mkfs.
-    let left = ["identity.tmp", LOCK, LOG, "lost+found"];
+    // mkfs makes the one, an `init` that was refused leaves the other.
+    let left = ["lost+found", LOCK];
     match names.into_iter().find(|name| !left.contains(&name.as_str())) {
         Some(name) => Err(FolderError::NotEmpty(here(), name)),
         None => Ok(()),
+    }
+}
+
+/// Begins the log. From then on a log that is not there is a log that was lost, and never one that begins: a node
+/// that forgot its vote could give it twice.
+fn begin_log<F: Files>(files: &F, identity: &Identity) -> Result<(), FolderError> {
+    let log = files
+        .folder(LOG)
+        .map_err(|error| FolderError::Failed(files.path(LOG), error))?;
+    match DiskLog::open(log, identity.log(GroupId(0)), Config::default(), Index::ZERO) {
+        Ok(_) => Ok(()),
+        Err(OpenError::Failed(fault)) => Err(FolderError::Failed(fault.path, fault.error)),
+        Err(OpenError::Damaged(damage)) => Err(FolderError::Damaged(damage.path, "a new log has something in it")),
+        Err(OpenError::Config(error)) => Err(FolderError::Invalid(error.field, error.value.to_string())),
     }
 }
 
@@ -329,7 +346,8 @@ impl<F: Files> Folder<F> {
             move |error| FolderError::Failed(path, error)
         };
         let lock = lock(files)?;
-        files.folder(LOG).map_err(failed(LOG))?;
+        begin_log(files, identity)?;
+        PeerBook::create(files).map_err(failed("peers"))?;
         // The identity is last: with it the folder is whole.
         replace_small(files, IDENTITY, &identity.encode()).map_err(failed(IDENTITY))?;
         drop(lock);
@@ -390,11 +408,23 @@ impl<F: Files> Folder<F> {
     ///
     /// # Errors
     ///
-    /// [`FolderError::Failed`].
+    /// [`FolderError::Damaged`] if there is no log, and [`FolderError::Failed`].
     pub fn log(&self) -> Result<F, FolderError> {
-        self.files
-            .folder(LOG)
-            .map_err(|error| FolderError::Failed(self.files.path(LOG), error))
+        let path = self.files.path(LOG);
+        let failed = |error| FolderError::Failed(path.clone(), error);
+        if !self.files.list().map_err(failed)?.iter().any(|name| name == LOG) {
+            return Err(FolderError::Damaged(path, "it is missing"));
+        }
+        let log = self.files.folder(LOG).map_err(failed)?;
+        if !log
+            .list()
+            .map_err(failed)?
+            .iter()
+            .any(|name| segment_number(name).is_some())
+        {
+            return Err(FolderError::Damaged(path, "its segments are missing"));
+        }
+        Ok(log)
     }
 
     /// The incarnations of peers.

@@ -466,7 +466,11 @@ impl Files for MemFiles {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        self.with_folder(|folder| Ok(folder.names.keys().cloned().collect()))
+        let disk = self.disk();
+        let folder = disk.folders.get(&self.path).ok_or(io::ErrorKind::NotFound)?;
+        let within = disk.folders.keys().filter(|path| path.parent() == Some(&self.path));
+        let within = within.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+        Ok(folder.names.keys().cloned().chain(within).collect())
     }
 
     fn sync_folder(&self) -> io::Result<()> {

@@ -25,23 +25,31 @@ pub struct PeerBook<F: Files> {
 }
 
 impl<F: Files> PeerBook<F> {
-    /// Reads the book of a data folder; it is empty before the first peer.
+    /// Begins the book of a new data folder.
+    pub(crate) fn create(files: &F) -> io::Result<()> {
+        replace_small(files, PEERS, &encode(&BTreeMap::new()))
+    }
+
+    /// Reads the book of a data folder.
     ///
     /// # Errors
     ///
-    /// [`FolderError::Damaged`] and [`FolderError::Failed`].
+    /// [`FolderError::Damaged`], also if it is missing: peers that are known would be taken for new ones; and
+    /// [`FolderError::Failed`].
     pub fn open(files: F) -> Result<Self, FolderError> {
         let path = files.path(PEERS);
         let bytes = match read_small(&files, PEERS, PEERS_BYTES_MAX) {
-            Ok(bytes) => Some(bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(FolderError::Damaged(path, "it is missing"));
+            }
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 return Err(FolderError::Damaged(path, "it is too long"));
             }
             Err(error) => return Err(FolderError::Failed(path, error)),
         };
-        let known = match bytes.as_deref().map(decode).transpose() {
-            Ok(known) => known.unwrap_or_default(),
+        let known = match decode(&bytes) {
+            Ok(known) => known,
             Err(what) => return Err(FolderError::Damaged(path, what)),
         };
         Ok(Self {

@@ -135,6 +135,26 @@ fn a_foreign_empty_or_damaged_folder_is_refused() {
 }
 
 #[test]
+fn a_folder_whose_log_or_peers_were_lost_is_refused() {
+    // A node that began an empty log under its old name could vote twice.
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("data");
+    Folder::create(&path, &identity()).unwrap();
+    fs::remove_file(path.join("peers")).unwrap();
+    let folder = Folder::open(&path, Expected::default()).unwrap();
+    assert!(matches!(folder.peers(), Err(FolderError::Damaged(..))));
+    folder.log().unwrap();
+    for entry in fs::read_dir(path.join("log")).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    let error = folder.log().unwrap_err();
+    assert!(error.to_string().contains("segments are missing"), "{error}");
+    fs::remove_dir(path.join("log")).unwrap();
+    assert!(matches!(folder.log(), Err(FolderError::Damaged(..))));
+    assert!(!path.join("log").exists());
+}
+
+#[test]
 fn an_identity_that_cannot_be_is_refused_before_anything_is_made() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("data");

@@ -2,6 +2,7 @@
 
 mod damage;
 mod faults;
+mod folder;
 mod inspect;
 mod model;
 mod recovery;
