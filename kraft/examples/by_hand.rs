@@ -5,20 +5,20 @@
 //! `cargo run --example by_hand`.
 
 use std::error::Error;
-use std::ops::Range;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use kraft::adapter::{Endpoint, ListenOptions};
 use kraft::adapters::mock::{Mock, Network, Remote};
-use kraft::id::{Incarnation, Index, NodeId, SyncId};
+use kraft::id::{ClusterId, GroupId, Incarnation, Index, NodeId};
 use kraft::machine::{Refused, StateMachine};
-use kraft::message::{Body, Entries, NodeState, Role};
+use kraft::message::{Body, NodeState, Role};
 use kraft::node::{Config, Done, Member, Node, Parts, Task};
 use kraft::protocol::{Decoded, Limits, Protocol};
 use kraft::protocols::Binary;
+use kraft::storage::{DiskLog, LogIdentity, MemFiles};
 use kraft::time::Instant;
-use kraft_core::storage::{Completed, Fault, HardState, Recovered, Storage, Work};
+use kraft_core::storage::Work;
 
 const LIMITS: Limits = Limits {
     frame_max: 4 << 20,
@@ -69,7 +69,7 @@ struct Lab {
 struct Site {
     network: Network,
     listens: Endpoint,
-    node: Node<Mock, Binary, Memory, Nothing>,
+    node: Node<Mock, Binary, DiskLog<MemFiles>, Nothing>,
 }
 
 /// A connection, both ends in the lab's hands, with what was sent and not delivered in each direction.
@@ -177,11 +177,18 @@ impl Site {
             incarnation: None,
         };
         let members = (1..=count).map(member).collect();
+        let log = LogIdentity {
+            cluster: ClusterId::from_name("lab"),
+            node: NodeId(id),
+            incarnation: Incarnation(id),
+            group: GroupId(0),
+        };
+        let (storage, recovered) = DiskLog::open(MemFiles::new(), log, Default::default(), Index::ZERO)?;
         let parts = Parts {
             adapter,
             protocol: Binary,
-            storage: Memory::default(),
-            recovered: Recovered::default(),
+            storage,
+            recovered,
             machine: Nothing,
         };
         let config = Config::new("lab", NodeId(id), Incarnation(id), members, id);
@@ -227,54 +234,6 @@ fn bodies(mut bytes: &[u8]) -> Vec<Body<'_>> {
         bytes = &bytes[consumed..];
     }
     bodies
-}
-
-/// A log that is durable as soon as it is asked to be, and is never read again.
-#[derive(Debug, Default)]
-struct Memory {
-    asked: Option<SyncId>,
-}
-
-struct Sync(SyncId);
-
-impl Storage for Memory {
-    type Work = Sync;
-
-    fn save(&mut self, _: HardState) {}
-
-    fn append(&mut self, _: Index, _: &Entries<'_>) {}
-
-    fn truncate(&mut self, _: Index) {}
-
-    fn sync(&mut self, id: SyncId) {
-        self.asked = Some(id);
-    }
-
-    fn load(&mut self, _: Range<Index>) {}
-
-    fn next_work(&mut self) -> Option<Sync> {
-        self.asked.take().map(Sync)
-    }
-
-    fn done(&mut self, done: SyncId) -> Result<Option<Completed>, Fault> {
-        Ok(Some(Completed::Synced(done)))
-    }
-
-    fn room(&self) -> u64 {
-        u64::MAX
-    }
-}
-
-impl Work for Sync {
-    type Done = SyncId;
-
-    fn is_urgent(&self) -> bool {
-        true
-    }
-
-    fn run(self) -> SyncId {
-        self.0
-    }
 }
 
 /// A state machine without a state.
