@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::low_level::{pipe, signal_name};
 
 use super::{Exit, Failure, logging};
@@ -47,6 +47,9 @@ impl Signals {
             signal_hook::flag::register_usize(signal, Arc::clone(&last), number).map_err(cannot)?;
             pipe::register(signal, writer.try_clone().map_err(cannot)?).map_err(cannot)?;
         }
+        // A write beyond the limit of file sizes is to fail with EFBIG, so that it ends the node as any failed write
+        // does; by default the signal kills. A signal that is caught interrupts nothing here.
+        signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(cannot)?;
         Ok(Self {
             reader,
             writer,

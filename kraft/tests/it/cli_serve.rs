@@ -224,7 +224,7 @@ fn a_flood_of_garbage_gives_a_bounded_number_of_lines() {
 }
 
 #[test]
-fn the_limit_of_open_files_is_raised_or_told() {
+fn limits_of_the_system_are_raised_or_told() {
     let (_folder, data) = alone();
     let limited = |limit: &str| {
         let serve = kraftd(&["serve", "--data", path(&data)]);
@@ -244,4 +244,8 @@ fn the_limit_of_open_files_is_raised_or_told() {
         "{ran:?}"
     );
     Daemon::spawn(&mut limited("-S -n 200")).line("serving");
+    // Less than the first segment of a log: the system refuses to write it.
+    let ran = run_command(&mut limited("-f 100"));
+    assert_eq!(ran.code, Some(75), "{ran:?}");
+    assert!(ran.err.contains("look at the disk"), "{ran:?}");
 }

@@ -48,6 +48,16 @@ pub(super) enum StartError {
     Failed(Failure),
 }
 
+impl StartError {
+    /// The same, of nodes that ran before: their ports are theirs, and cannot be others.
+    pub(super) fn later(self) -> Failure {
+        match self {
+            Self::Failed(failure) => failure,
+            Self::PortTaken => Failure::new("another program took the port of a node that was down; try again"),
+        }
+    }
+}
+
 impl From<Failure> for StartError {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)

@@ -84,7 +84,11 @@ impl Demo {
         let comparisons = stage.read_back(&written)?;
         let rows = result(&mut written, &comparisons, time, progress.outage());
         stage.report.text(&format!("\n{}", table(&rows)));
-        stage.judge(&comparisons)
+        stage.judge(&comparisons)?;
+        let resumed = progress.outage().map(drop);
+        resumed.ok_or_else(|| {
+            Failure::new("no write was acknowledged after the leader's death; is this machine overloaded?")
+        })
     }
 }
 
@@ -159,9 +163,7 @@ impl Stage {
     fn lose_the_leader(&mut self, workload: &Workload, time: Duration) -> Result<(), Failure> {
         let begun = Instant::now();
         self.watch(workload, begun + time / 3)?;
-        let victim = self
-            .leader()?
-            .ok_or_else(|| Failure::new("no node leads, though none was killed"))?;
+        let victim = self.wait_for_leader().map_err(StartError::later)?;
         workload.progress().lose_a_leader(|| self.cluster.kill(victim))?;
         self.report.event(&format!("kill -9 of node {}, which led", victim + 1));
 
@@ -191,10 +193,7 @@ impl Stage {
     fn watch(&mut self, workload: &Workload, until: Instant) -> Result<(), Failure> {
         while Instant::now() < until {
             self.tick()?;
-            self.cluster.check().map_err(|error| match error {
-                StartError::Failed(failure) => failure,
-                StartError::PortTaken => Failure::new("another program took the port of a node that was down"),
-            })?;
+            self.cluster.check().map_err(StartError::later)?;
             if workload.has_failed() {
                 return Err(Failure::new("a client ended early"));
             }
