@@ -284,14 +284,15 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     }
 
     fn role<A: Adapter, P: Protocol>(&mut self, adapter: &mut A, protocol: &P, place: Place) {
-        let led = self.leads();
+        let (led, before) = (self.leads(), self.place.term);
         self.place = place;
         let Place { state, term, leader } = place;
         (self.observer)(Notice::Role { state, term, leader });
-        if self.leads() && !led {
+        if self.leads() && (!led || term != before) {
             self.counters.elections_won += 1;
         }
-        if led && !self.leads() {
+        // Changes within a turn are told as one: a leader of a later term lost its leadership in between.
+        if led && (!self.leads() || term != before) {
             let header = self.header(RequestId(0));
             for (_, origin) in self.requests.take_pending() {
                 self.conns
