@@ -18,6 +18,7 @@
 //! The payload of an [`EntryKind::OpenSession`] is empty. Its reply is the session's id, a little-endian `u64`.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use bytes::{Buf, BufMut, BytesMut};
 
@@ -120,7 +121,8 @@ impl Applied {
 
 /// The table of sessions, in front of the state machine.
 ///
-/// Invariants: `by_use` holds each session once, under the index of the entry that used it last;
+/// Invariants: `by_use` holds each session once, under the index of an entry that used it, mostly not of the last:
+/// it is brought up to date when it is asked who is the oldest, so that a command costs no change of it.
 /// `bytes <= limits.table_bytes_max` once an entry is applied, and is the sum over all sessions.
 #[derive(Debug, Default)]
 pub struct Sessions {
@@ -268,8 +270,6 @@ impl Sessions {
         let Some(session) = self.table.get_mut(&command.session) else {
             return Applied::Refused(Refusal::SessionExpired);
         };
-        self.by_use.remove(&session.last_used);
-        self.by_use.insert(index, command.session);
         session.last_used = index;
         self.bytes -= session.forget_below(command.first_unanswered);
 
@@ -294,17 +294,30 @@ impl Sessions {
         Applied::Committed
     }
 
-    /// The session in use is the newest of `by_use` and alone below the limit, so it is never the one that expires.
+    /// The session in use was used last, and alone it is below the limit, so it is never the one that expires.
     fn keep_to_bytes(&mut self) {
         while self.bytes > self.limits.table_bytes_max {
             self.expire_oldest();
         }
     }
 
+    /// No session was used before the index that `by_use` has for it, so the first whose index is that of its last
+    /// use is the oldest of all. Each step past a later-used one is paid for by that use.
     fn expire_oldest(&mut self) {
-        let (_, id) = self.by_use.pop_first().expect("a table above a limit has a session");
-        let session = self.table.remove(&id).expect("by_use names sessions of the table");
-        self.bytes -= OVERHEAD_BYTES + session.replies.len() * OVERHEAD_BYTES + session.reply_bytes;
+        loop {
+            let (index, id) = self.by_use.pop_first().expect("a table above a limit has a session");
+            let Entry::Occupied(session) = self.table.entry(id) else {
+                unreachable!("by_use names sessions of the table");
+            };
+            let last_used = session.get().last_used;
+            if last_used > index {
+                self.by_use.insert(last_used, id);
+                continue;
+            }
+            let session = session.remove();
+            self.bytes -= OVERHEAD_BYTES + session.replies.len() * OVERHEAD_BYTES + session.reply_bytes;
+            return;
+        }
     }
 }
 
@@ -429,7 +442,7 @@ mod tests {
             assert!(bytes <= sessions.limits.table_bytes_max);
             assert_eq!(sessions.by_use.len(), sessions.table.len());
             for (index, id) in &sessions.by_use {
-                assert_eq!(sessions.table[id].last_used, *index);
+                assert!(sessions.table[id].last_used >= *index);
             }
         }
     }
@@ -506,6 +519,33 @@ mod tests {
         assert_eq!(table.command(a, 2, 1, b"").0, Applied::Committed);
         assert_eq!(table.command(c, 1, 1, b"").0, Applied::Committed);
         table.check();
+    }
+
+    #[test]
+    fn the_oldest_is_found_whatever_the_order_of_uses() {
+        let mut table = Table::new(SMALL);
+        let mut model: Vec<u64> = vec![];
+        let mut rng = fastrand::Rng::with_seed(7);
+        for _ in 0..2000 {
+            if rng.u8(..4) == 0 || model.is_empty() {
+                if model.len() == SMALL.sessions_max {
+                    model.remove(0);
+                }
+                model.push(table.open());
+            } else {
+                let used = model.remove(rng.usize(..model.len()));
+                model.push(used);
+                assert_eq!(
+                    table.command(used, table.index + 1, table.index + 1, b"").0,
+                    Applied::Committed
+                );
+            }
+            let mut expected = model.clone();
+            expected.sort_unstable();
+            let present: Vec<_> = table.sessions.table.keys().map(|id| id.0).collect();
+            assert_eq!(present, expected);
+            table.check();
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use kraft_core::message::Refusal;
 
 use super::command::{Command, Query};
 use super::fields::DecodeError;
+use super::key::Key;
 use super::reply::{PageWriter, Reply};
 
 /// What an entry counts on top of its key and value: about what the map and the allocator take for it.
@@ -49,7 +50,7 @@ impl Default for Limits {
 #[derive(Debug, Default)]
 pub struct Kv {
     limits: Limits,
-    map: BTreeMap<Box<[u8]>, Vec<u8>>,
+    map: BTreeMap<Key, Vec<u8>>,
     bytes: u64,
 }
 
@@ -163,6 +164,7 @@ impl Kv {
         let mut more = false;
         let limit = if limit == 0 { u32::MAX } else { limit };
         for (key, value) in self.map.range::<[u8], _>((start, Bound::Unbounded)) {
+            let key = key.as_slice();
             if !key.starts_with(prefix) {
                 break;
             }
@@ -229,7 +231,7 @@ impl StateMachine for Kv {
     fn digest(&self) -> u64 {
         let mut digest = Digest::default();
         for (key, value) in &self.map {
-            digest.bytes(key);
+            digest.bytes(key.as_slice());
             digest.bytes(value);
         }
         digest.finish()
@@ -283,7 +285,11 @@ mod tests {
         let mut reply = BytesMut::new();
         kv.apply(Index(1), &command(&what), &mut reply);
         assert_eq!(Reply::decode(&reply), Ok(expected), "{what:?}");
-        let bytes: u64 = kv.map.iter().map(|(key, value)| entry_bytes(key, value)).sum();
+        let bytes: u64 = kv
+            .map
+            .iter()
+            .map(|(key, value)| entry_bytes(key.as_slice(), value))
+            .sum();
         assert_eq!(bytes, kv.state_bytes());
     }
 

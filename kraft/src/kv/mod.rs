@@ -38,6 +38,7 @@
 
 mod command;
 mod fields;
+mod key;
 mod machine;
 mod reply;
 
