@@ -52,7 +52,7 @@ pub trait Environment {
 }
 
 /// The other side of a connection. Reading and writing never block.
-pub trait Remote: Read + Write {
+pub trait Remote: Read + Write + Send {
     /// Ends what it sends, and goes on reading.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! Laws about back pressure and fairness.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use kraft_core::adapter::{Adapter, CloseReason, Event};
@@ -170,7 +172,62 @@ pub fn a18_a_busy_connection_starves_no_other<E: Environment>(environment: &E) {
             patience.check(&served.party, turns);
         }
     }
+    if !environment.is_virtual() {
+        under_flood(environment);
+    }
 }
+
+/// Somebody fills connections as fast as the adapter reads them: a turn ends, and others are heard, all the same.
+fn under_flood<E: Environment>(environment: &E) {
+    struct Over<'a>(&'a AtomicBool);
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Release);
+        }
+    }
+    let config = Config {
+        read_buffer: 512,
+        ..Config::default()
+    };
+    let mut served = Served::open(environment, &config, 2);
+    served.party.keeps = false;
+    let conns = served.party.begun().to_vec();
+    let (quiet, busy) = served.remotes.split_last_mut().expect("there are two");
+    let flood = pattern(0, 1 << 20);
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // Dropped also if an assertion fails, or the scope would wait for ever.
+        let over = Over(&is_over);
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Acquire) {
+                write_some(&mut busy[0], &flood);
+                thread::yield_now();
+            }
+        });
+        for round in 1..=20 {
+            assert_eq!(write_some(quiet, b"x"), 1);
+            let patience = Patience::of(environment, &served.party);
+            for turns in 0.. {
+                if served.party.track(conns[1]).received_count >= round {
+                    break;
+                }
+                let before = served.party.track(conns[0]).deliveries;
+                served.party.turn(Duration::from_millis(1));
+                let count = served.party.track(conns[0]).deliveries - before;
+                assert!(
+                    count <= DELIVERIES_MAX,
+                    "A18: {count} deliveries to one connection in a turn"
+                );
+                patience.check(&served.party, turns);
+            }
+        }
+        drop(over);
+    });
+}
+
+/// Deliveries to one connection in one turn, while another waits, at most: far above what any backend means to do, and
+/// far below what a flood gives to one that reads until nothing is left.
+const DELIVERIES_MAX: usize = 1024;
 
 /// How long somebody may have to wait whose bytes are there. A fair loop needs a turn or two.
 struct Patience {
