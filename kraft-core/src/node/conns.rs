@@ -217,9 +217,14 @@ impl Conn {
             self.paused = false;
             link.resume();
         }
-        if self.ended && self.in_flight == 0 && self.backlog.is_empty() {
+        if self.ended && self.has_all_answers() {
             link.close(CloseMode::Flush);
         }
+    }
+
+    /// Whether every request of this client is answered, and the outbox took the answers.
+    pub(super) fn has_all_answers(&self) -> bool {
+        self.in_flight == 0 && self.backlog.is_empty()
     }
 }
 

@@ -305,9 +305,12 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     pub(super) fn keep_conns<A: Adapter, P: Protocol>(&mut self, adapter: &mut A, protocol: &P, now: Instant) {
         for (id, rejection) in std::mem::take(&mut self.to_close) {
             if let (Some(mut conn), Some(link)) = (self.conns.take_out(id), adapter.link(id)) {
-                self.reject(protocol, &mut conn, link, &rejection);
+                self.reject(protocol, now, &mut conn, link, &rejection);
                 self.conns.put_back(conn);
             }
+        }
+        if std::mem::take(&mut self.has_accepted) {
+            self.evict_oldest_handshakes(adapter);
         }
         if self.stopping.is_none() {
             for (node, step) in std::mem::take(&mut self.to_connect) {
@@ -320,6 +323,34 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         if now >= self.sweep_at {
             self.sweep_at = now + SWEEP_INTERVAL;
             self.sweep(adapter, protocol, now);
+        }
+    }
+
+    /// Connections that say nothing must not keep out those that would. They get no goodbye: it would keep their place
+    /// until they close.
+    fn evict_oldest_handshakes<A: Adapter>(&mut self, adapter: &mut A) {
+        let shaking = |conn: &&Conn| matches!((&conn.stage, &conn.source), (Stage::Shaking, Source::Accepted(_)));
+        let mut shaking: Vec<_> = (self.conns.iter().filter(shaking))
+            .map(|conn| (conn.handshake.deadline(), conn.id))
+            .collect();
+        let excess = shaking.len().saturating_sub(self.config.handshakes_max);
+        shaking.sort_by_key(|(deadline, _)| *deadline);
+        for (_, id) in &shaking[..excess] {
+            let (Some(conn), Some(link)) = (self.conns.get_mut(*id), adapter.link(*id)) else {
+                continue;
+            };
+            conn.stage = Stage::Mute;
+            link.close(CloseMode::Now);
+            self.counters.turned_away += 1;
+            let detail = format!(
+                "more than {} connections have not said hello",
+                self.config.handshakes_max
+            );
+            (self.observer)(Notice::TurnedAway {
+                from: conn.from(),
+                reason: GoawayReason::TooMany,
+                detail: &detail,
+            });
         }
     }
 
@@ -378,7 +409,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         }
         for (id, rejection) in late {
             if let (Some(mut conn), Some(link)) = (self.conns.take_out(id), adapter.link(id)) {
-                self.reject(protocol, &mut conn, link, &rejection);
+                self.reject(protocol, now, &mut conn, link, &rejection);
                 self.conns.put_back(conn);
             }
         }
@@ -418,15 +449,8 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                         "node {node} is known as incarnation {incarnation}, this is {}: it must join as a new node",
                         established.incarnation
                     );
-                    self.reject(
-                        protocol,
-                        &mut conn,
-                        link,
-                        &Rejection {
-                            reason: GoawayReason::WrongIncarnation,
-                            detail,
-                        },
-                    );
+                    let reason = GoawayReason::WrongIncarnation;
+                    self.reject(protocol, now, &mut conn, link, &Rejection { reason, detail });
                 }
             }
             self.conns.put_back(conn);
@@ -453,7 +477,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         };
         for id in ids {
             if let (Some(mut conn), Some(link)) = (self.conns.take_out(id), adapter.link(id)) {
-                self.turn_away(protocol, &mut conn, link, &goodbye);
+                self.turn_away(protocol, now, &mut conn, link, &goodbye);
                 self.conns.put_back(conn);
             }
         }

@@ -138,6 +138,8 @@ struct Host<S: Storage, M> {
     peers: Peers,
     /// Peers to connect to once `poll` has returned the adapter.
     to_connect: Vec<(NodeId, peers::Step)>,
+    /// Whether this turn accepted a connection.
+    has_accepted: bool,
     /// Connections to be closed once `poll` has returned the adapter.
     to_close: Vec<(ConnId, crate::handshake::Rejection)>,
     requests: Requests,
@@ -217,6 +219,7 @@ where
             budget: Budget::new(config.inbox_bytes_max),
             peers,
             to_connect: Vec::new(),
+            has_accepted: false,
             to_close: Vec::new(),
             requests: Requests::default(),
             // Ids of reads go to other nodes and come back: no two lives of a node may draw the same.
@@ -463,12 +466,14 @@ impl<S: Storage, M> Host<S, M> {
     }
 
     fn next_deadline(&self) -> Instant {
-        if self.applied_unsaid.is_some() || !self.to_connect.is_empty() {
+        // A stopping node dials nobody: what is due then would keep it from waiting.
+        let dials = self.stopping.is_none();
+        if self.applied_unsaid.is_some() || dials && !self.to_connect.is_empty() {
             return Instant::ZERO;
         }
         let deadlines = [
             self.raft.deadline(),
-            self.peers.deadline(),
+            self.peers.deadline().filter(|_| dials),
             self.storage.deadline(),
             self.stopping.map(|since| since + self.config.stop_timeout),
         ];

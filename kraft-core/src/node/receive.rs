@@ -7,7 +7,7 @@ use super::requests::{Asked, Origin};
 use super::service::View;
 use super::{Host, Notice, Port};
 use crate::adapter::{CloseReason, Endpoint, Event};
-use crate::handshake::{Established, Handshake, Rejection, Step};
+use crate::handshake::{Established, Handshake, Kind, Rejection, Step};
 use crate::id::{ConnId, ListenerId, NodeId};
 use crate::inbox::{Budget, InboxError};
 use crate::link::{CloseMode, Link};
@@ -65,29 +65,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             conn.expires_at = age_max.map(|age| now + age);
         }
         self.conns.insert(conn);
-        self.evict_oldest_handshake(id);
-    }
-
-    /// Connections that say nothing must not keep out those that would.
-    fn evict_oldest_handshake(&mut self, newest: ConnId) {
-        let shaking = |conn: &&Conn| matches!((&conn.stage, &conn.source), (Stage::Shaking, Source::Accepted(_)));
-        if self.conns.iter().filter(shaking).count() <= self.config.handshakes_max {
-            return;
-        }
-        let oldest = self.conns.iter().filter(shaking).filter(|conn| conn.id != newest);
-        if let Some(oldest) = oldest.min_by_key(|conn| conn.handshake.deadline()).map(|conn| conn.id) {
-            let detail = format!(
-                "more than {} connections have not said hello",
-                self.config.handshakes_max
-            );
-            self.to_close.push((
-                oldest,
-                Rejection {
-                    reason: GoawayReason::TooMany,
-                    detail,
-                },
-            ));
-        }
+        self.has_accepted = true;
     }
 
     fn connected<P: Protocol>(&mut self, protocol: &P, now: Instant, id: ConnId, link: &mut Link) {
@@ -146,8 +124,9 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         self.budget = budget;
         conn.inbox = inbox;
         if let Err(error) = fed {
-            return self.garbage(protocol, conn, link, error, &limits);
+            return self.garbage(protocol, now, conn, link, error, &limits);
         }
+        // A whole frame has reset it: what is partial then began in these bytes.
         conn.frame_since = if partial { conn.frame_since.or(Some(now)) } else { None };
         // A big frame on a slow line is a sign of life too.
         if let Some(node) = conn.peer().filter(|_| partial) {
@@ -163,11 +142,24 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         link: &mut Link,
         message: &Message<'_>,
     ) -> ControlFlow<()> {
+        conn.frame_since = None;
+        // Who waits for us to remember it has not been welcomed, and was asked for nothing.
+        if matches!(conn.stage, Stage::Held(..)) && !matches!(message.body, Body::Goaway(_)) {
+            let rejection = Rejection {
+                reason: GoawayReason::NotAllowed,
+                detail: format!(
+                    "{:?} before this node has recorded who you are",
+                    Kind::of(&message.body)
+                ),
+            };
+            self.reject(protocol, now, conn, link, &rejection);
+            return ControlFlow::Break(());
+        }
         match conn.handshake.receive(message, &self.identity, &self.peers, now) {
             Step::Pass => return self.pass(protocol, now, conn, link, message),
             Step::Established { established, send } => self.established(protocol, now, conn, link, established, send),
             Step::Reject(rejection) => {
-                self.reject(protocol, conn, link, &rejection);
+                self.reject(protocol, now, conn, link, &rejection);
                 return ControlFlow::Break(());
             }
             Step::Gone(reason) => {
@@ -182,7 +174,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                         detail: goaway.detail,
                     });
                 }
-                conn.stage = Stage::Mute;
+                self.mute(conn, now);
                 link.close(CloseMode::Flush);
                 return ControlFlow::Break(());
             }
@@ -238,7 +230,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                     established.frame_max
                 );
                 let reason = GoawayReason::TooLarge;
-                return self.reject(protocol, conn, link, &Rejection { reason, detail });
+                return self.reject(protocol, now, conn, link, &Rejection { reason, detail });
             }
             if !self.peers.welcomed(node, conn.id) {
                 conn.stage = Stage::Mute;
@@ -324,15 +316,8 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         self.counters.violations += 1;
         (self.observer)(Notice::Violation { node, violation });
         let detail = format!("{violation:?}");
-        self.turn_away(
-            protocol,
-            conn,
-            link,
-            &Rejection {
-                reason: GoawayReason::Violation,
-                detail,
-            },
-        );
+        let reason = GoawayReason::Violation;
+        self.turn_away(protocol, now, conn, link, &Rejection { reason, detail });
         ControlFlow::Break(())
     }
 
@@ -410,6 +395,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     pub(super) fn reject<P: Protocol>(
         &mut self,
         protocol: &P,
+        now: Instant,
         conn: &mut Conn,
         link: &mut Link,
         rejection: &Rejection,
@@ -421,12 +407,13 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             reason: *reason,
             detail,
         });
-        self.turn_away(protocol, conn, link, rejection);
+        self.turn_away(protocol, now, conn, link, rejection);
     }
 
     fn garbage<P: Protocol>(
         &mut self,
         protocol: &P,
+        now: Instant,
         conn: &mut Conn,
         link: &mut Link,
         error: InboxError,
@@ -438,33 +425,54 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             error,
         });
         if Rejection::is_foreign(error) {
-            conn.stage = Stage::Mute;
+            self.mute(conn, now);
             return link.close(CloseMode::Flush);
         }
         let rejection = Rejection::of_bytes(error, limits, &self.identity);
-        self.turn_away(protocol, conn, link, &rejection);
+        self.turn_away(protocol, now, conn, link, &rejection);
     }
 
     /// Says goaway and closes.
-    pub(super) fn turn_away<P: Protocol>(&self, protocol: &P, conn: &mut Conn, link: &mut Link, rejection: &Rejection) {
-        let goaway = rejection.message(&self.identity);
-        // The connection ends either way; a goaway that does not fit is not missed.
-        let _ = protocol.encode(&goaway, crate::handshake::FRAME_MAX_LEAST as usize, link.outbox());
-        conn.stage = Stage::Mute;
+    pub(super) fn turn_away<P: Protocol>(
+        &mut self,
+        protocol: &P,
+        now: Instant,
+        conn: &mut Conn,
+        link: &mut Link,
+        rejection: &Rejection,
+    ) {
+        if !matches!(conn.source, Source::Service(_)) {
+            let goaway = rejection.message(&self.identity);
+            // The connection ends either way; a goaway that does not fit is not missed.
+            let _ = protocol.encode(&goaway, crate::handshake::FRAME_MAX_LEAST as usize, link.outbox());
+        }
+        self.mute(conn, now);
         link.close(CloseMode::Flush);
+    }
+
+    /// Nothing passes any more. A peer whose connection this was may come back before its end is here.
+    fn mute(&mut self, conn: &mut Conn, now: Instant) {
+        if let (Source::Accepted(_), Some(node)) = (&conn.source, conn.peer())
+            && let Some(peer) = self.peers.get_mut(node)
+            && peer.accepted == Some(conn.id)
+        {
+            peer.accepted = None;
+            self.raft.unreachable(node, now);
+        }
+        conn.stage = Stage::Mute;
     }
 
     fn ended(&mut self, id: ConnId, link: &mut Link) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.ended = true;
         // A client that half-closes gets its answers first.
-        if conn.in_flight == 0 {
+        if conn.has_all_answers() {
             link.close(CloseMode::Flush);
         }
     }
 
     fn closed(&mut self, now: Instant, id: ConnId, reason: CloseReason) {
-        let Some(conn) = self.conns.remove(id, &mut self.budget) else {
+        let Some(mut conn) = self.conns.remove(id, &mut self.budget) else {
             return;
         };
         match conn.source {
@@ -488,15 +496,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                     None => {}
                 }
             }
-            Source::Accepted(_) => {
-                let Some(node) = conn.peer() else { return };
-                if let Some(peer) = self.peers.get_mut(node)
-                    && peer.accepted == Some(id)
-                {
-                    peer.accepted = None;
-                    self.raft.unreachable(node, now);
-                }
-            }
+            Source::Accepted(_) => self.mute(&mut conn, now),
         }
     }
 }
