@@ -17,3 +17,4 @@ mod process;
 mod sim;
 mod storage_folder;
 mod storage_log;
+mod threats;

@@ -1,0 +1,11 @@
+//! Whole nodes under attack and in accidents. A test that begins with `t` and a number is that row of the threats.
+//!
+//! Most run on mocks, in virtual time, so that deadlines are exact ([`lab`]); what the system has a part in runs on
+//! sockets, disks and threads ([`live`]). The attacker speaks by hand, on a [`Line`](line::Line).
+
+mod bytes;
+mod connections;
+mod lab;
+mod line;
+mod stopping;
+mod tape;
