@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand, value_parser};
 
-use super::config::{FIELDS, Field, Kind, Layers, Loaded, load};
+use super::config::{FIELDS, Field, Layers, Loaded, load};
 use super::demo::Demo;
 use super::inspect::LogAction;
 use super::{Exit, Failure, init, logging, serve};
@@ -257,16 +257,9 @@ impl Args for Settings {
 
 /// The flag of a field. It takes any text: what is wrong with a value is said in one way for all sources.
 fn flag(field: &Field) -> Arg {
-    let value_name = match field.kind {
-        Kind::Integer => "N",
-        Kind::Boolean => "BOOL",
-        Kind::String if field.doc.contains("listen") || field.name == "metrics" => "HOST:PORT",
-        Kind::String => "TEXT",
-        Kind::Members => "ID=HOST:PORT,…",
-    };
     Arg::new(field.name)
         .long(field.flag())
-        .value_name(value_name)
+        .value_name(field.form)
         .allow_hyphen_values(true)
         .help(field.doc.trim())
 }

@@ -15,6 +15,8 @@ pub struct Field {
     pub name: &'static str,
     /// What the file must use as its value.
     pub kind: Kind,
+    /// What stands for a value in help.
+    pub form: &'static str,
     /// What it is, in a sentence or two.
     pub doc: &'static str,
     set: fn(&mut Config, &str) -> Result<(), String>,
@@ -110,6 +112,7 @@ macro_rules! fields {
             $(Field {
                 name: stringify!($name),
                 kind: <$type as Value>::KIND,
+                form: <$type as Value>::FORM,
                 doc: concat!($($doc),+),
                 set: |config, text| {
                     config.$name = <$type as Value>::parse(text)?;

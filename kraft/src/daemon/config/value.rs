@@ -33,6 +33,9 @@ impl fmt::Display for Kind {
 pub(super) trait Value: Sized {
     const KIND: Kind;
 
+    /// What stands for a value in help: `HOST:PORT`.
+    const FORM: &'static str;
+
     /// Reads the text form. The error continues the sentence "… is ".
     fn parse(text: &str) -> Result<Self, String>;
 
@@ -42,6 +45,7 @@ pub(super) trait Value: Sized {
 
 impl Value for String {
     const KIND: Kind = Kind::String;
+    const FORM: &'static str = "TEXT";
 
     fn parse(text: &str) -> Result<Self, String> {
         Ok(text.to_owned())
@@ -54,6 +58,7 @@ impl Value for String {
 
 impl Value for u64 {
     const KIND: Kind = Kind::Integer;
+    const FORM: &'static str = "N";
 
     fn parse(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| "no whole number from 0 to 2^64-1".to_owned())
@@ -66,6 +71,7 @@ impl Value for u64 {
 
 impl Value for bool {
     const KIND: Kind = Kind::Boolean;
+    const FORM: &'static str = "BOOL";
 
     fn parse(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| "neither true nor false".to_owned())
@@ -79,6 +85,7 @@ impl Value for bool {
 /// Whole milliseconds: the name of such a field says `_ms`.
 impl Value for Duration {
     const KIND: Kind = Kind::Integer;
+    const FORM: &'static str = "MS";
 
     fn parse(text: &str) -> Result<Self, String> {
         let ms: u64 = text.parse().map_err(|_| "no whole number of milliseconds".to_owned())?;
@@ -92,6 +99,7 @@ impl Value for Duration {
 
 impl Value for logging::Format {
     const KIND: Kind = Kind::String;
+    const FORM: &'static str = "FORMAT";
 
     fn parse(text: &str) -> Result<Self, String> {
         match text {
@@ -111,6 +119,7 @@ impl Value for logging::Format {
 
 impl Value for log::LevelFilter {
     const KIND: Kind = Kind::String;
+    const FORM: &'static str = "LEVEL";
 
     fn parse(text: &str) -> Result<Self, String> {
         let known = ["off", "error", "warn", "info", "debug", "trace"];
@@ -158,6 +167,7 @@ impl fmt::Display for HostPort {
 
 impl Value for HostPort {
     const KIND: Kind = Kind::String;
+    const FORM: &'static str = "HOST:PORT";
 
     fn parse(text: &str) -> Result<Self, String> {
         let wrong = || "not of the form HOST:PORT, as 10.0.0.1:4001, node1.example:4001 or [::1]:4001".to_owned();
@@ -191,6 +201,7 @@ impl Value for HostPort {
 /// Nothing, as the empty text, or something.
 impl<T: Value> Value for Option<T> {
     const KIND: Kind = T::KIND;
+    const FORM: &'static str = T::FORM;
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
@@ -248,6 +259,7 @@ impl fmt::Display for Members {
 
 impl Value for Members {
     const KIND: Kind = Kind::Members;
+    const FORM: &'static str = "ID=HOST:PORT,…";
 
     fn parse(text: &str) -> Result<Self, String> {
         let mut members = Vec::new();
