@@ -94,6 +94,9 @@ fn open(data: &Path, folder: &Folder, config: &Config, counts: &Arc<Counts>) -> 
         ))
     })?;
     let identity = folder.identity();
+    let wrong = |why| Failure::config(format!("{why}; `kraftd config show` tells who set it"));
+    let node_config = node_config(config, identity, &book)?;
+    node_config.validate().map_err(wrong)?;
     let (storage, recovered) = DiskLog::open(files, identity.log(GroupId(0)), storage_config(config), Index::ZERO)
         .map_err(|error| open_failure(&error))?;
     let limits = kv::Limits {
@@ -110,10 +113,7 @@ fn open(data: &Path, folder: &Folder, config: &Config, counts: &Arc<Counts>) -> 
         machine: Kv::new(limits),
     };
     let told = Arc::clone(counts);
-    let node = Node::open(node_config(config, identity, &book)?, parts, move |notice| {
-        told.tell(&notice)
-    })
-    .map_err(|why| Failure::config(format!("{why}; `kraftd config show` tells who set it")))?;
+    let node = Node::open(node_config, parts, move |notice| told.tell(&notice)).map_err(wrong)?;
     let server = Server::new(node, move |peer, incarnation| {
         book.remember(peer, incarnation).map(drop)
     });

@@ -63,9 +63,10 @@ fn a_damaged_log_is_74_for_verify_and_for_serve_and_stays_as_it_is() {
         .lines()
         .find_map(|line| line.strip_suffix(": term 1 vote 1"))
         .expect("a record of the vote");
-    let (_, offset) = vote.split_once(':').expect("a segment and an offset");
-    let segment = data.join("log/0000000001.log");
-    let mut bytes = fs::read(&segment).expect("the first segment");
+    let (number, offset) = vote.split_once(':').expect("a segment and an offset");
+    let name = format!("{:0>10}.log", number);
+    let segment = data.join("log").join(&name);
+    let mut bytes = fs::read(&segment).unwrap_or_else(|error| panic!("{name}: {error}: {dumped}"));
     bytes[offset.parse::<usize>().expect("a number") + 8] ^= 1;
     fs::write(&segment, &bytes).expect("written");
     let before = contents(&data);
@@ -73,14 +74,14 @@ fn a_damaged_log_is_74_for_verify_and_for_serve_and_stays_as_it_is() {
     refused(
         &verified,
         74,
-        &[&format!("0000000001.log: byte {offset}"), "the log is damaged"],
+        &[&format!("{name}: byte {offset}"), "the log is damaged"],
     );
     let dumped = look("dump", &data);
     assert_eq!(dumped.code, Some(0), "{dumped:?}");
     refused(
         &run(&["serve", "--data", path(&data), "--log-level", "error"]),
         74,
-        &["0000000001.log: byte "],
+        &[&format!("{name}: byte ")],
     );
     assert_eq!(contents(&data), before);
 }
