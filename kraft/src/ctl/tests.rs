@@ -183,6 +183,17 @@ fn bench_follows_the_leader_and_counts_what_was_refused() {
 }
 
 #[test]
+fn bench_that_is_refused_says_why() {
+    let cluster = Cluster::start(1);
+    let (exit, text) = ctl(&cluster, "bench --clients 2 --seconds 0.1 --value-size 200000");
+    assert_eq!(exit, Exit::Failed);
+    assert!(
+        text.contains("no operation succeeded") && text.contains("value_bytes_max"),
+        "{text}"
+    );
+}
+
+#[test]
 fn bench_without_a_leader_says_so() {
     let cluster = Cluster::start(1);
     cluster.world().leader = 9;

@@ -50,6 +50,11 @@ impl<A: Adapter, P: Protocol> Load<A, P> {
         &self.lanes.tally
     }
 
+    /// What last went wrong, for a person.
+    pub(super) fn trouble(&self) -> &str {
+        &self.lanes.trouble
+    }
+
     /// Connects all lanes.
     pub(super) fn connect(&mut self, patience: Duration) -> Result<(), Failure> {
         let started = self.adapter.now();

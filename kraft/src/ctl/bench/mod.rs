@@ -70,7 +70,13 @@ pub(super) fn run(client: &mut Client, options: &Bench, format: Format, out: &mu
     }
     let report = Report::new(options, elapsed, ops, load.tally(), &before, &after);
     report.print(format, out)?;
-    Ok(if ops > 0 { Exit::Ok } else { Exit::Failed })
+    if ops == 0 {
+        return Err(Failure::Bench(format!(
+            "no operation succeeded; the last trouble: {}",
+            load.trouble()
+        )));
+    }
+    Ok(Exit::Ok)
 }
 
 fn adapter_config(options: &Bench) -> kraft_adapters::Config {
