@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use super::call::{Call, CallId, Delivery, Kind, Outcome, Place, Refused};
-use super::engine::{Client, End, Output, Timer};
+use super::engine::{Client, Timer};
+use super::output::{End, Output};
 use super::session::Session;
 use super::status::NodeReport;
 use crate::message::{self, Body, Message, Refusal};

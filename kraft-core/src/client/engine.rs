@@ -3,94 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
-use bytes::Bytes;
 use fastrand::Rng;
 
 use super::Config;
-use super::call::{Call, CallId, Delivery, Kind, Outcome, Place, Refused, Request, TooMany, printable};
-use super::session::{Open, Session};
+use super::call::{Call, CallId, Kind, Place, Refused, Request, TooMany, printable};
+use super::output::{Output, Sending, SendingBody};
+use super::session::Session;
 use super::site::{Site, State};
-use super::status::NodeReport;
 use crate::adapter::Endpoint;
 use crate::handshake::{Handshake, Identity, NoPeers, Step};
-use crate::id::{ClusterId, NodeId, RequestId, Sequence, SessionId};
+use crate::id::{ClusterId, NodeId, RequestId};
 use crate::message::{Body, Command, Header, Message, Read, Refusal};
 use crate::protocol::{EncodeError, Limits};
-use crate::session as table;
 use crate::time::Instant;
-
-/// What to do next. Each may be performed the moment it is handed out, in this order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Connect to this site; call [`Client::connected`] or [`Client::closed`].
-    Connect {
-        /// Which of the given addresses.
-        to: usize,
-    },
-    /// Close this site's connection and say no more of it: the client has forgotten it already.
-    Disconnect {
-        /// Which of the given addresses.
-        from: usize,
-    },
-    /// Encode [`Client::message`] of this into the site's connection; if that fails, call [`Client::unsent`] at once.
-    Send {
-        /// Which of the given addresses.
-        to: usize,
-        /// The largest frame that the node takes.
-        frame_max: usize,
-        /// What.
-        message: Sending,
-    },
-    /// A call ended.
-    Done {
-        /// Which.
-        call: CallId,
-        /// How.
-        end: End,
-    },
-}
-
-/// How a call ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
-    /// A command or a read.
-    Outcome(Outcome),
-    /// A status call: what the node said, or why it said nothing.
-    Report(Result<Box<NodeReport>, String>),
-}
-
-/// A message to be sent; [`Client::message`] makes one that can be encoded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sending {
-    pub(super) request: RequestId,
-    pub(super) body: SendingBody,
-}
-
-impl Sending {
-    /// Joins the reply to it; zero for a hello.
-    #[must_use]
-    pub fn request(&self) -> RequestId {
-        self.request
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum SendingBody {
-    Hello {
-        nonce: u64,
-    },
-    OpenSession,
-    Command {
-        session: SessionId,
-        sequence: Sequence,
-        first_unanswered: Sequence,
-        command: Bytes,
-    },
-    Read {
-        query: Bytes,
-    },
-    Status,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
@@ -127,7 +52,7 @@ pub struct Client {
     pub(super) wake_at: Option<Instant>,
     pub(super) calls: BTreeMap<CallId, Call>,
     next_call: u64,
-    next_request: u64,
+    pub(super) next_request: u64,
     /// Calls to be tried again, ahead of `queue`.
     pub(super) retries: VecDeque<CallId>,
     pub(super) queue: VecDeque<CallId>,
@@ -442,165 +367,5 @@ impl Client {
         };
         self.calls.insert(id, call);
         id
-    }
-
-    /// Does one thing that waits; whether there was one.
-    fn advance(&mut self) -> bool {
-        for site in 0..self.sites.len() {
-            while let Some(&id) = self.sites[site].asked.front() {
-                if !self.calls.contains_key(&id) {
-                    self.sites[site].asked.pop_front();
-                } else if self.sites[site].is_idle() {
-                    self.dial(site);
-                    return true;
-                } else if self.sites[site].is_ready() && !self.sites[site].is_full {
-                    self.sites[site].asked.pop_front();
-                    self.transmit(id, site);
-                    return true;
-                } else {
-                    break;
-                }
-            }
-        }
-        self.send_next()
-    }
-
-    /// Sends the first call that waits, or does what it waits for.
-    fn send_next(&mut self) -> bool {
-        self.wake_at = None;
-        let Some(id) = self.first_waiting() else {
-            return false;
-        };
-        let call = &self.calls[&id];
-        let bytes = self.in_flight_bytes + call.kind.payload_bytes();
-        let is_over = self.in_flight > 0 && bytes > self.config.in_flight_bytes_max;
-        if self.in_flight >= self.config.in_flight_max || is_over {
-            return false;
-        }
-        if self.now < self.hold_until {
-            self.wake_at = Some(self.hold_until);
-            return false;
-        }
-        let Some(site) = self.select() else {
-            return !self.outputs.is_empty();
-        };
-        if self.sites[site].is_full {
-            return false;
-        }
-        let call = self.calls.get_mut(&id).expect("first_waiting names a call");
-        let is_exactly_once = matches!(
-            &call.kind,
-            Kind::Command {
-                delivery: Delivery::ExactlyOnce,
-                ..
-            }
-        );
-        if is_exactly_once && call.ticket.is_none() {
-            match &mut self.session {
-                Session::Closed => {
-                    self.session = Session::Opening;
-                    let deadline = self.now + self.config.request_timeout;
-                    let open = self.admit(Kind::OpenSession, deadline);
-                    self.retries.push_front(open);
-                    return true;
-                }
-                Session::Opening => {
-                    self.pop_waiting();
-                    self.parked.push_back(id);
-                    return true;
-                }
-                Session::Open(open) => match open.issue() {
-                    Some(sequence) => call.ticket = Some((open.id, sequence)),
-                    None => return false,
-                },
-            }
-        }
-        self.pop_waiting();
-        self.transmit(id, site);
-        true
-    }
-
-    /// The first call that waits; ids of calls that ended meanwhile are dropped.
-    fn first_waiting(&mut self) -> Option<CallId> {
-        for queue in [&mut self.retries, &mut self.queue] {
-            while let Some(&id) = queue.front() {
-                if self.calls.contains_key(&id) {
-                    return Some(id);
-                }
-                queue.pop_front();
-            }
-        }
-        None
-    }
-
-    fn pop_waiting(&mut self) {
-        if self.retries.pop_front().is_none() {
-            self.queue.pop_front();
-        }
-    }
-
-    fn transmit(&mut self, id: CallId, site: usize) {
-        let request = RequestId(self.next_request);
-        self.next_request += 1;
-        let call = self.calls.get_mut(&id).expect("a waiting call is in the table");
-        call.place = Place::Sent {
-            site,
-            request,
-            at: self.now,
-        };
-        self.in_flight += 1;
-        self.in_flight_bytes += call.kind.payload_bytes();
-        let is_repeatable = !matches!(
-            &call.kind,
-            Kind::Command {
-                delivery: Delivery::AtMostOnce,
-                ..
-            }
-        );
-        if is_repeatable {
-            let at = self.now + self.config.attempt_timeout;
-            self.timers.insert((at, Timer::Attempt(id)));
-        }
-        let body = match &call.kind {
-            Kind::Command { command, .. } => {
-                let (session, sequence) = call.ticket.unwrap_or_default();
-                let first_unanswered = match &self.session {
-                    Session::Open(open) if open.id == session => open.first_unanswered(),
-                    _ => sequence,
-                };
-                SendingBody::Command {
-                    session,
-                    sequence,
-                    first_unanswered,
-                    command: command.clone(),
-                }
-            }
-            Kind::Read { query } => SendingBody::Read { query: query.clone() },
-            Kind::Status { .. } => SendingBody::Status,
-            Kind::OpenSession => SendingBody::OpenSession,
-        };
-        self.sites[site].in_flight.insert(request, id);
-        self.outputs.push_back(Output::Send {
-            to: site,
-            frame_max: self.sites[site].frame_max(),
-            message: Sending { request, body },
-        });
-    }
-
-    /// The reply to the session's opening.
-    pub(super) fn opened(&mut self, reply: &[u8]) -> bool {
-        let Some(session) = table::decode_opened(reply) else {
-            return false;
-        };
-        self.session = Session::Open(Open::new(session, self.config.in_flight_max));
-        self.unpark();
-        true
-    }
-
-    /// Calls that waited for the session wait for their turn again.
-    pub(super) fn unpark(&mut self) {
-        while let Some(id) = self.parked.pop_back() {
-            self.queue.push_front(id);
-        }
     }
 }

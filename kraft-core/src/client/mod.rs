@@ -23,8 +23,10 @@
 mod answer;
 mod call;
 mod engine;
+mod output;
 mod route;
 mod run;
+mod send;
 mod session;
 mod site;
 mod status;
@@ -35,7 +37,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 pub use call::{CallId, Delivery, Outcome, Refused, Request, TooMany};
-pub use engine::{Client, End, Output, Sending};
+pub use engine::Client;
+pub use output::{End, Output, Sending};
 pub use run::Runner;
 pub use status::{MemberReport, NodeReport};
 

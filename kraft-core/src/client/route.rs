@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use super::call::Refused;
-use super::engine::{Client, Output};
+use super::engine::Client;
+use super::output::Output;
 use super::site::{State, backoff};
 use crate::handshake::Established;
 use crate::id::NodeId;

@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
 
 use super::call::{CallId, Request, TooMany};
-use super::engine::{Client, End, Output};
+use super::engine::Client;
+use super::output::{End, Output};
 use crate::adapter::{Adapter, Event};
 use crate::id::ConnId;
 use crate::inbox::{Budget, Inbox};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::engine::SendingBody;
+use super::output::SendingBody;
 use super::*;
 use crate::adapter::Endpoint;
 use crate::id::{ClusterId, Incarnation, NodeId, RequestId};
