@@ -12,6 +12,9 @@ mod cli_init;
 mod cli_log;
 #[cfg(feature = "daemon")]
 mod cli_serve;
+// Each cluster has an address of its own in 127.0.0.0/8, all of which is the loopback on Linux alone.
+#[cfg(all(feature = "ctl", feature = "daemon", target_os = "linux"))]
+mod e2e;
 #[cfg(feature = "daemon")]
 mod process;
 mod sim;

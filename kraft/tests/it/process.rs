@@ -15,7 +15,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The program, its environment free of settings.
 pub(crate) fn kraftd(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kraftd"));
+    without_settings(env!("CARGO_BIN_EXE_kraftd"), args)
+}
+
+/// A program, its environment free of settings.
+pub(crate) fn without_settings(program: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("KRAFT_") {
             command.env_remove(name);
@@ -39,7 +44,7 @@ pub(crate) fn run(args: &[&str]) -> Ran {
 }
 
 pub(crate) fn run_command(command: &mut Command) -> Ran {
-    let output = command.output().expect("kraftd runs");
+    let output = command.output().expect("it runs");
     Ran {
         code: output.status.code(),
         out: String::from_utf8(output.stdout).expect("UTF-8"),
@@ -160,9 +165,14 @@ impl Daemon {
         rest.split('"').next().expect("its end").to_owned()
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal, by name.
     pub(crate) fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
+        let pid = self.id().to_string();
         let sent = Command::new("kill")
             .args([&format!("-{name}"), &pid])
             .status()

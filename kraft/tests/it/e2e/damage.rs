@@ -1,0 +1,142 @@
+//! Logs that are not as they were written.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use kraft::storage::RealFiles;
+use kraft::storage::format::{Record, segment_name};
+use kraft::storage::inspect::{Dumped, Verdict, dump, verify};
+
+use super::cluster::{Cluster, NODES, others};
+use super::load::{Load, assert_kept};
+use crate::process::{contents, path, refused, run};
+
+/// The log in a data folder.
+fn log(data: &Path) -> PathBuf {
+    data.join("log")
+}
+
+/// What a log holds that is sound.
+fn verdict(data: &Path) -> Verdict {
+    let files = RealFiles::open(&log(data)).expect("a log");
+    let report = verify(&files, None, kraft::id::Index::ZERO).expect("it is read");
+    report.verdict.expect("it is sound")
+}
+
+/// The file and the offset of every entry, by index as they stand.
+fn entries(data: &Path) -> Vec<(PathBuf, u64)> {
+    let files = RealFiles::open(&log(data)).expect("a log");
+    let mut entries = Vec::new();
+    let note = |found| {
+        if let Dumped::Record(at, Record::Entry { .. }) = found {
+            entries.push((log(data).join(segment_name(at.segment)), u64::from(at.offset)));
+        }
+    };
+    dump(&files, None, note).expect("it is read");
+    entries
+}
+
+fn flip(file: &Path, offset: u64) {
+    let file = File::options().read(true).write(true).open(file).expect("a segment");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).expect("it is there");
+    file.write_all_at(&[byte[0] ^ 1], offset).expect("it is written");
+}
+
+/// Kills a node under load, changes its log, starts it again and has it catch up under load. Returns what it had and
+/// what it found.
+#[track_caller]
+fn come_back_from(
+    cluster: &mut Cluster,
+    load: &Load,
+    node: usize,
+    change: impl FnOnce(&Path, &Verdict),
+) -> (Verdict, Verdict) {
+    load.wait_for(50);
+    cluster.kill(node);
+    // What the others have by then holds all that this node acknowledged.
+    load.wait_for(50);
+    let data = cluster.data(node);
+    let before = verdict(&data);
+    change(&data, &before);
+    let after = verdict(&data);
+    let told = run(&["log", "verify", path(&data)]);
+    assert_eq!(told.code, Some(0), "{told:?}");
+    assert!(
+        told.out.contains("what stands behind the end was never acknowledged"),
+        "{told:?}"
+    );
+    let start = cluster.spawn(node);
+    let range = format!("\"log\":\"1..={}\"", after.recovered.last);
+    assert!(start.contains(&range), "{start}");
+    load.wait_for(50);
+    cluster.wait_until_equal(&NODES);
+    (before, after)
+}
+
+/// What stands behind the end, of a batch that was being written.
+type Tear = fn(&[u8]) -> Vec<u8>;
+
+#[test]
+fn a_torn_tail_is_cut_and_told() {
+    let mut cluster = Cluster::start("torn", &[]);
+    let leader = cluster.leader(&NODES);
+    let load = Load::start(&cluster, &NODES, 4, 100);
+    let [one, other] = others(leader);
+    // A batch that was being written: its first half; its second half; what never was a record.
+    let tails: [(usize, Tear); 3] = [
+        (one, |batch| batch[..batch.len() / 2].to_vec()),
+        (leader, |batch| [&[0; 48], &batch[48..]].concat()),
+        (other, |_| vec![0xa5; 4096]),
+    ];
+    for (node, torn) in tails {
+        let (before, after) = come_back_from(&mut cluster, &load, node, |data, verdict| {
+            let (file, offset) = entries(data).pop().expect("there was load");
+            let file = File::options().read(true).write(true).open(file).expect("a segment");
+            let end = u64::from(verdict.end.offset);
+            let mut batch = vec![0; usize::try_from(end - offset).expect("small")];
+            file.read_exact_at(&mut batch, offset).expect("it is there");
+            file.write_all_at(&torn(&batch), end).expect("it is written");
+        });
+        assert_eq!(after.recovered, before.recovered);
+    }
+    let written = load.stop();
+    assert_kept(&cluster, &NODES, &written);
+}
+
+#[test]
+fn a_log_damaged_in_the_middle_is_refused() {
+    let mut cluster = Cluster::start("damaged", &[]);
+    let leader = cluster.leader(&NODES);
+    let load = Load::start(&cluster, &NODES, 4, 100);
+    load.wait_for(100);
+    let [node, other] = others(leader);
+    cluster.kill(node);
+    let data = cluster.data(node);
+    let entries = entries(&data);
+    let (file, offset) = &entries[entries.len() / 2];
+    // In its header, in its payload.
+    for at in [offset + 3, offset + 40] {
+        flip(file, at);
+        let before = contents(&data);
+        let parts = [
+            path(file),
+            &format!("byte {offset}:"),
+            "the log is damaged",
+            "nothing was changed",
+        ];
+        let args = cluster.serve_args(node, &data);
+        let ran = run(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        refused(&ran, 74, &parts);
+        assert_eq!(contents(&data), before);
+        flip(file, at);
+    }
+    load.wait_for(100);
+    // As it was, it is sound.
+    cluster.spawn(node);
+    load.wait_for(100);
+    let written = load.stop();
+    cluster.wait_until_equal(&[leader, node, other]);
+    assert_kept(&cluster, &NODES, &written);
+}

@@ -1,0 +1,12 @@
+//! Three kraftd as processes, on real sockets and disks, under load and under misfortune.
+//!
+//! Nothing waits by sleeping: what is waited for is a line, a reply, an acknowledged write or the end of a process.
+
+mod cluster;
+mod crashes;
+mod ctl;
+mod damage;
+mod disks;
+mod load;
+mod monitors;
+mod stops;
