@@ -134,6 +134,10 @@ impl Conn {
         now: Instant,
     ) -> Result<(), SlowReader> {
         self.in_flight = self.in_flight.saturating_sub(1);
+        // It was dropped or turned away, and its end is not here so far.
+        if matches!(self.stage, Stage::Mute) {
+            return Ok(());
+        }
         if self.backlog.is_empty() && self.put(protocol, answer, link).is_ok() {
             self.rest(link, limits);
             return Ok(());
@@ -144,6 +148,7 @@ impl Conn {
         self.stalled_since.get_or_insert(now);
         if self.backlog_bytes > limits.backlog_bytes_max || self.backlog.len() > limits.backlog_max {
             self.stage = Stage::Mute;
+            self.backlog = VecDeque::new();
             link.close(CloseMode::Now);
             return Err(SlowReader);
         }
@@ -161,6 +166,7 @@ impl Conn {
         header: Header,
         link: &mut Link,
         limits: &ConnLimits,
+        now: Instant,
     ) {
         while let Some((request, asked, outcome)) = self.backlog.pop_front() {
             let bytes = outcome.bytes();
@@ -174,6 +180,8 @@ impl Conn {
                 return;
             }
             self.backlog_bytes -= bytes;
+            // It reads, however slowly.
+            self.stalled_since = Some(now);
         }
         self.stalled_since = None;
         self.rest(link, limits);

@@ -34,7 +34,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 let header = self.header(crate::id::RequestId(0));
                 let limits = self.conns.limits;
                 if let Some(conn) = self.conns.get_mut(id) {
-                    conn.drained(protocol, header, link, &limits);
+                    conn.drained(protocol, header, link, &limits, now);
                 }
             }
             Event::Ended { conn, link } => self.ended(conn, link),
