@@ -208,6 +208,12 @@ impl<P: Protocol> Lab<P> {
         }
     }
 
+    /// Lets one node do one turn, or time pass to the next.
+    pub(super) fn run_one(&mut self) {
+        let until = self.network.now() + PATIENCE;
+        self.step(until);
+    }
+
     /// Lets the next thing happen; whether there was one before `until`.
     fn step(&mut self, until: Instant) -> bool {
         let nodes = self.sites.iter_mut().filter_map(|site| site.node.as_mut());

@@ -4,7 +4,9 @@
 //! sockets, disks and threads ([`live`]). The attacker speaks by hand, on a [`Line`](line::Line).
 
 mod bytes;
+mod clients;
 mod connections;
+mod handles;
 mod lab;
 mod line;
 mod stopping;
