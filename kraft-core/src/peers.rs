@@ -66,8 +66,8 @@ enum Dial {
     Resolving,
     /// Connects, or shakes hands; the addresses not yet tried follow.
     Trying(ConnId, Vec<Endpoint>),
-    /// Has a connection.
-    Up,
+    /// Has had a connection since then.
+    Up(Instant),
 }
 
 /// What to do next about a peer that is due.
@@ -216,23 +216,27 @@ impl Peers {
     }
 
     /// The peer welcomed us on `conn`. Returns false if that is not the connection that was dialled last.
-    pub fn welcomed(&mut self, node: NodeId, conn: ConnId) -> bool {
+    pub fn welcomed(&mut self, node: NodeId, conn: ConnId, now: Instant) -> bool {
         let Some(peer) = self.get_mut(node) else { return false };
         if !matches!(peer.dial, Dial::Trying(trying, _) if trying == conn) {
             return false;
         }
-        peer.dial = Dial::Up;
+        peer.dial = Dial::Up(now);
         peer.dialled = Some(conn);
-        peer.failures = 0;
         true
     }
 
     /// A dialled connection closed, before or after it was welcomed. Returns the next address of the same name to try
     /// at once; `None` if the next dial waits.
     pub fn closed(&mut self, node: NodeId, conn: ConnId, now: Instant) -> Option<Step> {
+        let lives_long = self.backoff.max;
         let peer = self.get_mut(node)?;
         if peer.dialled == Some(conn) {
             peer.dialled = None;
+            // A peer that welcomes us and hangs up at once is as good as dead: its welcome ends no back-off.
+            if matches!(peer.dial, Dial::Up(since) if now >= since + lives_long) {
+                peer.failures = 0;
+            }
             self.failed(node, now);
             return None;
         }
@@ -319,8 +323,28 @@ mod tests {
             None,
             "a stale connection changes nothing"
         );
-        assert!(peers.welcomed(node, second));
+        assert!(peers.welcomed(node, second, Instant::ZERO));
         assert_eq!(peers.deadline(), None);
+    }
+
+    #[test]
+    fn only_a_connection_that_lasted_ends_the_back_off() {
+        let mut peers = peers("127.0.0.1:1");
+        let mut now = Instant::ZERO;
+        let mut wait_after = |lasts: Duration, attempt: u32| {
+            let (node, _) = peers.due(now).expect("due");
+            let conn = ConnId::new(0, attempt);
+            peers.connecting(node, conn, Vec::new());
+            assert!(peers.welcomed(node, conn, now));
+            now = now + lasts;
+            assert_eq!(peers.closed(node, conn, now), None);
+            let wait = peers.deadline().expect("waits") - now;
+            now = now + wait;
+            wait
+        };
+        let waits: Vec<_> = (0..12).map(|attempt| wait_after(Duration::ZERO, attempt)).collect();
+        assert!(waits[11] >= Duration::from_secs(1));
+        assert!(wait_after(Duration::from_secs(2), 12) <= Duration::from_millis(10));
     }
 
     #[test]

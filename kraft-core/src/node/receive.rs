@@ -232,7 +232,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 let reason = GoawayReason::TooLarge;
                 return self.reject(protocol, now, conn, link, &Rejection { reason, detail });
             }
-            if !self.peers.welcomed(node, conn.id) {
+            if !self.peers.welcomed(node, conn.id, now) {
                 conn.stage = Stage::Mute;
                 return link.close(CloseMode::Now);
             }
