@@ -9,5 +9,6 @@ mod connections;
 mod handles;
 mod lab;
 mod line;
+mod peers;
 mod stopping;
 mod tape;
