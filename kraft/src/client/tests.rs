@@ -56,6 +56,47 @@ fn a_connection_that_died_unused_costs_no_call() {
 }
 
 #[test]
+fn a_runner_lives_inside_another_loop() {
+    let cluster = Cluster::start(3);
+    cluster.world().leader = 2;
+    let addresses = cluster.addresses.iter().copied().map(Endpoint::Tcp);
+    let client = kraft_core::client::Client::new(Config::default(), addresses);
+    let adapter = Epoll::open(&kraft_adapters::Config::default()).expect("an event loop");
+    let mut runner = Runner::new(client, adapter, Binary);
+    let mut command = BytesMut::new();
+    Command::Increment { key: b"n", by: 1 }.encode(&mut command);
+    for _ in 0..20 {
+        let command = Bytes::copy_from_slice(&command);
+        let delivery = Delivery::ExactlyOnce;
+        runner.call(Request::Command { command, delivery }).expect("room");
+    }
+    let mut sums = vec![];
+    loop {
+        runner.turn(Some(runner.now())).expect("a turn");
+        while let Some((_, end)) = runner.poll_done() {
+            let End::Outcome(Outcome::Committed(reply)) = end else {
+                panic!("{end:?}");
+            };
+            match Reply::decode(&reply) {
+                Ok(Reply::Number(sum)) => sums.push(sum),
+                other => panic!("{other:?}"),
+            }
+        }
+        // The other loop: it waits on the descriptor, never in the turn.
+        let Some(deadline) = runner.next_deadline() else {
+            break;
+        };
+        let wait = deadline - runner.now();
+        let wait = rustix::event::Timespec::try_from(wait).expect("a few seconds");
+        let fd = runner.poll_fd().expect("epoll has a descriptor");
+        let mut fds = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
+        rustix::event::poll(&mut fds, Some(&wait)).expect("poll");
+    }
+    sums.sort_unstable();
+    assert_eq!(sums, (1..=20).collect::<Vec<_>>());
+}
+
+#[test]
 fn limits_are_refused_by_name() {
     let cluster = Cluster::start(1);
     let mut client = Client::connect(&cluster.list()).expect("addresses");
