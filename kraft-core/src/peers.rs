@@ -336,10 +336,10 @@ mod tests {
             let conn = ConnId::new(0, attempt);
             peers.connecting(node, conn, Vec::new());
             assert!(peers.welcomed(node, conn, now));
-            now = now + lasts;
+            now += lasts;
             assert_eq!(peers.closed(node, conn, now), None);
             let wait = peers.deadline().expect("waits") - now;
-            now = now + wait;
+            now += wait;
             wait
         };
         let waits: Vec<_> = (0..12).map(|attempt| wait_after(Duration::ZERO, attempt)).collect();
