@@ -99,7 +99,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { Exit::Usage as u8 } else { 0 });
         }
     };
-    match cli.action.run() {
+    let code = match cli.action.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if logging::is_started() {
@@ -109,7 +109,9 @@ pub fn main() -> ExitCode {
             }
             ExitCode::from(failure.exit as u8)
         }
-    }
+    };
+    log::logger().flush();
+    code
 }
 
 impl Action {

@@ -14,6 +14,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use super::Failure;
 use super::escape::escaped;
+use super::log_writer::LogWriter;
 use super::rate::{Rates, Verdict};
 
 /// How a line looks.
@@ -31,7 +32,7 @@ const KIND: &str = "kind";
 /// Bytes of a line's message. Ours are short; a system's error that quotes a path may not be.
 const MESSAGE_CHARS_MAX: usize = 1024;
 
-static LOGGER: OnceLock<Logger<io::Stderr>> = OnceLock::new();
+static LOGGER: OnceLock<Logger<LogWriter>> = OnceLock::new();
 
 /// Makes lines of `level` and above go to stderr. Once a process.
 ///
@@ -46,7 +47,13 @@ pub fn start(
     format: Format,
     on_suppressed: impl Fn() + Send + Sync + 'static,
 ) -> Result<(), Failure> {
-    let logger = LOGGER.get_or_init(|| Logger::new(format, io::stderr(), Box::new(on_suppressed)));
+    let tell_lost = match format {
+        Format::Text => |lost| lost_line(Format::Text, lost),
+        Format::Json => |lost| lost_line(Format::Json, lost),
+    };
+    let out = LogWriter::start(io::stderr(), tell_lost)
+        .map_err(|error| Failure::new(format!("a thread for the log: {error}; raise the limit of threads")))?;
+    let logger = LOGGER.get_or_init(|| Logger::new(format, out, Box::new(on_suppressed)));
     log::set_logger(logger)
         .map_err(|_| Failure::new("logging is set up already: start kraftd in a process of its own"))?;
     log::set_max_level(level);
@@ -70,6 +77,13 @@ pub fn tell_suppressed() {
 #[must_use]
 pub fn suppressed_total() -> u64 {
     LOGGER.get().map_or(0, |logger| logger.state().suppressed)
+}
+
+fn lost_line(format: Format, lost: u64) -> String {
+    let message = "lines were lost, since nobody read them";
+    let mut line = Line::new(format, SystemTime::now(), Level::Warn, message);
+    line.number("lost", lost);
+    line.end()
 }
 
 struct Logger<W> {

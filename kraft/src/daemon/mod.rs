@@ -16,6 +16,7 @@ mod exit;
 pub mod http;
 mod init;
 mod inspect;
+mod log_writer;
 pub mod logging;
 pub mod metrics;
 mod monitor;
