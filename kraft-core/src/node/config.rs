@@ -85,7 +85,7 @@ impl Config {
                 frame_max: 512 << 10,
                 entries_max: 4096,
             },
-            tail_bytes_max: 16 << 20,
+            tail_bytes_max: 8 << 20,
             sessions: session::Limits::default(),
             requests_max: 16 << 10,
             client_in_flight_max: 1024,
