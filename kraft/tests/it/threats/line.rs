@@ -126,6 +126,30 @@ impl<S: Read + Write> Line<S> {
         self.socket.write_all(bytes).expect("the node takes it");
     }
 
+    /// Sends as much as the node takes; whether that was all.
+    pub(super) fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.socket.write_all(bytes).is_ok()
+    }
+
+    /// Waits for the next message, as text; `None` at the connection's end. For sockets whose reads wait.
+    #[track_caller]
+    pub(super) fn next(&mut self) -> Option<String> {
+        loop {
+            if let Ok(Decoded::Message { message, consumed }) = Binary.decode(&self.came, &LIMITS) {
+                let text = format!("{:?}", message.body);
+                self.came.drain(..consumed);
+                return Some(text);
+            }
+            let mut buffer = [0; 16 << 10];
+            match self.socket.read(&mut buffer) {
+                Ok(0) => return None,
+                Ok(count) => self.came.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("nothing came"),
+                Err(_) => return None,
+            }
+        }
+    }
+
     /// Reads what has come, without waiting; whether the connection is at its end.
     pub(super) fn take_in(&mut self) -> bool {
         let mut buffer = [0; 16 << 10];

@@ -9,6 +9,8 @@ mod connections;
 mod handles;
 mod lab;
 mod line;
+mod live;
 mod peers;
+mod sockets;
 mod stopping;
 mod tape;
