@@ -25,7 +25,7 @@ pub(super) enum Mode {
 pub(super) struct Progress {
     pub(super) id: NodeId,
     pub(super) mode: Mode,
-    /// The follower has the log durably up to here. Never goes back.
+    /// The follower has the log durably up to here. Goes back only if it says itself that it lost what it had.
     pub(super) matched: Index,
     /// The next entry to send.
     pub(super) next: Index,
@@ -115,11 +115,19 @@ impl Progress {
 
     /// It refused an append behind `prev`; the logs agree at `agree` at the latest.
     pub(super) fn rejected(&mut self, prev: Index, agree: Index) {
-        // Refusals come late and twice. What is known to match cannot be refused, and a probe has one place.
-        if prev <= self.matched || (self.mode != Mode::Replicate && prev != self.next.prev()) {
+        // Refusals come late and twice; a probe has one place.
+        if self.mode != Mode::Replicate && prev != self.next.prev() {
             return;
         }
-        self.become_probe(prev.min(agree.next()).max(self.matched.next()));
+        // It refuses what it had acknowledged: its disk lost the end of its log. To believe a late refusal costs a
+        // few entries sent twice; not to believe a true one would leave it behind for this whole term of office.
+        let is_forgotten = self.mode != Mode::Replicate && prev == self.matched && agree < prev;
+        if is_forgotten {
+            self.matched = agree;
+        }
+        if prev > self.matched {
+            self.become_probe(prev.min(agree.next()).max(self.matched.next()));
+        }
     }
 
     /// What is in flight to it may be lost, and it may be gone: one append, when it gives a sign of life.
@@ -197,6 +205,21 @@ mod tests {
         progress.lost();
         progress.rejected(Index(5), Index(2));
         check(&progress, 7, 8, 0);
+    }
+
+    #[test]
+    fn a_follower_that_lost_what_it_acknowledged_is_sent_it_again() {
+        let mut progress = replicating(3, &[5, 7, 9]);
+        progress.matched(Index(7));
+        // While appends are under way a refusal of what matches is an old one.
+        progress.rejected(Index(7), Index(5));
+        check(&progress, 7, 10, 1);
+        progress.lost();
+        progress.rejected(Index(7), Index(5));
+        check(&progress, 5, 6, 0);
+        progress.sent(Index(9), 10);
+        progress.matched(Index(9));
+        check(&progress, 9, 10, 0);
     }
 
     #[test]
