@@ -93,12 +93,30 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         }
     }
 
+    /// Tells an operator once that the log is short of room, and once that it has a message's worth more again.
+    fn tell_room(&mut self, is_short: bool) {
+        let bytes = self.room;
+        let margin = self.config.raft.append_bytes_max as u64;
+        match self.short_at {
+            None if is_short => self.short_at = Some(bytes),
+            Some(short_at) if !is_short && bytes > short_at.saturating_add(margin) => self.short_at = None,
+            _ => return,
+        }
+        (self.observer)(Notice::Room { is_short, bytes });
+    }
+
     /// Proposes the turn's batch: one append, whatever it holds.
     pub(super) fn propose<A: Adapter, P: Protocol>(&mut self, adapter: &mut A, protocol: &P, now: Instant) {
         let room = self.storage.room();
         if room != self.room {
             self.room = room;
             self.raft.room(room, now);
+        }
+        // A follower takes a message whole or not at all.
+        if room < self.config.raft.append_bytes_max as u64 {
+            self.tell_room(true);
+        } else if self.short_at.is_some() {
+            self.tell_room(false);
         }
         if self.requests.batch.is_empty() {
             return;
@@ -110,6 +128,9 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         match proposed {
             Ok(range) => self.requests.proposed(range),
             Err(why) => {
+                if why == Refusal::NoSpace {
+                    self.tell_room(true);
+                }
                 let header = self.header(RequestId(0));
                 let refused = Outcome::Refused(Refused {
                     why,

@@ -127,6 +127,8 @@ struct Host<S: Storage, M> {
     log: Tail,
     storage: S,
     room: u64,
+    /// What room there was when an operator was told that it is short.
+    short_at: Option<u64>,
     sessions: Sessions,
     machine: M,
     /// The first index of the log.
@@ -210,6 +212,7 @@ where
             raft,
             log: Tail::new(recovered.last, config.tail_bytes_max),
             room: storage.room(),
+            short_at: None,
             storage,
             sessions: Sessions::new(config.sessions),
             machine,

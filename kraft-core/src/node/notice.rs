@@ -84,9 +84,11 @@ pub enum Notice<'a> {
         /// The connection.
         conn: ConnId,
     },
-    /// The log takes no more, or takes entries again.
+    /// The log is short of room, or has room again.
     Room {
-        /// Payload bytes that it takes.
+        /// Entries are refused, or will soon be.
+        is_short: bool,
+        /// Payload bytes that the log takes.
         bytes: u64,
     },
 }

@@ -103,10 +103,10 @@ fn print(kind: &'static str, notice: &Notice<'_>) {
         Notice::SlowReader { conn } => {
             log::warn!(kind, conn:% = conn; "dropped a client that does not read its replies");
         }
-        Notice::Room { bytes: 0 } => {
-            log::error!(kind, room_bytes = 0; "no space for the log: make room, or raise log_bytes_max");
+        Notice::Room { is_short: true, bytes } => {
+            log::error!(kind, room_bytes = *bytes; "no space for the log: make room, or raise log_bytes_max");
         }
-        Notice::Room { bytes } => log::info!(kind, room_bytes = *bytes; "there is space for the log"),
+        Notice::Room { bytes, .. } => log::info!(kind, room_bytes = *bytes; "there is space for the log"),
         notice => log::info!(kind, notice:? = notice; "a notice without words of its own"),
     }
 }
@@ -130,7 +130,10 @@ mod tests {
         };
         counts.tell(&role);
         counts.tell(&role);
-        counts.tell(&Notice::Room { bytes: 0 });
+        counts.tell(&Notice::Room {
+            is_short: true,
+            bytes: 0,
+        });
         let seen: Vec<_> = counts.all().into_iter().filter(|(_, count)| *count > 0).collect();
         assert_eq!(seen, [("role", 2), ("room", 1)]);
     }
