@@ -109,6 +109,11 @@ impl Cluster {
         fixed.map(str::to_owned).into_iter().chain(self.flags.clone()).collect()
     }
 
+    /// From the next start on nodes have these flags.
+    pub(super) fn set_flags(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    }
+
     /// Starts a node that does not run; what it says of its start.
     pub(super) fn spawn(&mut self, node: usize) -> String {
         let args = self.serve_args(node, &self.data(node));

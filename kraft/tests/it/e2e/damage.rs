@@ -105,6 +105,26 @@ fn a_torn_tail_is_cut_and_told() {
     assert_kept(&cluster, &NODES, &written);
 }
 
+/// It looks like a torn tail, but it was acknowledged: the node has forgotten what its leader counts on.
+#[test]
+fn rot_in_the_last_batch_is_filled_by_the_others() {
+    let mut cluster = Cluster::start("rot", &[]);
+    let leader = cluster.leader(&NODES);
+    let load = Load::start(&cluster, &NODES, 4, 100);
+    for node in others(leader) {
+        let (before, after) = come_back_from(&mut cluster, &load, node, |data, _| {
+            let (file, offset) = entries(data).pop().expect("there was load");
+            flip(&file, offset + 40);
+        });
+        assert!(
+            after.recovered.last < before.recovered.last && after.is_torn,
+            "{after:?}"
+        );
+    }
+    let written = load.stop();
+    assert_kept(&cluster, &NODES, &written);
+}
+
 #[test]
 fn a_log_damaged_in_the_middle_is_refused() {
     let mut cluster = Cluster::start("damaged", &[]);

@@ -1,12 +1,141 @@
-//! Disks that fail.
+//! Disks that are full, and disks that fail.
 
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use kraft::client::Error;
+use kraft::message::Refusal;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::cluster::{Cluster, NODES, others};
+use super::ctl::kraftctl;
 use super::load::{Load, assert_kept};
-use crate::process::{kraftd, path, run_command};
+use crate::process::{kraftd, path, run_command, without_settings};
+
+/// Small segments, so that a small disk is soon full.
+const SMALL: [&str; 2] = ["--log-segment-bytes", "1048576"];
+
+#[test]
+fn log_bytes_max_is_answered_by_name_and_reads_go_on() {
+    let limit = [&SMALL[..], &["--log-bytes-max", "4194304"]].concat();
+    let mut cluster = Cluster::start("log-bytes-max", &limit);
+    let leader = cluster.leader(&NODES);
+    let load = Load::start(&cluster, &NODES, 2, 100_000);
+    let why = load.wait_for_failure();
+    assert!(why.contains("the log or its disk is full"), "{why}");
+    let written = load.stop();
+    let room = cluster.node(leader).line("\"room\"");
+    assert!(room.contains("room_bytes"), "{room}");
+    assert_kept(&cluster, &NODES, &written);
+    // What is refused to two at once may just fit for one.
+    let mut client = cluster.connect(&NODES);
+    let refused = (0..50).find_map(|_| client.put(b"key", &[0; 100_000]).err());
+    assert!(
+        matches!(&refused, Some(Error::Refused(refused)) if refused.why == Refusal::NoSpace),
+        "{refused:?}"
+    );
+    assert!(client.get(b"none").expect("reads go on").is_none());
+    let (nodes, value) = (cluster.clients(&NODES), "v".repeat(100_000));
+    let put = || kraftctl(&["--nodes", &nodes, "put", "key", &value]);
+    let ran = (0..50).map(|_| put()).find(|ran| ran.code != Some(0));
+    let ran = ran.expect("the log is full");
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    assert!(ran.err.contains("make room, or raise log_bytes_max"), "{ran:?}");
+
+    // More room, by a restart of one after the other.
+    cluster.set_flags(&SMALL);
+    for node in NODES {
+        cluster.node(node).signal("TERM");
+        assert!(cluster.end(node).0.success());
+        cluster.spawn(node);
+    }
+    cluster
+        .connect(&NODES)
+        .put(b"key", &[0; 100_000])
+        .expect("there is room");
+}
+
+/// Whether this test may mount, in a namespace of its own; else why not.
+fn may_mount() -> Result<(), String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "mount", "-t", "tmpfs", "none", path(folder.path())]);
+    let output = command.output().map_err(|error| format!("unshare: {error}"))?;
+    let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    if output.status.success() { Ok(()) } else { Err(why) }
+}
+
+/// Says what is skipped, past the capture of the test harness: skipping is loud.
+fn skip(what: &str, why: &str) {
+    assert!(
+        std::env::var_os("KRAFT_NO_SKIP").is_none(),
+        "skipped {what}: {why} (KRAFT_NO_SKIP is set)"
+    );
+    let _ = writeln!(std::io::stderr(), "skipped {what}: {why}");
+}
+
+/// Arguments for a shell. None has a quote in it.
+fn quoted(args: &[String]) -> String {
+    args.iter().map(|arg| format!("'{arg}' ")).collect()
+}
+
+/// Starts a node whose data is on a small disk of its own, which goes away with its process.
+fn spawn_on_small_disk(cluster: &mut Cluster, node: usize) -> PathBuf {
+    let disk = cluster.data(node);
+    fs::create_dir(&disk).expect("a folder");
+    let data = disk.join("data");
+    let kraftd = kraftd(&[]);
+    let kraftd = kraftd.get_program().to_str().expect("UTF-8");
+    let script = format!(
+        "mount -t tmpfs -o size=12m none '{}' && '{kraftd}' {} >&2 && exec '{kraftd}' {}",
+        path(&disk),
+        quoted(&cluster.init_args(node, &data)),
+        quoted(&cluster.serve_args(node, &data)),
+    );
+    let mut command = without_settings("unshare", &["--mount", "sh", "-c", &script]);
+    cluster.spawn_as(node, &mut command);
+    // The namespace, as others see it.
+    let root = PathBuf::from(format!("/proc/{}/root", cluster.node(node).id()));
+    root.join(disk.strip_prefix("/").expect("it is absolute"))
+}
+
+/// Takes all the room that a disk has.
+fn fill(disk: &Path) {
+    let mut ballast = File::create(disk.join("ballast")).expect("a file");
+    loop {
+        match ballast.write_all(&[0; 4096]) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::StorageFull => return,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_full_disk() {
+    if let Err(why) = may_mount() {
+        return skip("a_full_disk", &why);
+    }
+    let mut cluster = Cluster::prepare("full-disk", &SMALL);
+    let disks = NODES.map(|node| spawn_on_small_disk(&mut cluster, node));
+    let leader = cluster.leader(&NODES);
+    let load = Load::start(&cluster, &NODES, 4, 4_000);
+    load.wait_for(50);
+    let disk = &disks[leader - 1];
+    fill(disk);
+    cluster.node(leader).line("no space for the log");
+    // It leaves the lead to those who have room.
+    let next = cluster.leader(&others(leader));
+    assert!(others(leader).contains(&next));
+    load.wait_for(50);
+    let written = load.stop();
+    fs::remove_file(disk.join("ballast")).expect("it is there");
+    cluster.node(leader).line("there is space for the log");
+    cluster.wait_until_equal(&NODES);
+    assert_kept(&cluster, &NODES, &written);
+}
 
 #[test]
 fn a_failed_disk_ends_the_node() {

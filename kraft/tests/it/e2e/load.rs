@@ -84,6 +84,19 @@ impl Load {
         }
     }
 
+    /// Waits until a write did not succeed; how it ended.
+    #[track_caller]
+    pub(super) fn wait_for_failure(&self) -> String {
+        let until = Instant::now() + PATIENCE;
+        let mut progress = self.shared.progress.lock().expect("no panic");
+        while progress.failed.is_empty() {
+            let left = until.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "all writes succeed");
+            progress = self.shared.changed.wait_timeout(progress, left).expect("no panic").0;
+        }
+        progress.failed[0].clone()
+    }
+
     /// Ends the clients, each after the write that it is at.
     pub(super) fn stop(self) -> Vec<Written> {
         self.shared.progress.lock().expect("no panic").is_stopped = true;
