@@ -104,9 +104,14 @@ fn long() -> Result<Outcome, Failure> {
         &[("KRAFT_NO_SKIP", "1")],
         &words("test -p kraft-adapters --test it laws::epoll"),
     )?;
+    // A seed of Raft alone takes milliseconds, one of whole nodes with their disks a good part of a second.
     cargo_with(
         &[("KRAFT_SEEDS", "20000")],
-        &words("test --workspace --release --no-fail-fast"),
+        &words("test -p kraft-core --release --test it random"),
+    )?;
+    cargo_with(
+        &[("KRAFT_SEEDS", "500")],
+        &words("test -p kraft-raft --release --test it sim::"),
     )?;
     cargo(&words("run --release --bin kraftd -- demo"))?;
     // Targets of kind bench alone: libraries and binaries have no figures to print.
