@@ -21,6 +21,7 @@ use kraft_core::machine::StateMachine;
 use kraft_core::node::{Done, Failure, Task};
 use kraft_core::protocol::Protocol;
 use kraft_core::storage::{Storage, Work};
+use kraft_core::time::Instant as Time;
 
 use super::Server;
 
@@ -187,11 +188,15 @@ where
     S: Storage,
     M: StateMachine,
 {
+    let mut next = None;
     loop {
-        if let Err(failure) = server.node.poll(None).and_then(|()| server.settle()) {
+        // With a sync at hand the loop does not wait, but it looks: calls of this process that come one behind the
+        // other, each with a sync of its own, would else keep it from its sockets and its clock.
+        let deadline = next.as_ref().map(|_| Time::ZERO);
+        if let Err(failure) = server.node.poll(deadline).and_then(|()| server.settle()) {
             return Held::Ended(Err(failure));
         }
-        while let Some(work) = next_sync(&mut server) {
+        if let Some(work) = next.take().or_else(|| next_sync(&mut server)) {
             let finished = server.lanes.finished();
             baton.park(server);
             let done = Done::Storage(work.run());
@@ -203,8 +208,9 @@ where
             if let Err(failure) = server.node.complete(done).and_then(|()| server.settle()) {
                 return Held::Ended(Err(failure));
             }
+            next = next_sync(&mut server);
         }
-        if server.is_stopped() {
+        if next.is_none() && server.is_stopped() {
             return Held::Ended(Ok(()));
         }
     }

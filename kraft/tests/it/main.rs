@@ -17,6 +17,7 @@ mod cli_serve;
 mod e2e;
 #[cfg(feature = "daemon")]
 mod process;
+mod server;
 mod sim;
 mod storage_folder;
 mod storage_log;
