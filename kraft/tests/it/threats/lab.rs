@@ -172,6 +172,10 @@ impl<P: Protocol> Lab<P> {
         self.sites[id as usize - 1].node.as_ref().expect("it runs")
     }
 
+    pub(super) fn node_mut(&mut self, id: u64) -> &mut MemNode<P> {
+        self.site(id).node.as_mut().expect("it runs")
+    }
+
     pub(super) fn handle(&self, id: u64) -> Handle {
         self.node(id).handle()
     }

@@ -22,26 +22,32 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What operators of a cluster were told, by node, as it comes.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Told(Arc<(Mutex<Vec<(u64, String)>>, Condvar)>);
+pub(super) struct Told(Arc<Board>);
+
+#[derive(Debug, Default)]
+struct Board {
+    lines: Mutex<Vec<(u64, String)>>,
+    news: Condvar,
+}
 
 impl Told {
     fn tell(&self, id: u64, notice: &Notice<'_>) {
-        let (told, news) = &*self.0;
-        told.lock().expect("no panic").push((id, format!("{notice:?}")));
-        news.notify_all();
+        let line = (id, format!("{notice:?}"));
+        self.0.lines.lock().expect("no panic").push(line);
+        self.0.news.notify_all();
     }
 
     /// Everything so far.
     pub(super) fn all(&self) -> Vec<(u64, String)> {
-        self.0.0.lock().expect("no panic").clone()
+        self.0.lines.lock().expect("no panic").clone()
     }
 
     /// Waits until they were told something that holds, from the `from`-th on; returns whose it was, and its place.
     #[track_caller]
     pub(super) fn wait(&self, from: usize, holds: impl Fn(u64, &str) -> bool) -> (u64, usize) {
-        let (told, news) = &*self.0;
+        let Board { lines, news } = &*self.0;
         let find = |told: &Vec<(u64, String)>| (from..told.len()).find(|at| holds(told[*at].0, &told[*at].1));
-        let told = told.lock().expect("no panic");
+        let told = lines.lock().expect("no panic");
         let (told, _) = news
             .wait_timeout_while(told, PATIENCE, |told| find(told).is_none())
             .expect("no panic");

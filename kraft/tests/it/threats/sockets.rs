@@ -9,6 +9,7 @@ use kraft::storage::MemFiles;
 use super::line;
 use super::live::{self, Cluster, steps_down};
 use super::tape::long;
+#[cfg(all(feature = "daemon", target_os = "linux"))]
 use crate::process::{self, Daemon};
 
 fn disks(count: usize) -> Vec<MemFiles> {
@@ -64,7 +65,7 @@ fn t03_a_connection_flood_stops_at_max_connections_and_the_cluster_keeps_its_lea
 }
 
 /// `VmHWM`, the most that a process ever had in memory, in KiB.
-#[cfg(target_os = "linux")]
+#[cfg(all(feature = "daemon", target_os = "linux"))]
 fn most_memory(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
     let line = status
@@ -75,7 +76,7 @@ fn most_memory(process: u32) -> u64 {
     number.parse().expect("a number")
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(feature = "daemon", target_os = "linux"))]
 #[test]
 fn t36_the_memory_of_a_node_is_flat_whoever_reads_nothing() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use kraft::adapter::{Endpoint, ListenOptions};
+use kraft::id::ConnId;
 use kraft::message::Body;
-use kraft::node::Outcome;
+use kraft::node::{Outcome, Service, View};
+use kraft_core::link::Link;
 
 use super::lab::Lab;
-use super::line;
+use super::line::{self, Line};
 
 /// `stop_timeout` of a node.
 const BOUND: Duration = Duration::from_secs(1);
@@ -109,4 +112,37 @@ fn a_client_that_half_closes_gets_its_answers() {
         ended
     });
     assert_eq!(answers, 20);
+}
+
+/// Answers everything with who leads, and leaves the end to the other side.
+struct Page;
+
+impl Service for Page {
+    fn received(&mut self, _: ConnId, _: &[u8], link: &mut Link, view: &View<'_>) {
+        let page = format!("leader {}", view.status.leader);
+        link.outbox().put(page.as_bytes()).expect("a short page");
+    }
+
+    fn closed(&mut self, _: ConnId) {}
+}
+
+#[test]
+fn a_service_shares_the_loop_and_hears_no_word_of_ours() {
+    let mut lab = Lab::cluster(1);
+    lab.elect();
+    let at = Endpoint::Tcp(([10, 0, 0, 1], 9000).into());
+    let served = lab.node_mut(1).serve(Box::new(Page), &at, ListenOptions::default());
+    served.expect("a port");
+    let mut browser = Line::new(lab.network.dial(&at).expect("it listens"));
+    // It is under no deadline for a hello, and what it says is no garbage.
+    lab.run_for(Duration::from_secs(20));
+    browser.send(b"GET / HTTP/1.0\r\n\r\n");
+    lab.settle();
+    assert_eq!(browser.socket.received(), b"leader 1");
+    lab.handle(1).stop();
+    lab.settle();
+    assert!(browser.take_in(), "it ends with the node");
+    assert_eq!(browser.raw(), 0, "without a goodbye that it could not read");
+    let counters = lab.node(1).counters();
+    assert_eq!((counters.garbage, counters.turned_away), (0, 0));
 }
