@@ -34,6 +34,8 @@ pub struct Config {
     pub sessions: session::Limits,
     /// Requests of all clients and handles that wait for their answer; above it they are refused as `Overloaded`.
     pub requests_max: usize,
+    /// Bytes of the queries among them; above it reads are refused as `Overloaded`.
+    pub queries_bytes_max: usize,
     /// Requests of one client that wait for their answer; at it the client is not read from.
     pub client_in_flight_max: usize,
     /// Bytes of answers that one client has not read, beyond its outbox; above it the client is dropped.
@@ -88,6 +90,7 @@ impl Config {
             tail_bytes_max: 8 << 20,
             sessions: session::Limits::default(),
             requests_max: 16 << 10,
+            queries_bytes_max: 16 << 20,
             client_in_flight_max: 1024,
             client_backlog_bytes_max: 4 << 20,
             client_stall_max: Duration::from_secs(10),

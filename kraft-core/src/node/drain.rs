@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::conns::{Conn, Source, Stage};
 use super::handle::{Call, Outcome as Owned};
 use super::requests::{Origin, ReadGroup};
-use super::{Host, Notice, Place, SWEEP_INTERVAL, Task};
+use super::{Host, Notice, Place, READ_WAIT_MAX, SWEEP_INTERVAL, Task};
 use crate::adapter::{Adapter, CloseReason};
 use crate::handshake::{Handshake, Rejection};
 use crate::id::{ConnId, Incarnation, Index, NodeId, RequestId, Sequence, SessionId, Term};
@@ -33,7 +33,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 Call::Status(completion) => completion.end(Some(self.raft.status())),
                 Call::Read(query, completion) => {
                     self.counters.reads += 1;
-                    if self.requests.waiting() >= self.config.requests_max {
+                    if self.is_full_for(&query) {
                         completion.end(self.refusal(Refusal::Overloaded, String::new()));
                     } else {
                         self.requests.reads.push(&query, Origin::Local(completion));
@@ -52,6 +52,12 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             }
         }
         self.calls = calls;
+    }
+
+    /// Whether this query is one too many.
+    pub(super) fn is_full_for(&self, query: &[u8]) -> bool {
+        let bytes = self.requests.queries_bytes() + query.len();
+        self.requests.waiting() >= self.config.requests_max || bytes > self.config.queries_bytes_max
     }
 
     fn judge(&self, command: &Bytes) -> Option<Owned> {
@@ -154,7 +160,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         }
         let request = self.next_read;
         self.next_read.0 += 1;
-        self.requests.asked(request);
+        self.requests.asked(request, now);
         if let Err(why) = self.raft.read(request, now) {
             self.refuse_reads(adapter, protocol, request, why);
         }
@@ -167,9 +173,18 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         request: RequestId,
         why: Refusal,
     ) {
-        let Some(mut group) = self.requests.read_refused(request) else {
-            return;
-        };
+        if let Some(group) = self.requests.read_refused(request) {
+            self.refuse_group(adapter, protocol, group, why);
+        }
+    }
+
+    fn refuse_group<A: Adapter, P: Protocol>(
+        &mut self,
+        adapter: &mut A,
+        protocol: &P,
+        mut group: ReadGroup,
+        why: Refusal,
+    ) {
         let header = self.header(RequestId(0));
         let refused = Outcome::Refused(Refused {
             why,
@@ -344,6 +359,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         if now >= self.sweep_at {
             self.sweep_at = now + SWEEP_INTERVAL;
             self.sweep(adapter, protocol, now);
+            self.end_late_reads(adapter, protocol, now);
         }
     }
 
@@ -394,6 +410,16 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                     }
                 }
             },
+        }
+    }
+
+    /// Ends reads that may be answered from an index on that does not come.
+    fn end_late_reads<A: Adapter, P: Protocol>(&mut self, adapter: &mut A, protocol: &P, now: Instant) {
+        let Some(time) = now.as_nanos().checked_sub(READ_WAIT_MAX.as_nanos() as u64) else {
+            return;
+        };
+        while let Some(group) = self.requests.next_late(Instant::from_nanos(time)) {
+            self.refuse_group(adapter, protocol, group, Refusal::NotLeader);
         }
     }
 

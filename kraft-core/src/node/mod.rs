@@ -59,6 +59,9 @@ use crate::time::Instant;
 /// How often connections are looked over for deadlines that nobody else watches.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long a read may wait for the index from which on it may be answered; then it is refused, to be asked elsewhere.
+const READ_WAIT_MAX: Duration = Duration::from_secs(5);
+
 /// A node of a cluster: a host with one Raft group.
 pub struct Node<A, P, S: Storage, M> {
     adapter: A,

@@ -268,7 +268,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             Body::OpenSession => self.on_command(protocol, now, conn, link, message, None),
             Body::Read(read) => {
                 self.counters.reads += 1;
-                if self.requests.waiting() >= self.config.requests_max {
+                if self.is_full_for(read.query) {
                     self.refuse(protocol, now, conn, link, message, Asked::Read, Refusal::Overloaded, "");
                 } else {
                     let origin = Origin::Client {

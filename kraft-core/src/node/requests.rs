@@ -10,6 +10,7 @@ use crate::id::{ConnId, Index, RequestId};
 use crate::log::Proposal;
 use crate::message::{Command, EntryKind};
 use crate::session;
+use crate::time::Instant;
 
 /// Who waits for an answer.
 #[derive(Debug)]
@@ -89,6 +90,7 @@ impl Batch {
 pub(super) struct ReadGroup {
     queries: BytesMut,
     reads: Vec<(Range<usize>, Origin)>,
+    asked: Instant,
 }
 
 impl ReadGroup {
@@ -104,6 +106,10 @@ impl ReadGroup {
 
     pub(super) fn len(&self) -> usize {
         self.reads.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.queries.len()
     }
 
     /// The queries and who waits for them; the group is empty and keeps its memory.
@@ -133,12 +139,18 @@ pub(super) struct Requests {
     /// Groups whose memory is used again.
     spare: Vec<ReadGroup>,
     waiting_reads: usize,
+    waiting_queries_bytes: usize,
 }
 
 impl Requests {
     /// Requests that a later turn must answer.
     pub(super) fn waiting(&self) -> usize {
         self.pending.len() + self.waiting_reads + self.batch.origins.len() + self.reads.len()
+    }
+
+    /// Bytes of the queries among them.
+    pub(super) fn queries_bytes(&self) -> usize {
+        self.waiting_queries_bytes + self.reads.bytes()
     }
 
     /// The batch stands in the log at `range`.
@@ -168,10 +180,12 @@ impl Requests {
     }
 
     /// The reads of this turn were asked about under `request`.
-    pub(super) fn asked(&mut self, request: RequestId) {
+    pub(super) fn asked(&mut self, request: RequestId, now: Instant) {
         let next = self.spare.pop().unwrap_or_default();
-        let group = std::mem::replace(&mut self.reads, next);
+        let mut group = std::mem::replace(&mut self.reads, next);
+        group.asked = now;
         self.waiting_reads += group.len();
+        self.waiting_queries_bytes += group.bytes();
         self.asked.insert(request, group);
     }
 
@@ -185,8 +199,22 @@ impl Requests {
     /// Raft refused.
     pub(super) fn read_refused(&mut self, request: RequestId) -> Option<ReadGroup> {
         let group = self.asked.remove(&request)?;
+        Some(self.waits_no_more(group))
+    }
+
+    /// Reads that were asked about before `time` and whose index is not applied: this node hears no leader, or has a
+    /// long way to go.
+    pub(super) fn next_late(&mut self, time: Instant) -> Option<ReadGroup> {
+        let late = |(_, group): &(&_, &ReadGroup)| group.asked < time;
+        let key = *self.ready.iter().find(late)?.0;
+        let group = self.ready.remove(&key)?;
+        Some(self.waits_no_more(group))
+    }
+
+    fn waits_no_more(&mut self, group: ReadGroup) -> ReadGroup {
         self.waiting_reads -= group.len();
-        Some(group)
+        self.waiting_queries_bytes -= group.bytes();
+        group
     }
 
     /// The next reads that may be answered when everything through `applied` is applied.
@@ -196,14 +224,15 @@ impl Requests {
             return None;
         }
         let (_, group) = self.ready.pop_first()?;
-        self.waiting_reads -= group.len();
-        Some(group)
+        Some(self.waits_no_more(group))
     }
 
     /// Takes an answered group's memory back.
     pub(super) fn recycle(&mut self, group: ReadGroup) {
         const SPARE_MAX: usize = 8;
-        if self.spare.len() < SPARE_MAX && group.is_empty() {
+        const SPARE_BYTES_MAX: usize = 64 << 10;
+        let is_small = group.queries.capacity() <= SPARE_BYTES_MAX;
+        if self.spare.len() < SPARE_MAX && group.is_empty() && is_small {
             self.spare.push(group);
         }
     }
@@ -274,7 +303,7 @@ mod tests {
     fn reads_wait_until_their_index_is_applied() {
         let mut requests = Requests::default();
         requests.reads.push(b"q", origin(1));
-        requests.asked(RequestId(9));
+        requests.asked(RequestId(9), Instant::ZERO);
         requests.read_at(RequestId(9), Index(3));
         assert!(requests.next_ready(Index(2)).is_none());
         assert_eq!(requests.waiting(), 1);
