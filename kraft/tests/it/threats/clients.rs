@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use kraft::message::{Body, NodeState, Outcome};
+use kraft::id::{Index, NodeId, Round};
+use kraft::message::{Body, Heartbeat, Message, NodeState, Outcome, ReadIndexReply};
 
 use super::lab::Lab;
 use super::line;
+use super::peers::welcomed;
 use super::tape::long;
 
 /// How long after a deadline the node may notice: connections are looked over once a second.
@@ -156,4 +158,70 @@ fn a_client_s_answers_are_to_its_own_requests_also_when_its_place_is_used_again(
     lab.site(1).unstall();
     lab.settle();
     assert_eq!(next.heard(), [""; 0]);
+}
+
+#[test]
+fn t37_the_bytes_of_queries_that_wait_are_bounded() {
+    // It follows a leader who confirms no read.
+    let mut lab = Lab::new(1, 3, |config| config.queries_bytes_max = 1 << 20);
+    let mut leader = lab.peer(3, 1);
+    let heartbeat = Body::Heartbeat(Heartbeat {
+        commit: Index(0),
+        round: Round(1),
+    });
+    leader.say(&Message {
+        header: line::header(NodeId(3), 6, 0),
+        body: heartbeat,
+    });
+    lab.settle();
+    let mut client = lab.client(1);
+    for request in 0..20 {
+        client.send(&line::ask(request, line::read(&[7; 100_000])));
+        lab.settle();
+    }
+    let overloaded = |line: &String| line.contains("Overloaded");
+    assert_eq!(client.heard().iter().filter(|line| overloaded(line)).count(), 10);
+    // Those that wait end too, and make room.
+    lab.run_for(Duration::from_millis(500));
+    assert_eq!(client.heard().len(), 10);
+    client.send(&line::ask(20, line::read(&[7; 100_000])));
+    lab.settle();
+    assert!(!client.heard().iter().any(overloaded));
+}
+
+#[test]
+fn a_read_whose_index_does_not_come_ends_too() {
+    let mut lab = Lab::new(1, 3, |_| ());
+    let mut leader = lab.peer(3, 1);
+    let mut say = |lab: &mut Lab, body| {
+        let header = line::header(NodeId(3), 6, 0);
+        leader.say(&Message { header, body });
+        lab.settle();
+    };
+    let heartbeat = || {
+        Body::Heartbeat(Heartbeat {
+            commit: Index(0),
+            round: Round(1),
+        })
+    };
+    say(&mut lab, heartbeat());
+    let mut asked = std::iter::from_fn(|| welcomed(&mut lab)).collect::<Vec<_>>();
+    let read = lab.handle(1).read(b"?"[..].into());
+    lab.settle();
+    let requests = asked
+        .iter_mut()
+        .flat_map(|(_, line)| line.hear(|message| message.header.request));
+    let request = requests.last().expect("it asks its leader");
+    // From an index on that this node does not get.
+    let (_, line) = asked.iter_mut().find(|(id, _)| *id == 3).expect("it dialled all");
+    line.say(&Message {
+        header: line::header(NodeId(3), 6, request.0),
+        body: Body::ReadIndexReply(ReadIndexReply::At(Index(9))),
+    });
+    for _ in 0..100 {
+        lab.run_for(Duration::from_millis(100));
+        say(&mut lab, heartbeat());
+    }
+    let outcome = read.wait(Duration::ZERO).expect("it ended");
+    assert!(matches!(outcome, kraft::node::Outcome::Refused { .. }), "{outcome:?}");
 }

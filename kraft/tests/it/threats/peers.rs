@@ -153,7 +153,7 @@ fn t25_a_commit_beyond_what_is_there_commits_nothing_that_is_not() {
 }
 
 /// Takes the next connect of a node and welcomes it as whom it meant.
-fn welcomed(lab: &mut Lab) -> Option<(u64, Line)> {
+pub(super) fn welcomed(lab: &mut Lab) -> Option<(u64, Line)> {
     let remote = lab.network.dialled()?;
     let Endpoint::Tcp(at) = remote.endpoint().expect("it waits") else {
         panic!("by TCP")
