@@ -170,17 +170,17 @@ impl Cluster {
         let mut client = self.connect(among);
         let until = Instant::now() + PATIENCE;
         loop {
-            client.put(b"leader", b"?").expect("a leader commits");
+            let put = client.put(b"leader", b"?");
             let reports = reports(&mut client);
             // Of two that say so the one of the later term is right.
             let leaders = reports
                 .iter()
                 .flatten()
                 .filter(|report| report.state == NodeState::Leader);
-            if let Some(leader) = leaders.max_by_key(|report| report.term) {
+            if let (Ok(()), Some(leader)) = (&put, leaders.max_by_key(|report| report.term)) {
                 return usize::try_from(leader.node.0).expect("ids are small");
             }
-            assert!(Instant::now() < until, "none of {among:?} leads: {reports:#?}");
+            assert!(Instant::now() < until, "none of {among:?} leads: {put:?}, {reports:#?}");
         }
     }
 
@@ -190,7 +190,7 @@ impl Cluster {
         let mut client = self.connect(nodes);
         let until = Instant::now() + PATIENCE;
         loop {
-            client.put(b"equal", b"?").expect("a leader commits");
+            let put = client.put(b"equal", b"?");
             let reports = reports(&mut client);
             let ends = reports.iter().map(|report| {
                 let report = report.as_ref()?;
@@ -200,7 +200,10 @@ impl Cluster {
             if ends[0].is_some() && ends.iter().all(|end| *end == ends[0]) {
                 return;
             }
-            assert!(Instant::now() < until, "{nodes:?} have different logs: {reports:#?}");
+            assert!(
+                Instant::now() < until,
+                "{nodes:?} have different logs: {put:?}, {reports:#?}"
+            );
         }
     }
 

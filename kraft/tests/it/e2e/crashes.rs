@@ -1,10 +1,14 @@
 //! Nodes that are killed and come back.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use super::cluster::{Cluster, NODES, others};
 use super::load::{Load, assert_all_acknowledged, assert_kept};
 use crate::process::{path, run};
+
+/// How long a stop may take before the process ends itself: `linger_ms` and what it adds.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Kills a node that leads, or does not, under load; brings it back under load.
 #[track_caller]
@@ -66,9 +70,11 @@ fn sigterm_is_graceful() {
     for choose in [|leader| others(leader)[0], |leader| leader] {
         let node = choose(cluster.leader(&NODES));
         load.wait_for(100);
+        let begun = Instant::now();
         cluster.node(node).signal("TERM");
         let (status, said) = cluster.end(node);
         assert_eq!(status.code(), Some(0), "{said:#?}");
+        assert!(begun.elapsed() < STOP_TIMEOUT, "{said:#?}");
         assert!(said.iter().any(|line| line.contains("\"stopped\"")), "{said:#?}");
         load.wait_for(100);
         cluster.spawn(node);

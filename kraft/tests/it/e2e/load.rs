@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -98,10 +98,23 @@ impl Load {
     }
 
     /// Ends the clients, each after the write that it is at.
-    pub(super) fn stop(self) -> Vec<Written> {
-        self.shared.progress.lock().expect("no panic").is_stopped = true;
+    pub(super) fn stop(mut self) -> Vec<Written> {
+        self.tell_stop();
         let join = |client: JoinHandle<Written>| client.join().expect("no panic");
-        self.clients.into_iter().map(join).collect()
+        self.clients.drain(..).map(join).collect()
+    }
+
+    fn tell_stop(&self) {
+        // A test that fails in a wait poisons it.
+        let progress = self.shared.progress.lock();
+        progress.unwrap_or_else(PoisonError::into_inner).is_stopped = true;
+    }
+}
+
+impl Drop for Load {
+    /// The clients of a test that failed end by themselves.
+    fn drop(&mut self) {
+        self.tell_stop();
     }
 }
 
@@ -114,7 +127,7 @@ fn write(shared: &Shared, mut client: Client, number: usize, value_bytes: usize)
     };
     loop {
         let epoch = {
-            let progress = shared.progress.lock().expect("no panic");
+            let progress = shared.progress.lock().unwrap_or_else(PoisonError::into_inner);
             if progress.is_stopped {
                 return written;
             }
@@ -142,7 +155,7 @@ fn write(shared: &Shared, mut client: Client, number: usize, value_bytes: usize)
         } else {
             written.increments.push(ended);
         }
-        let mut progress = shared.progress.lock().expect("no panic");
+        let mut progress = shared.progress.lock().unwrap_or_else(PoisonError::into_inner);
         match result {
             Ok(()) if progress.epoch == epoch => progress.acknowledged += 1,
             Ok(()) => {}

@@ -55,6 +55,7 @@ impl Reader {
 fn sigstop_of_the_leader() {
     let mut cluster = Cluster::start("sigstop", &[]);
     let old = cluster.leader(&NODES);
+    cluster.node(old).line("\"leads\"");
     cluster.connect(&NODES).put(b"key", b"old").expect("a leader commits");
     let mut reader = Reader::connect(&cluster.clients(&[old]));
     reader.send(b"key");
@@ -64,7 +65,7 @@ fn sigstop_of_the_leader() {
     load.wait_for(100);
     cluster.node(old).signal("STOP");
     load.wait_for(100);
-    let leader = cluster.leader(&others(old));
+    cluster.leader(&others(old));
     cluster.connect(&others(old)).put(b"key", b"new").expect("two of three");
     // It waits in the socket of a node that takes itself for the leader when it goes on.
     reader.send(b"key");
@@ -76,6 +77,5 @@ fn sigstop_of_the_leader() {
     load.wait_for(100);
     let written = load.stop();
     cluster.wait_until_equal(&NODES);
-    assert!(others(old).contains(&leader));
     assert_kept(&cluster, &NODES, &written);
 }
