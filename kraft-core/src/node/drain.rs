@@ -335,6 +335,14 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                     .answer(adapter, protocol, header, origin, Outcome::Unknown, &mut self.counters);
             }
         }
+        // The leader that said from which index on these reads may be answered is gone, and did not say that so much
+        // is committed. The next one may be long in coming; whoever reads can ask again.
+        if !leader.is_some() {
+            let commit = self.raft.status().commit;
+            while let Some(group) = self.requests.next_beyond(commit) {
+                self.refuse_group(adapter, protocol, group, Refusal::NotLeader);
+            }
+        }
     }
 
     /// Dials, closes, and looks over the connections.

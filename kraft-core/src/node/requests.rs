@@ -217,6 +217,17 @@ impl Requests {
         group
     }
 
+    /// Reads that wait for more than `commit`.
+    pub(super) fn next_beyond(&mut self, commit: Index) -> Option<ReadGroup> {
+        let (key, _) = self.ready.last_key_value()?;
+        if key.0 <= commit {
+            return None;
+        }
+        let (_, group) = self.ready.pop_last()?;
+        self.waiting_reads -= group.len();
+        Some(group)
+    }
+
     /// The next reads that may be answered when everything through `applied` is applied.
     pub(super) fn next_ready(&mut self, applied: Index) -> Option<ReadGroup> {
         let (key, _) = self.ready.first_key_value()?;

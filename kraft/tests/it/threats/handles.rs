@@ -142,6 +142,31 @@ fn a_read_at_a_follower_ends_when_its_leader_dies() {
 }
 
 #[test]
+fn a_read_whose_leader_died_before_it_told_what_is_committed_ends() {
+    let mut lab = Lab::cluster(3);
+    let leader = lab.elect();
+    let (follower, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    // It acknowledges nothing, so that the leader does not tell it either that the write is committed.
+    lab.site(follower).is_stalled = true;
+    let write = lab.handle(leader).propose(b"x"[..].into());
+    lab.settle();
+    assert!(matches!(ended(write), Outcome::Committed(_)));
+    let read = lab.handle(follower).read(b"?"[..].into());
+    lab.settle();
+    // The leader has said from which index on: it was asked, and is not waited for.
+    lab.kill(leader);
+    lab.kill(other);
+    lab.run_for(Duration::from_secs(1));
+    assert!(matches!(
+        ended(read),
+        Outcome::Refused {
+            why: Refusal::NotLeader,
+            ..
+        }
+    ));
+}
+
+#[test]
 fn a_disk_that_stalls_costs_the_leader_its_leadership_and_not_its_loop() {
     let mut lab = Lab::cluster(3);
     let leader = lab.elect();
