@@ -1,6 +1,7 @@
 //! The connections of a node, and what arrives on them.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::handle;
 use super::requests::{Asked, Origin};
@@ -83,6 +84,11 @@ impl Conn {
         }
     }
 
+    /// Whether a frame was begun so long ago that its rest is overdue. What we do not read is not late.
+    pub(super) fn is_frame_late(&self, frame_timeout: Duration, now: Instant) -> bool {
+        !self.paused && self.frame_since.is_some_and(|since| now >= since + frame_timeout)
+    }
+
     /// The peer at the other end, once messages pass.
     pub(super) fn peer(&self) -> Option<NodeId> {
         match &self.stage {
@@ -139,7 +145,7 @@ impl Conn {
             return Ok(());
         }
         if self.backlog.is_empty() && self.put(protocol, answer, link).is_ok() {
-            self.rest(link, limits);
+            self.rest(link, limits, now);
             return Ok(());
         }
         let owned = handle::Outcome::from(answer.outcome);
@@ -184,7 +190,7 @@ impl Conn {
             self.stalled_since = Some(now);
         }
         self.stalled_since = None;
-        self.rest(link, limits);
+        self.rest(link, limits, now);
     }
 
     fn put<P: Protocol + ?Sized>(&self, protocol: &P, answer: Answer<'_>, link: &mut Link) -> Result<(), EncodeError> {
@@ -220,10 +226,12 @@ impl Conn {
     }
 
     /// After an answer: reads on if that had stopped, and closes if the client ended and has all its answers.
-    fn rest(&mut self, link: &mut Link, limits: &ConnLimits) {
+    fn rest(&mut self, link: &mut Link, limits: &ConnLimits, now: Instant) {
         if self.paused && self.backlog.is_empty() && self.in_flight <= limits.in_flight_max / 2 {
             self.paused = false;
             link.resume();
+            // The rest of a frame was not read meanwhile: it has its time from here on.
+            self.frame_since = self.frame_since.map(|_| now);
         }
         if self.ended && self.has_all_answers() {
             link.close(CloseMode::Flush);

@@ -443,10 +443,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             };
             if matches!(conn.stage, Stage::Shaking) {
                 late.extend(conn.handshake.expire(now).map(|rejection| (conn.id, rejection)));
-            } else if conn
-                .frame_since
-                .is_some_and(|since| now >= since + self.config.frame_timeout)
-            {
+            } else if conn.is_frame_late(self.config.frame_timeout, now) {
                 late.push((conn.id, slow("a frame was begun and not ended in time")));
             } else if conn
                 .stalled_since
