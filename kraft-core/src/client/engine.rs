@@ -244,7 +244,7 @@ impl Client {
                 Refused {
                     why: Refusal::TooLarge,
                     leader: NodeId::NONE,
-                    detail: "the frame would be above the node's frame_max".into(),
+                    detail: "the frame would be above the node's frame_max, or the client's write_queue_max".into(),
                 },
             ),
         }

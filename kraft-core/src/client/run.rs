@@ -163,9 +163,10 @@ impl<A: Adapter, P: Protocol> Runner<A, P> {
                         self.client.closed(to, &"the connection is gone", now);
                         continue;
                     };
-                    let encoded = self
-                        .protocol
-                        .encode(&self.client.message(&message), frame_max, link.outbox());
+                    // What not even an empty outbox holds is too large: it would be refused at each `Drained`.
+                    let outbox = link.outbox();
+                    let frame_max = frame_max.min(outbox.limit());
+                    let encoded = self.protocol.encode(&self.client.message(&message), frame_max, outbox);
                     if let Err(error) = encoded {
                         self.client.unsent(to, &message, error, now);
                     }

@@ -112,6 +112,24 @@ fn limits_are_refused_by_name() {
 }
 
 #[test]
+fn a_frame_above_the_write_queue_is_refused_at_once() {
+    let cluster = Cluster::start(1);
+    let small = kraft_adapters::Config {
+        write_queue_max: 64 << 10,
+        ..kraft_adapters::Config::default()
+    };
+    let adapter = Epoll::open(&small).expect("an event loop");
+    let nodes = Node::resolve_list(&cluster.list()).expect("addresses");
+    let mut client = Client::on(Config::default(), nodes, adapter, Binary);
+    let Err(Error::Refused(refused)) = client.put(b"k", &[0; 100_000]) else {
+        panic!("above write_queue_max");
+    };
+    assert_eq!(refused.why, Refusal::TooLarge, "{refused}");
+    assert!(refused.detail.contains("write_queue_max"), "{}", refused.detail);
+    client.put(b"k", b"small").expect("the connection serves on");
+}
+
+#[test]
 fn without_a_node_the_refusal_names_every_address() {
     let cluster = Cluster::start(1);
     let list = cluster.list();
