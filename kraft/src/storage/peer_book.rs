@@ -52,6 +52,8 @@ impl<F: Files> PeerBook<F> {
             Ok(known) => known,
             Err(what) => return Err(FolderError::Damaged(path, what)),
         };
+        // The book may have its name in the page cache alone, if the process was killed before it synced the folder.
+        files.sync_folder().map_err(|error| FolderError::Failed(path, error))?;
         Ok(Self {
             files,
             known: Mutex::new(known),

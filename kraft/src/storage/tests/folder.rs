@@ -67,3 +67,25 @@ fn a_peer_is_remembered_durably_or_not_at_all() {
         }
     }
 }
+
+#[test]
+fn what_a_book_says_after_a_kill_is_durable() {
+    let files = MemFiles::new();
+    Folder::create_in(&files, &identity()).unwrap();
+    let known = |files: &MemFiles| {
+        let folder = Folder::open_in(files.clone(), Expected::default()).unwrap();
+        folder.peers().unwrap().get(NodeId(2))
+    };
+    for changes in 0..6 {
+        let files = files.fork();
+        let folder = Folder::open_in(files.clone(), Expected::default()).unwrap();
+        let peers = folder.peers().unwrap();
+        files.crash_after(changes);
+        let _ = peers.remember(NodeId(2), Incarnation(9));
+        // Killed: the page cache has what the disk lacks, and the next start believes it.
+        files.crash(Loss::Nothing);
+        let believed = known(&files);
+        files.crash(Loss::All);
+        assert_eq!(known(&files), believed, "after {changes} changes");
+    }
+}
