@@ -104,7 +104,7 @@ impl<F: Files> DiskLog<F> {
     ) -> Result<(Self, Recovered), OpenError> {
         config.validate().map_err(OpenError::Config)?;
         let mut survey = survey(&files, &identity, released, config.first_segment_bytes)?;
-        let fresh = restart::begin(&files, &identity, &config, &survey)?;
+        let fresh = restart::begin(&files, &identity, &config, &mut survey)?;
         if survey.replaces_last
             && let Some(link) = survey.chain.pop()
         {
@@ -375,6 +375,21 @@ impl<F: Files> DiskLog<F> {
         Completed::Synced(id)
     }
 
+    /// Of the segments that are still to be made, keeps what the log needs and the reserve: on a full disk a batch,
+    /// with a vote in it maybe, must not wait for a whole segment's room.
+    fn shrink_missing(&mut self) {
+        let mut used = self.end;
+        for segment in self.segments.iter_mut().rev() {
+            if segment.file.is_none() {
+                let needed = u64::from(used) + RESERVE_BYTES;
+                let capacity = u32::try_from(needed).map_or(segment.capacity, |needed| needed.min(segment.capacity));
+                self.segment_bytes -= u64::from(segment.capacity - capacity);
+                segment.capacity = capacity;
+            }
+            used = segment.header.follows.offset;
+        }
+    }
+
     fn poison(&mut self, fault: Fault) -> Fault {
         self.is_poisoned = true;
         fault
@@ -458,6 +473,9 @@ impl<F: Files> Storage for DiskLog<F> {
                 Ok(Some(Completed::Loaded { first, entries }))
             }
             Outcome::Prepared(making, result) => {
+                if result.is_err() {
+                    self.shrink_missing();
+                }
                 if let Some(Spare { number, capacity, file }) = self.pool.prepared(making, result, &self.config) {
                     match self.segments.iter_mut().find(|segment| segment.number == number) {
                         Some(segment) => segment.file = file,

@@ -35,26 +35,53 @@ pub(crate) struct Fresh<F> {
     pub(crate) entries: Vec<Found>,
 }
 
-/// Writes the fresh segment, and makes it durable under its name.
+/// Writes the fresh segment, and makes it durable under its name. On a full disk the segments that are no part of the
+/// log make room for it.
 pub(crate) fn begin<F: Files>(
     files: &F,
     identity: &LogIdentity,
     config: &Config,
-    survey: &Survey<F::File>,
+    survey: &mut Survey<F::File>,
 ) -> Result<Fresh<F::File>, Fault> {
-    remove_unfinished(files).map_err(fault(files, UNFINISHED, "remove"))?;
     let needed: u64 = survey.tail.iter().map(|found| u64::from(found.size)).sum();
     let needed = needed + u64::from(HEADER_BYTES + RECORD_BYTES);
     let wanted = needed.max(u64::from(config.first_segment_bytes));
     // A full disk must not keep the node from its log if little is enough.
     let least = (needed + RESERVE_BYTES).min(wanted);
-    match write(files, identity, survey, wanted) {
-        Err(fault) if fault.error.kind() == io::ErrorKind::StorageFull && least < wanted => {
-            remove_unfinished(files).map_err(super::survey::fault(files, UNFINISHED, "remove"))?;
-            write(files, identity, survey, least)
-        }
-        written => written,
+    let written = write_anew(files, identity, survey, wanted);
+    if !written.as_ref().is_err_and(is_full) {
+        return written;
     }
+    let written = write_anew(files, identity, survey, least);
+    if survey.others.is_empty() || !written.as_ref().is_err_and(is_full) {
+        return written;
+    }
+    // Segments that were zeroed ahead or are done with have the room that is missing.
+    for (number, _) in &survey.others {
+        let name = segment_name(*number);
+        files.remove(&name).map_err(fault(files, &name, "remove"))?;
+    }
+    let written = write_anew(files, identity, survey, least);
+    survey.others.clear();
+    written
+}
+
+fn is_full(fault: &Fault) -> bool {
+    matches!(
+        fault.error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+/// As [`write`], in place of what an earlier attempt left.
+fn write_anew<F: Files>(
+    files: &F,
+    identity: &LogIdentity,
+    survey: &Survey<F::File>,
+    capacity: u64,
+) -> Result<Fresh<F::File>, Fault> {
+    remove_unfinished(files).map_err(fault(files, UNFINISHED, "remove"))?;
+    write(files, identity, survey, capacity)
 }
 
 /// Removes what an earlier attempt left.

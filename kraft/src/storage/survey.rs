@@ -83,7 +83,7 @@ impl fmt::Display for Damage {
 
 impl std::error::Error for Damage {}
 
-/// Why a log was not opened. Nothing was changed.
+/// Why a log was not opened. Nothing in it was changed.
 #[derive(Debug)]
 pub enum OpenError {
     /// It is not as it was written.

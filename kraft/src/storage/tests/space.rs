@@ -86,6 +86,80 @@ fn a_batch_waits_for_a_segment_that_cannot_be_made() {
 }
 
 #[test]
+fn a_batch_waits_for_no_more_room_than_it_needs() {
+    let mut rig = Rig::new(medium());
+    rig.run().unwrap();
+    let used: usize = rig.files.content().values().map(Vec::len).sum();
+    // The batch ends in a third segment, of 256 KiB, and there is room for half of it.
+    rig.files.set_capacity(Some(used as u64 + (128 << 10)));
+    let payload = [7; 4096];
+    rig.append(1, &[&payload[..]; 70]);
+    rig.log.save(hard(2, 1));
+    assert!(!rig.try_sync().unwrap(), "the disk had room for a segment");
+    let asked = rig.ask();
+    rig.log.tick(rig.log.deadline().expect("it will be tried again"));
+    let done = rig.run().unwrap();
+    assert!(
+        done.iter()
+            .any(|done| matches!(done, Completed::Synced(id) if *id == asked)),
+        "{done:?}"
+    );
+    rig.log.save(hard(3, 1));
+    rig.sync();
+    rig.files.set_capacity(None);
+    let mut rig = rig.restart(Loss::All);
+    assert_eq!((rig.recovered.hard, rig.payloads().len()), (hard(3, 1), 70));
+}
+
+#[test]
+fn a_full_disk_does_not_keep_a_node_from_its_log() {
+    for loss in [Loss::All, Loss::Nothing, Loss::Random(1)] {
+        let mut rig = Rig::new(medium());
+        rig.write(1, &[b"a", b"b"]);
+        rig.log.save(hard(2, 1));
+        rig.sync();
+        // Somebody else fills the disk. There is room yet in what was zeroed ahead.
+        let used: usize = rig.files.content().values().map(Vec::len).sum();
+        rig.files.set_capacity(Some(used as u64));
+        let mut rig = rig.restart(loss);
+        assert_eq!(rig.recovered.hard, hard(2, 1));
+        assert_eq!(rig.payloads(), [b"a", b"b"]);
+        rig.log.save(hard(3, 1));
+        rig.sync();
+        let rig = rig.restart(Loss::All);
+        assert_eq!(rig.recovered.hard, hard(3, 1));
+    }
+}
+
+#[test]
+fn a_start_on_a_full_disk_is_cut_short_without_harm() {
+    let mut rig = Rig::new(medium());
+    rig.write(1, &[b"a", b"b"]);
+    rig.log.save(hard(2, 1));
+    rig.sync();
+    let used: usize = rig.files.content().values().map(Vec::len).sum();
+    let mut is_through = false;
+    for changes in 0.. {
+        for seed in 0..4 {
+            let files = rig.files.fork();
+            files.crash(Loss::All);
+            files.set_capacity(Some(used as u64));
+            files.crash_after(changes);
+            is_through = Rig::try_open(files.clone(), medium()).is_ok();
+            files.crash(Loss::Random(seed));
+            files.set_capacity(None);
+            let mut rig = Rig::open(files, medium());
+            assert_eq!(rig.recovered.hard, hard(2, 1));
+            assert_eq!(rig.payloads(), [b"a", b"b"], "after {changes} changes, seed {seed}");
+        }
+        if is_through {
+            assert!(changes > 8, "{changes}");
+            return;
+        }
+    }
+}
+
+#[test]
 fn every_fault_while_a_segment_is_prepared_is_survived() {
     let operations = [
         Operation::Create,
