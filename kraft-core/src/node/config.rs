@@ -46,7 +46,8 @@ pub struct Config {
     pub inbox_bytes_max: usize,
     /// How long a frame may take from its first byte to its last.
     pub frame_timeout: Duration,
-    /// Connections that have not said hello; one more and the oldest is closed.
+    /// Connections of a listener that have not said hello, at most half of those that it takes; one more and the oldest
+    /// is closed.
     pub handshakes_max: usize,
     /// How long to wait between dials of a peer.
     pub backoff: Backoff,

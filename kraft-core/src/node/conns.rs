@@ -8,7 +8,7 @@ use super::requests::{Asked, Origin};
 use super::service::Counters;
 use crate::adapter::{Adapter, Endpoint};
 use crate::handshake::{Established, Handshake};
-use crate::id::{ConnId, NodeId, RequestId};
+use crate::id::{ConnId, ListenerId, NodeId, RequestId};
 use crate::inbox::{Budget, Inbox};
 use crate::link::{CloseMode, Link};
 use crate::message::{Body, Header, Message, Outcome, Refusal, Refused, Role};
@@ -47,6 +47,8 @@ pub(super) enum Stage {
 pub(super) struct Conn {
     pub(super) id: ConnId,
     pub(super) source: Source,
+    /// Which listener accepted it.
+    pub(super) listener: Option<ListenerId>,
     pub(super) stage: Stage,
     pub(super) handshake: Handshake,
     pub(super) inbox: Inbox,
@@ -70,6 +72,7 @@ impl Conn {
         Self {
             id,
             source,
+            listener: None,
             stage,
             handshake,
             inbox: Inbox::default(),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::conns::{Conn, Source, Stage};
 use super::handle::{Call, Outcome as Owned};
 use super::requests::{Origin, ReadGroup};
-use super::{Host, Notice, Place, READ_WAIT_MAX, SWEEP_INTERVAL, Task};
+use super::{Host, Notice, Place, Port, READ_WAIT_MAX, SWEEP_INTERVAL, Task};
 use crate::adapter::{Adapter, CloseReason};
 use crate::handshake::{Handshake, Rejection};
 use crate::id::{ConnId, Incarnation, Index, NodeId, RequestId, Sequence, SessionId, Term};
@@ -354,7 +354,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             }
         }
         if std::mem::take(&mut self.has_accepted) {
-            self.evict_oldest_handshakes(adapter);
+            self.evict_oldest_strangers(adapter);
         }
         if self.stopping.is_none() {
             for (node, step) in std::mem::take(&mut self.to_connect) {
@@ -371,31 +371,38 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         }
     }
 
-    /// Connections that say nothing must not keep out those that would. They get no goodbye: it would keep their place
-    /// until they close.
-    fn evict_oldest_handshakes<A: Adapter>(&mut self, adapter: &mut A) {
-        let shaking = |conn: &&Conn| matches!((&conn.stage, &conn.source), (Stage::Shaking, Source::Accepted(_)));
-        let mut shaking: Vec<_> = (self.conns.iter().filter(shaking))
-            .map(|conn| (conn.handshake.deadline(), conn.id))
-            .collect();
-        let excess = shaking.len().saturating_sub(self.config.handshakes_max);
-        shaking.sort_by_key(|(deadline, _)| *deadline);
-        for (_, id) in &shaking[..excess] {
-            let (Some(conn), Some(link)) = (self.conns.get_mut(*id), adapter.link(*id)) else {
+    /// Connections that say nothing, or that were turned away and do not close, must not keep out those that would say
+    /// hello. They get no goodbye: it would keep their place until they close.
+    fn evict_oldest_strangers<A: Adapter>(&mut self, adapter: &mut A) {
+        let roles = self
+            .listeners
+            .iter()
+            .filter(|known| matches!(known.port, Port::Role(_)));
+        let mut evicted = Vec::new();
+        for known in roles {
+            let is_stranger = |conn: &&Conn| {
+                conn.listener == Some(known.listener) && matches!(conn.stage, Stage::Shaking | Stage::Mute)
+            };
+            let strangers = self.conns.iter().filter(is_stranger);
+            let mut strangers: Vec<_> = strangers.map(|conn| (conn.handshake.deadline(), conn.id)).collect();
+            let excess = strangers.len().saturating_sub(known.strangers_max);
+            strangers.sort_by_key(|(deadline, _)| *deadline);
+            evicted.extend(strangers[..excess].iter().map(|(_, id)| (*id, known.strangers_max)));
+        }
+        for (id, strangers_max) in evicted {
+            let (Some(conn), Some(link)) = (self.conns.get_mut(id), adapter.link(id)) else {
                 continue;
             };
-            conn.stage = Stage::Mute;
             link.close(CloseMode::Now);
-            self.counters.turned_away += 1;
-            let detail = format!(
-                "more than {} connections have not said hello",
-                self.config.handshakes_max
-            );
-            (self.observer)(Notice::TurnedAway {
-                from: conn.from(),
-                reason: GoawayReason::TooMany,
-                detail: &detail,
-            });
+            if !matches!(std::mem::replace(&mut conn.stage, Stage::Mute), Stage::Mute) {
+                self.counters.turned_away += 1;
+                let detail = format!("more than {strangers_max} connections have not said hello");
+                (self.observer)(Notice::TurnedAway {
+                    from: conn.from(),
+                    reason: GoawayReason::TooMany,
+                    detail: &detail,
+                });
+            }
         }
     }
 
@@ -514,8 +521,8 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         if self.stopping != Some(now) || self.listeners.is_empty() {
             return;
         }
-        for (listener, _) in std::mem::take(&mut self.listeners) {
-            adapter.unlisten(listener);
+        for known in std::mem::take(&mut self.listeners) {
+            adapter.unlisten(known.listener);
         }
         let header = self.header(RequestId(0));
         for (_, origin) in self.requests.take_pending() {

@@ -111,6 +111,16 @@ enum Port {
     Service(usize),
 }
 
+/// A listener of the node.
+#[derive(Clone, Copy, Debug)]
+struct Listening {
+    listener: ListenerId,
+    port: Port,
+    /// Connections of it that have not said hello, or were turned away and are not gone: one more and the oldest goes.
+    /// Below its `max_connections`, or those would keep out everybody else.
+    strangers_max: usize,
+}
+
 /// What Raft last said of the node's place.
 #[derive(Clone, Copy, Debug)]
 struct Place {
@@ -149,7 +159,7 @@ struct Host<S: Storage, M> {
     to_close: Vec<(ConnId, crate::handshake::Rejection)>,
     requests: Requests,
     next_read: RequestId,
-    listeners: Vec<(ListenerId, Port)>,
+    listeners: Vec<Listening>,
     services: Vec<Box<dyn Service>>,
     queue: Arc<Queue>,
     calls: VecDeque<Call>,
@@ -275,7 +285,12 @@ where
 
     fn listen_as(&mut self, port: Port, at: &Endpoint, options: ListenOptions) -> io::Result<Endpoint> {
         let listener = self.adapter.listen(at, options)?;
-        self.host.listeners.push((listener, port));
+        let strangers_max = self.host.config.handshakes_max.min(options.max_connections / 2);
+        self.host.listeners.push(Listening {
+            listener,
+            port,
+            strangers_max,
+        });
         self.adapter.local_endpoint(listener)
     }
 

@@ -46,11 +46,8 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     }
 
     fn accepted(&mut self, now: Instant, listener: ListenerId, id: ConnId, from: Endpoint, link: &mut Link) {
-        let port = self
-            .listeners
-            .iter()
-            .find(|(known, _)| *known == listener)
-            .map(|(_, port)| *port);
+        let found = self.listeners.iter().find(|known| known.listener == listener);
+        let port = found.map(|known| known.port);
         let (role, source, stage) = match port {
             Some(Port::Role(role)) => (Some(role), Source::Accepted(from), Stage::Shaking),
             Some(Port::Service(service)) => (None, Source::Service(service), Stage::Mute),
@@ -60,6 +57,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             link.close(CloseMode::Now);
         }
         let mut conn = Conn::new(id, source, stage, Handshake::accept(role, now));
+        conn.listener = Some(listener);
         if let Some(Port::Service(service)) = port {
             let age_max = self.services.get(service).and_then(|service| service.age_max());
             conn.expires_at = age_max.map(|age| now + age);
