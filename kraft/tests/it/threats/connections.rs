@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use kraft::adapter::{Endpoint, ListenOptions};
 use kraft::id::{ClusterId, GroupId, Index, NodeId, Term};
-use kraft::message::{Body, Goaway, GoawayReason, Message, NodeState, Vote};
+use kraft::message::{Body, Goaway, GoawayReason, Message, NodeState, Role, Vote};
 use kraft::node::Config;
 use kraft_core::handshake::{HELLO_TIMEOUT, SILENT_AFTER};
 
@@ -112,6 +113,36 @@ fn t02_the_evicted_hold_no_place() {
     client.send(&line::ask(1, Body::Status));
     lab.settle();
     assert!(client.heard().concat().contains("StatusReply"));
+}
+
+#[test]
+fn t02_strangers_leave_room_for_peers_at_a_small_port() {
+    let mut lab = Lab::new(1, 3, |_| ());
+    let at = Endpoint::Tcp(([10, 0, 0, 1], 7001).into());
+    let small = ListenOptions {
+        max_connections: 8,
+        ..ListenOptions::default()
+    };
+    lab.node_mut(1).listen(Role::Peer, &at, small).expect("a port");
+    let flood = |lab: &mut Lab, bytes: &[u8]| {
+        let mut dial = || {
+            let mut line = Line::new(lab.network.dial(&at).expect("it listens"));
+            // It may be gone already.
+            let _ = line.try_send(bytes);
+            lab.run_for(Duration::from_micros(1));
+            line
+        };
+        (0..20).map(|_| dial()).collect::<Vec<_>>()
+    };
+    // Some say nothing, some are turned away; none of them closes.
+    let _silent = flood(&mut lab, b"");
+    let _rude = flood(&mut lab, &line::ask(1, line::command(b"x")));
+    let mut peer = Line::new(lab.network.dial(&at).expect("it listens"));
+    peer.say(&line::peer(2, 1, 2));
+    lab.settle();
+    assert!(peer.heard().concat().starts_with("Welcome"));
+    let _more = flood(&mut lab, b"GET / HTTP/1.0\r\n\r\n");
+    assert!(!peer.take_in(), "who was welcomed stays");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kraft::adapter::{Endpoint, ListenOptions};
 use kraft::adapters::{self, Epoll};
@@ -193,6 +193,19 @@ impl Drop for Live {
             // What it panicked of was printed there.
             let _ = thread.join();
         }
+    }
+}
+
+/// Tries until there is something.
+#[track_caller]
+pub(super) fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = attempt() {
+            return found;
+        }
+        assert!(Instant::now() < until, "nothing in {PATIENCE:?}");
+        std::thread::yield_now();
     }
 }
 

@@ -1,13 +1,15 @@
 //! What the system has a part in: floods of sockets, the memory of a process, disks that stall.
 
+use std::time::Duration;
+
 use kraft::adapter::ListenOptions;
 use kraft::id::NodeId;
 use kraft::message::NodeState;
-use kraft::node::Outcome;
+use kraft::node::{Config, Outcome};
 use kraft::storage::MemFiles;
 
 use super::line;
-use super::live::{self, Cluster, steps_down};
+use super::live::{self, Cluster, eventually, steps_down};
 use super::tape::long;
 #[cfg(all(feature = "daemon", target_os = "linux"))]
 use crate::process::{self, Daemon};
@@ -47,11 +49,7 @@ fn t03_a_connection_flood_stops_at_max_connections_and_the_cluster_keeps_its_lea
     assert!(matches!(node.propose(b"meanwhile"), Outcome::Committed(_)));
     drop(welcomed);
     // There is room again once the node has seen their ends.
-    let mut again = loop {
-        if let Some(client) = live::client(node.clients) {
-            break client;
-        }
-    };
+    let mut again = eventually(|| live::client(node.clients));
     again.send(&line::ask(1, line::command(b"after")));
     assert!(again.next().is_some_and(|answer| answer.contains("Committed")));
     let told = cluster.told.all().split_off(seen + 1);
@@ -105,13 +103,11 @@ fn t36_the_memory_of_a_node_is_flat_whoever_reads_nothing() {
     }
     .encode(&mut encoded);
     // Until it leads.
-    loop {
+    eventually(|| {
         let mut writer = live::client(at).expect("welcome");
         writer.send(&line::ask(1, line::command(&encoded)));
-        if writer.next().is_some_and(|answer| answer.contains("Committed")) {
-            break;
-        }
-    }
+        writer.next().filter(|answer| answer.contains("Committed"))
+    });
     let before = most_memory(daemon.id());
     let mut query = bytes::BytesMut::new();
     kraft::kv::Query::Get { key: b"k" }.encode(&mut query);
@@ -150,7 +146,9 @@ fn t54_clients_that_go_while_they_are_answered_harm_nobody() {
 #[test]
 fn a_stalled_sync_does_not_stop_the_loop() {
     let disks = disks(3);
-    let mut cluster = Cluster::new(&disks, |_| (), ListenOptions::default());
+    // Long enough for a busy machine to write and read meanwhile.
+    let stall_max = |config: &mut Config| config.raft.sync_stall_max = Duration::from_secs(3);
+    let mut cluster = Cluster::new(&disks, stall_max, ListenOptions::default());
     let (leader, seen) = cluster.told.leader(0);
     assert!(matches!(cluster.node(leader).propose(b"before"), Outcome::Committed(_)));
     let mut client = live::client(cluster.node(leader).clients).expect("welcome");
@@ -187,14 +185,15 @@ fn a_stalled_sync_does_not_stop_the_loop() {
     // The disk comes back: the baton with it, and what it missed.
     disks[leader as usize - 1].stall(false);
     assert!(matches!(cluster.node(next).propose(b"after"), Outcome::Committed(_)));
-    loop {
+    let count = eventually(|| {
         let read = cluster.node(leader).handle.read(b"?"[..].into()).wait(live::PATIENCE);
         match read.expect("it ends") {
-            Outcome::Committed(count) => break assert_eq!(count, 4_u64.to_le_bytes()[..]),
+            Outcome::Committed(count) => Some(count),
             // A leader that is new, or was not heard of so far.
-            Outcome::Refused { .. } | Outcome::Unknown => {}
+            Outcome::Refused { .. } | Outcome::Unknown => None,
         }
-    }
+    });
+    assert_eq!(count, 4_u64.to_le_bytes()[..]);
     let durable = |id: u64| {
         let status = cluster
             .node(id)
@@ -204,7 +203,7 @@ fn a_stalled_sync_does_not_stop_the_loop() {
             .expect("it answers");
         status.expect("it runs").durable
     };
-    while durable(leader) < durable(next) {}
+    eventually(|| (durable(leader) >= durable(next)).then_some(()));
     for node in &mut cluster.nodes {
         node.stop();
     }
