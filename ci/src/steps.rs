@@ -113,6 +113,11 @@ fn long() -> Result<Outcome, Failure> {
         &[("KRAFT_SEEDS", "500")],
         &words("test -p kraft-raft --release --test it sim::"),
     )?;
+    // Processes take their own time: three seconds a seed.
+    cargo_with(
+        &[("KRAFT_SEEDS", "50"), ("KRAFT_NO_SKIP", "1")],
+        &words("test -p kraft-raft --release --test it e2e::"),
+    )?;
     cargo(&words("run --release --bin kraftd -- demo"))?;
     // Targets of kind bench alone: libraries and binaries have no figures to print.
     cargo(&words("bench --workspace --bench *"))?;

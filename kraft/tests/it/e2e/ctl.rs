@@ -44,6 +44,20 @@ fn kraftctl_ends_and_prints_as_documented() {
     done("put empty -o plain ", "");
     done("get empty -o plain", "");
 
+    let args = [
+        "--nodes",
+        &nodes,
+        "bench",
+        "--seconds",
+        "0.2",
+        "--clients",
+        "4",
+        "--keys",
+        "9",
+    ];
+    let ran = kraftctl(&args);
+    assert!(ran.code == Some(0) && ran.out.contains("p99"), "{ran:?}");
+
     let fails = |line: &str, code, part: &str| {
         let args: Vec<_> = ["--nodes", &nodes].into_iter().chain(line.split(' ')).collect();
         let ran = kraftctl(&args);

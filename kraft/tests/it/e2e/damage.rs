@@ -111,7 +111,8 @@ fn rot_in_the_last_batch_is_filled_by_the_others() {
     let mut cluster = Cluster::start("rot", &[]);
     let leader = cluster.leader(&NODES);
     let load = Load::start(&cluster, &NODES, 4, 100);
-    for node in others(leader) {
+    let [one, other] = others(leader);
+    for node in [one, other, leader] {
         let (before, after) = come_back_from(&mut cluster, &load, node, |data, _| {
             let (file, offset) = entries(data).pop().expect("there was load");
             flip(&file, offset + 40);

@@ -10,3 +10,4 @@ mod disks;
 mod load;
 mod monitors;
 mod stops;
+mod weather;
