@@ -54,20 +54,22 @@ mod leftovers {
 
     #[test]
     fn an_interrupted_demo_leaves_nothing_behind() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut command = kraftd(&["demo"]);
-        command
-            .env("TMPDIR", folder.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut demo = Daemon::spawn(&mut command);
-        demo.line("clients write");
-        assert_eq!(processes_in(folder.path()), 3);
-        demo.signal("INT");
-        demo.line("interrupted");
-        assert_eq!(demo.end().code(), Some(1));
-        assert_eq!(processes_in(folder.path()), 0);
-        assert!(contents(folder.path()).is_empty(), "its data is removed");
+        for signal in ["INT", "HUP"] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let mut command = kraftd(&["demo"]);
+            command
+                .env("TMPDIR", folder.path())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped());
+            let mut demo = Daemon::spawn(&mut command);
+            demo.line("clients write");
+            assert_eq!(processes_in(folder.path()), 3);
+            demo.signal(signal);
+            demo.line("interrupted");
+            assert_eq!(demo.end().code(), Some(1));
+            assert_eq!(processes_in(folder.path()), 0);
+            assert!(contents(folder.path()).is_empty(), "its data is removed");
+        }
     }
 
     #[test]

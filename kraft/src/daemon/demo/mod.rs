@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use kraft_core::message::NodeState;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use self::cluster::{Cluster, NODES, StartError};
 use self::ledger::{Comparer, Comparison, Ended, Ledger, PREFIX};
@@ -63,7 +63,8 @@ impl Demo {
     /// A write was lost, or it could not be shown.
     pub(super) fn run(self) -> Result<(), Failure> {
         let interrupted = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
+        // A terminal that is closed sends SIGHUP.
+        for signal in [SIGHUP, SIGINT, SIGTERM] {
             let caught = signal_hook::flag::register(signal, Arc::clone(&interrupted));
             caught.map_err(|error| Failure::new(format!("signals cannot be caught: {error}")))?;
         }
