@@ -47,12 +47,24 @@ pub(super) fn run(client: &mut Client, what: &What, format: Format, out: &mut im
     }
 }
 
+/// No node takes a larger frame: the most that `frame_bytes_max` may be.
+const VALUE_BYTES_MAX: u64 = 64 << 20;
+
 fn bytes_of(value: &str) -> Result<Vec<u8>, Failure> {
-    if value != "-" {
-        return Ok(value.as_bytes().to_vec());
+    if value == "-" {
+        return read_value(io::stdin().lock()).map_err(Failure::Input);
     }
+    Ok(value.as_bytes().to_vec())
+}
+
+/// Reads all that there is, unless it is more than any node takes.
+fn read_value(input: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    io::stdin().lock().read_to_end(&mut bytes).map_err(Failure::Input)?;
+    input.take(VALUE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > VALUE_BYTES_MAX {
+        let why = format!("it has more than {VALUE_BYTES_MAX} bytes, which no node takes; nothing was changed");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
     Ok(bytes)
 }
 
@@ -131,4 +143,16 @@ fn scan(
         Format::Plain => {}
     }
     Ok(Exit::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn standard_input_without_end_is_refused() {
+        assert_eq!(read_value(&b"v\n"[..]).expect("a value"), b"v\n");
+        let error = read_value(io::repeat(0)).expect_err("it has no end");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
 }
