@@ -1,5 +1,6 @@
 //! `kraftd init`: writes a data folder, once.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -78,8 +79,9 @@ pub(super) fn folder_failure(data: &Path, error: &FolderError) -> Failure {
             } else {
                 PathBuf::from(path)
             };
-            let cure = match exit {
-                Exit::Disk => "look at the disk",
+            let cure = match system.kind() {
+                _ if exit == Exit::Disk => "look at the disk",
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room there, or name another one with --data",
                 _ => "make it a folder that this user may read and write, or name another one with --data",
             };
             format!("data folder {}: {system}; {cure}", path.display())
@@ -93,4 +95,25 @@ pub(super) fn folder_failure(data: &Path, error: &FolderError) -> Failure {
 fn is_input_output(error: &std::io::Error) -> bool {
     const EIO: i32 = 5;
     error.raw_os_error() == Some(EIO)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(error: io::Error, exit: Exit, cure: &str) {
+        let failure = folder_failure(Path::new("/data"), &FolderError::Failed(PathBuf::new(), error));
+        assert_eq!(failure.exit, exit, "{failure}");
+        assert!(failure.message.contains(cure), "{failure}");
+    }
+
+    #[test]
+    fn the_cure_is_of_what_the_system_refused() {
+        check(io::Error::from_raw_os_error(5), Exit::Disk, "look at the disk");
+        check(ErrorKind::StorageFull.into(), Exit::Config, "make room");
+        check(ErrorKind::PermissionDenied.into(), Exit::Config, "may read and write");
+    }
 }
