@@ -318,6 +318,17 @@ impl Conns {
         self.slots.get_mut(id.slot())?.take_if(|conn| conn.id == id)
     }
 
+    /// The same between two polls, with its link. One that has lost its link stays where it is: its `Closed` is on
+    /// the way, and what follows from that is still to be done.
+    pub(super) fn take_live<'a, A: Adapter>(
+        &mut self,
+        adapter: &'a mut A,
+        id: ConnId,
+    ) -> Option<(Box<Conn>, &'a mut Link)> {
+        let link = adapter.link(id)?;
+        Some((self.take_out(id)?, link))
+    }
+
     pub(super) fn put_back(&mut self, conn: Box<Conn>) {
         let slot = conn.id.slot();
         self.slots[slot] = Some(conn);

@@ -348,7 +348,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     /// Dials, closes, and looks over the connections.
     pub(super) fn keep_conns<A: Adapter, P: Protocol>(&mut self, adapter: &mut A, protocol: &P, now: Instant) {
         for (id, rejection) in std::mem::take(&mut self.to_close) {
-            if let (Some(mut conn), Some(link)) = (self.conns.take_out(id), adapter.link(id)) {
+            if let Some((mut conn, link)) = self.conns.take_live(adapter, id) {
                 self.reject(protocol, now, &mut conn, link, &rejection);
                 self.conns.put_back(conn);
             }
@@ -467,7 +467,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             }
         }
         for (id, rejection) in late {
-            if let (Some(mut conn), Some(link)) = (self.conns.take_out(id), adapter.link(id)) {
+            if let Some((mut conn, link)) = self.conns.take_live(adapter, id) {
                 self.reject(protocol, now, &mut conn, link, &rejection);
                 self.conns.put_back(conn);
             }
@@ -496,7 +496,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         let held = |conn: &&Conn| matches!(&conn.stage, Stage::Held(established, _) if established.node == node);
         let waiting: Vec<_> = self.conns.iter().filter(held).map(|conn| conn.id).collect();
         for id in waiting {
-            let (Some(mut conn), Some(link)) = (self.conns.take_out(id), adapter.link(id)) else {
+            let Some((mut conn, link)) = self.conns.take_live(adapter, id) else {
                 continue;
             };
             if let Stage::Held(established, welcome) = std::mem::replace(&mut conn.stage, Stage::Mute) {
@@ -535,7 +535,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             detail: "the node is going down".to_owned(),
         };
         for id in ids {
-            if let (Some(mut conn), Some(link)) = (self.conns.take_out(id), adapter.link(id)) {
+            if let Some((mut conn, link)) = self.conns.take_live(adapter, id) {
                 self.turn_away(protocol, now, &mut conn, link, &goodbye);
                 self.conns.put_back(conn);
             }

@@ -94,6 +94,26 @@ fn t55_a_leader_that_stops_is_succeeded_before_its_followers_time_out() {
 }
 
 #[test]
+fn a_stop_between_the_end_of_a_connection_and_the_news_of_it_waits_for_nothing_else() {
+    let mut lab = Lab::cluster(1);
+    lab.elect();
+    let mut greedy = lab.client(1);
+    // Answered in one go, which is more than it may leave unread: it is cut off in the flush of that turn.
+    let requests: Vec<_> = (0..1024)
+        .map(|at| line::ask(at, line::read(&super::tape::long(64 << 10))))
+        .collect();
+    greedy.send(&requests.concat());
+    let handle = lab.handle(1);
+    let stops = handle.clone();
+    // The stop is taken when the command's sync is done, before the loop polls again.
+    handle.read(b"?"[..].into()).on_done(move |_| stops.stop());
+    let _write = handle.propose(b"x"[..].into());
+    lab.settle();
+    assert_eq!(lab.node(1).counters().slow_readers, 1);
+    assert!(lab.node(1).is_stopped(), "nobody is connected");
+}
+
+#[test]
 fn a_client_that_half_closes_gets_its_answers() {
     let mut lab = Lab::cluster(3);
     let leader = lab.elect();
