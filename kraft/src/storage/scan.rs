@@ -101,6 +101,11 @@ impl<'a, F: File> Scan<'a, F> {
         }
     }
 
+    /// Goes on at another record. What was read of the file is read again only if the record is not in it.
+    pub(crate) const fn seek(&mut self, offset: u32) {
+        self.offset = offset;
+    }
+
     /// Where the next record stands.
     pub(crate) const fn offset(&self) -> u32 {
         self.offset

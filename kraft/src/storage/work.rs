@@ -112,14 +112,24 @@ impl<F: Files> LoadWork<F> {
             return Err(fault(&self.files, "", "load")(error));
         }
         let mut bytes_left = self.bytes_max;
+        let mut scanned: Option<(u32, Scan<'_, F::File>)> = None;
         for (at, (place, file)) in self.stretches.iter().enumerate() {
+            // Stretches are short, and one read brings many of them.
+            let mut scan = match scanned.take() {
+                Some((segment, mut scan)) if segment == place.at.segment => {
+                    scan.seek(place.at.offset);
+                    scan
+                }
+                _ => Scan::from(&**file, place.at.segment, &self.identity, place.at.offset),
+            };
             let until = self
                 .stretches
                 .get(at + 1)
                 .map_or(self.end, |(next, _)| next.index.min(self.end));
-            if !self.read_stretch(place, &**file, until, &mut bytes_left, &mut entries)? {
+            if !self.read_stretch(place, &mut scan, until, &mut bytes_left, &mut entries)? {
                 break;
             }
+            scanned = Some((place.at.segment, scan));
         }
         Ok(entries)
     }
@@ -128,7 +138,7 @@ impl<F: Files> LoadWork<F> {
     fn read_stretch(
         &self,
         place: &Place,
-        file: &F::File,
+        scan: &mut Scan<'_, F::File>,
         until: Index,
         bytes_left: &mut usize,
         entries: &mut Vec<Entry>,
@@ -139,7 +149,6 @@ impl<F: Files> LoadWork<F> {
             let message = format!("byte {offset}: entry {index} is damaged");
             unreadable()(io::Error::new(io::ErrorKind::InvalidData, message))
         };
-        let mut scan = Scan::from(file, place.at.segment, &self.identity, place.at.offset);
         let mut next = place.index;
         while next < until {
             let found = match scan.step().map_err(unreadable())? {

@@ -15,7 +15,7 @@ use kraft_core::id::{ClusterId, GroupId, Incarnation, Index, NodeId, SyncId, Ter
 use kraft_core::message::{Entries, Entry, EntryKind};
 use kraft_core::storage::{Completed, Fault, HardState, Recovered, Storage, Work};
 
-use super::mem::{Loss, MemFiles};
+use super::mem::{Failure, Loss, MemFiles, Operation};
 use super::survey::{Damage, OpenError};
 use super::{Config, DiskLog, LogIdentity};
 
@@ -245,6 +245,17 @@ fn loads_are_bounded_and_skip_what_was_removed() {
     assert_eq!(rig.payloads(), expected);
     let mut rig = rig.restart(Loss::All);
     assert_eq!(rig.payloads(), expected);
+}
+
+#[test]
+fn a_load_reads_the_disk_once() {
+    let mut rig = Rig::new(Config::default());
+    let payload = [7; 1000];
+    rig.write(1, &[&payload[..]; 200]);
+    // A window holds the entries; the one after it ends the file. A read more is one too many.
+    rig.files
+        .fail(Operation::Read, ".log", 4, Failure::Error(io::ErrorKind::Other));
+    assert_eq!(rig.payloads().len(), 200);
 }
 
 #[test]
