@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use kraft::client::Error;
 use kraft::message::Refusal;
@@ -12,7 +13,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use super::cluster::{Cluster, NODES, others};
 use super::ctl::kraftctl;
 use super::load::{Load, assert_kept};
-use crate::process::{kraftd, path, run_command, without_settings};
+use crate::process::{PATIENCE, kraftd, path, run_command, without_settings};
 
 /// Small segments, so that a small disk is soon full.
 const SMALL: [&str; 2] = ["--log-segment-bytes", "1048576"];
@@ -28,7 +29,6 @@ fn log_bytes_max_is_answered_by_name_and_reads_go_on() {
     let written = load.stop();
     let room = cluster.node(leader).line("\"room\"");
     assert!(room.contains("room_bytes"), "{room}");
-    assert_kept(&cluster, &NODES, &written);
     // What is refused to two at once may just fit for one.
     let mut client = cluster.connect(&NODES);
     let refused = (0..50).find_map(|_| client.put(b"key", &[0; 100_000]).err());
@@ -36,7 +36,8 @@ fn log_bytes_max_is_answered_by_name_and_reads_go_on() {
         matches!(&refused, Some(Error::Refused(refused)) if refused.why == Refusal::NoSpace),
         "{refused:?}"
     );
-    assert!(client.get(b"none").expect("reads go on").is_none());
+    // The leader answers; a follower whose log is full before may lack what was committed, and waits for it.
+    assert!(client.get(b"leader").expect("reads go on").is_some());
     let (nodes, value) = (cluster.clients(&NODES), "v".repeat(100_000));
     let put = || kraftctl(&["--nodes", &nodes, "put", "key", &value]);
     let ran = (0..50).map(|_| put()).find(|ran| ran.code != Some(0));
@@ -51,10 +52,9 @@ fn log_bytes_max_is_answered_by_name_and_reads_go_on() {
         assert!(cluster.end(node).0.success());
         cluster.spawn(node);
     }
-    cluster
-        .connect(&NODES)
-        .put(b"key", &[0; 100_000])
-        .expect("there is room");
+    client.put(b"key", &[0; 100_000]).expect("there is room");
+    cluster.wait_until_equal(&NODES);
+    assert_kept(&cluster, &NODES, &written);
 }
 
 /// Whether this test may mount, in a namespace of its own; else why not.
@@ -133,6 +133,26 @@ fn a_full_disk() {
     let written = load.stop();
     fs::remove_file(disk.join("ballast")).expect("it is there");
     cluster.node(leader).line("there is space for the log");
+    cluster.wait_until_equal(&NODES);
+    assert_kept(&cluster, &NODES, &written);
+
+    // With nobody to yield to, writes are refused and reads go on.
+    disks.iter().for_each(|disk| fill(disk));
+    let mut client = cluster.connect(&NODES);
+    let refused = (0..2_000).find_map(|_| client.put(b"ballast", &[0; 4_000]).err());
+    assert!(
+        matches!(&refused, Some(Error::Refused(refused)) if refused.why == Refusal::NoSpace),
+        "{refused:?}"
+    );
+    // The leader answers; a follower without room may lack what was committed, and waits for it.
+    assert!(client.get(b"leader").expect("reads go on").is_some());
+    for disk in &disks {
+        fs::remove_file(disk.join("ballast")).expect("it is there");
+    }
+    let until = Instant::now() + PATIENCE;
+    while client.put(b"ballast", b"").is_err() {
+        assert!(Instant::now() < until, "there is room, and it is not found");
+    }
     cluster.wait_until_equal(&NODES);
     assert_kept(&cluster, &NODES, &written);
 }
