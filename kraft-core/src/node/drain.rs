@@ -8,7 +8,7 @@ use super::conns::{Conn, Source, Stage};
 use super::handle::{Call, Outcome as Owned};
 use super::requests::{Origin, ReadGroup};
 use super::{Host, Notice, Place, Port, READ_WAIT_MAX, SWEEP_INTERVAL, Task};
-use crate::adapter::{Adapter, CloseReason};
+use crate::adapter::{Adapter, CloseReason, Endpoint};
 use crate::handshake::{Handshake, Rejection};
 use crate::id::{ConnId, Incarnation, Index, NodeId, RequestId, Sequence, SessionId, Term};
 use crate::link::CloseMode;
@@ -409,13 +409,28 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     fn dial<A: Adapter>(&mut self, adapter: &mut A, node: NodeId, step: Step, now: Instant) {
         match step {
             Step::Resolve(name) => self.tasks.push_back(Task::Resolve { node, name }),
-            Step::Connect(endpoint, rest) => match adapter.connect(&endpoint) {
+            Step::Connect(endpoint, rest) => self.connect(adapter, node, endpoint, rest, now),
+        }
+    }
+
+    fn connect<A: Adapter>(
+        &mut self,
+        adapter: &mut A,
+        node: NodeId,
+        mut endpoint: Endpoint,
+        mut rest: Vec<Endpoint>,
+        now: Instant,
+    ) {
+        loop {
+            match adapter.connect(&endpoint) {
                 Ok(id) => {
                     self.peers.connecting(node, id, rest);
                     let handshake = Handshake::dial(node, 0, now);
-                    self.conns
-                        .insert(Conn::new(id, Source::Dialled(node), Stage::Connecting, handshake));
+                    let conn = Conn::new(id, Source::Dialled(node), Stage::Connecting, handshake);
+                    return self.conns.insert(conn);
                 }
+                // A family that this system lacks, say: the name's next address may be of another.
+                Err(_) if !rest.is_empty() => endpoint = rest.remove(0),
                 Err(error) => {
                     self.peers.failed(node, now);
                     if self.peers.failed_first(node) {
@@ -423,8 +438,9 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                         let reason = CloseReason::Failed(error.kind());
                         (self.observer)(Notice::DialFailed { node, address, reason });
                     }
+                    return;
                 }
-            },
+            }
         }
     }
 

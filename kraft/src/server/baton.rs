@@ -81,6 +81,10 @@ impl<T> Baton<T> {
         self.lock().parked.take().map(|(held, _)| held)
     }
 
+    fn is_ended(&self) -> bool {
+        self.lock().ended
+    }
+
     fn end(&self) {
         self.lock().ended = true;
         self.bell.notify_all();
@@ -190,6 +194,10 @@ where
 {
     let mut next = None;
     loop {
+        // The other thread panicked in its sync, which will never come back; the panic goes on in `run`.
+        if baton.is_ended() {
+            return Held::Lost;
+        }
         // With a sync at hand the loop does not wait, but it looks: calls of this process that come one behind the
         // other, each with a sync of its own, would else keep it from its sockets and its clock.
         let deadline = next.as_ref().map(|_| Time::ZERO);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::ToSocketAddrs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -28,6 +29,7 @@ pub(super) struct Lanes<W: Work> {
     remember: Arc<Mutex<Remember>>,
 }
 
+/// A thread and its queue. Dropped, it waits until the thread has done what it was given.
 struct Lane<W> {
     tasks: Option<Sender<Task<W>>>,
     thread: Option<JoinHandle<()>>,
@@ -36,6 +38,8 @@ struct Lane<W> {
 /// What is done and waits to be collected.
 pub(super) struct Finished<D> {
     done: Mutex<Vec<Done<D>>>,
+    /// A lane panicked: what it had to do will never be done.
+    is_broken: AtomicBool,
     waker: Waker,
 }
 
@@ -43,6 +47,18 @@ impl<D> Finished<D> {
     pub(super) fn push(&self, done: Done<D>) {
         self.done.lock().unwrap_or_else(PoisonError::into_inner).push(done);
         self.waker.wake();
+    }
+}
+
+/// Tells of a panic on a lane's thread.
+struct BreakOnPanic<'a, D>(&'a Finished<D>);
+
+impl<D> Drop for BreakOnPanic<'_, D> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.is_broken.store(true, Ordering::Release);
+            self.0.waker.wake();
+        }
     }
 }
 
@@ -54,6 +70,7 @@ impl<W: Work> Lanes<W> {
             names: None,
             finished: Arc::new(Finished {
                 done: Mutex::new(Vec::new()),
+                is_broken: AtomicBool::new(false),
                 waker,
             }),
             remember: Arc::new(Mutex::new(remember)),
@@ -73,14 +90,23 @@ impl<W: Work> Lanes<W> {
         };
         let lane = lane.get_or_insert_with(|| Lane::start(name, &self.finished, &self.remember));
         let tasks = lane.tasks.as_ref().expect("taken only when the lane is dropped");
-        tasks
-            .send(task)
-            .expect("a lane's thread ends only when its sender is dropped, or by a panic of its own");
+        // A lane whose thread is gone panicked; `completed` tells.
+        let _ = tasks.send(task);
     }
 
-    pub(super) fn completed(&mut self) -> Vec<Done<W::Done>> {
+    /// What was done since the last call.
+    ///
+    /// # Errors
+    ///
+    /// A lane panicked: what it had to do will never be done.
+    pub(super) fn completed(&mut self) -> io::Result<Vec<Done<W::Done>>> {
+        if self.finished.is_broken.load(Ordering::Acquire) {
+            return Err(io::Error::other(
+                "a helper thread panicked; its message is in the log above",
+            ));
+        }
         let mut done = self.finished.done.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *done)
+        Ok(std::mem::take(&mut *done))
     }
 }
 
@@ -89,6 +115,7 @@ impl<W: Work> Lane<W> {
         let (sender, tasks) = mpsc::channel();
         let (finished, remember) = (Arc::clone(finished), Arc::clone(remember));
         let body = move || {
+            let _break = BreakOnPanic(&*finished);
             for task in tasks {
                 finished.push(perform(task, &remember));
             }
@@ -133,8 +160,47 @@ impl<W> Drop for Lane<W> {
     }
 }
 
+impl<W: Work> Drop for Lanes<W> {
+    fn drop(&mut self) {
+        // A name may take the system many seconds, and nobody waits for it any more.
+        if let Some(names) = &mut self.names {
+            names.thread = None;
+        }
+    }
+}
+
 impl<W: Work> fmt::Debug for Lanes<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Lanes")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Panics;
+
+    impl Work for Panics {
+        type Done = ();
+
+        fn is_urgent(&self) -> bool {
+            true
+        }
+
+        fn run(self) {
+            panic!("on purpose");
+        }
+    }
+
+    #[test]
+    fn a_lane_that_panics_is_told() {
+        let (sender, woken) = mpsc::channel();
+        let waker = Waker::new(move || sender.send(()).expect("received below"));
+        let mut lanes = Lanes::new(waker, Box::new(|_, _| Ok(())));
+        lanes.send(Task::Storage(Panics));
+        woken.recv().expect("the lane's end wakes");
+        assert!(lanes.completed().is_err());
+        lanes.send(Task::Storage(Panics));
     }
 }

@@ -107,7 +107,7 @@ where
     }
 
     fn settle(&mut self) -> Result<(), Failure> {
-        for done in self.lanes.completed() {
+        for done in self.lanes.completed().map_err(Failure::Loop)? {
             self.node.complete(done)?;
         }
         self.node.settle()
