@@ -13,10 +13,12 @@
 //! Group commit and write batching follow from the shape: whatever arrived in a turn becomes one append, one message
 //! a follower, one sync. Nothing here blocks, and nothing that was put waits for the next wake.
 
+mod ask;
 mod config;
 mod conns;
 mod drain;
 mod handle;
+mod keep;
 mod notice;
 mod receive;
 mod requests;
