@@ -74,11 +74,11 @@ pub(crate) struct SyncWork<F: Files> {
 impl<F: Files> SyncWork<F> {
     fn run(self) -> Outcome<F> {
         let result = self.parts.iter().try_for_each(|(part, file)| {
-            let failed = |operation| fault(&self.files, &segment_name(part.at.segment), operation);
-            write_all_at(&**file, &part.bytes, u64::from(part.at.offset)).map_err(failed("write"))?;
+            let failed = |operation, error| fault(&self.files, &segment_name(part.at.segment), operation)(error);
+            write_all_at(&**file, &part.bytes, u64::from(part.at.offset)).map_err(|error| failed("write", error))?;
             // One part is synced before the next one is written: a segment's header says that all before it is
             // durable.
-            file.sync_data().map_err(failed("fdatasync"))
+            file.sync_data().map_err(|error| failed("fdatasync", error))
         });
         Outcome::Synced(self.id, self.parts.into_iter().map(|(part, _)| part).collect(), result)
     }
