@@ -8,8 +8,9 @@ use crate::message::Refusal;
 /// A deterministic state machine (thesis §2.1): the same commands in the same order give the same state and replies
 /// on every node. It reads no clock, draws no randomness and iterates over no unordered map.
 pub trait StateMachine {
-    /// Judges a command before it is proposed: is it readable and within limits? The leader's own judgement, not
-    /// replicated; [`apply`](Self::apply) must bear what passed an older version's.
+    /// Judges a command before it is proposed: is it readable and within limits? The leader's own judgement, by
+    /// its own settings and the state as it has applied it; not replicated, so [`apply`](Self::apply) must bear what
+    /// passed another node's or an older version's.
     ///
     /// # Errors
     ///
@@ -36,7 +37,7 @@ pub trait StateMachine {
 /// Why a command or query is not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// [`Refusal::TooLarge`] or [`Refusal::Invalid`].
+    /// [`Refusal::TooLarge`], [`Refusal::NoSpace`] or [`Refusal::Invalid`].
     pub why: Refusal,
     /// What and why, for a person: the name of the limit, what it is, what came.
     pub detail: String,

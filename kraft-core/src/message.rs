@@ -430,7 +430,7 @@ pub enum Refusal {
     NotLeader,
     /// Too much is uncommitted or in flight: try again later.
     Overloaded,
-    /// The log is at its limit, or the disk is full.
+    /// The log is at its limit, or the disk is full; or the state is at its own limit, which the detail names.
     NoSpace,
     /// The session is not in the table: expired, or never opened.
     SessionExpired,

@@ -70,7 +70,8 @@ impl fmt::Display for Refused {
         let why = match self.why {
             Refusal::NotLeader => "no leader was found",
             Refusal::Overloaded => "the cluster is overloaded",
-            Refusal::NoSpace => "the log or its disk is full",
+            Refusal::NoSpace if self.detail.is_empty() => "the log or its disk is full",
+            Refusal::NoSpace => "there is no space",
             Refusal::SessionExpired => "the session expired",
             Refusal::TooLarge => "it is above a limit",
             Refusal::Invalid => "the state machine cannot read it",

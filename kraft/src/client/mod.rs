@@ -41,8 +41,6 @@ pub enum Error {
     Refused(Refused),
     /// A command may or may not have happened; a read got no answer in time.
     Unknown,
-    /// The state would grow above this many bytes, the cluster's `state_bytes_max`. Nothing was changed.
-    NoSpace(u64),
     /// The key's value is no number in decimal text. Nothing was changed.
     NotANumber,
     /// The sum is beyond 64 bits. Nothing was changed.
@@ -65,7 +63,6 @@ impl fmt::Display for Error {
         match self {
             Self::Refused(refused) => refused.fmt(f),
             Self::Unknown => f.write_str("no answer came in time; it may or may not have happened"),
-            Self::NoSpace(limit) => write!(f, "the state is at its limit (state_bytes_max is {limit})"),
             Self::NotANumber => f.write_str("the value is no number"),
             Self::Overflow => f.write_str("the sum is beyond 64 bits"),
             Self::BadReply(Some(error)) => write!(f, "the answer cannot be read: {error}"),
@@ -441,7 +438,6 @@ fn decode(reply: &[u8]) -> Result<Reply<'_>, Error> {
 /// A reply to a command that says why nothing was changed.
 fn unchanged(reply: Reply<'_>) -> Error {
     match reply {
-        Reply::NoSpace(limit) => Error::NoSpace(limit),
         Reply::NotANumber => Error::NotANumber,
         Reply::Overflow => Error::Overflow,
         _ => Error::BadReply(None),

@@ -52,7 +52,7 @@ impl Failure {
         match self {
             Self::NoNodes => Exit::Usage,
             Self::Client(Error::Unknown) => Exit::Unknown,
-            Self::Client(Error::Refused(_) | Error::NoSpace(_) | Error::NotANumber | Error::Overflow) => Exit::Refused,
+            Self::Client(Error::Refused(_) | Error::NotANumber | Error::Overflow) => Exit::Refused,
             Self::Client(_) | Self::Output(_) | Self::Input(_) | Self::Bench(_) => Exit::Failed,
         }
     }
@@ -69,12 +69,15 @@ impl fmt::Display for Failure {
                 write!(f, "refused, nothing was changed: {refused}")?;
                 match refused.why {
                     Refusal::NotLeader => f.write_str(" (is a majority up? see kraftctl status)"),
-                    Refusal::NoSpace => f.write_str(" (make room, or raise log_bytes_max)"),
+                    Refusal::NoSpace if refused.detail.is_empty() => {
+                        f.write_str(" (make room, or raise log_bytes_max)")
+                    }
+                    Refusal::NoSpace => f.write_str(" (make room, or raise it)"),
                     Refusal::Overloaded => f.write_str(" (try again later, with less at a time)"),
                     _ => Ok(()),
                 }
             }
-            Self::Client(error @ (Error::NoSpace(_) | Error::NotANumber | Error::Overflow)) => {
+            Self::Client(error @ (Error::NotANumber | Error::Overflow)) => {
                 write!(f, "refused, nothing was changed: {error}")
             }
             Self::Client(Error::Unknown) => f.write_str(

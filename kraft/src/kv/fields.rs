@@ -73,10 +73,6 @@ impl<'a> Fields<'a> {
         self.take().map(u32::from_le_bytes)
     }
 
-    pub(super) fn u64(&mut self) -> Result<u64, DecodeError> {
-        self.take().map(u64::from_le_bytes)
-    }
-
     pub(super) fn i64(&mut self) -> Result<i64, DecodeError> {
         self.take().map(i64::from_le_bytes)
     }

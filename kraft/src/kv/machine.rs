@@ -16,16 +16,20 @@ use super::reply::{PageWriter, Reply};
 /// What an entry counts on top of its key and value: about what the map and the allocator take for it.
 const ENTRY_OVERHEAD_BYTES: u64 = 64;
 
-/// What the machine takes.
+/// What a number takes at most, in decimal text: that of `i64::MIN`.
+const NUMBER_BYTES_MAX: u64 = 20;
+
+/// What the machine takes. Each node judges by its own, before it proposes; what is committed is applied whatever
+/// they are, so nodes whose limits differ still hold the same state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of a key; a longer one is refused before it is proposed.
     pub key_bytes_max: usize,
     /// Bytes of a value; a longer one is refused before it is proposed.
     pub value_bytes_max: usize,
-    /// Bytes of the whole state, 64 counted for each entry beside its key and value; what would grow it beyond is
-    /// answered [`Reply::NoSpace`]. A rule of the replicated state: the same on every node, or their states drift
-    /// apart.
+    /// Bytes of the whole state, 64 counted for each entry beside its key and value; what could grow it beyond is
+    /// refused with [`Refusal::NoSpace`] before it is proposed. The leader judges by the state as it has applied it,
+    /// so the state may exceed this by what was proposed and not yet applied.
     pub state_bytes_max: u64,
     /// Bytes of a scan's reply; at least one entry is in it even so.
     pub scan_bytes_max: usize,
@@ -45,8 +49,7 @@ impl Default for Limits {
 
 /// The key-value state machine: an ordered map in memory.
 ///
-/// Invariant: `bytes` is the sum over all entries of key, value and overhead; it exceeds `state_bytes_max` only if it
-/// did so under an older limit.
+/// Invariant: `bytes` is the sum over all entries of key, value and overhead.
 #[derive(Debug, Default)]
 pub struct Kv {
     limits: Limits,
@@ -90,7 +93,10 @@ impl Kv {
 
     fn execute<'a>(&'a mut self, command: &Command<'_>) -> Reply<'a> {
         match *command {
-            Command::Put { key, value } => self.set(key, value),
+            Command::Put { key, value } => {
+                self.set(key, value);
+                Reply::Done
+            }
             Command::Delete { key } => match self.map.remove(key) {
                 Some(value) => {
                     self.bytes -= entry_bytes(key, &value);
@@ -100,7 +106,8 @@ impl Kv {
             },
             Command::CompareAndSet { key, expected, value } => {
                 if self.map.get(key).map(Vec::as_slice) == expected {
-                    self.set(key, value)
+                    self.set(key, value);
+                    Reply::Done
                 } else {
                     Reply::Mismatch(self.map.get(key).map(Vec::as_slice))
                 }
@@ -110,14 +117,9 @@ impl Kv {
     }
 
     /// Sets a key, in the memory of the value that it had.
-    fn set<'a>(&mut self, key: &[u8], value: &[u8]) -> Reply<'a> {
-        let limit = self.limits.state_bytes_max;
+    fn set(&mut self, key: &[u8], value: &[u8]) {
         if let Some(old) = self.map.get_mut(key) {
-            let bytes = self.bytes - old.len() as u64 + value.len() as u64;
-            if bytes > limit && value.len() > old.len() {
-                return Reply::NoSpace(limit);
-            }
-            self.bytes = bytes;
+            self.bytes = self.bytes - old.len() as u64 + value.len() as u64;
             // A big value that gives way to a small one would keep its memory, and no limit would count it.
             if old.capacity() / 2 > value.len() + ENTRY_OVERHEAD_BYTES as usize {
                 *old = value.to_vec();
@@ -125,15 +127,10 @@ impl Kv {
                 old.clear();
                 old.extend_from_slice(value);
             }
-            return Reply::Done;
+            return;
         }
-        let bytes = self.bytes + entry_bytes(key, value);
-        if bytes > limit {
-            return Reply::NoSpace(limit);
-        }
-        self.bytes = bytes;
+        self.bytes += entry_bytes(key, value);
         self.map.insert(key.into(), value.to_vec());
-        Reply::Done
     }
 
     fn increment<'a>(&mut self, key: &[u8], by: i64) -> Reply<'a> {
@@ -147,10 +144,8 @@ impl Kv {
         let Some(sum) = old.checked_add(by) else {
             return Reply::Overflow;
         };
-        match self.set(key, sum.to_string().as_bytes()) {
-            Reply::Done => Reply::Number(sum),
-            refused => refused,
-        }
+        self.set(key, sum.to_string().as_bytes());
+        Reply::Number(sum)
     }
 
     fn scan(&self, prefix: &[u8], after: &[u8], limit: u32, out: &mut BytesMut) {
@@ -191,19 +186,42 @@ impl Kv {
     fn check_value(&self, value: &[u8]) -> Result<(), Refused> {
         within("value_bytes_max", self.limits.value_bytes_max, "the value", value)
     }
+
+    /// Whether the state may take a value of `value_bytes` at `key`. What does not grow it is taken however large it
+    /// is.
+    fn check_growth(&self, key: &[u8], value_bytes: u64) -> Result<(), Refused> {
+        let bytes = match self.map.get(key) {
+            Some(old) => self.bytes - old.len() as u64 + value_bytes,
+            None => self.bytes + entry_bytes(key, &[]) + value_bytes,
+        };
+        let limit = self.limits.state_bytes_max;
+        if bytes <= limit || bytes <= self.bytes {
+            return Ok(());
+        }
+        Err(Refused {
+            why: Refusal::NoSpace,
+            detail: format!("the state could grow to {bytes} bytes, and state_bytes_max is {limit}"),
+        })
+    }
 }
 
 impl StateMachine for Kv {
     fn check(&self, command: &[u8]) -> Result<(), Refused> {
         let command = Command::decode(command).map_err(invalid)?;
         self.check_key(command.key())?;
+        // Proposals on the way may change what is there, so a condition is taken to hold and a sum to be the longest.
         match command {
-            Command::Put { value, .. } => self.check_value(value),
-            Command::CompareAndSet { expected, value, .. } => {
-                self.check_value(expected.unwrap_or_default())?;
-                self.check_value(value)
+            Command::Put { key, value } => {
+                self.check_value(value)?;
+                self.check_growth(key, value.len() as u64)
             }
-            Command::Delete { .. } | Command::Increment { .. } => Ok(()),
+            Command::CompareAndSet { key, expected, value } => {
+                self.check_value(expected.unwrap_or_default())?;
+                self.check_value(value)?;
+                self.check_growth(key, value.len() as u64)
+            }
+            Command::Increment { key, .. } => self.check_growth(key, NUMBER_BYTES_MAX),
+            Command::Delete { .. } => Ok(()),
         }
     }
 
@@ -351,13 +369,71 @@ mod tests {
         apply(&mut kv, put(b"a", &[0; 85]), Reply::Done);
         apply(&mut kv, put(b"b", &[0; 85]), Reply::Done);
         assert_eq!(kv.state_bytes(), 300);
-        apply(&mut kv, put(b"c", b""), Reply::NoSpace(300));
-        apply(&mut kv, put(b"a", &[0; 86]), Reply::NoSpace(300));
-        apply(&mut kv, Command::Increment { key: b"n", by: 1 }, Reply::NoSpace(300));
-        apply(&mut kv, put(b"a", &[1; 85]), Reply::Done);
-        apply(&mut kv, put(b"a", b""), Reply::Done);
-        apply(&mut kv, put(b"c", b""), Reply::Done);
+        let cas = |key, value| Command::CompareAndSet {
+            key,
+            expected: Some(b"x"),
+            value,
+        };
+        let by_one = |key| Command::Increment { key, by: 1 };
+        for (what, bytes) in [
+            (put(b"c", b""), 365),
+            (put(b"a", &[0; 86]), 301),
+            (cas(b"a", &[0; 86]), 301),
+            (cas(b"c", b""), 365),
+            (by_one(b"n"), 385),
+        ] {
+            let refused = kv.check(&command(&what)).expect_err("growth above the limit");
+            assert_eq!(refused.why, Refusal::NoSpace, "{what:?}");
+            let detail = format!("the state could grow to {bytes} bytes, and state_bytes_max is 300");
+            assert_eq!(refused.detail, detail, "{what:?}");
+        }
+        let take = |kv: &mut Kv, what| {
+            assert_eq!(kv.check(&command(&what)), Ok(()), "{what:?}");
+            apply(kv, what, Reply::Done);
+        };
+        assert_eq!(kv.check(&command(&by_one(b"a"))), Ok(()), "a longer value gives way");
+        assert_eq!(kv.check(&command(&cas(b"a", &[0; 85]))), Ok(()));
+        take(&mut kv, put(b"a", &[1; 85]));
+        take(&mut kv, put(b"a", b""));
+        take(&mut kv, put(b"c", b""));
         assert_eq!(kv.len(), 3);
+        kv.limits.state_bytes_max = 100;
+        take(&mut kv, put(b"b", &[0; 84]));
+        take(&mut kv, Command::Delete { key: b"b" });
+    }
+
+    #[test]
+    fn machines_with_unlike_limits_hold_the_same_state() {
+        let mut wide = Kv::new(Limits::default());
+        let mut tight = Kv::new(Limits {
+            key_bytes_max: 1,
+            value_bytes_max: 1,
+            state_bytes_max: 1,
+            scan_bytes_max: 1,
+        });
+        let cas = Command::CompareAndSet {
+            key: b"longer",
+            expected: Some(b"value"),
+            value: b"another value",
+        };
+        for what in [
+            put(b"longer", b"value"),
+            put(b"a", &[0; 200]),
+            cas,
+            cas,
+            Command::Increment { key: b"n", by: 1000 },
+            Command::Increment { key: b"a", by: 1 },
+            put(b"a", b""),
+            Command::Delete { key: b"b" },
+        ] {
+            let (mut one, mut other) = (BytesMut::new(), BytesMut::new());
+            wide.apply(Index(1), &command(&what), &mut one);
+            tight.apply(Index(1), &command(&what), &mut other);
+            assert_eq!(one, other, "{what:?}");
+            assert_eq!(wide.digest(), tight.digest(), "{what:?}");
+            assert_eq!(wide.state_bytes(), tight.state_bytes(), "{what:?}");
+        }
+        assert_eq!(tight.len(), 3);
     }
 
     #[test]

@@ -30,11 +30,18 @@
 //! | number | 5 | `i64`, the sum | increment |
 //! | not a number | 6 | | increment |
 //! | overflow | 7 | | increment |
-//! | no space | 8 | `u64`, `state_bytes_max` | put, compare-and-set, increment |
-//! | entries | 9 | `u8` 1 if there are more, `u32` how many, then `key` and `key`-shaped value each | scan |
-//! | invalid | 10 | | a command that this version cannot read |
+//! | entries | 8 | `u8` 1 if there are more, `u32` how many, then `key` and `key`-shaped value each | scan |
+//! | invalid | 9 | | a command that this version cannot read |
 //!
 //! A number is kept as its decimal text, so that `get` shows it and `put` may set it; an absent key counts as 0.
+//!
+//! # Limits
+//!
+//! Every [limit](Limits) is judged by the leader, before it proposes, and refused there by name; what is committed is
+//! applied without one. A limit is a node's setting and no part of the replicated state, so nodes that differ in it,
+//! as they do while it is changed one by one, answer and hold the same. A command that is tried again while the state
+//! is at its limit may be refused although its first attempt was applied: a client that lost an answer says that the
+//! outcome is unknown.
 
 mod command;
 mod fields;

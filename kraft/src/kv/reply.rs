@@ -11,9 +11,8 @@ const MISMATCH: u8 = 4;
 const NUMBER: u8 = 5;
 const NOT_A_NUMBER: u8 = 6;
 const OVERFLOW: u8 = 7;
-const NO_SPACE: u8 = 8;
-const ENTRIES: u8 = 9;
-const INVALID: u8 = 10;
+const ENTRIES: u8 = 8;
+const INVALID: u8 = 9;
 
 /// What the machine answers to a command or query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +31,6 @@ pub enum Reply<'a> {
     NotANumber,
     /// The sum is beyond 64 bits. Nothing was changed.
     Overflow,
-    /// The state would grow above this many bytes, `state_bytes_max`. Nothing was changed.
-    NoSpace(u64),
     /// A page of a scan.
     Entries(Entries<'a>),
     /// The machine cannot read the command; an older or newer program wrote it. Nothing was changed.
@@ -141,10 +138,6 @@ impl<'a> Reply<'a> {
             }
             Self::NotANumber => put_head(NOT_A_NUMBER, out),
             Self::Overflow => put_head(OVERFLOW, out),
-            Self::NoSpace(state_bytes_max) => {
-                put_head(NO_SPACE, out);
-                out.put_u64_le(state_bytes_max);
-            }
             Self::Entries(entries) => {
                 let mut page = PageWriter::new(out);
                 for (key, value) in entries.iter() {
@@ -171,7 +164,6 @@ impl<'a> Reply<'a> {
             NUMBER => Self::Number(fields.i64()?),
             NOT_A_NUMBER => Self::NotANumber,
             OVERFLOW => Self::Overflow,
-            NO_SPACE => Self::NoSpace(fields.u64()?),
             ENTRIES => return Entries::decode(fields).map(Self::Entries),
             INVALID => Self::Invalid,
             kind => return Err(DecodeError::Kind(kind)),
@@ -208,7 +200,6 @@ mod tests {
             Reply::Number(-1),
             Reply::NotANumber,
             Reply::Overflow,
-            Reply::NoSpace(1 << 40),
             Reply::decode(&page).expect("a page"),
             Reply::Invalid,
         ];
@@ -237,7 +228,7 @@ mod tests {
     #[test]
     fn an_entry_count_of_4_billion_allocates_nothing() {
         assert_eq!(
-            Reply::decode(b"\x01\x09\x00\xff\xff\xff\xff"),
+            Reply::decode(b"\x01\x08\x00\xff\xff\xff\xff"),
             Err(DecodeError::Truncated)
         );
     }

@@ -72,7 +72,7 @@ impl Workload {
     pub(super) fn is_done(reply: &[u8]) -> bool {
         !matches!(
             Reply::decode(reply),
-            Err(_) | Ok(Reply::NoSpace(_) | Reply::NotANumber | Reply::Overflow | Reply::Invalid)
+            Err(_) | Ok(Reply::NotANumber | Reply::Overflow | Reply::Invalid)
         )
     }
 }

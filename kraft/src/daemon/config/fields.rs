@@ -176,8 +176,9 @@ fields! {
     key_bytes_max: u64 = 4 * KIB;
     /// The largest value.
     value_bytes_max: u64 = 128 * KIB;
-    /// What all keys and values may take in memory, 64 bytes counted for each besides; a put above it is answered that
-    /// there is no space. It must be the same on all nodes, or their states drift apart.
+    /// What all keys and values may take in memory, 64 bytes counted for each besides; the leader refuses what could
+    /// grow the state above it, for want of space. It may be exceeded by what is proposed and not yet applied, and
+    /// may differ between nodes.
     state_bytes_max: u64 = GIB;
     /// The log's bound on disk; at it writes are refused for want of space.
     log_bytes_max: u64 = 8 * GIB;
