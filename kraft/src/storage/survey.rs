@@ -17,6 +17,9 @@ use super::format::{HeaderError, LogIdentity, Position, Record, SegmentHeader, V
 use super::ledger::{Contradiction, Ledger};
 use super::scan::{Bad, Found, Scan, Step, read_header};
 
+/// The highest number of a segment that a log is opened with: two billion more can follow it.
+const NUMBER_MAX: u32 = u32::MAX / 2;
+
 /// A log that is not as it was written. Nothing was changed: it can still be copied, looked at, and repaired from a
 /// peer by removing the node and adding it as a new one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub enum DamageKind {
     Header,
     /// The segment was written by another node, or under another name.
     Foreign,
+    /// The segment's number is one that no log comes to, and hardly any could follow it.
+    Number,
     /// The segment was written by another version of the format.
     Version(u32),
     /// A record of a kind that this version does not know.
@@ -63,6 +68,7 @@ impl fmt::Display for Damage {
             DamageKind::Missing => f.write_str("the file is missing, but a later segment follows it"),
             DamageKind::Header => f.write_str("the segment's header is damaged, but synced records follow it"),
             DamageKind::Foreign => f.write_str("the segment is another node's, or another segment's under this name"),
+            DamageKind::Number => write!(f, "the segment's number is above {NUMBER_MAX}, which no log comes to"),
             DamageKind::Version(found) => {
                 write!(f, "format version {found}; this program reads version {VERSION}")
             }
@@ -173,7 +179,7 @@ pub(crate) struct Survey<F> {
 }
 
 impl<F> Survey<F> {
-    /// A number above all that were used.
+    /// A number above all that were used; those are at most [`NUMBER_MAX`].
     pub(crate) fn next_number(&self) -> u32 {
         let chain = self.chain.iter().map(|link| link.header.number);
         let others = self.others.iter().map(|(number, _)| *number);
@@ -257,6 +263,9 @@ fn candidates<F: Files>(files: &F, identity: &LogIdentity) -> Result<Vec<Candida
     let mut candidates = Vec::with_capacity(numbers.len());
     for number in numbers {
         let name = segment_name(number);
+        if number > NUMBER_MAX {
+            return Err(damage(files, &name, 0, DamageKind::Number).into());
+        }
         let file = files.open(&name, false).map_err(fault(files, &name, "open"))?;
         let size = file.size().map_err(fault(files, &name, "stat"))?;
         let header = match read_header(&file).map_err(fault(files, &name, "read"))? {

@@ -240,6 +240,21 @@ fn a_missing_segment_is_refused() {
 }
 
 #[test]
+fn a_stray_segment_that_leaves_no_numbers_is_refused() {
+    use crate::storage::Files;
+    let (files, _) = three_batches();
+    for name in ["4294967295.log", "4294967294.log", "2147483648.log"] {
+        let files = files.fork();
+        files.create(name).unwrap();
+        let damage = refused(&files, small());
+        assert_eq!((file_name(&damage).as_str(), damage.kind), (name, DamageKind::Number));
+    }
+    files.create("2147483647.log").unwrap();
+    let mut rig = Rig::open(files, small());
+    rig.write(3, &[b"more"]);
+}
+
+#[test]
 fn a_segment_whose_header_is_damaged_is_refused() {
     let mut rig = Rig::new(small());
     while rig.segments().len() < 4 {
