@@ -264,6 +264,7 @@ impl Adapter for Epoll {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             cannot: &[(30, "epoll has no buffer ring")],
+            thread_bound: false,
         }
     }
 

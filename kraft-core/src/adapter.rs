@@ -294,11 +294,14 @@ impl fmt::Debug for Waker {
     }
 }
 
-/// The laws that a backend cannot keep, each with the reason. The suite lists them as skipped.
+/// In what a backend differs from the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Capabilities {
-    /// Law numbers and reasons.
+    /// The laws that it cannot keep: numbers and reasons. The suite lists them as skipped.
     pub cannot: &'static [(u8, &'static str)],
+    /// The thread of its first turn is the only one that may turn it; a turn on another is an error. A runner that
+    /// moves the loop between threads leaves such a loop where it is.
+    pub thread_bound: bool,
 }
 
 /// Counters of an adapter.

@@ -442,6 +442,7 @@ impl Adapter for Mock {
                 (25, "a wait takes no time"),
                 (26, "no descriptors to run out of"),
             ],
+            thread_bound: false,
         }
     }
 

@@ -44,7 +44,7 @@ pub use self::task::{Done, Task};
 use self::conns::{ConnLimits, Conns};
 use self::handle::{Call, Queue};
 use self::requests::Requests;
-use crate::adapter::{Adapter, Endpoint, ListenOptions, Stats, Waker};
+use crate::adapter::{Adapter, Capabilities, Endpoint, ListenOptions, Stats, Waker};
 use crate::handshake::Identity;
 use crate::id::{ConnId, GroupId, Index, ListenerId, NodeId, RequestId, Term};
 use crate::inbox::Budget;
@@ -423,6 +423,11 @@ where
     /// A descriptor that is readable whenever a poll would find work. `None` if the backend has none.
     pub fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         self.adapter.poll_fd()
+    }
+
+    /// In what its event loop differs from others.
+    pub fn capabilities(&self) -> Capabilities {
+        self.adapter.capabilities()
     }
 
     /// The event loop's time.

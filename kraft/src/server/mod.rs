@@ -125,12 +125,18 @@ where
     ///
     /// Write and sync run on the loop's own thread while a second thread stands ready to take the loop over: a hand-off
     /// to a helper thread and back costs two wakes across cores, a good part of a sync, and is paid only if the disk
-    /// stalls. See `baton.rs`.
+    /// stalls. See `baton.rs`. A loop that is bound to its thread stays there, and its syncs go to a helper thread.
     ///
     /// # Errors
     ///
     /// [`Failure`] ended the node.
-    pub fn run(self) -> Result<(), Failure> {
-        baton::run(Box::new(self))
+    pub fn run(mut self) -> Result<(), Failure> {
+        if !self.node.capabilities().thread_bound {
+            return baton::run(Box::new(self));
+        }
+        while !self.is_stopped() {
+            self.turn(None)?;
+        }
+        Ok(())
     }
 }
