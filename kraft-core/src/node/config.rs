@@ -88,7 +88,7 @@ impl Config {
                 frame_max: 512 << 10,
                 entries_max: 4096,
             },
-            tail_bytes_max: 8 << 20,
+            tail_bytes_max: 4 << 20,
             sessions: session::Limits::default(),
             requests_max: 16 << 10,
             queries_bytes_max: 16 << 20,

@@ -30,7 +30,7 @@ use super::Server;
 const TAKE_OVER_AFTER: Duration = Duration::from_millis(10);
 
 /// How often the stand-in looks while there are syncs.
-const TICK: Duration = Duration::from_millis(5);
+const TICK: Duration = TAKE_OVER_AFTER;
 
 /// Where a node is parked. `T` is the server.
 #[derive(Debug)]
