@@ -24,6 +24,7 @@ use self::accept::Listener;
 use self::conn::{Conn, Phase};
 use self::turn::Turn;
 use self::wake::Wake;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::sock::{self, Acceptor, Stream};
 
@@ -51,16 +52,6 @@ pub struct Epoll {
     signalled: Cell<bool>,
 }
 
-/// Monotonic time since the adapter was opened.
-#[derive(Clone, Copy, Debug)]
-struct Clock(std::time::Instant);
-
-impl Clock {
-    fn now(self) -> Instant {
-        Instant::ZERO + self.0.elapsed()
-    }
-}
-
 impl Epoll {
     /// Opens the backend.
     ///
@@ -76,7 +67,7 @@ impl Epoll {
             poll,
             events: Events::with_capacity(EVENTS_PER_WAIT),
             turn: Turn::new(config.clone()),
-            clock: Clock(std::time::Instant::now()),
+            clock: Clock::start(),
             wake: Arc::new(wake),
             embedded: Cell::new(false),
             signalled: Cell::new(false),

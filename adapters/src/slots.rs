@@ -1,12 +1,26 @@
-//! Where connections and listeners stand.
+//! Where connections and listeners stand. For backends.
 
 /// Values in slots with generations, so that an id of a former value is recognised as stale (law A5).
 ///
 /// A value is taken out in two steps. [`retire`](Self::retire) makes its id stale; its slot is used again only after
 /// [`release`](Self::release), because users keep state a slot, and have the last event of the old value (`Closed`)
 /// before the first of the next.
+///
+/// ```
+/// use kraft_adapters::slots::Slots;
+/// use kraft_core::id::ConnId;
+///
+/// let mut conns = Slots::new(1);
+/// let (slot, generation) = conns.insert_with(|_, _| "a").expect("a slot is free");
+/// let id = ConnId::new(slot, generation);
+/// assert_eq!(conns.retire(id.slot(), id.generation()), Some("a"));
+/// assert_eq!(conns.get(id.slot(), id.generation()), None);
+/// // `Closed` is delivered; the next one gets the slot, and another id.
+/// conns.release(id.slot());
+/// assert_eq!(conns.insert_with(|_, _| "b"), Some((slot, generation + 1)));
+/// ```
 #[derive(Debug)]
-pub(crate) struct Slots<T> {
+pub struct Slots<T> {
     entries: Vec<Entry<T>>,
     /// Slots of `entries` that can be used again.
     free: Vec<u32>,
@@ -21,8 +35,13 @@ struct Entry<T> {
 }
 
 impl<T> Slots<T> {
-    /// No values, and never more than `max`, which is at most 2^24.
-    pub(crate) fn new(max: usize) -> Self {
+    /// No values, and never more than `max`.
+    ///
+    /// # Panics
+    ///
+    /// If `max` is above 2^24.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
         assert!(max <= 1 << 24, "more slots than tokens can tell apart");
         Self {
             entries: Vec::new(),
@@ -32,17 +51,19 @@ impl<T> Slots<T> {
     }
 
     /// Slots in use, those that wait for their release among them.
-    pub(crate) fn used(&self) -> usize {
+    #[must_use]
+    pub fn used(&self) -> usize {
         self.entries.len() - self.free.len()
     }
 
     /// Whether no slot is free.
-    pub(crate) fn is_full(&self) -> bool {
+    #[must_use]
+    pub fn is_full(&self) -> bool {
         self.used() == self.max
     }
 
     /// Puts in what `make` makes of its slot and generation, which are the return value; `None` if no slot is free.
-    pub(crate) fn insert_with(&mut self, make: impl FnOnce(u32, u32) -> T) -> Option<(u32, u32)> {
+    pub fn insert_with(&mut self, make: impl FnOnce(u32, u32) -> T) -> Option<(u32, u32)> {
         if self.is_full() {
             return None;
         }
@@ -59,24 +80,42 @@ impl<T> Slots<T> {
     }
 
     /// The generation of the value that a slot holds, or of its next one.
-    pub(crate) fn generation(&self, slot: usize) -> Option<u32> {
+    #[must_use]
+    pub fn generation(&self, slot: usize) -> Option<u32> {
         self.entries.get(slot).map(|entry| entry.generation)
     }
 
+    /// The values with their slots and generations, by slot.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, u32, &T)> {
+        (0..).zip(&self.entries).filter_map(|(slot, entry)| {
+            let value = entry.value.as_ref()?;
+            Some((slot, entry.generation, value))
+        })
+    }
+
+    /// The same, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (u32, u32, &mut T)> {
+        (0..).zip(&mut self.entries).filter_map(|(slot, entry)| {
+            let value = entry.value.as_mut()?;
+            Some((slot, entry.generation, value))
+        })
+    }
+
     /// The value, if the id is not stale.
-    pub(crate) fn get(&self, slot: usize, generation: u32) -> Option<&T> {
+    #[must_use]
+    pub fn get(&self, slot: usize, generation: u32) -> Option<&T> {
         let entry = self.entries.get(slot)?;
         entry.value.as_ref().filter(|_| entry.generation == generation)
     }
 
     /// The value, if the id is not stale.
-    pub(crate) fn get_mut(&mut self, slot: usize, generation: u32) -> Option<&mut T> {
+    pub fn get_mut(&mut self, slot: usize, generation: u32) -> Option<&mut T> {
         let entry = self.entries.get_mut(slot)?;
         entry.value.as_mut().filter(|_| entry.generation == generation)
     }
 
     /// Takes the value out. From here on its id is stale; its slot waits for [`release`](Self::release).
-    pub(crate) fn retire(&mut self, slot: usize, generation: u32) -> Option<T> {
+    pub fn retire(&mut self, slot: usize, generation: u32) -> Option<T> {
         let entry = self.entries.get_mut(slot)?;
         if entry.generation != generation {
             return None;
@@ -87,7 +126,11 @@ impl<T> Slots<T> {
     }
 
     /// Lets a slot be used again. Called once for each value that was retired.
-    pub(crate) fn release(&mut self, slot: usize) {
+    ///
+    /// # Panics
+    ///
+    /// If the slot holds a value.
+    pub fn release(&mut self, slot: usize) {
         assert!(self.entries[slot].value.is_none(), "released what is in use");
         self.free.push(u32::try_from(slot).expect("max is at most 2^24"));
     }
@@ -113,6 +156,10 @@ mod tests {
         assert_eq!(slots.get_mut(0, 0), None);
         assert_eq!(slots.get(0, 1), Some(&'b'));
         assert_eq!(slots.get(7, 0), None);
+        assert_eq!(slots.iter().collect::<Vec<_>>(), [(0, 1, &'b')]);
+        slots.iter_mut().for_each(|(_, _, value)| *value = 'c');
+        assert_eq!(slots.retire(0, 1), Some('c'));
+        assert_eq!(slots.iter().count(), 0);
     }
 
     #[test]

@@ -1,13 +1,14 @@
-//! Non-blocking stream sockets for the backends that read and write themselves.
+//! Non-blocking stream sockets for backends that read and write themselves, with what systems make hard about them:
+//! connects that meet themselves, errors of accept that are not the listener's, stale socket files.
 
 use std::fs;
 use std::io::{self, ErrorKind, IoSlice, Read};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use kraft_core::adapter::{CloseReason, Endpoint};
-use kraft_core::outbox::Segments;
+use kraft_core::adapter::{CloseReason, Endpoint, Stats};
+use kraft_core::outbox::{Outbox, Segments};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::config::Config;
@@ -20,21 +21,25 @@ const KEEPALIVE_PROBES: u32 = 3;
 
 /// A connected, or connecting, stream socket. Closed when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Stream(Socket);
+pub struct Stream(Socket);
 
 /// What one write did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Sent {
+pub struct Sent {
     /// Bytes that the system took.
-    pub(crate) bytes: usize,
+    pub bytes: usize,
     /// Whether it took less than it was offered, so that it has no room.
-    pub(crate) short: bool,
+    pub short: bool,
 }
 
 impl Stream {
     /// Begins to connect. The outer error is ours (no descriptor, a path that is none); the inner one is known at
-    /// once about the peer.
-    pub(crate) fn connect(to: &Endpoint, config: &Config) -> io::Result<(Self, io::Result<()>)> {
+    /// once about the peer, and ends in `Closed` all the same.
+    ///
+    /// # Errors
+    ///
+    /// The outer one: the system's, without the endpoint; see [`named`].
+    pub fn connect(to: &Endpoint, config: &Config) -> io::Result<(Self, io::Result<()>)> {
         let address = address(to)?;
         let socket = open(address.domain())?;
         if let Endpoint::Tcp(_) = to {
@@ -53,7 +58,11 @@ impl Stream {
 
     /// How a connect stands once the socket is writable or in error: `Ok(true)` if it is connected, `Ok(false)` if
     /// it is still on its way.
-    pub(crate) fn connected(&self) -> io::Result<bool> {
+    ///
+    /// # Errors
+    ///
+    /// Why it failed.
+    pub fn connected(&self) -> io::Result<bool> {
         if let Some(error) = self.0.take_error()? {
             return Err(error);
         }
@@ -70,12 +79,20 @@ impl Stream {
     }
 
     /// Reads into `buffer`; 0 is the peer's FIN.
-    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    ///
+    /// # Errors
+    ///
+    /// The system's, `WouldBlock` and `Interrupted` among them.
+    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         (&self.0).read(buffer)
     }
 
     /// Offers the first pieces to the system, by `sendmsg` only if there are several. Never raises SIGPIPE.
-    pub(crate) fn send(&self, segments: &Segments) -> io::Result<Sent> {
+    ///
+    /// # Errors
+    ///
+    /// The system's, `WouldBlock` and `Interrupted` among them.
+    pub fn send(&self, segments: &Segments) -> io::Result<Sent> {
         let mut pieces = segments.slices();
         let (bytes, offered) = match (pieces.next(), pieces.next()) {
             (Some(piece), None) => (self.0.send_with_flags(piece, libc::MSG_NOSIGNAL)?, piece.len()),
@@ -93,14 +110,51 @@ impl Stream {
         })
     }
 
+    /// Hands the system what was put, until there is no more or it has no room, and settles the outbox's account.
+    /// Whether there is room left; if not, come back when the socket is writable.
+    ///
+    /// # Errors
+    ///
+    /// The system's: the connection is broken, though bytes that came before may still be read.
+    pub fn send_all(&self, outbox: &mut Outbox, in_flight: &mut Segments, stats: &mut Stats) -> io::Result<bool> {
+        while !in_flight.is_empty() || outbox.take(in_flight) > 0 {
+            stats.syscalls += 1;
+            match self.send(in_flight) {
+                Ok(sent) => {
+                    stats.bytes_out += sent.bytes as u64;
+                    in_flight.advance(sent.bytes);
+                    outbox.settle(in_flight.len());
+                    if sent.short {
+                        return Ok(false);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
     /// Sends FIN behind what was sent.
-    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// The system's: the connection is gone.
+    pub fn shutdown_write(&self) -> io::Result<()> {
         self.0.shutdown(std::net::Shutdown::Write)
     }
 
     /// The error that the socket is in, once.
-    pub(crate) fn take_error(&self) -> Option<io::Error> {
+    #[must_use]
+    pub fn take_error(&self) -> Option<io::Error> {
         self.0.take_error().unwrap_or_else(Some)
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
@@ -113,7 +167,7 @@ impl AsRawFd for Stream {
 /// A listening stream socket. Closed when it is dropped, and its socket file removed if it still is the one that was
 /// bound.
 #[derive(Debug)]
-pub(crate) struct Acceptor {
+pub struct Acceptor {
     socket: Socket,
     file: Option<SocketFile>,
 }
@@ -127,7 +181,7 @@ struct SocketFile {
 
 /// What became of an attempt to accept.
 #[derive(Debug)]
-pub(crate) enum Accept {
+pub enum Accept {
     /// A connection and its other end.
     One(Stream, Endpoint),
     /// Nobody waits.
@@ -140,7 +194,11 @@ pub(crate) enum Accept {
 
 impl Acceptor {
     /// Binds and listens. A socket file that nobody listens at is removed first (law A31).
-    pub(crate) fn listen(at: &Endpoint, backlog: u32, config: &Config) -> io::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// The system's, without the endpoint; see [`named`].
+    pub fn listen(at: &Endpoint, backlog: u32, config: &Config) -> io::Result<Self> {
         let address = address(at)?;
         let socket = open(address.domain())?;
         let file = match at {
@@ -166,12 +224,17 @@ impl Acceptor {
     }
 
     /// Where it listens.
-    pub(crate) fn endpoint(&self) -> io::Result<Endpoint> {
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn endpoint(&self) -> io::Result<Endpoint> {
         Ok(endpoint(&self.socket.local_addr()?))
     }
 
     /// Accepts one connection.
-    pub(crate) fn accept(&self) -> Accept {
+    #[must_use]
+    pub fn accept(&self) -> Accept {
         match self.socket.accept4(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) {
             Ok((socket, peer)) => Accept::One(Stream(socket), endpoint(&peer)),
             Err(error) => match error.raw_os_error() {
@@ -196,6 +259,12 @@ impl Acceptor {
     }
 }
 
+impl AsFd for Acceptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl AsRawFd for Acceptor {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
@@ -214,7 +283,8 @@ impl Drop for Acceptor {
 }
 
 /// Why a connection ended, from the system's error.
-pub(crate) fn close_reason(error: &io::Error) -> CloseReason {
+#[must_use]
+pub fn close_reason(error: &io::Error) -> CloseReason {
     match error.kind() {
         // NotFound: no socket file at the path.
         ErrorKind::ConnectionRefused | ErrorKind::NotFound => CloseReason::Refused,
@@ -225,8 +295,9 @@ pub(crate) fn close_reason(error: &io::Error) -> CloseReason {
     }
 }
 
-/// An error that says what failed on what.
-pub(crate) fn named(what: &str, at: &Endpoint, error: &io::Error) -> io::Error {
+/// An error that says what failed on what: `connect to 127.0.0.1:7101: Too many open files`.
+#[must_use]
+pub fn named(what: &str, at: &Endpoint, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what} {at}: {error}"))
 }
 

@@ -1,5 +1,7 @@
 //! A connection as its user holds it.
 
+use crate::adapter::Event;
+use crate::id::ConnId;
 use crate::outbox::Outbox;
 
 /// How to close a connection.
@@ -21,8 +23,8 @@ pub enum CloseMode {
 /// # For backends and wrappers
 ///
 /// Whenever a link was in the user's hands, compare [`intents`](Self::intents) with what was done about them so far,
-/// and ask the outbox for [`waiting`](Outbox::waiting) bytes and [news](Outbox::has_news). The outbox's side is
-/// described at [`Outbox`]. A wrapper gives its users links of its own and moves bytes between those and the inner
+/// and ask the outbox for [`waiting`](Outbox::waiting) bytes and [news](Outbox::has_news), which [`tell`](Self::tell)
+/// delivers. The outbox's side is described at [`Outbox`]. A wrapper gives its users links of its own and moves bytes between those and the inner
 /// ones.
 #[derive(Debug)]
 pub struct Link {
@@ -83,6 +85,24 @@ impl Link {
     pub fn intents(&self) -> Intents {
         self.intents
     }
+
+    /// Lends what is due of `Written` and `Drained` to `emit`, to nobody who cut the connection meanwhile. For backends,
+    /// in a turn of a connection that has [begun](crate::adapter::Adapter#laws) (law A1).
+    pub fn tell(&mut self, conn: ConnId, mut emit: impl FnMut(Event<'_>)) {
+        let mut last = None;
+        while self.intents.close != Some(CloseMode::Now)
+            && let Some(mark) = self.outbox.pop_written()
+        {
+            emit(Event::Written { conn, mark, link: self });
+            // Who marks the same place in answer has his next `Written` in the next turn, or this one had no end.
+            if last.replace(mark) == Some(mark) {
+                return;
+            }
+        }
+        if self.intents.close != Some(CloseMode::Now) && self.outbox.pop_drained() {
+            emit(Event::Drained { conn, link: self });
+        }
+    }
 }
 
 #[cfg(test)]
@@ -99,6 +119,50 @@ mod tests {
         link.close(CloseMode::Now);
         link.close(CloseMode::Flush);
         assert_eq!(link.intents().close, Some(CloseMode::Now));
+    }
+
+    /// What `tell` lends to somebody who does `answer` each time.
+    fn told(link: &mut Link, answer: fn(&mut Link)) -> Vec<Option<u64>> {
+        let mut told = Vec::new();
+        link.tell(ConnId::new(1, 2), |event| {
+            let (mark, link) = match event {
+                Event::Written { mark, link, .. } => (Some(mark), link),
+                Event::Drained { link, .. } => (None, link),
+                other => panic!("{other:?}"),
+            };
+            told.push(mark);
+            answer(link);
+        });
+        told
+    }
+
+    #[test]
+    fn marks_are_told_in_order_and_room_behind_them() {
+        let mut link = Link::new(4);
+        for _ in 0..2 {
+            link.outbox().put(b"ab").expect("it fits");
+            link.outbox().mark();
+        }
+        assert_eq!(link.outbox().put(b"!"), Err(Full));
+        assert_eq!(told(&mut link, |_| ()), []);
+        let mut taken = crate::outbox::Segments::new();
+        link.outbox().take(&mut taken);
+        link.outbox().settle(0);
+        assert_eq!(told(&mut link, |_| ()), [Some(2), Some(4), None]);
+        assert_eq!(told(&mut link, |_| ()), []);
+    }
+
+    #[test]
+    fn who_marks_in_answer_is_told_in_the_next_turn_and_who_cuts_never() {
+        let mut link = Link::new(4);
+        link.outbox().mark();
+        let again = |link: &mut Link| {
+            link.outbox().mark();
+        };
+        assert_eq!(told(&mut link, again), [Some(0), Some(0)]);
+        assert_eq!(told(&mut link, |link| link.close(CloseMode::Now)), [Some(0)]);
+        link.outbox().mark();
+        assert_eq!(told(&mut link, |_| ()), []);
     }
 
     #[test]

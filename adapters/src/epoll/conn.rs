@@ -1,6 +1,6 @@
 //! One connection of the epoll backend.
 
-use std::io::{self, ErrorKind};
+use std::io;
 
 use kraft_core::adapter::{CloseReason, Stats};
 use kraft_core::id::{ListenerId, TimerId};
@@ -141,23 +141,9 @@ impl Conn {
         if self.phase == Phase::Connecting || self.fault.is_some() {
             return Ok(());
         }
-        while self.writable {
-            if self.in_flight.is_empty() && self.link.outbox().take(&mut self.in_flight) == 0 {
-                break;
-            }
-            stats.syscalls += 1;
-            match self.stream.send(&self.in_flight) {
-                Ok(sent) => {
-                    stats.bytes_out += sent.bytes as u64;
-                    self.in_flight.advance(sent.bytes);
-                    self.link.outbox().settle(self.in_flight.len());
-                    // epoll(7): a short write says that there is no room, as EAGAIN does, and an edge will follow.
-                    self.writable = !sent.short;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.writable = false,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        if self.writable {
+            // epoll(7): a short write says that there is no room, as EAGAIN does, and an edge will follow.
+            self.writable = self.stream.send_all(self.link.outbox(), &mut self.in_flight, stats)?;
         }
         Ok(())
     }

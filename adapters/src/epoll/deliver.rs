@@ -145,40 +145,13 @@ impl Turn {
 
     /// Delivers what is due of `Written` and `Drained`.
     fn tell<F: FnMut(Instant, Event<'_>)>(&mut self, id: ConnId, on_event: &mut F) -> usize {
-        let mut count = 0;
-        let mut last = None;
+        let (now, mut count) = (self.now, 0);
         if let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) {
             conn.listed.news = false;
-        }
-        while let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) {
-            let Some(mark) = conn.link.outbox().pop_written() else {
-                break;
-            };
-            on_event(
-                self.now,
-                Event::Written {
-                    conn: id,
-                    mark,
-                    link: &mut conn.link,
-                },
-            );
-            count += 1;
-            // A user who marks the same place in answer has his next `Written` in the next turn.
-            if !self.returned(id) || last.replace(mark) == Some(mark) {
-                return count;
-            }
-        }
-        if let Some(conn) = self.conns.get_mut(id.slot(), id.generation())
-            && conn.link.outbox().pop_drained()
-        {
-            on_event(
-                self.now,
-                Event::Drained {
-                    conn: id,
-                    link: &mut conn.link,
-                },
-            );
-            count += 1;
+            conn.link.tell(id, |event| {
+                on_event(now, event);
+                count += 1;
+            });
             self.returned(id);
         }
         count
