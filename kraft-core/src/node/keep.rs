@@ -1,6 +1,7 @@
 //! The keeping of connections: dials, deadlines, evictions, and leave-taking.
 
 use super::conns::{Conn, Source, Stage};
+use super::receive::Lent;
 use super::{Host, Notice, Port, READ_WAIT_MAX, SWEEP_INTERVAL, Task};
 use crate::adapter::{Adapter, CloseReason, Endpoint};
 use crate::handshake::{Handshake, Rejection};
@@ -18,7 +19,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     pub(super) fn keep_conns<A: Adapter, P: Protocol>(&mut self, adapter: &mut A, protocol: &P, now: Instant) {
         for (id, rejection) in std::mem::take(&mut self.to_close) {
             if let Some((mut conn, link)) = self.conns.take_live(adapter, id) {
-                self.reject(protocol, now, &mut conn, link, &rejection);
+                self.reject(&mut Lent { protocol, now, link }, &mut conn, &rejection);
                 self.conns.put_back(conn);
             }
         }
@@ -153,7 +154,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         }
         for (id, rejection) in late {
             if let Some((mut conn, link)) = self.conns.take_live(adapter, id) {
-                self.reject(protocol, now, &mut conn, link, &rejection);
+                self.reject(&mut Lent { protocol, now, link }, &mut conn, &rejection);
                 self.conns.put_back(conn);
             }
         }
@@ -187,14 +188,18 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             if let Stage::Held(established, welcome) = std::mem::replace(&mut conn.stage, Stage::Mute) {
                 if established.incarnation == incarnation {
                     link.resume();
-                    self.open(protocol, now, &mut conn, link, established, welcome);
+                    self.open(&mut Lent { protocol, now, link }, &mut conn, established, welcome);
                 } else {
                     let detail = format!(
                         "node {node} is known as incarnation {incarnation}, this is {}: it must join as a new node",
                         established.incarnation
                     );
                     let reason = GoawayReason::WrongIncarnation;
-                    self.reject(protocol, now, &mut conn, link, &Rejection { reason, detail });
+                    self.reject(
+                        &mut Lent { protocol, now, link },
+                        &mut conn,
+                        &Rejection { reason, detail },
+                    );
                 }
             }
             self.conns.put_back(conn);
@@ -221,7 +226,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         };
         for id in ids {
             if let Some((mut conn, link)) = self.conns.take_live(adapter, id) {
-                self.turn_away(protocol, now, &mut conn, link, &goodbye);
+                self.turn_away(&mut Lent { protocol, now, link }, &mut conn, &goodbye);
                 self.conns.put_back(conn);
             }
         }

@@ -19,6 +19,13 @@ use crate::time::Instant;
 
 use super::Task;
 
+/// What is lent, besides a connection itself, to deal with what arrived on it.
+pub(super) struct Lent<'a, P> {
+    pub(super) protocol: &'a P,
+    pub(super) now: Instant,
+    pub(super) link: &'a mut Link,
+}
+
 impl<S: Storage, M: StateMachine> Host<S, M> {
     pub(super) fn on_event<P: Protocol>(&mut self, protocol: &P, now: Instant, event: Event<'_>) {
         match event {
@@ -28,8 +35,8 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 peer,
                 link,
             } => self.accepted(now, listener, conn, peer, link),
-            Event::Connected { conn, link } => self.connected(protocol, now, conn, link),
-            Event::Received { conn, bytes, link } => self.received(protocol, now, conn, bytes, link),
+            Event::Connected { conn, link } => self.connected(&mut Lent { protocol, now, link }, conn),
+            Event::Received { conn, bytes, link } => self.received(&mut Lent { protocol, now, link }, conn, bytes),
             Event::Drained { conn: id, link } => {
                 let header = self.header(crate::id::RequestId(0));
                 let limits = self.conns.limits;
@@ -66,28 +73,30 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         self.has_accepted = true;
     }
 
-    fn connected<P: Protocol>(&mut self, protocol: &P, now: Instant, id: ConnId, link: &mut Link) {
+    fn connected<P: Protocol>(&mut self, lent: &mut Lent<'_, P>, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let Source::Dialled(node) = conn.source else { return };
         let nonce = self.peers.draw_nonce(node);
-        conn.handshake = Handshake::dial(node, nonce, now);
+        conn.handshake = Handshake::dial(node, nonce, lent.now);
         conn.stage = Stage::Shaking;
         let hello = conn.handshake.hello(&self.identity);
         // An outbox takes the first frame of its connection; if it were smaller than a hello, the deadline ends it.
-        let _ = protocol.encode(&hello, crate::handshake::FRAME_MAX_LEAST as usize, link.outbox());
+        let _ = lent
+            .protocol
+            .encode(&hello, crate::handshake::FRAME_MAX_LEAST as usize, lent.link.outbox());
     }
 
-    fn received<P: Protocol>(&mut self, protocol: &P, now: Instant, id: ConnId, bytes: &[u8], link: &mut Link) {
+    fn received<P: Protocol>(&mut self, lent: &mut Lent<'_, P>, id: ConnId, bytes: &[u8]) {
         let Some(mut conn) = self.conns.take_out(id) else {
             return;
         };
         match (&conn.stage, &conn.source) {
             (Stage::Mute | Stage::Connecting, Source::Service(service)) => {
                 let service = *service;
-                self.service_received(now, service, id, bytes, link);
+                self.service_received(lent.now, service, id, bytes, lent.link);
             }
             (Stage::Mute | Stage::Connecting, _) => {}
-            _ => self.feed(protocol, now, &mut conn, bytes, link),
+            _ => self.feed(lent, &mut conn, bytes),
         }
         self.conns.put_back(conn);
     }
@@ -110,34 +119,36 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         self.services[service] = taken;
     }
 
-    fn feed<P: Protocol>(&mut self, protocol: &P, now: Instant, conn: &mut Conn, bytes: &[u8], link: &mut Link) {
+    fn feed<P: Protocol>(&mut self, lent: &mut Lent<'_, P>, conn: &mut Conn, bytes: &[u8]) {
         let limits = *conn.handshake.limits(&self.config.limits);
         let mut inbox = std::mem::take(&mut conn.inbox);
         let mut budget = std::mem::replace(&mut self.budget, Budget::new(0));
-        let fed = inbox.feed(protocol, &limits, &mut budget, bytes, |message| {
+        let fed = inbox.feed(lent.protocol, &limits, &mut budget, bytes, |message| {
             conn.frame_since = None;
-            self.on_message(protocol, now, conn, link, &message)
+            self.on_message(lent, conn, &message)
         });
         let partial = inbox.pending() > 0;
         self.budget = budget;
         conn.inbox = inbox;
         if let Err(error) = fed {
-            return self.garbage(protocol, now, conn, link, error, &limits);
+            return self.garbage(lent, conn, error, &limits);
         }
         // A whole frame has reset it: what is partial then began in these bytes.
-        conn.frame_since = if partial { conn.frame_since.or(Some(now)) } else { None };
+        conn.frame_since = if partial {
+            conn.frame_since.or(Some(lent.now))
+        } else {
+            None
+        };
         // A big frame on a slow line is a sign of life too.
         if let Some(node) = conn.peer().filter(|_| partial) {
-            self.raft.heard(node, now);
+            self.raft.heard(node, lent.now);
         }
     }
 
     fn on_message<P: Protocol>(
         &mut self,
-        protocol: &P,
-        now: Instant,
+        lent: &mut Lent<'_, P>,
         conn: &mut Conn,
-        link: &mut Link,
         message: &Message<'_>,
     ) -> ControlFlow<()> {
         conn.frame_since = None;
@@ -150,14 +161,14 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                     Kind::of(&message.body)
                 ),
             };
-            self.reject(protocol, now, conn, link, &rejection);
+            self.reject(lent, conn, &rejection);
             return ControlFlow::Break(());
         }
-        match conn.handshake.receive(message, &self.identity, &self.peers, now) {
-            Step::Pass => return self.pass(protocol, now, conn, link, message),
-            Step::Established { established, send } => self.established(protocol, now, conn, link, established, send),
+        match conn.handshake.receive(message, &self.identity, &self.peers, lent.now) {
+            Step::Pass => return self.pass(lent, conn, message),
+            Step::Established { established, send } => self.established(lent, conn, established, send),
             Step::Reject(rejection) => {
-                self.reject(protocol, now, conn, link, &rejection);
+                self.reject(lent, conn, &rejection);
                 return ControlFlow::Break(());
             }
             Step::Gone(reason) => {
@@ -172,8 +183,8 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                         detail: goaway.detail,
                     });
                 }
-                self.mute(conn, now);
-                link.close(CloseMode::Flush);
+                self.mute(conn, lent.now);
+                lent.link.close(CloseMode::Flush);
                 return ControlFlow::Break(());
             }
         }
@@ -182,20 +193,18 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
 
     fn established<P: Protocol>(
         &mut self,
-        protocol: &P,
-        now: Instant,
+        lent: &mut Lent<'_, P>,
         conn: &mut Conn,
-        link: &mut Link,
         established: Established,
         welcome: Option<Message<'static>>,
     ) {
         if !established.is_new {
-            return self.open(protocol, now, conn, link, established, welcome);
+            return self.open(lent, conn, established, welcome);
         }
         // Believed only once it is on disk, so that a second claim to the id is told apart for ever after.
         let (node, incarnation) = (established.node, established.incarnation);
         conn.stage = Stage::Held(established, welcome);
-        link.pause();
+        lent.link.pause();
         if self.peers.begin_remembering(node, incarnation) {
             self.tasks.push_back(Task::Remember { node, incarnation });
         }
@@ -204,17 +213,15 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     /// Messages pass from here on.
     pub(super) fn open<P: Protocol>(
         &mut self,
-        protocol: &P,
-        now: Instant,
+        lent: &mut Lent<'_, P>,
         conn: &mut Conn,
-        link: &mut Link,
         established: Established,
         welcome: Option<Message<'static>>,
     ) {
         conn.stage = Stage::Open(established);
         if let Some(welcome) = welcome {
             // The first frame of its connection: if it does not fit, none does, and the dialler's deadline ends it.
-            let _ = conn.send(protocol, &welcome, link);
+            let _ = conn.send(lent.protocol, &welcome, lent.link);
         }
         if established.role == Role::Client {
             return;
@@ -228,16 +235,16 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                     established.frame_max
                 );
                 let reason = GoawayReason::TooLarge;
-                return self.reject(protocol, now, conn, link, &Rejection { reason, detail });
+                return self.reject(lent, conn, &Rejection { reason, detail });
             }
-            if !self.peers.welcomed(node, conn.id, now) {
+            if !self.peers.welcomed(node, conn.id, lent.now) {
                 conn.stage = Stage::Mute;
-                return link.close(CloseMode::Now);
+                return lent.link.close(CloseMode::Now);
             }
             (self.observer)(Notice::PeerUp { node });
         } else if let Some(peer) = self.peers.get_mut(node) {
-            peer.heard = Some(now);
-            peer.accepted_heard = Some(now);
+            peer.heard = Some(lent.now);
+            peer.accepted_heard = Some(lent.now);
             let older = peer.accepted.replace(conn.id);
             if let Some(older) = older.filter(|older| *older != conn.id) {
                 let detail = format!("node {node} has a newer connection");
@@ -253,21 +260,14 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     }
 
     /// An allowed message on an established connection.
-    fn pass<P: Protocol>(
-        &mut self,
-        protocol: &P,
-        now: Instant,
-        conn: &mut Conn,
-        link: &mut Link,
-        message: &Message<'_>,
-    ) -> ControlFlow<()> {
+    fn pass<P: Protocol>(&mut self, lent: &mut Lent<'_, P>, conn: &mut Conn, message: &Message<'_>) -> ControlFlow<()> {
         match &message.body {
-            Body::Command(command) => self.on_command(protocol, now, conn, link, message, Some(command)),
-            Body::OpenSession => self.on_command(protocol, now, conn, link, message, None),
+            Body::Command(command) => self.on_command(lent, conn, message, Some(command)),
+            Body::OpenSession => self.on_command(lent, conn, message, None),
             Body::Read(read) => {
                 self.counters.reads += 1;
                 if self.is_full_for(read.query) {
-                    self.refuse(protocol, now, conn, link, message, Asked::Read, Refusal::Overloaded, "");
+                    self.refuse(lent, conn, message, Asked::Read, Refusal::Overloaded, "");
                 } else {
                     let origin = Origin::Client {
                         conn: conn.id,
@@ -275,69 +275,65 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                         asked: Asked::Read,
                     };
                     self.requests.reads.push(read.query, origin);
-                    conn.took(link, &self.conns.limits);
+                    conn.took(lent.link, &self.conns.limits);
                 }
             }
             Body::Status => {
-                let body = Body::StatusReply(self.status_reply(now));
+                let body = Body::StatusReply(self.status_reply(lent.now));
                 let reply = Message {
                     header: self.header(message.header.request),
                     body,
                 };
                 // Not worth a place in the backlog: who does not read gets no status.
-                let _ = conn.send(protocol, &reply, link);
+                let _ = conn.send(lent.protocol, &reply, lent.link);
             }
             Body::StatusReply(_) => {}
-            _ => return self.on_raft(protocol, now, conn, link, message),
+            _ => return self.on_raft(lent, conn, message),
         }
         ControlFlow::Continue(())
     }
 
     fn on_raft<P: Protocol>(
         &mut self,
-        protocol: &P,
-        now: Instant,
+        lent: &mut Lent<'_, P>,
         conn: &mut Conn,
-        link: &mut Link,
         message: &Message<'_>,
     ) -> ControlFlow<()> {
         let node = message.header.from;
         if let Some(peer) = self.peers.get_mut(node) {
-            peer.heard = Some(now);
+            peer.heard = Some(lent.now);
             if peer.accepted == Some(conn.id) {
-                peer.accepted_heard = Some(now);
+                peer.accepted_heard = Some(lent.now);
             }
         }
-        let Err(violation) = self.raft.step(message, now, &mut self.log) else {
+        let Err(violation) = self.raft.step(message, lent.now, &mut self.log) else {
             return ControlFlow::Continue(());
         };
         self.counters.violations += 1;
         (self.observer)(Notice::Violation { node, violation });
         let detail = format!("{violation:?}");
         let reason = GoawayReason::Violation;
-        self.turn_away(protocol, now, conn, link, &Rejection { reason, detail });
+        self.turn_away(lent, conn, &Rejection { reason, detail });
         ControlFlow::Break(())
     }
 
     fn on_command<P: Protocol>(
         &mut self,
-        protocol: &P,
-        now: Instant,
+        lent: &mut Lent<'_, P>,
         conn: &mut Conn,
-        link: &mut Link,
         message: &Message<'_>,
         command: Option<&Command<'_>>,
     ) {
         self.counters.commands += 1;
         let asked = Asked::Command;
         if self.stopping.is_some() {
-            return self.refuse(protocol, now, conn, link, message, asked, Refusal::Stopping, "");
+            return self.refuse(lent, conn, message, asked, Refusal::Stopping, "");
         }
         if !self.leads() {
-            return self.refuse(protocol, now, conn, link, message, asked, Refusal::NotLeader, "");
+            return self.refuse(lent, conn, message, asked, Refusal::NotLeader, "");
         }
         if self.requests.waiting() >= self.config.requests_max {
-            return self.refuse(protocol, now, conn, link, message, asked, Refusal::Overloaded, "");
+            return self.refuse(lent, conn, message, asked, Refusal::Overloaded, "");
         }
         let origin = Origin::Client {
             conn: conn.id,
@@ -348,24 +344,18 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             None => self.requests.batch.open_session(origin),
             Some(command) => {
                 if let Err(refused) = self.check(command.command) {
-                    return self.refuse(protocol, now, conn, link, message, asked, refused.why, &refused.detail);
+                    return self.refuse(lent, conn, message, asked, refused.why, &refused.detail);
                 }
                 self.requests.batch.command(command, origin);
             }
         }
-        conn.took(link, &self.conns.limits);
+        conn.took(lent.link, &self.conns.limits);
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the connection is lent in its parts while its bytes are read"
-    )]
     fn refuse<P: Protocol>(
         &mut self,
-        protocol: &P,
-        now: Instant,
+        lent: &mut Lent<'_, P>,
         conn: &mut Conn,
-        link: &mut Link,
         message: &Message<'_>,
         asked: Asked,
         why: Refusal,
@@ -383,21 +373,17 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             outcome,
         };
         conn.in_flight += 1;
-        if conn.answer(protocol, answer, link, &self.conns.limits, now).is_err() {
+        if conn
+            .answer(lent.protocol, answer, lent.link, &self.conns.limits, lent.now)
+            .is_err()
+        {
             self.counters.slow_readers += 1;
             self.conns.dropped.push(conn.id);
         }
     }
 
     /// Turns a connection away at its hello, or for a kind that it may not send.
-    pub(super) fn reject<P: Protocol>(
-        &mut self,
-        protocol: &P,
-        now: Instant,
-        conn: &mut Conn,
-        link: &mut Link,
-        rejection: &Rejection,
-    ) {
+    pub(super) fn reject<P: Protocol>(&mut self, lent: &mut Lent<'_, P>, conn: &mut Conn, rejection: &Rejection) {
         self.counters.turned_away += 1;
         let Rejection { reason, detail } = rejection;
         (self.observer)(Notice::TurnedAway {
@@ -405,15 +391,13 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             reason: *reason,
             detail,
         });
-        self.turn_away(protocol, now, conn, link, rejection);
+        self.turn_away(lent, conn, rejection);
     }
 
     fn garbage<P: Protocol>(
         &mut self,
-        protocol: &P,
-        now: Instant,
+        lent: &mut Lent<'_, P>,
         conn: &mut Conn,
-        link: &mut Link,
         error: InboxError,
         limits: &crate::protocol::Limits,
     ) {
@@ -423,29 +407,24 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             error,
         });
         if Rejection::is_foreign(error) {
-            self.mute(conn, now);
-            return link.close(CloseMode::Flush);
+            self.mute(conn, lent.now);
+            return lent.link.close(CloseMode::Flush);
         }
         let rejection = Rejection::of_bytes(error, limits, &self.identity);
-        self.turn_away(protocol, now, conn, link, &rejection);
+        self.turn_away(lent, conn, &rejection);
     }
 
     /// Says goaway and closes.
-    pub(super) fn turn_away<P: Protocol>(
-        &mut self,
-        protocol: &P,
-        now: Instant,
-        conn: &mut Conn,
-        link: &mut Link,
-        rejection: &Rejection,
-    ) {
+    pub(super) fn turn_away<P: Protocol>(&mut self, lent: &mut Lent<'_, P>, conn: &mut Conn, rejection: &Rejection) {
         if !matches!(conn.source, Source::Service(_)) {
             let goaway = rejection.message(&self.identity);
             // The connection ends either way; a goaway that does not fit is not missed.
-            let _ = protocol.encode(&goaway, crate::handshake::FRAME_MAX_LEAST as usize, link.outbox());
+            let _ = lent
+                .protocol
+                .encode(&goaway, crate::handshake::FRAME_MAX_LEAST as usize, lent.link.outbox());
         }
-        self.mute(conn, now);
-        link.close(CloseMode::Flush);
+        self.mute(conn, lent.now);
+        lent.link.close(CloseMode::Flush);
     }
 
     /// Nothing passes any more. A peer whose connection this was may come back before its end is here.
