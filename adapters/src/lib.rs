@@ -3,10 +3,14 @@
 //! Who writes a backend of his own finds here what ours are made of ([`slots`], `sock` with the feature `sockets`, [`Clock`]),
 //! and the suite with the feature `conformance`; `docs/custom-adapters.md` shows how.
 
+mod any;
+mod backend;
+mod choice;
 mod clock;
 mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod dynamic;
 #[cfg(all(feature = "epoll", any(target_os = "android", target_os = "linux")))]
 mod epoll;
 #[cfg(feature = "mock")]
@@ -15,7 +19,11 @@ pub mod slots;
 #[cfg(feature = "sockets")]
 pub mod sock;
 
+pub use crate::any::Any;
+pub use crate::backend::{Absence, Availability, Backend};
+pub use crate::choice::{Choice, Opened, ParseError, PassedOver};
 pub use crate::clock::Clock;
 pub use crate::config::{Config, ConfigError};
+pub use crate::dynamic::DynAdapter;
 #[cfg(all(feature = "epoll", any(target_os = "android", target_os = "linux")))]
 pub use crate::epoll::Epoll;

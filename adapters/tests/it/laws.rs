@@ -10,3 +10,18 @@ kraft_adapters::suite!(mock, || Wires::new(1).counting(allocations));
 kraft_adapters::suite!(epoll, || {
     kraft_adapters::conformance::Sockets::new(kraft_adapters::Epoll::open).counting(allocations)
 });
+
+// What a user chose at run time is as good as the backend itself.
+#[cfg(all(feature = "epoll", any(target_os = "android", target_os = "linux")))]
+kraft_adapters::suite!(any_epoll, || {
+    let open = |config: &kraft_adapters::Config| kraft_adapters::Any::open(kraft_adapters::Backend::Epoll, config);
+    kraft_adapters::conformance::Sockets::new(open).counting(allocations)
+});
+
+#[cfg(all(feature = "epoll", any(target_os = "android", target_os = "linux")))]
+kraft_adapters::suite!(dyn_epoll, || {
+    let open = |config: &kraft_adapters::Config| -> std::io::Result<Box<dyn kraft_adapters::DynAdapter>> {
+        Ok(Box::new(kraft_adapters::Epoll::open(config)?))
+    };
+    kraft_adapters::conformance::Sockets::new(open).counting(allocations)
+});
