@@ -1,7 +1,7 @@
 //! Event loops for Kraft, and the suite that judges them.
 //!
-//! Who writes a backend of his own finds here what ours are made of ([`slots`], `sock` with the feature `sockets`, [`Clock`]),
-//! and the suite with the feature `conformance`; `docs/custom-adapters.md` shows how.
+//! Who writes a backend of his own finds here what ours are made of ([`slots`], [`Clock`], [`WakeLine`], `sock` with the
+//! feature `sockets`), and the suite with the feature `conformance`; `docs/custom-adapters.md` shows how.
 
 mod any;
 mod backend;
@@ -18,6 +18,7 @@ pub mod mock;
 pub mod slots;
 #[cfg(feature = "sockets")]
 pub mod sock;
+mod wake_line;
 
 pub use crate::any::Any;
 pub use crate::backend::{Absence, Availability, Backend};
@@ -27,3 +28,4 @@ pub use crate::config::{Config, ConfigError};
 pub use crate::dynamic::DynAdapter;
 #[cfg(all(feature = "epoll", any(target_os = "android", target_os = "linux")))]
 pub use crate::epoll::Epoll;
+pub use crate::wake_line::WakeLine;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use kraft_core::adapter::{Adapter, Endpoint};
 use socket2::SockRef;
 
+use super::counting::Counting;
 use crate::Config;
 
 /// What a law needs: adapters that can reach each other, and other sides that are no adapter.
@@ -45,9 +46,14 @@ pub trait Environment {
         false
     }
 
-    /// Allocations of this process so far, `None` if nobody counts them.
+    /// Allocations of this process so far, `None` if nobody counts them. [`Counting`] does, where it is the allocator.
     fn allocations(&self) -> Option<u64> {
-        None
+        Counting::is_installed().then(Counting::allocations)
+    }
+
+    /// Bytes that this process has allocated at the time, `None` if nobody counts them. As [`Self::allocations`].
+    fn live_bytes(&self) -> Option<u64> {
+        Counting::is_installed().then(Counting::live_bytes)
     }
 }
 
@@ -107,8 +113,8 @@ impl<A: Adapter, F: Fn(&Config) -> io::Result<A>> Sockets<F> {
         }
     }
 
-    /// `allocations` says how many allocations all threads have made so far. It comes from the test binary's global
-    /// allocator.
+    /// `allocations` says how many allocations all threads have made so far: of another global allocator than
+    /// [`Counting`], which need not be given.
     #[must_use]
     pub fn counting(mut self, allocations: fn() -> u64) -> Self {
         self.allocations = Some(allocations);
@@ -150,7 +156,10 @@ impl<A: Adapter, F: Fn(&Config) -> io::Result<A>> Environment for Sockets<F> {
     }
 
     fn allocations(&self) -> Option<u64> {
-        self.allocations.map(|count| count())
+        match self.allocations {
+            Some(count) => Some(count()),
+            None => Counting::is_installed().then(Counting::allocations),
+        }
     }
 }
 

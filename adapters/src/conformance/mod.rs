@@ -18,9 +18,9 @@
 //!
 //! This makes a module `mine` with one `#[test]` for each law, named like `a06_data_before_fin`. The laws are listed,
 //! by number, at the trait. What must be given is an [`Environment`]: it opens adapters, and the other sides that a law
-//! needs besides. [`Sockets`] is the one for adapters that use the operating system's sockets; with
-//! [`Sockets::counting`] it also knows how many allocations there were, without which law A22 is skipped. The mock has
-//! one of its own, in virtual time.
+//! needs besides. [`Sockets`] is the one for adapters that use the operating system's sockets. Where [`Counting`] is the
+//! test binary's global allocator it also knows how many allocations there were, without which law A22 is skipped. The
+//! mock has one of its own, in virtual time.
 //!
 //! The laws open adapters with a [`Config`](crate::Config) of this crate, and rely on these of its fields being heeded:
 //! `max_connections`, `read_buffer`, `write_queue_max`, `connect_timeout` and `linger`.
@@ -41,6 +41,7 @@
 
 mod child;
 mod connecting;
+mod counting;
 mod descriptors;
 mod ending;
 mod environment;
@@ -58,6 +59,7 @@ pub use self::connecting::{
     a01_begins_once_and_first, a05_reused_slots_have_new_ids, a07_failed_connects_end_in_closed,
     a31_address_families_behave_the_same, a33_puts_before_connected_are_sent_first,
 };
+pub use self::counting::Counting;
 pub use self::descriptors::{
     a21_drop_leaves_nothing_open, a22_steady_turns_do_not_allocate, a25_idle_uses_no_cpu,
     a26_emfile_neither_spins_nor_kills_the_listener, a27_more_than_the_limit_are_turned_away,

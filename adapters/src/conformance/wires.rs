@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use kraft_core::adapter::{Adapter, Endpoint, ListenOptions};
 
+use super::counting::Counting;
 use super::environment::{Environment, Remote, Silent};
 use crate::Config;
 use crate::mock::{self, Mock, Network};
@@ -62,7 +63,10 @@ impl Environment for Wires {
     }
 
     fn allocations(&self) -> Option<u64> {
-        self.allocations.map(|count| count())
+        match self.allocations {
+            Some(count) => Some(count()),
+            None => Counting::is_installed().then(Counting::allocations),
+        }
     }
 }
 

@@ -12,6 +12,8 @@ const INWARD: &[(&str, &[&str])] = &[
     ("kraft-core", &[]),
     ("kraft-adapters", &["kraft-core"]),
     ("kraft-protocols", &["kraft-core"]),
+    // An adapter of somebody else's: what he may use.
+    ("poll-adapter", &["kraft-core", "kraft-adapters"]),
     ("kraft-raft", &["kraft-core", "kraft-adapters", "kraft-protocols"]),
     (
         "kraft-bench",
