@@ -18,6 +18,10 @@ pub mod mock;
 pub mod slots;
 #[cfg(feature = "sockets")]
 pub mod sock;
+#[cfg(feature = "threads")]
+mod sync;
+#[cfg(feature = "threads")]
+mod threads;
 mod wake_line;
 
 pub use crate::any::Any;
@@ -28,4 +32,6 @@ pub use crate::config::{Config, ConfigError};
 pub use crate::dynamic::DynAdapter;
 #[cfg(all(feature = "epoll", any(target_os = "android", target_os = "linux")))]
 pub use crate::epoll::Epoll;
+#[cfg(feature = "threads")]
+pub use crate::threads::Threads;
 pub use crate::wake_line::WakeLine;

@@ -16,6 +16,9 @@ use crate::config::Config;
 /// Slices of one gathering write. More pieces than these go out by another call.
 const SLICES_MAX: usize = 64;
 
+/// No signal if the connection is gone, and no waiting: some backends have sockets that block, for their readers.
+const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+
 /// Probes that a silent peer may miss before keep-alive gives the connection up.
 const KEEPALIVE_PROBES: u32 = 3;
 
@@ -95,13 +98,13 @@ impl Stream {
     pub fn send(&self, segments: &Segments) -> io::Result<Sent> {
         let mut pieces = segments.slices();
         let (bytes, offered) = match (pieces.next(), pieces.next()) {
-            (Some(piece), None) => (self.0.send_with_flags(piece, libc::MSG_NOSIGNAL)?, piece.len()),
+            (Some(piece), None) => (self.0.send_with_flags(piece, SEND_FLAGS)?, piece.len()),
             _ => {
                 let mut slices = [IoSlice::new(&[]); SLICES_MAX];
                 let count = segments.io_slices(&mut slices);
                 let slices = &slices[..count];
                 let offered = slices.iter().map(|slice| slice.len()).sum();
-                (self.0.send_vectored_with_flags(slices, libc::MSG_NOSIGNAL)?, offered)
+                (self.0.send_vectored_with_flags(slices, SEND_FLAGS)?, offered)
             }
         };
         Ok(Sent {
