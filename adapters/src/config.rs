@@ -13,8 +13,8 @@ pub struct Config {
     /// so that the sum of those of client listeners can leave room for peers. At least 1, at most 2^24. All.
     pub max_connections: usize,
     /// Bytes of the buffer that the system reads into, which bounds one `Received`. At least 512. All; `epoll` and
-    /// `kqueue` have one for the whole loop, `io-uring` a ring of them, `threads` one a connection. `mock` cuts what
-    /// it delivers by it.
+    /// `kqueue` have one for the whole loop, `io-uring` a ring of them, `threads` one to four a connection. `mock`
+    /// cuts what it delivers by it.
     pub read_buffer: usize,
     /// Bytes that a connection's outbox holds at most, in flight or not (law A8). At least 1. All.
     pub write_queue_max: usize,
@@ -29,16 +29,16 @@ pub struct Config {
     /// (law A9). More than zero. All.
     pub linger: Duration,
     /// Reads of one connection in one turn before the others get theirs (law A18). At least 1. Backends that read
-    /// when a socket is readable: `epoll`, `kqueue`.
+    /// when a socket is readable: `epoll`, `kqueue`. `threads` delivers what its readers have, four buffers at most.
     pub reads_per_turn: usize,
     /// Connections of one listener accepted in one turn before others get theirs (law A18). At least 1. Backends that
-    /// accept when a listener is readable: `epoll`, `kqueue`.
+    /// accept when a listener is readable: `epoll`, `kqueue`, `threads`.
     pub accepts_per_turn: usize,
     /// How long a listener rests after the system had no descriptor or memory for a connection (law A26). More than
     /// zero. All but `mock`.
     pub accept_pause: Duration,
     /// How long a poll looks for work without sleeping before it waits: latency bought with CPU. Zero for never. At
-    /// most a second. `epoll`, `kqueue`, `io-uring`.
+    /// most a second. `epoll`, `kqueue`, `io-uring`, `threads`, whose readers wait in the system all the same.
     pub spin: Duration,
 }
 
