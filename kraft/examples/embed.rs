@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kraft::adapter::ListenOptions;
-use kraft::adapters::Epoll;
+use kraft::adapters::{Any, Choice};
 use kraft::id::{GroupId, Index, NodeId};
 use kraft::machine::{Refused, StateMachine};
 use kraft::message::{NodeState, Role};
@@ -18,7 +18,7 @@ use kraft::protocols::Binary;
 use kraft::server::Server;
 use kraft::storage::{self, DiskLog, Expected, Folder, Identity, RealFiles};
 
-type Sums = Server<Epoll, Binary, DiskLog<RealFiles>, Sum>;
+type Sums = Server<Any, Binary, DiskLog<RealFiles>, Sum>;
 
 /// Adds up the numbers that it is given.
 struct Sum(i64);
@@ -52,7 +52,7 @@ fn open(folder: &Folder, watch: impl FnMut(Notice<'_>) + Send + 'static) -> Resu
     let log = identity.log(GroupId(0));
     let (storage, recovered) = DiskLog::open(folder.log()?, log, Default::default(), Index::ZERO)?;
     let parts = Parts {
-        adapter: Epoll::open(&Default::default())?,
+        adapter: Choice::default().open(&Default::default())?.adapter,
         protocol: Binary,
         storage,
         recovered,

@@ -2,11 +2,11 @@
 
 #![forbid(unsafe_code)]
 
-#[cfg(all(feature = "epoll", feature = "binary"))]
+#[cfg(feature = "binary")]
 pub mod client;
-#[cfg(feature = "ctl")]
+#[cfg(all(feature = "binary", feature = "ctl"))]
 pub mod ctl;
-#[cfg(feature = "daemon")]
+#[cfg(all(feature = "binary", feature = "daemon"))]
 pub mod daemon;
 pub mod kv;
 pub mod server;
@@ -18,5 +18,5 @@ pub use kraft_adapters as adapters;
 pub use kraft_core::{adapter, id, machine, message, node, protocol, time};
 pub use kraft_protocols as protocols;
 
-#[cfg(all(feature = "epoll", feature = "binary"))]
+#[cfg(feature = "binary")]
 pub use client::Client;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 use bytes::BytesMut;
-use kraft_adapters::{Config, Epoll};
+use kraft_adapters::{Any, Config};
 use kraft_core::adapter::{Adapter, Endpoint, Event, ListenOptions, Waker};
 use kraft_core::handshake::{Handshake, Identity, NoPeers, Step};
 use kraft_core::id::{ConnId, Incarnation, Index, NodeId, Term};
@@ -57,7 +57,8 @@ impl Cluster {
             threads: vec![],
         };
         for id in 1..=nodes {
-            let mut adapter = Epoll::open(&Config::default()).expect("an event loop");
+            let opened = super::unasked().open(&Config::default());
+            let mut adapter = opened.expect("an event loop").adapter;
             let at = Endpoint::Tcp((Ipv4Addr::LOCALHOST, 0).into());
             let listener = adapter.listen(&at, ListenOptions::default()).expect("a port");
             let Ok(Endpoint::Tcp(address)) = adapter.local_endpoint(listener) else {
@@ -123,7 +124,7 @@ impl Node {
         }
     }
 
-    fn run(mut self, mut adapter: Epoll) {
+    fn run(mut self, mut adapter: Any) {
         loop {
             adapter.poll(None, |now, event| self.take(now, event)).expect("a turn");
             let world = self.world.lock().expect("no node panicked");

@@ -23,7 +23,7 @@ use std::net::ToSocketAddrs;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use kraft_adapters::Epoll;
+use kraft_adapters::{Any, Backend, Choice, PassedOver};
 use kraft_core::adapter::{Adapter, Endpoint};
 use kraft_core::client::{CallId, Delivery, End, Outcome, Request, Runner};
 use kraft_core::protocol::Protocol;
@@ -174,7 +174,7 @@ pub struct Page {
 ///
 /// It finds the leader among the nodes that it was given, and goes with it when it changes.
 #[derive(Debug)]
-pub struct Client<A = Epoll, P = Binary> {
+pub struct Client<A = Any, P = Binary> {
     runner: Runner<A, P>,
     nodes: Vec<Node>,
     buffer: BytesMut,
@@ -201,12 +201,39 @@ impl Client {
     ///
     /// [`Error::Io`] if the system has no event loop to give.
     pub fn with_config(config: Config, nodes: Vec<Node>) -> Result<Self, Error> {
-        let adapter = Epoll::open(&kraft_adapters::Config {
+        let (client, _) = Self::with_backend(config, nodes, &unasked())?;
+        Ok(client)
+    }
+
+    /// As [`with_config`](Self::with_config), on an event loop of one's choice. Returns also what the choice passed
+    /// over, to be told.
+    ///
+    /// A client on a backend that is bound to its thread, which io-uring is, stays on the thread of its first call.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if there is no such event loop.
+    pub fn with_backend(config: Config, nodes: Vec<Node>, choice: &Choice) -> Result<(Self, Vec<PassedOver>), Error> {
+        let opened = choice.open(&kraft_adapters::Config {
             max_connections: 64.max(2 * nodes.iter().map(|node| node.addresses.len()).sum::<usize>()),
             ..kraft_adapters::Config::default()
         })?;
-        Ok(Self::on(config, nodes, adapter, Binary))
+        let client = Self::on(config, nodes, opened.adapter, Binary);
+        Ok((client, opened.passed_over))
     }
+}
+
+/// The backends of a client whose user names none: all that this program has, those first that any thread may turn.
+///
+/// Programs hand a client from thread to thread, which io_uring does not allow; and who waits for each answer gains
+/// nothing by it (measured: 1.01 at one connection).
+pub(crate) fn unasked() -> Choice {
+    let any_thread = Backend::candidates().filter(|backend| *backend != Backend::IoUring);
+    let mut rest = Backend::compiled().iter().copied().peekable();
+    if rest.peek().is_none() {
+        return Choice::default();
+    }
+    Choice::list(any_thread.chain(rest))
 }
 
 impl<A: Adapter, P: Protocol> Client<A, P> {

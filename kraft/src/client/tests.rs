@@ -61,7 +61,10 @@ fn a_runner_lives_inside_another_loop() {
     cluster.world().leader = 2;
     let addresses = cluster.addresses.iter().copied().map(Endpoint::Tcp);
     let client = kraft_core::client::Client::new(Config::default(), addresses);
-    let adapter = Epoll::open(&kraft_adapters::Config::default()).expect("an event loop");
+    let adapter = unasked()
+        .open(&kraft_adapters::Config::default())
+        .expect("an event loop")
+        .adapter;
     let mut runner = Runner::new(client, adapter, Binary);
     let mut command = BytesMut::new();
     Command::Increment { key: b"n", by: 1 }.encode(&mut command);
@@ -118,7 +121,7 @@ fn a_frame_above_the_write_queue_is_refused_at_once() {
         write_queue_max: 64 << 10,
         ..kraft_adapters::Config::default()
     };
-    let adapter = Epoll::open(&small).expect("an event loop");
+    let adapter = unasked().open(&small).expect("an event loop").adapter;
     let nodes = Node::resolve_list(&cluster.list()).expect("addresses");
     let mut client = Client::on(Config::default(), nodes, adapter, Binary);
     let Err(Error::Refused(refused)) = client.put(b"k", &[0; 100_000]) else {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use kraft_adapters::Choice;
 
 /// Reads and writes a Kraft cluster.
 #[derive(Debug, Parser)]
@@ -14,6 +15,10 @@ pub(super) struct Cli {
     /// How results are printed
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub(super) output: Format,
+    /// The event loop: auto, or a name, or names in the order in which they are tried; one name is strict. Without it the
+    /// first that any thread may turn: a call at a time gains nothing by io_uring. [env: KRAFT_BACKEND]
+    #[arg(long, global = true, value_name = "LIST")]
+    pub(super) backend: Option<Choice>,
     /// How long a command may take, retries included
     #[arg(long, global = true, value_name = "SPAN", default_value = "5s", value_parser = span)]
     pub(super) timeout: Duration,
@@ -203,6 +208,7 @@ mod tests {
             "kraftctl bench --clients 0",
             "kraftctl --timeout 0s status",
             "kraftctl -o xml status",
+            "kraftctl --backend epol status",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use kraft_adapters::ParseError;
 use kraft_core::message::Refusal;
 
 use crate::client::Error;
@@ -37,6 +38,8 @@ impl From<Exit> for ExitCode {
 pub(super) enum Failure {
     /// Neither `--nodes` nor `KRAFT_NODES`.
     NoNodes,
+    /// `KRAFT_BACKEND` names no backend.
+    Backend(ParseError),
     /// The cluster's answer, or its absence.
     Client(Error),
     /// Standard output.
@@ -50,7 +53,7 @@ pub(super) enum Failure {
 impl Failure {
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Self::NoNodes => Exit::Usage,
+            Self::NoNodes | Self::Backend(_) => Exit::Usage,
             Self::Client(Error::Unknown) => Exit::Unknown,
             Self::Client(Error::Refused(_) | Error::NotANumber | Error::Overflow) => Exit::Refused,
             Self::Client(_) | Self::Output(_) | Self::Input(_) | Self::Bench(_) => Exit::Failed,
@@ -65,6 +68,7 @@ impl fmt::Display for Failure {
                 "no nodes to talk to: give --nodes HOST:PORT,HOST:PORT,… or set KRAFT_NODES to the client addresses \
                  of the cluster",
             ),
+            Self::Backend(error) => write!(f, "KRAFT_BACKEND: {error}"),
             Self::Client(Error::Refused(refused)) => {
                 write!(f, "refused, nothing was changed: {refused}")?;
                 match refused.why {

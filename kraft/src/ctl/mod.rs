@@ -13,6 +13,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use kraft_adapters::Choice;
 
 use self::cli::{Cli, What};
 pub use self::exit::Exit;
@@ -59,10 +60,32 @@ fn run(cli: &Cli, out: &mut impl Write) -> Result<Exit, Failure> {
         seed: seed(),
         ..Config::default()
     };
-    let mut client = Client::with_config(config, nodes)?;
+    let choice = backend(cli)?;
+    let mut client = match &choice {
+        None => Client::with_config(config, nodes)?,
+        Some(choice) => {
+            let (client, passed_over) = Client::with_backend(config, nodes, choice)?;
+            for passed in &passed_over {
+                // Nothing that is printed depends on it, and a terminal that is gone is no failure.
+                let _ = writeln!(io::stderr(), "kraftctl: passed over: {passed}");
+            }
+            client
+        }
+    };
     match &cli.what {
         What::Status => status::run(&mut client, cli.output, out),
-        What::Bench(options) => bench::run(&mut client, options, cli.output, out),
+        What::Bench(options) => bench::run(&mut client, options, choice.as_ref(), cli.output, out),
         what => keys::run(&mut client, what, cli.output, out),
+    }
+}
+
+/// The backend that was asked for, by flag or variable.
+fn backend(cli: &Cli) -> Result<Option<Choice>, Failure> {
+    if cli.backend.is_some() {
+        return Ok(cli.backend.clone());
+    }
+    match std::env::var("KRAFT_BACKEND") {
+        Ok(text) if !text.is_empty() => text.parse().map(Some).map_err(Failure::Backend),
+        _ => Ok(None),
     }
 }

@@ -25,6 +25,7 @@ pub(super) fn adapter_config(config: &Config) -> kraft_adapters::Config {
         write_queue_max: bytes(config.write_queue_bytes_max),
         tcp_keepalive: Some(config.tcp_keepalive_ms).filter(|idle| !idle.is_zero()),
         linger: config.linger_ms,
+        spin: config.spin.0,
         ..kraft_adapters::Config::default()
     }
 }

@@ -1,10 +1,11 @@
 //! `kraftd serve`: runs the node in a data folder.
 
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kraft_adapters::Epoll;
+use kraft_adapters::{Any, Opened};
 use kraft_core::adapter::{Adapter, Endpoint, ListenOptions};
 use kraft_core::id::{GroupId, Index};
 use kraft_core::message::Role;
@@ -28,7 +29,7 @@ use crate::storage::{DiskLog, Folder, OpenError, RealFiles};
 const STOP_SPARE: Duration = Duration::from_secs(5);
 
 /// What this program runs: the one place that joins the parts.
-type Daemon = Server<Epoll, Binary, DiskLog<RealFiles>, Kv>;
+type Daemon = Server<Any, Binary, DiskLog<RealFiles>, Kv>;
 
 /// Runs the node until it is told to stop.
 ///
@@ -38,7 +39,7 @@ type Daemon = Server<Epoll, Binary, DiskLog<RealFiles>, Kv>;
 pub(super) fn run(data: &Path, folder: &Folder, loaded: &Loaded, exit_with_parent: bool) -> Result<(), Failure> {
     loaded.validate()?;
     let config = &loaded.config;
-    check_backend(config)?;
+    check_protocol(config)?;
     let signals = Signals::catch()?;
     logging::start(config.log_level, config.log_format, signals.on_suppressed()?)?;
     for warning in &loaded.warnings {
@@ -49,8 +50,9 @@ pub(super) fn run(data: &Path, folder: &Folder, loaded: &Loaded, exit_with_paren
     let addresses = Addresses::resolve(config)?;
     // Before the log is opened, which writes to it: what cannot start changes nothing.
     addresses.check_free()?;
+    let adapter = open_adapter(config)?;
     let counts = Arc::new(Counts::default());
-    let (mut server, recovered) = open(data, folder, config, &counts)?;
+    let (mut server, recovered) = open(data, folder, config, adapter, &counts)?;
     let bound = listen(&mut server, &addresses, config, &counts)?;
     tell_start(data, config, &server, &recovered, &bound);
 
@@ -66,16 +68,7 @@ pub(super) fn run(data: &Path, folder: &Folder, loaded: &Loaded, exit_with_paren
     Ok(())
 }
 
-fn check_backend(config: &Config) -> Result<(), Failure> {
-    let choices = config.backend.split(',').map(str::trim);
-    // The one event loop of this build is what `auto` comes to.
-    let known = ["auto", "epoll"];
-    if let Some(wrong) = choices.clone().find(|choice| !known.contains(choice)) {
-        let wrong = super::escape::escaped(wrong);
-        return Err(Failure::config(format!(
-            "backend {wrong} is not in this build: set it to auto or epoll"
-        )));
-    }
+fn check_protocol(config: &Config) -> Result<(), Failure> {
     if config.protocol != Binary.name() {
         let wrong = super::escape::escaped(&config.protocol);
         return Err(Failure::config(format!(
@@ -85,14 +78,41 @@ fn check_backend(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-fn open(data: &Path, folder: &Folder, config: &Config, counts: &Arc<Counts>) -> Result<(Daemon, Recovered), Failure> {
+/// The event loop that the configuration chooses; what it passes over is told.
+fn open_adapter(config: &Config) -> Result<Any, Failure> {
+    let opened = config.backend.open(&adapter_config(config));
+    let Opened { adapter, passed_over } = opened.map_err(|error| adapter_failure(&error))?;
+    let name = adapter.name();
+    for passed in &passed_over {
+        log::warn!(kind = "backend"; "{passed}; this node runs on {name}");
+    }
+    if let Some(remark) = adapter.backend().remark() {
+        log::warn!(kind = "backend"; "{remark}");
+    }
+    Ok(adapter)
+}
+
+/// The sentence and exit status of a backend that was not opened.
+pub(super) fn adapter_failure(error: &io::Error) -> Failure {
+    match error.kind() {
+        // No restart mends either.
+        ErrorKind::Unsupported | ErrorKind::InvalidInput => Failure::config(format!("backend: {error}")),
+        _ => Failure::new(format!(
+            "backend: {error}; raise the limit of open files or of memory, or lower max_connections; kraftd doctor tells \
+             what is needed"
+        )),
+    }
+}
+
+fn open(
+    data: &Path,
+    folder: &Folder,
+    config: &Config,
+    adapter: Any,
+    counts: &Arc<Counts>,
+) -> Result<(Daemon, Recovered), Failure> {
     let book = folder.peers().map_err(|error| folder_failure(data, &error))?;
     let files = folder.log().map_err(|error| folder_failure(data, &error))?;
-    let adapter = Epoll::open(&adapter_config(config)).map_err(|error| {
-        Failure::new(format!(
-            "epoll: {error}; raise the limit of open files, or lower max_connections"
-        ))
-    })?;
     let identity = folder.identity();
     let wrong = |why| Failure::config(format!("{why}; `kraftd config show` tells who set it"));
     let node_config = node_config(config, identity, &book)?;

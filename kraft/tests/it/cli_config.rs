@@ -113,7 +113,7 @@ fn a_wrong_configuration_is_78_in_one_sentence_and_changes_nothing() {
     refused(
         &serve(&["--backend", "kqeue"]),
         78,
-        &["backend kqeue is not in this build"],
+        &["--backend: backend = \"kqeue\" is wrong: no backend is called \"kqeue\": use auto or one of epoll, "],
     );
     refused(&serve(&["--config", "/nonexistent"]), 78, &["/nonexistent", "--config"]);
     fs::write(&file, "\n\nheartbeet_ms = 1\n").expect("a file");

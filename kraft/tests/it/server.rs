@@ -9,7 +9,7 @@ use std::thread;
 
 use bytes::{Bytes, BytesMut};
 use kraft::adapter::{Endpoint, ListenOptions};
-use kraft::adapters::Epoll;
+use kraft::adapters::{Any, Backend, Choice};
 use kraft::id::{ClusterId, GroupId, Incarnation, Index, NodeId};
 use kraft::machine::{Refused, StateMachine};
 use kraft::message::{NodeState, Role};
@@ -18,7 +18,7 @@ use kraft::protocols::Binary;
 use kraft::server::Server;
 use kraft::storage::{self, DiskLog, LogIdentity, MemFiles};
 
-type Alone = Server<Epoll, Binary, DiskLog<MemFiles>, Nothing>;
+type Alone = Server<Any, Binary, DiskLog<MemFiles>, Nothing>;
 
 /// A machine without state.
 struct Nothing;
@@ -51,8 +51,11 @@ fn alone(observer: impl FnMut(Notice<'_>) + Send + 'static) -> (Alone, SocketAdd
         ..storage::Config::default()
     };
     let (storage, recovered) = DiskLog::open(MemFiles::new(), log, disk, Index::ZERO).expect("an empty log");
+    // What each system has, on a thread of the test's choice.
+    let loops = Choice::list([Backend::Epoll, Backend::Kqueue, Backend::Threads]);
+    let opened = loops.open(&Default::default()).expect("a descriptor is free");
     let parts = Parts {
-        adapter: Epoll::open(&Default::default()).expect("a descriptor is free"),
+        adapter: opened.adapter,
         protocol: Binary,
         storage,
         recovered,

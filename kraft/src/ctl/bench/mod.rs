@@ -13,7 +13,7 @@ mod workload;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use kraft_adapters::Epoll;
+use kraft_adapters::Choice;
 use kraft_core::adapter::Endpoint;
 use kraft_protocols::Binary;
 
@@ -24,7 +24,7 @@ use self::report::Report;
 use super::cli::{Bench, Format, Op};
 use super::exit::{Exit, Failure};
 use super::status::leader_of;
-use crate::client::{Client, Node, NodeStatus};
+use crate::client::{Client, Error, Node, NodeStatus, unasked};
 
 /// How long connecting, filling, or waiting for the last answers may take without any progress.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -34,11 +34,19 @@ const TICK: Duration = Duration::from_millis(100);
 const PROGRESS_TICKS: u32 = 5;
 
 /// Runs the benchmark and prints its report. Fails if nothing was answered.
-pub(super) fn run(client: &mut Client, options: &Bench, format: Format, out: &mut impl Write) -> Result<Exit, Failure> {
+pub(super) fn run(
+    client: &mut Client,
+    options: &Bench,
+    choice: Option<&Choice>,
+    format: Format,
+    out: &mut impl Write,
+) -> Result<Exit, Failure> {
     let (sites, leader) = find_leader(client)?;
     let addresses: Vec<_> = sites.iter().map(|site| site.address.clone()).collect();
     let processes = Processes::find(&options.server_pids, &addresses);
-    let adapter = Epoll::open(&adapter_config(options)).map_err(Failure::Output)?;
+    // What the choice passes over was told when the client was made.
+    let choice = choice.cloned().unwrap_or_else(unasked);
+    let adapter = choice.open(&adapter_config(options)).map_err(Error::Io)?.adapter;
     let mut load = Load::new(options, adapter, Binary, sites, leader);
 
     load.connect(PATIENCE)?;

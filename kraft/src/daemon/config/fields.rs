@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use kraft_adapters::Choice;
 use log::LevelFilter;
 
-use super::value::{HostPort, Kind, Members, Value};
+use super::value::{HostPort, Kind, Members, Span, Value};
 use crate::daemon::logging::Format;
 
 /// A row of the table.
@@ -144,7 +145,10 @@ fields! {
     /// keep it on the loopback or a network for monitoring.
     metrics: Option<HostPort> = None;
     /// The event loop: auto, or a name, or names in the order in which they are tried. One name is strict.
-    backend: String = "auto".to_owned();
+    backend: Choice = Choice::default();
+    /// How long the event loop looks for work before it sleeps, such as 50us: a shorter wait for whoever is alone, paid
+    /// with a core that is never idle for that long after each turn.
+    spin: Span = Span(Duration::ZERO);
     /// The wire format among the nodes and with clients.
     protocol: String = "binary".to_owned();
     /// What is logged: off, error, warn, info, debug or trace.

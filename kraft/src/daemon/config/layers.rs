@@ -407,7 +407,9 @@ mod tests {
             init: init(),
             ..Layers::default()
         };
-        layers.flags.push(("backend", "a\"b\\c\u{7}".to_owned()));
+        layers.flags.push(("protocol", "a\"b\\c\u{7}".to_owned()));
+        layers.flags.push(("backend", "uring,epoll".to_owned()));
+        layers.flags.push(("spin", "50us".to_owned()));
         let loaded = load(&layers).expect("a configuration");
         let again = with_file(&loaded.show()).expect("the same again");
         assert_eq!(again.config, loaded.config);

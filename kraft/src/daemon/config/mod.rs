@@ -4,9 +4,11 @@ mod fields;
 mod layers;
 mod value;
 
+use std::time::Duration;
+
 pub use fields::{Config, FIELDS, Field};
 pub use layers::{Layers, Loaded, Source, load};
-pub use value::{HostPort, Kind, Members};
+pub use value::{HostPort, Kind, Members, Span};
 
 /// Bytes of a cluster's name.
 pub const CLUSTER_NAME_BYTES_MAX: usize = 64;
@@ -69,6 +71,11 @@ impl Config {
                 self.heartbeat_ms.as_millis(),
                 min.as_millis()
             )
+        })?;
+        // What the adapters allow.
+        check(self.spin.0 <= Duration::from_secs(1), "spin", || {
+            "spin is above a second: that is no wait but a core that is never idle, so lower it, to 50us or so"
+                .to_owned()
         })?;
         check(max.as_secs() < 3600, "election_timeout_ms_max", || {
             "election_timeout_ms_max is an hour or more: nothing is written that long after a leader dies, so lower it"
@@ -262,6 +269,8 @@ mod tests {
         );
         check(&[("tcp_keepalive_ms", "999")], Err(("tcp_keepalive_ms", "0 for never")));
         check(&[("tcp_keepalive_ms", "0")], Ok(()));
+        check(&[("spin", "2s")], Err(("spin", "above a second")));
+        check(&[("spin", "1s")], Ok(()));
         check(&[("linger_ms", "0")], Err(("linger_ms", "at least 1")));
         check(
             &[("log_bytes_max", "268435455")],

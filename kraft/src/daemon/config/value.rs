@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use kraft_adapters::Choice;
+
 use crate::daemon::logging;
 
 /// The kind of value that a TOML file must use.
@@ -94,6 +96,42 @@ impl Value for Duration {
 
     fn show(&self) -> String {
         self.as_millis().to_string()
+    }
+}
+
+/// A time with its unit, for what may be shorter than a millisecond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl Value for Span {
+    const KIND: Kind = Kind::String;
+    const FORM: &'static str = "DURATION";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        // None needs no unit.
+        if text == "0" {
+            return Ok(Self(Duration::ZERO));
+        }
+        humantime::parse_duration(text)
+            .map(Self)
+            .map_err(|error| format!("no time with its unit, such as 50us or 1ms: {error}"))
+    }
+
+    fn show(&self) -> String {
+        humantime::format_duration(self.0).to_string()
+    }
+}
+
+impl Value for Choice {
+    const KIND: Kind = Kind::String;
+    const FORM: &'static str = "auto|NAME|LIST";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|error| format!("wrong: {error}"))
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
     }
 }
 

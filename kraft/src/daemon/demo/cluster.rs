@@ -10,6 +10,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kraft_adapters::Choice;
 use tempfile::TempDir;
 
 use crate::daemon::config::{Layers, load};
@@ -29,6 +30,7 @@ const LOG_TAIL_BYTES: u64 = 600;
 pub(super) struct Cluster {
     folder: TempDir,
     clients: Vec<String>,
+    backend: Choice,
     nodes: Vec<Option<Running>>,
 }
 
@@ -70,7 +72,7 @@ impl Cluster {
     /// # Errors
     ///
     /// What the system refused.
-    pub(super) fn start() -> Result<Self, Failure> {
+    pub(super) fn start(backend: &Choice) -> Result<Self, Failure> {
         let folder = tempfile::Builder::new()
             .prefix("kraftd-demo-")
             .tempdir()
@@ -86,6 +88,7 @@ impl Cluster {
         let mut cluster = Self {
             folder,
             clients: clients.iter().map(|port| format!("127.0.0.1:{port}")).collect(),
+            backend: backend.clone(),
             nodes: Vec::new(),
         };
         let members: Vec<_> = peers.iter().zip(1..).map(|(at, id)| format!("{id}={at}")).collect();
@@ -148,8 +151,10 @@ impl Cluster {
             .arg("serve")
             .arg("--exit-with-parent")
             .arg("--data")
-            .arg(self.data(node));
-        // The demonstration shows the defaults, whatever the environment is set up for.
+            .arg(self.data(node))
+            .arg("--backend")
+            .arg(self.backend.to_string());
+        // The demonstration shows the defaults but for the event loop, whatever the environment is set up for.
         for (name, _) in env::vars_os() {
             if name.to_string_lossy().starts_with("KRAFT_") {
                 command.env_remove(name);

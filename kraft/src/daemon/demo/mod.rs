@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use kraft_adapters::Choice;
 use kraft_core::message::NodeState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -33,7 +34,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(15);
 const STARTS_MAX: usize = 5;
 
 /// What is shown.
-#[derive(Args, Clone, Copy, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(super) struct Demo {
     /// How long clients write: the leader dies after a third and comes back after two thirds.
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..=60))]
@@ -44,6 +45,9 @@ pub(super) struct Demo {
     /// Bytes of a value.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=4096))]
     value_bytes: u64,
+    /// The event loop of the nodes: auto, or a name, or names in the order in which they are tried.
+    #[arg(long, value_name = "auto|NAME|LIST", default_value_t)]
+    backend: Choice,
 }
 
 /// A demonstration that runs.
@@ -61,14 +65,14 @@ impl Demo {
     /// # Errors
     ///
     /// A write was lost, or it could not be shown.
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(&self) -> Result<(), Failure> {
         let interrupted = Arc::new(AtomicBool::new(false));
         // A terminal that is closed sends SIGHUP.
         for signal in [SIGHUP, SIGINT, SIGTERM] {
             let caught = signal_hook::flag::register(signal, Arc::clone(&interrupted));
             caught.map_err(|error| Failure::new(format!("signals cannot be caught: {error}")))?;
         }
-        let mut stage = Stage::set(interrupted)?;
+        let mut stage = Stage::set(&self.backend, interrupted)?;
         let value_bytes = usize::try_from(self.value_bytes).expect("at most 4096");
         let clients = usize::try_from(self.clients).expect("at most 256");
         let text = format!("{clients} clients write values of {value_bytes} bytes, each of them synced by a majority");
@@ -95,10 +99,10 @@ impl Demo {
 
 impl Stage {
     /// Starts the nodes and waits for a leader.
-    fn set(interrupted: Arc<AtomicBool>) -> Result<Self, Failure> {
+    fn set(backend: &Choice, interrupted: Arc<AtomicBool>) -> Result<Self, Failure> {
         let mut report = Report::new();
         for _ in 0..STARTS_MAX {
-            let cluster = Cluster::start()?;
+            let cluster = Cluster::start(backend)?;
             report.event(&format!(
                 "{NODES} nodes start on this host, data in {}",
                 cluster.path().display()
@@ -111,7 +115,8 @@ impl Stage {
             };
             match stage.wait_for_leader() {
                 Ok(leader) => {
-                    stage.report.event(&format!("node {} leads", leader + 1));
+                    let backend = stage.backend()?;
+                    stage.report.event(&format!("node {} leads, on {backend}", leader + 1));
                     return Ok(stage);
                 }
                 Err(StartError::PortTaken) => report = stage.report,
@@ -147,6 +152,16 @@ impl Stage {
             ));
         }
         self.watcher.wait(TICK).map_err(|error| watching(&error))
+    }
+
+    /// The event loop of the nodes, which is the same for all: they have the same program and machine.
+    fn backend(&mut self) -> Result<String, Failure> {
+        let reports = self.watcher.status().map_err(|error| watching(&error))?;
+        let first = reports.into_iter().find_map(|status| status.report.ok());
+        Ok(first.map_or_else(
+            || "an event loop that it does not tell".to_owned(),
+            |report| report.backend,
+        ))
     }
 
     /// The node that leads in the highest term, counted from 0.

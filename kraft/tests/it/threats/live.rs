@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kraft::adapter::{Endpoint, ListenOptions};
-use kraft::adapters::{self, Epoll};
+use kraft::adapters::{self, Backend, Choice};
 use kraft::id::{ClusterId, GroupId, Incarnation, Index, NodeId};
 use kraft::message::{NodeState, Role};
 use kraft::node::{Config, Failure, Handle, Member, Node, Notice, Outcome, Parts};
@@ -133,8 +133,10 @@ fn start<F: Files>(
         group: GroupId(0),
     };
     let (storage, recovered) = DiskLog::open(files, log, storage::Config::default(), Index::ZERO).expect("a log");
+    // What each system has, on a thread of the test's choice.
+    let loops = Choice::list([Backend::Epoll, Backend::Kqueue, Backend::Threads]);
     let parts = Parts {
-        adapter: Epoll::open(&adapters::Config::default())?,
+        adapter: loops.open(&adapters::Config::default())?.adapter,
         protocol: Binary,
         storage,
         recovered,
