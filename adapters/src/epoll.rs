@@ -1,11 +1,5 @@
 //! Linux's epoll, by way of `mio`.
 
-mod accept;
-mod conn;
-mod deliver;
-mod turn;
-mod wake;
-
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -18,18 +12,16 @@ use kraft_core::link::Link;
 use kraft_core::time::Instant;
 use kraft_core::timers::Timers;
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll};
+use mio::{Events, Poll, Token};
 
-use self::accept::Listener;
-use self::conn::{Conn, Phase};
-use self::turn::Turn;
-use self::wake::Wake;
-use crate::clock::Clock;
 use crate::config::Config;
-use crate::sock::{self, Acceptor, Stream};
+use crate::ready::{Bell, Interest, Readiness, Ready, Selector, Told, Wake, answered_by_ready};
 
 /// Events of one wait. More wait for the next one; the system hands them out in turn.
 const EVENTS_PER_WAIT: usize = 1024;
+
+/// The token of the eventfd. No slot is that high.
+const WAKE: Token = Token(usize::MAX);
 
 /// The epoll backend: readiness, edge-triggered, both interests registered once a connection.
 ///
@@ -41,11 +33,14 @@ const EVENTS_PER_WAIT: usize = 1024;
 /// millisecond long.
 #[derive(Debug)]
 pub struct Epoll {
+    ready: Ready<Set>,
+}
+
+/// The epoll set.
+#[derive(Debug)]
+struct Set {
     poll: Poll,
-    events: Events,
-    turn: Turn,
-    clock: Clock,
-    wake: Arc<Wake>,
+    wake: Arc<Wake<mio::Waker>>,
     /// Somebody waits on the epoll descriptor in a loop of his own, so it has to say what a turn left undelivered.
     embedded: Cell<bool>,
     /// It says so already.
@@ -62,194 +57,103 @@ impl Epoll {
     pub fn open(config: &Config) -> io::Result<Self> {
         config.validate()?;
         let poll = Poll::new()?;
-        let wake = Wake::new(mio::Waker::new(poll.registry(), turn::WAKE)?);
-        Ok(Self {
+        let wake = Wake::new(mio::Waker::new(poll.registry(), WAKE)?);
+        let set = Set {
             poll,
-            events: Events::with_capacity(EVENTS_PER_WAIT),
-            turn: Turn::new(config.clone()),
-            clock: Clock::start(),
             wake: Arc::new(wake),
             embedded: Cell::new(false),
             signalled: Cell::new(false),
+        };
+        Ok(Self {
+            ready: Ready::new(config.clone(), set, Events::with_capacity(EVENTS_PER_WAIT)),
         })
     }
+}
 
-    /// Waits for readiness, the first timer or `deadline`; not at all if something is to be delivered already.
-    fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
-        if self.turn.has_work() {
-            return self.look(Some(Duration::ZERO));
-        }
-        let until = [deadline, self.turn.timers.next_deadline()].into_iter().flatten().min();
-        let spin = self.turn.config.spin;
-        if !spin.is_zero() {
-            let enough = self.clock.now() + spin;
-            let enough = until.map_or(enough, |until| until.min(enough));
-            loop {
-                self.look(Some(Duration::ZERO))?;
-                if !self.events.is_empty() {
-                    return Ok(());
-                }
-                if self.clock.now() >= enough {
-                    break;
-                }
-            }
-        }
-        self.look(until.map(|until| until - self.clock.now()))
+impl Selector for Set {
+    const TELLS_STATE: bool = false;
+
+    type Told = Events;
+
+    fn register(&mut self, socket: BorrowedFd<'_>, token: u64, _: Interest) -> io::Result<()> {
+        // Of a listener only the one side ever changes.
+        let both = mio::Interest::READABLE | mio::Interest::WRITABLE;
+        let token = Token(token as usize);
+        self.poll
+            .registry()
+            .register(&mut SourceFd(&socket.as_raw_fd()), token, both)
     }
 
-    /// One `epoll_wait`. A signal ends it early and without events (law A16: the caller waits on).
-    fn look(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.turn.stats.syscalls += 1;
-        match self.poll.poll(&mut self.events, timeout) {
+    fn change(&mut self, _: BorrowedFd<'_>, _: u64, _: Interest) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// A descriptor leaves the epoll set when it is closed.
+    fn deregister(&mut self, _: BorrowedFd<'_>, _: u64) {}
+
+    fn wait(&mut self, told: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(told, timeout) {
+            // A signal ends a wait early and without events (law A16: the caller waits on).
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
             outcome => outcome,
         }
     }
 
-    /// Delivers what the wait brought and what was left. Returns how many events there were.
-    fn dispatch<F: FnMut(Instant, Event<'_>)>(&mut self, on_event: &mut F) -> usize {
-        let now = self.turn.now;
-        let mut count = 0;
-        for event in &self.events {
-            if event.token() != turn::WAKE {
-                count += self.turn.note(event, on_event);
-                continue;
-            }
-            self.signalled.set(false);
-            if self.wake.take() {
-                on_event(now, Event::Woken);
-                count += 1;
-            }
-        }
-        count + self.turn.deliver(self.poll.registry(), on_event)
+    fn told(told: &Events) -> impl Iterator<Item = Told> {
+        told.iter().map(|event| match event.token() {
+            WAKE => Told::Wake,
+            token => Told::Socket(Readiness {
+                token: token.0 as u64,
+                readable: event.is_readable(),
+                writable: event.is_writable(),
+                read_closed: event.is_read_closed(),
+                error: event.is_error(),
+            }),
+        })
     }
 
-    /// Makes the epoll descriptor readable if there is something to deliver (law A23).
-    fn signal_work(&self) {
-        if self.embedded.get() && !self.signalled.get() && self.turn.has_work() {
-            self.signalled.set(true);
+    fn take_wake(&mut self) -> bool {
+        self.signalled.set(false);
+        self.wake.take()
+    }
+
+    fn tell_work(&self, has_work: bool) {
+        if has_work && self.embedded.get() && !self.signalled.replace(true) {
             self.wake.signal();
         }
     }
 }
 
+impl Bell for mio::Waker {
+    fn ring(&self) {
+        // Writing to an eventfd fails only on a full counter, which mio empties.
+        let _ = self.wake();
+    }
+}
+
+/// A closure that ends the adapter that runs it (`callback_destroys_adapter`) cannot be written:
+///
+/// ```compile_fail
+/// # use kraft_adapters::{Config, Epoll};
+/// # use kraft_core::adapter::Adapter;
+/// let mut adapter = Epoll::open(&Config::default())?;
+/// adapter.poll(None, |_, _| drop(adapter))?;
+/// # Ok::<_, std::io::Error>(())
+/// ```
 impl Adapter for Epoll {
-    fn listen(&mut self, at: &Endpoint, options: ListenOptions) -> io::Result<ListenerId> {
-        let acceptor = Acceptor::listen(at, options.backlog, &self.turn.config)
-            .map_err(|error| sock::named("listen on", at, &error))?;
-        let fd = acceptor.as_raw_fd();
-        let listeners = &mut self.turn.listeners;
-        let (slot, generation) = listeners
-            .insert_with(|_, _| Listener::new(acceptor, options.max_connections))
-            .ok_or_else(|| io::Error::new(ErrorKind::QuotaExceeded, format!("listen on {at}: too many listeners")))?;
-        let id = ListenerId::new(slot, generation);
-        let token = turn::listener_token(id);
-        if let Err(error) = self
-            .poll
-            .registry()
-            .register(&mut SourceFd(&fd), token, Interest::READABLE)
-        {
-            self.unlisten(id);
-            return Err(sock::named("listen on", at, &error));
-        }
-        Ok(id)
-    }
-
-    fn local_endpoint(&self, listener: ListenerId) -> io::Result<Endpoint> {
-        let listener = self.turn.listeners.get(listener.slot(), listener.generation());
-        listener.ok_or(ErrorKind::NotFound)?.acceptor.endpoint()
-    }
-
-    fn unlisten(&mut self, listener: ListenerId) {
-        // The descriptor leaves the epoll set when it is closed.
-        if let Some(gone) = self.turn.listeners.retire(listener.slot(), listener.generation()) {
-            if let Some(timer) = gone.resting {
-                self.turn.timers.stop_own(timer);
-            }
-            self.turn.listeners.release(listener.slot());
-        }
-    }
-
-    fn connect(&mut self, to: &Endpoint) -> io::Result<ConnId> {
-        let config = &self.turn.config;
-        if self.turn.conns.is_full() {
-            let text = format!(
-                "connect to {to}: all {} connections are in use (max_connections)",
-                config.max_connections
-            );
-            return Err(io::Error::new(ErrorKind::QuotaExceeded, text));
-        }
-        let (stream, outcome) = Stream::connect(to, config).map_err(|error| sock::named("connect to", to, &error))?;
-        let fd = stream.as_raw_fd();
-        let conn = Conn::new(stream, Phase::Connecting, None, config.write_queue_max);
-        let id = self.turn.insert(conn).expect("a slot is free");
-        if outcome.is_ok() {
-            let both = Interest::READABLE | Interest::WRITABLE;
-            if let Err(error) = self
-                .poll
-                .registry()
-                .register(&mut SourceFd(&fd), turn::conn_token(id), both)
-            {
-                self.turn.withdraw(id);
-                return Err(sock::named("connect to", to, &error));
-            }
-        }
-        self.turn.stats.initiated += 1;
-        match outcome {
-            Ok(()) => self.turn.limit(id, self.clock.now() + self.turn.config.connect_timeout),
-            Err(error) => self.turn.doom(id, sock::close_reason(&error)),
-        }
-        Ok(id)
-    }
-
-    fn link(&mut self, conn: ConnId) -> Option<&mut Link> {
-        self.turn.link(conn)
-    }
-
-    fn timers(&mut self) -> &mut Timers {
-        &mut self.turn.timers
-    }
-
-    fn now(&self) -> Instant {
-        self.turn.now
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let clock = self.clock;
-        self.turn.act_on_links(|| clock.now());
-        self.signal_work();
-        Ok(())
-    }
-
-    fn poll<F>(&mut self, deadline: Option<Instant>, mut on_event: F) -> io::Result<usize>
-    where
-        F: FnMut(Instant, Event<'_>),
-    {
-        let clock = self.clock;
-        self.turn.act_on_links(|| clock.now());
-        loop {
-            self.wait(deadline)?;
-            self.turn.now = self.clock.now();
-            let count = self.dispatch(&mut on_event);
-            // A wait may end for nothing that concerns the user: a signal, room for bytes that were put, an
-            // own timer (law A15).
-            if count > 0 || deadline.is_some_and(|deadline| deadline <= self.turn.now) {
-                self.signal_work();
-                return Ok(count);
-            }
-        }
-    }
+    answered_by_ready!();
 
     fn waker(&self) -> Waker {
-        let wake = Arc::clone(&self.wake);
+        let wake = Arc::clone(&self.ready.selector().wake);
         Waker::new(move || wake.wake())
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.embedded.set(true);
-        self.signal_work();
-        // SAFETY: `self.poll` owns the descriptor, and the borrow of `self` keeps it open.
-        Some(unsafe { BorrowedFd::borrow_raw(self.poll.as_raw_fd()) })
+        let set = self.ready.selector();
+        set.embedded.set(true);
+        set.tell_work(self.ready.has_work());
+        // SAFETY: `set.poll` owns the descriptor, and the borrow of `self` keeps it open.
+        Some(unsafe { BorrowedFd::borrow_raw(set.poll.as_raw_fd()) })
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -259,16 +163,12 @@ impl Adapter for Epoll {
         }
     }
 
-    fn stats(&self) -> Stats {
-        self.turn.stats()
-    }
-
     fn name(&self) -> &'static str {
         "epoll"
     }
 }
 
-impl Drop for Epoll {
+impl Drop for Set {
     fn drop(&mut self) {
         self.wake.close();
     }

@@ -15,6 +15,8 @@ mod dynamic;
 mod epoll;
 #[cfg(feature = "mock")]
 pub mod mock;
+#[cfg(all(feature = "epoll", any(target_os = "android", target_os = "linux")))]
+mod ready;
 pub mod slots;
 #[cfg(feature = "sockets")]
 pub mod sock;

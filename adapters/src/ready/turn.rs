@@ -1,17 +1,19 @@
 //! The adapter between two waits: what users did to links, what the system says about sockets.
 
 use std::collections::VecDeque;
+use std::io;
 use std::mem;
+use std::os::fd::AsFd;
 
 use kraft_core::adapter::{CloseReason, Event, Stats};
 use kraft_core::id::{ConnId, ListenerId};
 use kraft_core::link::{CloseMode, Link};
 use kraft_core::time::Instant;
 use kraft_core::timers::Timers;
-use mio::Token;
 
 use super::accept::Listener;
 use super::conn::{Conn, Phase, Reading};
+use super::{LISTENER, Readiness, Selector};
 use crate::config::Config;
 use crate::slots::Slots;
 use crate::sock;
@@ -19,29 +21,22 @@ use crate::sock;
 /// Listeners of one adapter.
 const LISTENERS_MAX: usize = 1024;
 
-/// The token of the eventfd. No slot is that high.
-pub(super) const WAKE: Token = Token(usize::MAX);
-
-/// Set in a listener's token. Slots are below 2^24.
-pub(super) const LISTENER: u64 = 1 << 31;
-
-/// The token of a connection. Where `usize` has 32 bits the generation is cut off: an event that comes late for a
-/// former connection then looks as if it were for the present one. That is harmless, because every event is a hint
-/// only and the calls that follow find out.
-pub(super) fn conn_token(id: ConnId) -> Token {
-    Token(id.to_u64() as usize)
+/// The token of a connection.
+pub(super) fn conn_token(id: ConnId) -> u64 {
+    id.to_u64()
 }
 
 /// The token of a listener.
-pub(super) fn listener_token(id: ListenerId) -> Token {
-    Token((id.to_u64() | LISTENER) as usize)
+pub(super) fn listener_token(id: ListenerId) -> u64 {
+    id.to_u64() | LISTENER
 }
 
-/// The adapter without its means to wait.
+/// The adapter between two waits.
 ///
 /// Each list holds ids, of which some may be stale by the time that they are met.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct Turn<S> {
+    pub(super) selector: S,
     pub(super) config: Config,
     pub(super) now: Instant,
     pub(super) timers: Timers,
@@ -62,9 +57,10 @@ pub(super) struct Turn {
     pub(super) closed: VecDeque<(ConnId, CloseReason)>,
 }
 
-impl Turn {
-    pub(super) fn new(config: Config) -> Self {
+impl<S: Selector> Turn<S> {
+    pub(super) fn new(config: Config, selector: S) -> Self {
         Self {
+            selector,
             now: Instant::ZERO,
             timers: Timers::default(),
             conns: Slots::new(config.max_connections),
@@ -98,11 +94,30 @@ impl Turn {
         Some(ConnId::new(slot, generation))
     }
 
-    /// Takes back a connection that nobody heard of.
+    /// Has a new connection's socket watched.
+    pub(super) fn register(&mut self, id: ConnId) -> io::Result<()> {
+        let conn = self.conns.get_mut(id.slot(), id.generation()).expect("it is new");
+        conn.interest = conn.wanted();
+        self.selector
+            .register(conn.stream.as_fd(), conn_token(id), conn.interest)
+    }
+
+    /// Takes back a connection that nobody heard of, and that is not watched.
     pub(super) fn withdraw(&mut self, id: ConnId) {
         if self.conns.retire(id.slot(), id.generation()).is_some() {
             self.conns.release(id.slot());
         }
+    }
+
+    /// Closes a listener that is not watched any more.
+    pub(super) fn forget_listener(&mut self, id: ListenerId) {
+        let Some(gone) = self.listeners.retire(id.slot(), id.generation()) else {
+            return;
+        };
+        if let Some(timer) = gone.resting {
+            self.timers.stop_own(timer);
+        }
+        self.listeners.release(id.slot());
     }
 
     /// The user's side of a connection; what he does to it is looked at by the next `act_on_links`.
@@ -137,6 +152,7 @@ impl Turn {
         let Some(conn) = self.conns.retire(id.slot(), id.generation()) else {
             return;
         };
+        self.selector.deregister(conn.stream.as_fd(), conn_token(id));
         if let Some(timer) = conn.limit {
             self.timers.stop_own(timer);
         }
@@ -179,6 +195,24 @@ impl Turn {
         }
         self.send(id);
         self.list_if_readable(id);
+        self.watch(id);
+    }
+
+    /// Keeps what is of interest of a socket to what would be acted upon.
+    pub(super) fn watch(&mut self, id: ConnId) {
+        if !S::TELLS_STATE {
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) else {
+            return;
+        };
+        let wanted = conn.wanted();
+        if mem::replace(&mut conn.interest, wanted) == wanted {
+            return;
+        }
+        if let Err(error) = self.selector.change(conn.stream.as_fd(), conn_token(id), wanted) {
+            self.fail(id, sock::close_reason(&error));
+        }
     }
 
     /// Puts a connection into the list of those to read from, if there is, or may be, something.
@@ -240,28 +274,29 @@ impl Turn {
     }
 
     /// Notes what the system says about one socket, and delivers the outcome of a connect.
-    pub(super) fn note<F: FnMut(Instant, Event<'_>)>(&mut self, event: &mio::event::Event, on_event: &mut F) -> usize {
-        let token = event.token();
-        let number = token.0 as u64;
-        if number & LISTENER != 0 {
-            self.note_listener(ListenerId::from_u64(number & !LISTENER));
+    pub(super) fn note<F: FnMut(Instant, Event<'_>)>(&mut self, readiness: Readiness, on_event: &mut F) -> usize {
+        let token = readiness.token;
+        if token & LISTENER != 0 {
+            self.note_listener(ListenerId::from_u64(token & !LISTENER));
             return 0;
         }
-        let slot = ConnId::from_u64(number).slot();
+        let slot = ConnId::from_u64(token).slot();
         let Some(generation) = self.conns.generation(slot) else {
             return 0;
         };
         let id = ConnId::new(slot as u32, generation);
-        if conn_token(id) != token {
+        // Where `usize` has 32 bits only the slots are compared, and what comes late for a former connection looks as
+        // if it were for the present one: a hint that is wrong.
+        if conn_token(id) as usize != token as usize {
             // Closed in this very turn, and its descriptor perhaps given out again.
             return 0;
         }
         let Some(conn) = self.conns.get_mut(slot, generation) else {
             return 0;
         };
-        conn.writable |= event.is_writable();
-        conn.readable |= event.is_readable() || event.is_read_closed();
-        conn.fin_seen |= event.is_read_closed();
+        conn.writable |= readiness.writable;
+        conn.readable |= readiness.readable || readiness.read_closed;
+        conn.fin_seen |= readiness.read_closed;
         if conn.phase == Phase::Connecting {
             return self.note_connect(id, on_event);
         }
@@ -269,7 +304,8 @@ impl Turn {
             self.send(id);
         }
         self.list_if_readable(id);
-        if event.is_error()
+        self.watch(id);
+        if readiness.error
             && let Some(conn) = self.conns.get_mut(slot, generation)
             && let Some(error) = conn.stream.take_error()
         {
@@ -303,6 +339,7 @@ impl Turn {
         );
         self.returned(id);
         self.list_if_readable(id);
+        self.watch(id);
         1
     }
 

@@ -1,4 +1,4 @@
-//! One connection of the epoll backend.
+//! One connection.
 
 use std::io;
 
@@ -7,12 +7,13 @@ use kraft_core::id::{ListenerId, TimerId};
 use kraft_core::link::{CloseMode, Link};
 use kraft_core::outbox::Segments;
 
+use super::Interest;
 use crate::sock::Stream;
 
 /// A connection and what is known about its socket.
 ///
-/// The system tells of a change once (edge-triggered), so what it told is kept here until a call has found the
-/// contrary: `readable` until a read came short, `writable` until a write did.
+/// A system that tells of changes tells once, so what it told is kept here until a call has found the contrary:
+/// `readable` until a read came short, `writable` until a write did.
 #[derive(Debug)]
 pub(super) struct Conn {
     pub(super) stream: Stream,
@@ -26,6 +27,8 @@ pub(super) struct Conn {
     pub(super) limit: Option<TimerId>,
     /// It is broken, but bytes that came before are still to be read and delivered.
     pub(super) fault: Option<CloseReason>,
+    /// What its selector was told to look for.
+    pub(super) interest: Interest,
     pub(super) writable: bool,
     pub(super) readable: bool,
     /// FIN, or worse, is known to stand behind the bytes: a short read is not the end of it.
@@ -81,6 +84,7 @@ impl Conn {
             listener,
             limit: None,
             fault: None,
+            interest: Interest::NONE,
             // A new connection has room; if not, the first write says so. One that connects waits to be told.
             writable: phase == Phase::Open,
             readable: false,
@@ -104,6 +108,20 @@ impl Conn {
                     Reading::Deliver
                 }
             }
+        }
+    }
+
+    /// What of its socket would be acted upon.
+    pub(super) fn wanted(&mut self) -> Interest {
+        if self.fault.is_some() {
+            return Interest::NONE;
+        }
+        if self.phase == Phase::Connecting {
+            return Interest::WRITE;
+        }
+        Interest {
+            read: self.reading() != Reading::No,
+            write: !self.writable && self.has_unsent(),
         }
     }
 
@@ -142,7 +160,7 @@ impl Conn {
             return Ok(());
         }
         if self.writable {
-            // epoll(7): a short write says that there is no room, as EAGAIN does, and an edge will follow.
+            // epoll(7): a short write says that there is no room, as EAGAIN does, and a change will be told.
             self.writable = self.stream.send_all(self.link.outbox(), &mut self.in_flight, stats)?;
         }
         Ok(())

@@ -1,16 +1,15 @@
 //! Listeners: who is let in.
 
 use std::mem;
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 
 use kraft_core::adapter::Event;
 use kraft_core::id::{ConnId, ListenerId, TimerId};
 use kraft_core::time::Instant;
-use mio::unix::SourceFd;
-use mio::{Interest, Registry};
 
 use super::conn::{Conn, Phase};
-use super::turn::{LISTENER, Turn, conn_token};
+use super::turn::{Turn, listener_token};
+use super::{Interest, LISTENER, Selector};
 use crate::sock::{Accept, Acceptor};
 
 /// A listener and its share of the connections.
@@ -38,7 +37,7 @@ impl Listener {
     }
 }
 
-impl Turn {
+impl<S: Selector> Turn<S> {
     /// Puts a listener into the list of those to accept from.
     pub(super) fn note_listener(&mut self, id: ListenerId) {
         if let Some(listener) = self.listeners.get_mut(id.slot(), id.generation())
@@ -50,7 +49,7 @@ impl Turn {
     }
 
     /// Accepts what waits, up to `accepts_per_turn`.
-    pub(super) fn accept<F>(&mut self, id: ListenerId, registry: &Registry, on_event: &mut F) -> usize
+    pub(super) fn accept<F>(&mut self, id: ListenerId, on_event: &mut F) -> usize
     where
         F: FnMut(Instant, Event<'_>),
     {
@@ -66,9 +65,10 @@ impl Turn {
                 Accept::Failed => continue,
                 Accept::Empty => return count,
                 Accept::Exhausted => {
-                    // No edge follows when a descriptor is free again.
+                    // Nothing tells when a descriptor is free again, and who waits would be told of at every wait.
                     let deadline = self.now + self.config.accept_pause;
                     listener.resting = Some(self.timers.start_own(deadline, id.to_u64() | LISTENER));
+                    self.watch_listener(id, Interest::NONE);
                     return count;
                 }
             };
@@ -76,18 +76,17 @@ impl Turn {
                 self.stats.turned_away += 1;
                 continue;
             }
-            let fd = stream.as_raw_fd();
             let conn = Conn::new(stream, Phase::Open, Some(id), self.config.write_queue_max);
             let (slot, generation) = self.conns.insert_with(|_, _| conn).expect("a slot is free");
             let new = ConnId::new(slot, generation);
-            let both = Interest::READABLE | Interest::WRITABLE;
-            if registry.register(&mut SourceFd(&fd), conn_token(new), both).is_err() {
+            if self.register(new).is_err() {
                 // The system has no memory for it, or its limit of watches is reached.
                 self.withdraw(new);
                 self.stats.turned_away += 1;
                 continue;
             }
-            listener.active += 1;
+            let listener = self.listeners.get_mut(id.slot(), id.generation());
+            listener.expect("it was there above").active += 1;
             self.stats.accepted += 1;
             let conn = self.conns.get_mut(new.slot(), generation).expect("it was put in above");
             let event = Event::Accepted {
@@ -102,5 +101,18 @@ impl Turn {
         }
         self.note_listener(id);
         count
+    }
+
+    /// Changes what a listener is watched for.
+    pub(super) fn watch_listener(&mut self, id: ListenerId, interest: Interest) {
+        if !S::TELLS_STATE {
+            return;
+        }
+        if let Some(listener) = self.listeners.get(id.slot(), id.generation()) {
+            // If the system has no memory for it, the next accept finds out.
+            let _ = self
+                .selector
+                .change(listener.acceptor.as_fd(), listener_token(id), interest);
+        }
     }
 }

@@ -1,30 +1,20 @@
 //! The events of a turn.
-//!
-//! A closure that ends the adapter that runs it (`callback_destroys_adapter`) cannot be written:
-//!
-//! ```compile_fail
-//! # use kraft_adapters::{Config, Epoll};
-//! # use kraft_core::adapter::Adapter;
-//! let mut adapter = Epoll::open(&Config::default())?;
-//! adapter.poll(None, |_, _| drop(adapter))?;
-//! # Ok::<_, std::io::Error>(())
-//! ```
 
 use std::io::ErrorKind;
 
 use kraft_core::adapter::{CloseReason, Event};
 use kraft_core::id::{ConnId, ListenerId};
 use kraft_core::time::Instant;
-use mio::Registry;
 
 use super::conn::{Phase, Reading};
-use super::turn::{LISTENER, Turn};
+use super::turn::Turn;
+use super::{Interest, LISTENER, Selector};
 use crate::sock;
 
-impl Turn {
+impl<S: Selector> Turn<S> {
     /// Delivers all that is listed, and what is due by now. Each list is met as long as it is at the start: who has
     /// more to come stands behind the others, in the next turn (law A18).
-    pub(super) fn deliver<F: FnMut(Instant, Event<'_>)>(&mut self, registry: &Registry, on_event: &mut F) -> usize {
+    pub(super) fn deliver<F: FnMut(Instant, Event<'_>)>(&mut self, on_event: &mut F) -> usize {
         self.expire_own();
         let mut count = 0;
         for _ in 0..self.ready.len() {
@@ -33,7 +23,7 @@ impl Turn {
         }
         for _ in 0..self.accepting.len() {
             let id = self.accepting.pop_front().expect("only this loop takes out");
-            count += self.accept(id, registry, on_event);
+            count += self.accept(id, on_event);
         }
         while let Some(timer) = self.timers.expire(self.now) {
             on_event(self.now, Event::Expired { timer });
@@ -61,6 +51,7 @@ impl Turn {
                 return count;
             };
             if !conn.wants_read() {
+                self.watch(id);
                 return count;
             }
             self.stats.syscalls += 1;
@@ -68,8 +59,8 @@ impl Turn {
                 Ok(0) => return count + self.end(id, on_event),
                 Ok(bytes) => {
                     self.stats.bytes_in += bytes as u64;
-                    // epoll(7): a short read says that there is no more, as EAGAIN does, and an edge will follow;
-                    // unless FIN came with the bytes, since its edge is the one that was seen already.
+                    // epoll(7): a short read says that there is no more, as EAGAIN does, and a change will be told;
+                    // unless FIN came with the bytes, since that is the change that was told already.
                     conn.readable = bytes == self.scratch.len() || conn.fin_seen;
                     if conn.reading() == Reading::Deliver {
                         let event = Event::Received {
@@ -93,6 +84,7 @@ impl Turn {
             }
         }
         self.list_if_readable(id);
+        self.watch(id);
         count
     }
 
@@ -112,9 +104,13 @@ impl Turn {
             self.retire(id, CloseReason::Requested);
             return 0;
         }
+        self.watch(id);
         if !delivers {
             return 0;
         }
+        let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) else {
+            return 0;
+        };
         on_event(
             self.now,
             Event::Ended {
@@ -139,6 +135,7 @@ impl Turn {
             if let Some(listener) = self.listeners.get_mut(id.slot(), id.generation()) {
                 listener.resting = None;
                 self.note_listener(id);
+                self.watch_listener(id, Interest::READ);
             }
         }
     }

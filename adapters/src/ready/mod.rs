@@ -1,0 +1,349 @@
+//! What backends share that are told which sockets are ready, and read and write themselves.
+//!
+//! Such a backend is a [`Selector`], which waits, around the one [`Ready`], which does the rest: connects and accepts,
+//! reads and writes, timers, closing, and the order of events. So the laws are kept in one place for all of them.
+
+mod accept;
+mod conn;
+mod deliver;
+mod turn;
+mod wake;
+
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use kraft_core::adapter::{Endpoint, Event, ListenOptions, Stats};
+use kraft_core::id::{ConnId, ListenerId};
+use kraft_core::link::Link;
+use kraft_core::time::Instant;
+use kraft_core::timers::Timers;
+
+use self::accept::Listener;
+use self::conn::{Conn, Phase};
+use self::turn::Turn;
+pub(crate) use self::wake::{Bell, Wake};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::sock::{self, Acceptor, Stream};
+
+/// Waits until sockets are ready.
+///
+/// There are two kinds. One **tells of changes**, each once, and ignores interests: a socket is registered with both.
+/// The other **tells of what is**, at every wait, of those sides of a socket that are in its interest; which is then
+/// kept to what the loop would act upon, so that a wait does not return for nothing.
+///
+/// A token is the `u64` of an id, for a listener with [`LISTENER`] set. It may come back with its upper half cut off
+/// where `usize` has 32 bits.
+pub(crate) trait Selector {
+    /// Whether it tells of what is.
+    const TELLS_STATE: bool;
+
+    /// What a wait brought.
+    type Told;
+
+    /// Watches a socket, until [`deregister`](Self::deregister) or its close.
+    ///
+    /// # Errors
+    ///
+    /// The system's, if it has no memory or no watch left.
+    fn register(&mut self, socket: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()>;
+
+    /// What is of interest of a socket from here on.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    fn change(&mut self, socket: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()>;
+
+    /// Watches a socket no more. Called before it is closed.
+    fn deregister(&mut self, socket: BorrowedFd<'_>, token: u64);
+
+    /// Waits until something is ready or the time is over. A signal may end it early.
+    ///
+    /// # Errors
+    ///
+    /// What ends the adapter.
+    fn wait(&mut self, told: &mut Self::Told, timeout: Option<Duration>) -> io::Result<()>;
+
+    /// What the last wait brought.
+    fn told(told: &Self::Told) -> impl Iterator<Item = Told>;
+
+    /// Whether a user's wake is due. Asked after a [`Told::Wake`] was met.
+    fn take_wake(&mut self) -> bool;
+
+    /// Whether there is something to deliver without waiting, for who waits in a loop of his own (law A23).
+    fn tell_work(&self, has_work: bool);
+}
+
+/// Which sides of a socket are of interest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Interest {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+}
+
+impl Interest {
+    pub(crate) const NONE: Self = Self {
+        read: false,
+        write: false,
+    };
+    pub(crate) const READ: Self = Self {
+        read: true,
+        write: false,
+    };
+    pub(crate) const WRITE: Self = Self {
+        read: false,
+        write: true,
+    };
+}
+
+/// One thing that a wait brought.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Told {
+    Socket(Readiness),
+    Wake,
+}
+
+/// What is known about one socket. All of it is a hint: the calls that follow find out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Readiness {
+    pub(crate) token: u64,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    /// FIN, or worse, stands behind the bytes.
+    pub(crate) read_closed: bool,
+    /// The socket is in error.
+    pub(crate) error: bool,
+}
+
+/// Set in a listener's token. Slots are below 2^24.
+pub(crate) const LISTENER: u64 = 1 << 31;
+
+/// An adapter around a selector.
+#[derive(Debug)]
+pub(crate) struct Ready<S: Selector> {
+    turn: Turn<S>,
+    told: S::Told,
+    clock: Clock,
+}
+
+impl<S: Selector> Ready<S> {
+    /// `told` is room for what a wait brings.
+    pub(crate) fn new(config: Config, selector: S, told: S::Told) -> Self {
+        Self {
+            turn: Turn::new(config, selector),
+            told,
+            clock: Clock::start(),
+        }
+    }
+
+    pub(crate) fn selector(&self) -> &S {
+        &self.turn.selector
+    }
+
+    /// Whether there is something to deliver without waiting.
+    pub(crate) fn has_work(&self) -> bool {
+        self.turn.has_work()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.turn.stats()
+    }
+
+    pub(crate) fn listen(&mut self, at: &Endpoint, options: ListenOptions) -> io::Result<ListenerId> {
+        let acceptor = Acceptor::listen(at, options.backlog, &self.turn.config)
+            .map_err(|error| sock::named("listen on", at, &error))?;
+        let listeners = &mut self.turn.listeners;
+        let (slot, generation) = listeners
+            .insert_with(|_, _| Listener::new(acceptor, options.max_connections))
+            .ok_or_else(|| io::Error::new(ErrorKind::QuotaExceeded, format!("listen on {at}: too many listeners")))?;
+        let id = ListenerId::new(slot, generation);
+        let listener = listeners.get(slot as usize, generation).expect("it was put in above");
+        let token = turn::listener_token(id);
+        let registered = self
+            .turn
+            .selector
+            .register(listener.acceptor.as_fd(), token, Interest::READ);
+        if let Err(error) = registered {
+            self.turn.forget_listener(id);
+            return Err(sock::named("listen on", at, &error));
+        }
+        Ok(id)
+    }
+
+    pub(crate) fn local_endpoint(&self, listener: ListenerId) -> io::Result<Endpoint> {
+        let listener = self.turn.listeners.get(listener.slot(), listener.generation());
+        listener.ok_or(ErrorKind::NotFound)?.acceptor.endpoint()
+    }
+
+    pub(crate) fn unlisten(&mut self, listener: ListenerId) {
+        if let Some(known) = self.turn.listeners.get(listener.slot(), listener.generation()) {
+            let token = turn::listener_token(listener);
+            self.turn.selector.deregister(known.acceptor.as_fd(), token);
+            self.turn.forget_listener(listener);
+        }
+    }
+
+    pub(crate) fn connect(&mut self, to: &Endpoint) -> io::Result<ConnId> {
+        let config = &self.turn.config;
+        if self.turn.conns.is_full() {
+            let text = format!(
+                "connect to {to}: all {} connections are in use (max_connections)",
+                config.max_connections
+            );
+            return Err(io::Error::new(ErrorKind::QuotaExceeded, text));
+        }
+        let (stream, outcome) = Stream::connect(to, config).map_err(|error| sock::named("connect to", to, &error))?;
+        let conn = Conn::new(stream, Phase::Connecting, None, config.write_queue_max);
+        let id = self.turn.insert(conn).expect("a slot is free");
+        if outcome.is_ok()
+            && let Err(error) = self.turn.register(id)
+        {
+            self.turn.withdraw(id);
+            return Err(sock::named("connect to", to, &error));
+        }
+        self.turn.stats.initiated += 1;
+        match outcome {
+            Ok(()) => self.turn.limit(id, self.clock.now() + self.turn.config.connect_timeout),
+            Err(error) => self.turn.doom(id, sock::close_reason(&error)),
+        }
+        Ok(id)
+    }
+
+    pub(crate) fn link(&mut self, conn: ConnId) -> Option<&mut Link> {
+        self.turn.link(conn)
+    }
+
+    pub(crate) fn timers(&mut self) -> &mut Timers {
+        &mut self.turn.timers
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.turn.now
+    }
+
+    pub(crate) fn flush(&mut self) {
+        let clock = self.clock;
+        self.turn.act_on_links(|| clock.now());
+        self.tell_work();
+    }
+
+    pub(crate) fn poll<F>(&mut self, deadline: Option<Instant>, mut on_event: F) -> io::Result<usize>
+    where
+        F: FnMut(Instant, Event<'_>),
+    {
+        let clock = self.clock;
+        self.turn.act_on_links(|| clock.now());
+        loop {
+            self.wait(deadline)?;
+            self.turn.now = self.clock.now();
+            let count = self.dispatch(&mut on_event);
+            // A wait may end for nothing that concerns the user: a signal, room for bytes that were put, an
+            // own timer (law A15).
+            if count > 0 || deadline.is_some_and(|deadline| deadline <= self.turn.now) {
+                self.tell_work();
+                return Ok(count);
+            }
+        }
+    }
+
+    /// Waits for readiness, the first timer or `deadline`; not at all if something is to be delivered already.
+    fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        if self.turn.has_work() {
+            return self.look(Some(Duration::ZERO));
+        }
+        let until = [deadline, self.turn.timers.next_deadline()].into_iter().flatten().min();
+        let spin = self.turn.config.spin;
+        if !spin.is_zero() {
+            let enough = self.clock.now() + spin;
+            let enough = until.map_or(enough, |until| until.min(enough));
+            loop {
+                self.look(Some(Duration::ZERO))?;
+                if S::told(&self.told).next().is_some() {
+                    return Ok(());
+                }
+                if self.clock.now() >= enough {
+                    break;
+                }
+            }
+        }
+        self.look(until.map(|until| until - self.clock.now()))
+    }
+
+    fn look(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.turn.stats.syscalls += 1;
+        self.turn.selector.wait(&mut self.told, timeout)
+    }
+
+    /// Delivers what the wait brought and what was left. Returns how many events there were.
+    fn dispatch<F: FnMut(Instant, Event<'_>)>(&mut self, on_event: &mut F) -> usize {
+        let mut count = 0;
+        for told in S::told(&self.told) {
+            match told {
+                Told::Socket(readiness) => count += self.turn.note(readiness, on_event),
+                Told::Wake if self.turn.selector.take_wake() => {
+                    on_event(self.turn.now, Event::Woken);
+                    count += 1;
+                }
+                Told::Wake => {}
+            }
+        }
+        count + self.turn.deliver(on_event)
+    }
+
+    fn tell_work(&self) {
+        self.turn.selector.tell_work(self.turn.has_work());
+    }
+}
+
+/// The calls of an [`Adapter`](kraft_core::adapter::Adapter) that its field `ready` answers as they are.
+macro_rules! answered_by_ready {
+    () => {
+        fn listen(&mut self, at: &Endpoint, options: ListenOptions) -> io::Result<ListenerId> {
+            self.ready.listen(at, options)
+        }
+
+        fn local_endpoint(&self, listener: ListenerId) -> io::Result<Endpoint> {
+            self.ready.local_endpoint(listener)
+        }
+
+        fn unlisten(&mut self, listener: ListenerId) {
+            self.ready.unlisten(listener);
+        }
+
+        fn connect(&mut self, to: &Endpoint) -> io::Result<ConnId> {
+            self.ready.connect(to)
+        }
+
+        fn link(&mut self, conn: ConnId) -> Option<&mut Link> {
+            self.ready.link(conn)
+        }
+
+        fn timers(&mut self) -> &mut Timers {
+            self.ready.timers()
+        }
+
+        fn now(&self) -> Instant {
+            self.ready.now()
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.ready.flush();
+            Ok(())
+        }
+
+        fn poll<F>(&mut self, deadline: Option<Instant>, on_event: F) -> io::Result<usize>
+        where
+            F: FnMut(Instant, Event<'_>),
+        {
+            self.ready.poll(deadline, on_event)
+        }
+
+        fn stats(&self) -> Stats {
+            self.ready.stats()
+        }
+    };
+}
+
+pub(crate) use answered_by_ready;
