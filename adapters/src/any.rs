@@ -2,7 +2,7 @@
 
 // A build without a backend has nothing to hand an argument on to.
 #![cfg_attr(
-    not(any(feature = "epoll", feature = "threads")),
+    not(any(feature = "epoll", feature = "io-uring", feature = "threads")),
     expect(unused_variables, reason = "no backend is compiled in")
 )]
 
@@ -79,6 +79,10 @@ any! { $
     #[cfg(all(feature = "epoll", any(target_os = "android", target_os = "linux")))]
     /// [`Backend::Epoll`].
     Epoll(crate::Epoll),
+
+    #[cfg(all(feature = "io-uring", target_os = "linux"))]
+    /// [`Backend::IoUring`].
+    IoUring(crate::Uring),
 
     #[cfg(feature = "threads")]
     /// [`Backend::Threads`].

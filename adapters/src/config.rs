@@ -13,9 +13,13 @@ pub struct Config {
     /// so that the sum of those of client listeners can leave room for peers. At least 1, at most 2^24. All.
     pub max_connections: usize,
     /// Bytes of the buffer that the system reads into, which bounds one `Received`. At least 512. All; `epoll` and
-    /// `kqueue` have one for the whole loop, `io-uring` a ring of them, `threads` one to four a connection. `mock`
-    /// cuts what it delivers by it.
+    /// `kqueue` have one for the whole loop, `io-uring` a ring of them of 16 KiB each at most, `threads` one to four a
+    /// connection. `mock` cuts what it delivers by it.
     pub read_buffer: usize,
+    /// Bytes of all buffers of the ring that the system receives into, whatever the number of connections. More are
+    /// used only as the load shows that it needs them; when all are full, connections wait their turn (law A30). At
+    /// least 4 KiB, at most 16 MiB, beyond which they fall out of the cache faster than they help. `io-uring`.
+    pub ring_bytes: usize,
     /// Bytes that a connection's outbox holds at most, in flight or not (law A8). At least 1. All.
     pub write_queue_max: usize,
     /// Sends small segments at once (Nagle's algorithm off). TCP; all but `mock`.
@@ -47,6 +51,7 @@ impl Default for Config {
         Self {
             max_connections: 1024,
             read_buffer: 64 * 1024,
+            ring_bytes: 16 * 1024 * 1024,
             write_queue_max: 1024 * 1024,
             tcp_nodelay: true,
             tcp_keepalive: Some(Duration::from_secs(60)),
@@ -109,6 +114,11 @@ impl Config {
                 (512..=1 << 30).contains(&self.read_buffer),
             ),
             (
+                "ring_bytes",
+                "4 KiB to 16 MiB",
+                (4 << 10..=16 << 20).contains(&self.ring_bytes),
+            ),
+            (
                 "write_queue_max",
                 "1 byte to 1 GiB",
                 (1..=1 << 30).contains(&self.write_queue_max),
@@ -153,6 +163,8 @@ mod tests {
         check("max_connections", |config| config.max_connections = 0);
         check("max_connections", |config| config.max_connections = (1 << 24) + 1);
         check("read_buffer", |config| config.read_buffer = 511);
+        check("ring_bytes", |config| config.ring_bytes = 4095);
+        check("ring_bytes", |config| config.ring_bytes = (16 << 20) + 1);
         check("write_queue_max", |config| config.write_queue_max = 0);
         check("tcp_keepalive", |config| {
             config.tcp_keepalive = Some(Duration::from_millis(999))

@@ -24,6 +24,8 @@ pub mod sock;
 mod sync;
 #[cfg(feature = "threads")]
 mod threads;
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+mod uring;
 mod wake_line;
 
 pub use crate::any::Any;
@@ -36,4 +38,6 @@ pub use crate::dynamic::DynAdapter;
 pub use crate::epoll::Epoll;
 #[cfg(feature = "threads")]
 pub use crate::threads::Threads;
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+pub use crate::uring::{Setup, Uring};
 pub use crate::wake_line::WakeLine;

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, IoSlice, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -57,6 +57,17 @@ impl Stream {
             outcome => outcome,
         };
         Ok((Self(socket), outcome))
+    }
+
+    /// Takes over a non-blocking connection that was accepted otherwise than by [`Acceptor::accept`].
+    ///
+    /// # Errors
+    ///
+    /// Its other end is gone already.
+    pub fn accepted(fd: OwnedFd) -> io::Result<(Self, Endpoint)> {
+        let socket = Socket::from(fd);
+        let peer = endpoint(&socket.peer_addr()?);
+        Ok((Self(socket), peer))
     }
 
     /// How a connect stands once the socket is writable or in error: `Ok(true)` if it is connected, `Ok(false)` if
@@ -195,6 +206,31 @@ pub enum Accept {
     Exhausted,
 }
 
+impl Accept {
+    /// What an error of accept means for the listener. Never `One`.
+    #[must_use]
+    pub fn failed(error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EAGAIN) => Self::Empty,
+            // Linux hands pending network errors of the new connection to accept; they are not the listener's.
+            Some(
+                libc::ECONNABORTED
+                | libc::EINTR
+                | libc::EPERM
+                | libc::EPROTO
+                | libc::ENOPROTOOPT
+                | libc::EOPNOTSUPP
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH,
+            ) => Self::Failed,
+            // EMFILE, ENFILE, ENOBUFS, ENOMEM; and an error that is not known must not be met in a busy loop.
+            _ => Self::Exhausted,
+        }
+    }
+}
+
 impl Acceptor {
     /// Binds and listens. A socket file that nobody listens at is removed first (law A31).
     ///
@@ -240,24 +276,23 @@ impl Acceptor {
     pub fn accept(&self) -> Accept {
         match self.socket.accept4(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) {
             Ok((socket, peer)) => Accept::One(Stream(socket), endpoint(&peer)),
-            Err(error) => match error.raw_os_error() {
-                Some(libc::EAGAIN) => Accept::Empty,
-                // Linux hands pending network errors of the new connection to accept; they are not the listener's.
-                Some(
-                    libc::ECONNABORTED
-                    | libc::EINTR
-                    | libc::EPERM
-                    | libc::EPROTO
-                    | libc::ENOPROTOOPT
-                    | libc::EOPNOTSUPP
-                    | libc::ENETDOWN
-                    | libc::ENETUNREACH
-                    | libc::EHOSTDOWN
-                    | libc::EHOSTUNREACH,
-                ) => Accept::Failed,
-                // EMFILE, ENFILE, ENOBUFS, ENOMEM; and an error that is not known must not be met in a busy loop.
-                _ => Accept::Exhausted,
-            },
+            Err(error) => Accept::failed(&error),
+        }
+    }
+
+    /// Stops listening at once, also for who still holds the socket, and removes the socket file.
+    pub fn stop(&mut self) {
+        // A listener is woken and its port free; an error would say that it is no listener any more.
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+        self.remove_file();
+    }
+
+    fn remove_file(&mut self) {
+        if let Some(file) = self.file.take()
+            && identity(&file.path).is_ok_and(|identity| identity == file.identity)
+        {
+            // If it fails the file is stale, and the next to listen there removes it.
+            let _ = fs::remove_file(&file.path);
         }
     }
 }
@@ -276,12 +311,7 @@ impl AsRawFd for Acceptor {
 
 impl Drop for Acceptor {
     fn drop(&mut self) {
-        if let Some(file) = &self.file
-            && identity(&file.path).is_ok_and(|identity| identity == file.identity)
-        {
-            // If it fails the file is stale, and the next to listen there removes it.
-            let _ = fs::remove_file(&file.path);
-        }
+        self.remove_file();
     }
 }
 

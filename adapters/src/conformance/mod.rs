@@ -48,6 +48,7 @@ mod environment;
 mod flow;
 mod loops;
 mod party;
+mod ring;
 mod stream;
 mod time;
 #[cfg(feature = "mock")]
@@ -77,6 +78,7 @@ pub use self::loops::{
     a13_a_wake_ends_a_wait, a16_interruptions_are_invisible, a23_poll_fd_is_readable_while_there_is_work,
     a24_two_adapters_do_not_disturb_each_other,
 };
+pub use self::ring::a30_buffer_exhaustion_only_slows;
 pub use self::stream::{
     a02_bytes_arrive_in_order_once, a19_a_thousand_connections_keep_their_bytes, a20_a_slow_reader_gets_64_mib,
 };
@@ -129,6 +131,7 @@ macro_rules! suite {
                 a27_more_than_the_limit_are_turned_away,
                 a28_a_reset_peer_is_closed,
                 a29_written_comes_for_each_mark_in_order,
+                a30_buffer_exhaustion_only_slows,
                 a31_address_families_behave_the_same,
                 a32_closing_through_any_link_is_safe,
                 a33_puts_before_connected_are_sent_first,

@@ -441,6 +441,7 @@ impl Adapter for Mock {
                 (23, "no descriptor to wait on"),
                 (25, "a wait takes no time"),
                 (26, "no descriptors to run out of"),
+                (30, "no ring of buffers"),
             ],
             thread_bound: false,
         }

@@ -30,3 +30,8 @@ kraft_adapters::suite!(dyn_epoll, || {
 kraft_adapters::suite!(threads, || {
     kraft_adapters::conformance::Sockets::new(kraft_adapters::Threads::open).counting(allocations)
 });
+
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+kraft_adapters::suite!(uring, || {
+    kraft_adapters::conformance::Sockets::new(kraft_adapters::Uring::open).counting(allocations)
+});

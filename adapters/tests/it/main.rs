@@ -11,3 +11,5 @@ mod laws;
 mod limits;
 #[cfg(all(feature = "epoll", target_os = "linux"))]
 mod rig;
+#[cfg(all(feature = "epoll", feature = "io-uring", target_os = "linux"))]
+mod uring;

@@ -41,8 +41,8 @@ pub(crate) fn said(event: &Event<'_>) -> Said {
 }
 
 /// An adapter that listens, and what it said so far.
-pub(crate) struct Rig {
-    pub(crate) adapter: Epoll,
+pub(crate) struct Rig<A = Epoll> {
+    pub(crate) adapter: A,
     pub(crate) at: SocketAddr,
     pub(crate) said: Vec<Said>,
 }
@@ -53,7 +53,12 @@ impl Rig {
     }
 
     pub(crate) fn with(config: &Config, options: ListenOptions) -> Self {
-        let mut adapter = Epoll::open(config).expect("epoll is there");
+        Self::over(Epoll::open(config).expect("epoll is there"), options)
+    }
+}
+
+impl<A: Adapter> Rig<A> {
+    pub(crate) fn over(mut adapter: A, options: ListenOptions) -> Self {
         let any = Endpoint::Tcp(([127, 0, 0, 1], 0).into());
         let listener = adapter.listen(&any, options).expect("loopback is there");
         let at = match adapter.local_endpoint(listener).expect("it listens") {

@@ -1,0 +1,170 @@
+//! Bytes on their way to the system.
+
+use std::fmt;
+use std::mem::{self, ManuallyDrop};
+use std::ptr::NonNull;
+
+use kraft_core::outbox::Segments;
+
+/// Pieces of one ring send. More go out by another one.
+const SLICES_MAX: usize = 64;
+
+/// What was taken out of a connection's outbox and is not with the system yet.
+///
+/// Invariant: while `lent`, the kernel may read the memory of `segments` and of `message`: neither is changed, moved
+/// or freed. Should this be dropped all the same, both are leaked.
+pub(super) struct Sending {
+    segments: ManuallyDrop<Segments>,
+    /// What a ring send points to. Made for the first one, and kept; a connection that never waits for room has none.
+    /// A pointer, since the kernel reads through it while this struct moves.
+    message: Option<NonNull<Message>>,
+    lent: bool,
+}
+
+/// The header of a ring send, and the slices that it names.
+struct Message {
+    header: libc::msghdr,
+    slices: [libc::iovec; SLICES_MAX],
+}
+
+// SAFETY: the pointer is to memory that this alone owns, and those inside point into its own segments.
+unsafe impl Send for Sending {}
+
+impl Sending {
+    pub(super) fn new() -> Self {
+        Self {
+            segments: ManuallyDrop::new(Segments::new()),
+            message: None,
+            lent: false,
+        }
+    }
+
+    /// Bytes left.
+    pub(super) fn len(&self) -> usize {
+        self.segments.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// Whether the kernel may still read them.
+    pub(super) fn is_lent(&self) -> bool {
+        self.lent
+    }
+
+    /// To fill and to advance.
+    pub(super) fn segments_mut(&mut self) -> &mut Segments {
+        assert!(!self.lent, "the kernel may read it");
+        &mut self.segments
+    }
+
+    /// Lends the first pieces to the kernel, until [`take_back`](Self::take_back). What is returned, and what it
+    /// names, stays valid and unchanged until then.
+    pub(super) fn lend(&mut self) -> *const libc::msghdr {
+        assert!(!self.lent, "one send at a time");
+        let message = *self.message.get_or_insert_with(Message::allocate);
+        // SAFETY: this alone owns the message, and the kernel does not read it: nothing is lent.
+        let Message { header, slices } = unsafe { &mut *message.as_ptr() };
+        let mut count = 0;
+        for (slice, piece) in slices.iter_mut().zip(self.segments.slices()) {
+            slice.iov_base = piece.as_ptr().cast_mut().cast();
+            slice.iov_len = piece.len();
+            count += 1;
+        }
+        header.msg_iov = slices.as_mut_ptr();
+        header.msg_iovlen = count;
+        self.lent = true;
+        &raw const *header
+    }
+
+    /// The kernel has said its last word about what was lent.
+    pub(super) fn take_back(&mut self) {
+        assert!(self.lent, "nothing was lent");
+        self.lent = false;
+    }
+}
+
+impl Message {
+    fn allocate() -> NonNull<Self> {
+        // SAFETY: all-zero is a valid `msghdr` (no name, no control data, no slices) and a valid `iovec`.
+        let message: Self = unsafe { mem::zeroed() };
+        NonNull::from(Box::leak(Box::new(message)))
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if self.lent {
+            return;
+        }
+        // SAFETY: they are not used after this.
+        unsafe { ManuallyDrop::drop(&mut self.segments) };
+        if let Some(message) = self.message {
+            // SAFETY: it came from a box in `allocate`, and the kernel does not read it: nothing is lent.
+            drop(unsafe { Box::from_raw(message.as_ptr()) });
+        }
+    }
+}
+
+impl fmt::Debug for Sending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sending")
+            .field("segments", &self.segments)
+            .field("lent", &self.lent)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use kraft_core::outbox::{Outbox, SHARE_MIN};
+
+    use super::*;
+
+    #[test]
+    fn what_is_lent_describes_the_pieces_and_survives_a_move() {
+        let payload = Bytes::from(vec![7; SHARE_MIN]);
+        let mut outbox = Outbox::new(1 << 20);
+        outbox.put(b"head").expect("it fits");
+        outbox.put_shared(&payload).expect("it fits");
+        let mut sending = Sending::new();
+        outbox.take(sending.segments_mut());
+        let header = sending.lend();
+        let mut moved = Box::new(sending);
+        // SAFETY: it is lent, so header, slices and pieces are valid.
+        let (first, second) = unsafe {
+            let header = &*header;
+            assert_eq!(header.msg_iovlen, 2);
+            let slices = std::slice::from_raw_parts(header.msg_iov, 2);
+            let piece = |slice: &libc::iovec| std::slice::from_raw_parts(slice.iov_base.cast::<u8>(), slice.iov_len);
+            (piece(&slices[0]), piece(&slices[1]))
+        };
+        assert_eq!(first, b"head");
+        assert_eq!(second.as_ptr(), payload.as_ptr());
+        moved.take_back();
+        moved.segments_mut().advance(4);
+        assert_eq!(moved.len(), SHARE_MIN);
+    }
+
+    #[test]
+    fn what_is_lent_is_leaked_rather_than_freed() {
+        let payload = Bytes::from(vec![7; SHARE_MIN]);
+        let mut outbox = Outbox::new(1 << 20);
+        outbox.put_shared(&payload).expect("it fits");
+        let mut sending = Sending::new();
+        outbox.take(sending.segments_mut());
+        sending.lend();
+        drop(sending);
+        assert!(!payload.is_unique(), "its bytes were freed");
+    }
+
+    #[test]
+    #[should_panic(expected = "the kernel may read it")]
+    fn what_is_lent_cannot_be_advanced() {
+        let mut sending = Sending::new();
+        sending.lend();
+        sending.segments_mut();
+    }
+}
