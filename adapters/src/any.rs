@@ -2,7 +2,7 @@
 
 // A build without a backend has nothing to hand an argument on to.
 #![cfg_attr(
-    not(any(feature = "epoll", feature = "io-uring", feature = "threads")),
+    not(any(feature = "epoll", feature = "io-uring", feature = "kqueue", feature = "threads")),
     expect(unused_variables, reason = "no backend is compiled in")
 )]
 
@@ -83,6 +83,10 @@ any! { $
     #[cfg(all(feature = "io-uring", target_os = "linux"))]
     /// [`Backend::IoUring`].
     IoUring(crate::Uring),
+
+    #[cfg(feature = "kqueue")]
+    /// [`Backend::Kqueue`].
+    Kqueue(crate::Kqueue),
 
     #[cfg(feature = "threads")]
     /// [`Backend::Threads`].

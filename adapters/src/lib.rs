@@ -13,9 +13,14 @@ pub mod conformance;
 mod dynamic;
 #[cfg(all(feature = "epoll", any(target_os = "android", target_os = "linux")))]
 mod epoll;
+#[cfg(feature = "kqueue")]
+mod kqueue;
 #[cfg(feature = "mock")]
 pub mod mock;
-#[cfg(all(feature = "epoll", any(target_os = "android", target_os = "linux")))]
+#[cfg(any(
+    feature = "kqueue",
+    all(feature = "epoll", any(target_os = "android", target_os = "linux"))
+))]
 mod ready;
 pub mod slots;
 #[cfg(feature = "sockets")]
@@ -36,6 +41,8 @@ pub use crate::config::{Config, ConfigError};
 pub use crate::dynamic::DynAdapter;
 #[cfg(all(feature = "epoll", any(target_os = "android", target_os = "linux")))]
 pub use crate::epoll::Epoll;
+#[cfg(feature = "kqueue")]
+pub use crate::kqueue::Kqueue;
 #[cfg(feature = "threads")]
 pub use crate::threads::Threads;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]

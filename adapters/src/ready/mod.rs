@@ -242,7 +242,10 @@ impl<S: Selector> Ready<S> {
             // A wait may end for nothing that concerns the user: a signal, room for bytes that were put, an
             // own timer (law A15).
             if count > 0 || deadline.is_some_and(|deadline| deadline <= self.turn.now) {
-                self.tell_work();
+                // What is left in the system, FIN behind the bytes for one, a selector of this kind tells at its next
+                // wait; an outer loop that hears of changes alone would not get there.
+                let may_be_more = S::TELLS_STATE && count > 0;
+                self.turn.selector.tell_work(may_be_more || self.turn.has_work());
                 return Ok(count);
             }
         }

@@ -41,7 +41,13 @@ impl<B: Bell> Wake<B> {
         }
     }
 
-    /// Whether a user's wake is due. Called after the bell was heard: the flag is cleared before the user
+    /// Whether a user's wake is due, for a selector that does not tell when it was rung.
+    #[cfg(feature = "kqueue")]
+    pub(crate) fn is_pending(&self) -> bool {
+        self.pending.load(Ordering::Acquire)
+    }
+
+    /// Whether a user's wake is due, once. Called after the bell was heard: the flag is cleared before the user
     /// looks for what the wake announced, so that a later announcement wakes again.
     pub(crate) fn take(&self) -> bool {
         self.pending.swap(false, Ordering::AcqRel)

@@ -26,6 +26,11 @@ kraft_adapters::suite!(dyn_epoll, || {
     kraft_adapters::conformance::Sockets::new(open).counting(allocations)
 });
 
+#[cfg(feature = "kqueue")]
+kraft_adapters::suite!(kqueue, || {
+    kraft_adapters::conformance::Sockets::new(kraft_adapters::Kqueue::open).counting(allocations)
+});
+
 #[cfg(feature = "threads")]
 kraft_adapters::suite!(threads, || {
     kraft_adapters::conformance::Sockets::new(kraft_adapters::Threads::open).counting(allocations)

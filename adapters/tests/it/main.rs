@@ -6,6 +6,8 @@ mod chaos;
 mod counting;
 #[cfg(all(feature = "epoll", target_os = "linux"))]
 mod epoll;
+#[cfg(all(feature = "epoll", feature = "kqueue", target_os = "linux"))]
+mod kqueue;
 mod laws;
 #[cfg(all(feature = "epoll", target_os = "linux"))]
 mod limits;

@@ -1,0 +1,197 @@
+//! The BSDs' kqueue, by way of `polling`.
+
+use std::cell::Cell;
+use std::io::{self, ErrorKind};
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, iter};
+
+use kraft_core::adapter::{Adapter, Capabilities, Endpoint, Event, ListenOptions, Stats, Waker};
+use kraft_core::id::{ConnId, ListenerId};
+use kraft_core::link::Link;
+use kraft_core::time::Instant;
+use kraft_core::timers::Timers;
+use polling::{Event as Side, Events, PollMode, Poller};
+
+use crate::config::Config;
+use crate::ready::{Bell, Interest, Readiness, Ready, Selector, Told, Wake, answered_by_ready};
+
+/// Events of one wait. More wait for the next one; the system hands them out in turn.
+const EVENTS_PER_WAIT: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+
+/// The kqueue backend: readiness, level-triggered, with the interests of a socket kept to what the loop would act upon.
+///
+/// Elsewhere the crate `polling` stands on what the system has: on Linux epoll, with a timer descriptor and two more
+/// system calls a wait than [`Epoll`](crate::Epoll) has. There it is for trying out.
+///
+/// Level-triggered, because neither `EV_EOF` nor `EPOLLRDHUP` comes through `polling`: told of changes alone, the loop
+/// would have to read on after every short read, since FIN may stand behind the bytes.
+///
+/// kqueue tells nothing of a connection that is of no interest: one that is paused with nothing to send is found reset
+/// when it is resumed or put to. No `EVFILT_TIMER` is used: deadlines are those of the wait.
+#[derive(Debug)]
+pub struct Kqueue {
+    ready: Ready<Queue>,
+}
+
+/// The queue.
+#[derive(Debug)]
+struct Queue {
+    poller: Arc<Poller>,
+    wake: Arc<Wake<Arc<Poller>>>,
+    /// Somebody waits on the descriptor in a loop of his own, so it has to say what a turn left undelivered.
+    embedded: Cell<bool>,
+    /// It says so already.
+    signalled: Cell<bool>,
+}
+
+/// What a wait brought.
+struct Brought {
+    events: Events,
+    /// The wait was rung, too. `polling` keeps that for itself.
+    rung: bool,
+}
+
+impl Kqueue {
+    /// Opens the backend.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for a field of `config` that is out of its range; else the system's, if it has no descriptor or
+    /// memory left.
+    pub fn open(config: &Config) -> io::Result<Self> {
+        config.validate()?;
+        let poller = Arc::new(Poller::new()?);
+        let queue = Queue {
+            wake: Arc::new(Wake::new(Arc::clone(&poller))),
+            poller,
+            embedded: Cell::new(false),
+            signalled: Cell::new(false),
+        };
+        let brought = Brought {
+            events: Events::with_capacity(EVENTS_PER_WAIT),
+            rung: false,
+        };
+        Ok(Self {
+            ready: Ready::new(config.clone(), queue, brought),
+        })
+    }
+}
+
+impl Selector for Queue {
+    const TELLS_STATE: bool = true;
+
+    type Told = Brought;
+
+    fn register(&mut self, socket: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
+        // `polling` looks for urgent bytes too (EPOLLPRI), and a byte that no `recv` takes out would be told of at every
+        // wait. In line they are bytes like any other. A Unix socket or one that is gone refuses, and needs it not.
+        #[cfg(any(target_os = "android", target_os = "linux"))]
+        let _ = socket2::SockRef::from(&socket).set_out_of_band_inline(true);
+        // SAFETY: `Ready` deregisters each socket before it closes it.
+        let added = unsafe {
+            self.poller
+                .add_with_mode(socket.as_raw_fd(), side(token, interest), PollMode::Level)
+        };
+        added.inspect_err(|_| self.deregister(socket, token))
+    }
+
+    fn change(&mut self, socket: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
+        self.poller
+            .modify_with_mode(socket, side(token, interest), PollMode::Level)
+    }
+
+    fn deregister(&mut self, socket: BorrowedFd<'_>, _: u64) {
+        // A connect that failed at once was never registered.
+        let _ = self.poller.delete(socket);
+    }
+
+    fn wait(&mut self, told: &mut Brought, timeout: Option<Duration>) -> io::Result<()> {
+        told.events.clear();
+        match self.poller.wait(&mut told.events, timeout) {
+            // Each wait takes back the bell's ring.
+            Ok(_) => self.signalled.set(false),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        told.rung = self.wake.is_pending();
+        Ok(())
+    }
+
+    fn told(told: &Brought) -> impl Iterator<Item = Told> {
+        let sockets = told.events.iter().map(|event| {
+            Told::Socket(Readiness {
+                token: event.key as u64,
+                readable: event.readable,
+                writable: event.writable,
+                read_closed: false,
+                error: event.is_err() == Some(true),
+            })
+        });
+        sockets.chain(iter::once(Told::Wake).filter(|_| told.rung))
+    }
+
+    fn take_wake(&mut self) -> bool {
+        self.wake.take()
+    }
+
+    fn tell_work(&self, has_work: bool) {
+        if has_work && self.embedded.get() && !self.signalled.replace(true) {
+            self.wake.signal();
+        }
+    }
+}
+
+fn side(token: u64, interest: Interest) -> Side {
+    Side::new(token as usize, interest.read, interest.write)
+}
+
+impl Bell for Arc<Poller> {
+    fn ring(&self) {
+        // Fails only on a full pipe or counter, which rings as well.
+        let _ = self.notify();
+    }
+}
+
+impl Adapter for Kqueue {
+    answered_by_ready!();
+
+    fn waker(&self) -> Waker {
+        let wake = Arc::clone(&self.ready.selector().wake);
+        Waker::new(move || wake.wake())
+    }
+
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        let queue = self.ready.selector();
+        queue.embedded.set(true);
+        queue.tell_work(self.ready.has_work());
+        Some(queue.poller.as_fd())
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            cannot: &[(30, "kqueue has no buffer ring")],
+            thread_bound: false,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "kqueue"
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.wake.close();
+    }
+}
+
+impl fmt::Debug for Brought {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Brought")
+            .field("rung", &self.rung)
+            .finish_non_exhaustive()
+    }
+}
