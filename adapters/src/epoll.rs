@@ -52,11 +52,11 @@ impl Epoll {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for a field of `config` that is out of its range; else the system's, if it has no descriptor or
-    /// memory left.
+    /// `InvalidInput` for a field of `config` that is out of its range; `Unsupported` if the process may not use epoll;
+    /// else the system's, if it has no descriptor or memory left.
     pub fn open(config: &Config) -> io::Result<Self> {
         config.validate()?;
-        let poll = Poll::new()?;
+        let poll = Poll::new().map_err(|error| explain(&error))?;
         let wake = Wake::new(mio::Waker::new(poll.registry(), WAKE)?);
         let set = Set {
             poll,
@@ -67,6 +67,20 @@ impl Epoll {
         Ok(Self {
             ready: Ready::new(config.clone(), set, Events::with_capacity(EVENTS_PER_WAIT)),
         })
+    }
+}
+
+/// Why there is no epoll set. A refusal, which only a filter makes, is told from a lack of descriptors or memory, so that
+/// another backend may be tried.
+fn explain(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::ENOSYS | libc::EPERM | libc::EACCES) => io::Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "epoll_create1: {error}; a seccomp filter forbids it: allow the system call, or use another backend"
+            ),
+        ),
+        _ => io::Error::new(error.kind(), format!("epoll_create1: {error}")),
     }
 }
 

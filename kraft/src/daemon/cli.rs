@@ -11,7 +11,7 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand, v
 use super::config::{FIELDS, Field, Layers, Loaded, load};
 use super::demo::Demo;
 use super::inspect::LogAction;
-use super::{Exit, Failure, init, logging, serve};
+use super::{Exit, Failure, doctor, init, logging, serve};
 use crate::storage::{Expected, Folder, FolderError, RealFiles};
 
 /// The file in the data folder that is read if no other is named.
@@ -31,6 +31,10 @@ enum Action {
     Init(InitArgs),
     /// Run the node in a data folder.
     Serve(ServeArgs),
+    /// Tell which event loops work here, which one would run, and what the system's limits allow.
+    ///
+    /// Exit status: 0 if one would run, 78 if none is available, 1 if the one that is lacks something.
+    Doctor(DoctorArgs),
     /// Look at the log of a node that is down.
     #[command(subcommand)]
     Log(LogAction),
@@ -77,6 +81,18 @@ struct ShowArgs {
     settings: Settings,
 }
 
+#[derive(Args, Debug)]
+struct DoctorArgs {
+    /// The data folder that init wrote, or KRAFT_DATA; without it the defaults count.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// How it is printed.
+    #[arg(short, long, value_enum, default_value_t = doctor::Output::Table)]
+    output: doctor::Output,
+    #[command(flatten)]
+    settings: Settings,
+}
+
 /// A flag for each field that init writes.
 #[derive(Debug)]
 struct IdentityFlags(Vec<(&'static str, String)>);
@@ -119,6 +135,7 @@ impl Action {
         match self {
             Self::Init(args) => args.run(),
             Self::Serve(args) => args.run(),
+            Self::Doctor(args) => args.run(),
             Self::Log(action) => action.run(),
             Self::Demo(demo) => demo.run(),
             Self::Config(ConfigAction::Show(args)) => args.run(),
@@ -154,9 +171,7 @@ impl ServeArgs {
 impl ShowArgs {
     fn run(&self) -> Result<(), Failure> {
         let data = self.data.clone().or_else(|| path_variable("KRAFT_DATA"));
-        // The identity alone, without the lock: it may be shown while the node runs.
-        let written = data.as_deref().map(identity_layer).transpose()?.unwrap_or_default();
-        let loaded = self.settings.load(data.as_deref(), written)?;
+        let loaded = self.settings.load_written(data.as_deref())?;
         for warning in &loaded.warnings {
             let _ = writeln!(io::stderr(), "kraftd: {warning}");
         }
@@ -166,7 +181,26 @@ impl ShowArgs {
     }
 }
 
+impl DoctorArgs {
+    fn run(&self) -> Result<(), Failure> {
+        let data = self.data.clone().or_else(|| path_variable("KRAFT_DATA"));
+        let loaded = self.settings.load_written(data.as_deref())?;
+        if data.is_some() {
+            loaded.validate()?;
+        }
+        let report = doctor::examine(&loaded.config);
+        print(&report.show(self.output))?;
+        report.verdict()
+    }
+}
+
 impl Settings {
+    /// With what init wrote to the folder, if one is named. It is read without the lock: the node may run meanwhile.
+    fn load_written(&self, data: Option<&Path>) -> Result<Loaded, Failure> {
+        let written = data.map(identity_layer).transpose()?.unwrap_or_default();
+        self.load(data, written)
+    }
+
     fn load(&self, data: Option<&Path>, init: Vec<(&'static str, String)>) -> Result<Loaded, Failure> {
         load(&Layers {
             init,

@@ -307,7 +307,7 @@ fn push_message(text: &mut String, message: &str) {
 }
 
 /// RFC 8259 §7: quotation mark, backslash and control characters must be escaped.
-fn push_json_string(text: &mut String, value: &str) {
+pub(super) fn push_json_string(text: &mut String, value: &str) {
     text.push('"');
     for (count, c) in value.chars().enumerate() {
         if count == MESSAGE_CHARS_MAX {

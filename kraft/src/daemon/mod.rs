@@ -1,7 +1,7 @@
 //! kraftd: everything around a node that runs as a process of its own.
 //!
 //! `init` writes a data folder, `serve` runs the node in it, `config show` tells what it would run with and why,
-//! `log` looks at the log of a node that is down, `demo` shows a cluster losing its leader and nothing else.
+//! `doctor` which event loops work here, `log` looks at the log of a node that is down, `demo` shows a cluster losing its leader and nothing else.
 //!
 //! - [`config`]: one table of fields, from which flags, variables, the file and the documentation are made.
 //! - [`http`], [`metrics`]: what a monitor reads, free of I/O.
@@ -11,6 +11,7 @@ mod assemble;
 mod cli;
 pub mod config;
 mod demo;
+mod doctor;
 mod escape;
 mod exit;
 pub mod http;

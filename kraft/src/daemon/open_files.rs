@@ -7,6 +7,11 @@ use super::Failure;
 /// Descriptors beside connections: segments of the log, folders, listeners, the event loop's own, stdio.
 const BESIDE_CONNECTIONS: u64 = 64;
 
+/// How many open files so many connections need.
+pub(super) fn needed(connections: u64) -> u64 {
+    connections + BESIDE_CONNECTIONS
+}
+
 /// Raises the soft limit of open files so that `connections` fit, and never lowers it.
 ///
 /// A node that runs into the limit could not open a segment of its log because of a flood of clients.
@@ -15,7 +20,7 @@ const BESIDE_CONNECTIONS: u64 = 64;
 ///
 /// The hard limit is below that.
 pub(super) fn raise(connections: u64) -> Result<(), Failure> {
-    let needed = connections + BESIDE_CONNECTIONS;
+    let needed = needed(connections);
     let limit = getrlimit(Resource::Nofile);
     // `None` is no limit.
     if limit.current.is_none_or(|current| current >= needed) {

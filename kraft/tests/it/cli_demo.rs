@@ -1,13 +1,32 @@
 //! `kraftd demo`: a cluster that loses its leader and nothing else.
 
+use kraft::adapters::Backend;
+
 use crate::process::{contents, kraftd, run_command};
 
 #[test]
 fn the_demo_loses_its_leader_and_no_write() {
+    demo(&["--seconds", "2"], "");
+}
+
+#[test]
+fn the_demo_loses_no_write_on_any_backend() {
+    for (backend, availability) in Backend::detect() {
+        if availability.is_usable() {
+            let name = backend.name();
+            demo(&["--seconds", "1", "--backend", name], &format!("leads, on {name}"));
+        }
+    }
+}
+
+#[track_caller]
+fn demo(more: &[&str], says: &str) {
     let folder = tempfile::tempdir().expect("a folder");
-    let ran = run_command(kraftd(&["demo", "--seconds", "2", "--clients", "4"]).env("TMPDIR", folder.path()));
+    let args = [&["demo", "--clients", "4"], more].concat();
+    let ran = run_command(kraftd(&args).env("TMPDIR", folder.path()));
     assert_eq!(ran.code, Some(0), "{ran:?}");
     for part in [
+        says,
         "kill -9 of node",
         "starts again",
         "time without a leader",

@@ -1,6 +1,8 @@
 //! The crate's integration tests.
 
 #[cfg(all(feature = "binary", feature = "daemon"))]
+mod cli_backend;
+#[cfg(all(feature = "binary", feature = "daemon"))]
 mod cli_config;
 #[cfg(all(feature = "binary", feature = "daemon"))]
 mod cli_demo;
