@@ -106,7 +106,12 @@ impl Backend {
 
     /// Why this program has it not.
     fn absence(self) -> Absence {
-        let is_elsewhere = matches!(self, Self::Epoll | Self::IoUring) && !is_linux();
+        let is_elsewhere = match self {
+            Self::Epoll => !is_linux(),
+            // Android's programs may not use it.
+            Self::IoUring => !cfg!(target_os = "linux"),
+            Self::Kqueue | Self::Threads | Self::Libuv => false,
+        };
         Absence {
             backend: self,
             is_elsewhere,

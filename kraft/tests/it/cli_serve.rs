@@ -135,7 +135,7 @@ fn the_first_line_tells_what_runs_and_what_was_recovered() {
     for part in [
         "\"node\":1",
         "\"cluster\":\"alone\"",
-        "\"backend\":\"epoll\"",
+        "\"backend\":\"",
         "\"protocol\":\"binary\"",
         "\"log\":\"empty\"",
         "\"listen\":\"127.0.0.1:",
