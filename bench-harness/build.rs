@@ -1,0 +1,38 @@
+//! Compiles the loop in C if the system has libuv; without it the engine is listed as not built.
+
+fn main() {
+    println!("cargo::rustc-check-cfg=cfg(have_libuv)");
+    println!("cargo::rerun-if-changed=src/bare/echo_uv.c");
+    #[cfg(feature = "libuv")]
+    build();
+}
+
+#[cfg(feature = "libuv")]
+fn build() {
+    // 1.19 has all that is called; the link arguments come with the probe, behind the C code's own.
+    let library = match pkg_config::Config::new()
+        .atleast_version("1.19")
+        .cargo_metadata(false)
+        .probe("libuv")
+    {
+        Ok(library) => library,
+        Err(error) => {
+            println!("cargo::warning=raw-libuv is not built: {error}");
+            return;
+        }
+    };
+    // GNU: the headers of libuv use types of POSIX.
+    cc::Build::new()
+        .file("src/bare/echo_uv.c")
+        .includes(&library.include_paths)
+        .std("gnu11")
+        .warnings_into_errors(false)
+        .compile("kraft_bench_echo_uv");
+    for path in &library.link_paths {
+        println!("cargo::rustc-link-search=native={}", path.display());
+    }
+    for name in &library.libs {
+        println!("cargo::rustc-link-lib={name}");
+    }
+    println!("cargo::rustc-cfg=have_libuv");
+}

@@ -1,0 +1,184 @@
+//! The command line.
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Measures event loops against each other.
+#[derive(Debug, Parser)]
+#[command(name = "kraft-bench", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) what: What,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum What {
+    /// Measure, on a machine that is otherwise idle
+    Run(Run),
+    /// Print engines and workloads
+    List,
+    /// Serve one engine; what `run` starts
+    #[command(hide = true)]
+    Serve(Serve),
+}
+
+/// A workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// Closed loop: a message for each that comes back
+    Echo,
+    /// Open loop: messages at a fixed rate, latency from when each was due
+    Open,
+    /// Answers of sixteen frames, put one by one or as one
+    Frames,
+    /// Connections that do nothing: their memory and their CPU time
+    Idle,
+}
+
+/// What is measured, and how.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Run {
+    /// Workloads, separated by commas
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "echo")]
+    pub(crate) workloads: Vec<Kind>,
+    /// Engines, separated by commas; all that are built without it. NAME#LABEL enters an engine a second time
+    #[arg(long, value_delimiter = ',', value_name = "LIST", value_parser = engine)]
+    pub(crate) engines: Vec<String>,
+    /// Bytes of a message
+    #[arg(long, value_delimiter = ',', default_value = "64,1024,16384,65536", value_parser = count::<1, 1_048_576>)]
+    pub(crate) sizes: Vec<usize>,
+    /// Connections
+    #[arg(long, value_delimiter = ',', default_value = "1,64,1000,10000", value_parser = count::<1, 25_000>)]
+    pub(crate) conns: Vec<usize>,
+    /// Messages on their way on each connection of the closed loop
+    #[arg(long, value_delimiter = ',', default_value = "1", value_parser = count::<1, 1_024>)]
+    pub(crate) depth: Vec<usize>,
+    /// Messages a second of the open loop
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub(crate) rate: u64,
+    /// Connections of the idle workload
+    #[arg(long, default_value = "8000", value_parser = count::<1, 25_000>)]
+    pub(crate) idle_conns: usize,
+    /// Rounds; below six there are no intervals
+    #[arg(long, default_value = "11", value_parser = count::<1, 1_000>)]
+    pub(crate) rounds: usize,
+    /// Seconds that a round measures, behind a quarter as much of warm-up
+    #[arg(long, default_value = "1", value_parser = seconds)]
+    pub(crate) seconds: Duration,
+    /// Only cells whose name contains this: `echo 64Bx1000`
+    #[arg(long)]
+    pub(crate) filter: Option<String>,
+    /// How the load waits for answers; spinning unless both share a core
+    #[arg(long, value_enum)]
+    pub(crate) generator: Option<Waiting>,
+    /// How results are printed
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+}
+
+/// How the load waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Waiting {
+    /// Looks again at once: the server never pays for waking it
+    Spin,
+    /// Sleeps until there is something
+    Block,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// One JSON document, with every round
+    Json,
+    /// A line for each round
+    Csv,
+}
+
+/// What a server process is told.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Serve {
+    #[arg(long, value_parser = engine)]
+    pub(crate) engine: String,
+    /// Where it runs; anywhere without it
+    #[arg(long)]
+    pub(crate) core: Option<usize>,
+    #[arg(long)]
+    pub(crate) connections: usize,
+    #[arg(long, default_value_t = 1)]
+    pub(crate) puts: usize,
+}
+
+/// The name of an engine, or what comes nearest.
+fn engine(text: &str) -> Result<String, String> {
+    if crate::engines::find(text).is_some() {
+        return Ok(text.to_owned());
+    }
+    let names = crate::engines::all().filter(|engine| engine.family != crate::engines::Family::Faulty);
+    let near = names.map(|engine| engine.name).filter(|name| is_near(text, name));
+    let near: Vec<_> = near.collect();
+    Err(if near.is_empty() {
+        "there is no such engine; `kraft-bench list` has them all".into()
+    } else {
+        format!("there is no such engine; did you mean {}?", near.join(" or "))
+    })
+}
+
+/// One is part of the other, or they differ in two letters at most.
+fn is_near(text: &str, name: &str) -> bool {
+    let differences = {
+        let mut row: Vec<usize> = (0..=name.len()).collect();
+        for (i, a) in text.bytes().enumerate() {
+            let mut diagonal = row[0];
+            row[0] = i + 1;
+            for (j, b) in name.bytes().enumerate() {
+                let replaced = diagonal + usize::from(a != b);
+                diagonal = row[j + 1];
+                row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+            }
+        }
+        row[name.len()]
+    };
+    (text.len() >= 3 && name.contains(text)) || differences <= 2
+}
+
+fn count<const LOW: usize, const HIGH: usize>(text: &str) -> Result<usize, String> {
+    let number = text.parse().map_err(|error| format!("{error}"))?;
+    if (LOW..=HIGH).contains(&number) {
+        Ok(number)
+    } else {
+        Err(format!("must be {LOW} to {HIGH}"))
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if (0.01..=3600.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("must be 0.01 to 3600".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_engine_is_told_its_neighbours() {
+        assert_eq!(engine("epoll#again").as_deref(), Ok("epoll#again"));
+        assert!(engine("epol").is_err_and(|error| error.contains("epoll")));
+        assert!(engine("raw-iouring").is_err_and(|error| error.contains("raw-io-uring")));
+        assert!(engine("asio").is_err_and(|error| error.contains("kraft-bench list")));
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused() {
+        let parse = |list: &str| Cli::try_parse_from(["kraft-bench", "run", "--rounds", list]);
+        assert!(parse("11").is_ok());
+        assert!(parse("0").is_err_and(|error| error.to_string().contains("must be 1 to 1000")));
+        assert!(seconds("0").is_err() && seconds("NaN").is_err());
+    }
+}

@@ -1,0 +1,260 @@
+//! Who is measured: every engine by name, and who it is held against.
+
+use std::io;
+use std::time::Duration;
+
+use crate::serve::Task;
+use crate::{bare, faulty, ours};
+
+/// A server loop.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    /// By which it is chosen.
+    pub(crate) name: &'static str,
+    /// What it is, in a line.
+    pub(crate) about: &'static str,
+    pub(crate) family: Family,
+    /// The engine that its figures are divided by.
+    pub(crate) baseline: Option<&'static str>,
+    /// How long it looks for work before it sleeps.
+    pub(crate) spin: Duration,
+    /// Serves until the process is killed, or why it was not built.
+    pub(crate) serve: Result<Serve, &'static str>,
+}
+
+pub(crate) type Serve = fn(&Task) -> io::Result<()>;
+
+/// Where an engine comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// A backend of `kraft-adapters`, through its concrete type.
+    Kraft,
+    /// Written by hand on the bare mechanism.
+    Bare,
+    /// Does wrong, so that tests see it noticed. Never run unless it is named.
+    Faulty,
+}
+
+/// How long engines whose name ends so look for work before they sleep. A round trip over loopback between two
+/// spinning cores takes 6 µs, one with a sleeping end 20 to 70, so this outlasts both.
+const SPIN: Duration = Duration::from_micros(50);
+
+/// A function, or why it is not there.
+macro_rules! built {
+    ($condition:meta, $serve:expr, $otherwise:literal) => {{
+        #[cfg($condition)]
+        let serve: Result<Serve, &'static str> = Ok($serve);
+        #[cfg(not($condition))]
+        let serve: Result<Serve, &'static str> = Err($otherwise);
+        serve
+    }};
+}
+
+/// A backend of ours and its spinning variant.
+const fn backend(
+    name: &'static str,
+    spinning: &'static str,
+    baseline: &'static str,
+    about: &'static str,
+    serve: Result<Serve, &'static str>,
+) -> [Engine; 2] {
+    let calm = Engine {
+        name,
+        about,
+        family: Family::Kraft,
+        baseline: Some(baseline),
+        spin: Duration::ZERO,
+        serve,
+    };
+    let spinning = Engine {
+        name: spinning,
+        about: "the same, spinning for 50 µs before it sleeps",
+        family: Family::Kraft,
+        baseline: Some(name),
+        spin: SPIN,
+        serve,
+    };
+    [calm, spinning]
+}
+
+const fn bare(
+    name: &'static str,
+    baseline: Option<&'static str>,
+    about: &'static str,
+    serve: Result<Serve, &'static str>,
+) -> Engine {
+    Engine {
+        name,
+        about,
+        family: Family::Bare,
+        baseline,
+        spin: Duration::ZERO,
+        serve,
+    }
+}
+
+const fn faulty(name: &'static str, about: &'static str, serve: Serve) -> Engine {
+    Engine {
+        name,
+        about,
+        family: Family::Faulty,
+        baseline: None,
+        spin: Duration::ZERO,
+        serve: Ok(serve),
+    }
+}
+
+/// The hand-written loop that readiness backends are held against.
+pub(crate) const REFERENCE: &str = "raw-epoll-et";
+
+// The systems: epoll and io_uring are Linux's own.
+static KRAFT: [[Engine; 2]; 4] = [
+    backend(
+        "epoll",
+        "epoll+spin",
+        REFERENCE,
+        "Kraft over edge-triggered epoll",
+        built!(
+            all(feature = "epoll", target_os = "linux"),
+            |task| ours::serve(kraft_adapters::Epoll::open, task),
+            "needs Linux and feature epoll"
+        ),
+    ),
+    backend(
+        "io-uring",
+        "io-uring+spin",
+        REFERENCE,
+        "Kraft over io_uring",
+        built!(
+            all(feature = "io-uring", target_os = "linux"),
+            |task| ours::serve(kraft_adapters::Uring::open, task),
+            "needs Linux and feature io-uring"
+        ),
+    ),
+    backend(
+        "kqueue",
+        "kqueue+spin",
+        REFERENCE,
+        "Kraft over kqueue; on Linux the same code over level-triggered epoll",
+        built!(
+            feature = "kqueue",
+            |task| ours::serve(kraft_adapters::Kqueue::open, task),
+            "needs feature kqueue"
+        ),
+    ),
+    backend(
+        "threads",
+        "threads+spin",
+        "raw-readers",
+        "Kraft over blocking reader threads and one loop",
+        Ok(|task| ours::serve(kraft_adapters::Threads::open, task)),
+    ),
+];
+
+static BARE: [Engine; 6] = [
+    bare(
+        REFERENCE,
+        None,
+        "hand-written: edge-triggered epoll, stops at a short read",
+        built!(target_os = "linux", bare::epoll::serve_edge, "needs Linux"),
+    ),
+    bare(
+        "raw-epoll-lt",
+        Some(REFERENCE),
+        "hand-written: level-triggered epoll, a read an event",
+        built!(target_os = "linux", bare::epoll::serve_level, "needs Linux"),
+    ),
+    bare(
+        "raw-io-uring",
+        Some(REFERENCE),
+        "hand-written: io_uring, deferred task-run, multishot receive, buffer ring",
+        built!(
+            all(feature = "io-uring", target_os = "linux"),
+            bare::uring::serve,
+            "needs Linux and feature io-uring"
+        ),
+    ),
+    bare(
+        "raw-libuv",
+        Some(REFERENCE),
+        "libuv in C: uv_tcp_t, uv_try_write, then uv_write",
+        built!(
+            have_libuv,
+            bare::libuv::serve,
+            "needs feature libuv and the library's development files (libuv1-dev)"
+        ),
+    ),
+    bare(
+        "raw-threads",
+        Some(REFERENCE),
+        "hand-written: a blocking thread a connection, no loop",
+        Ok(bare::threads::serve),
+    ),
+    bare(
+        "raw-readers",
+        Some(REFERENCE),
+        "hand-written: a reader thread a connection and one loop",
+        Ok(bare::readers::serve),
+    ),
+];
+
+static FAULTY: [Engine; 2] = [
+    faulty("test-bent", "bends a bit now and then", faulty::bend),
+    faulty("test-dies", "ends at the first bytes", faulty::die),
+];
+
+/// All engines, ours first.
+pub(crate) fn all() -> impl Iterator<Item = &'static Engine> {
+    KRAFT.iter().flatten().chain(&BARE).chain(&FAULTY)
+}
+
+/// The engine of this name. Behind a `#` stands what tells two entries of the same engine apart.
+pub(crate) fn find(name: &str) -> Option<&'static Engine> {
+    let name = name.split('#').next().unwrap_or(name);
+    all().find(|engine| engine.name == name)
+}
+
+impl Engine {
+    /// Whether it takes part if nobody chose.
+    pub(crate) fn is_default(&self) -> bool {
+        self.family != Family::Faulty && self.serve.is_ok()
+    }
+
+    pub(crate) fn is_spinning(&self) -> bool {
+        !self.spin.is_zero()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_baselines_exist() {
+        let names: Vec<&str> = all().map(|engine| engine.name).collect();
+        for (at, name) in names.iter().enumerate() {
+            assert!(!names[..at].contains(name), "{name} twice");
+            assert!(!name.contains(['#', ',']), "{name} could not be chosen");
+        }
+        for engine in all() {
+            if let Some(baseline) = engine.baseline {
+                assert!(find(baseline).is_some(), "{}: {baseline}", engine.name);
+                assert_ne!(baseline, engine.name);
+            }
+        }
+    }
+
+    #[test]
+    fn spinning_is_told_by_the_name() {
+        for engine in all() {
+            assert_eq!(engine.is_spinning(), engine.name.ends_with("+spin"), "{}", engine.name);
+        }
+    }
+
+    #[test]
+    fn an_engine_may_enter_twice() {
+        let once = find("raw-threads#2").expect("the label does not count");
+        assert_eq!(once.name, "raw-threads");
+        assert!(find("raw-thread").is_none());
+    }
+}

@@ -1,0 +1,42 @@
+//! Why a round has no figures.
+
+use std::fmt;
+use std::io;
+
+/// What went wrong in a round. Its engine is shown as failed, and the run goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The engine does not start here: it is not tried again.
+    Refused(String),
+    /// What came back is not what was sent.
+    Corrupt(String),
+    /// A connection ended, or the server did.
+    Closed(String),
+    /// No answer within [`PATIENCE`](crate::generator::PATIENCE), or far too few.
+    Stalled(String),
+    /// Our side: no port, no descriptor, no memory.
+    Own(String),
+}
+
+impl Fault {
+    pub(crate) fn closed(what: impl Into<String>) -> Self {
+        Self::Closed(what.into())
+    }
+
+    /// Of an operation of ours.
+    pub(crate) fn own(what: &str, error: &io::Error) -> Self {
+        Self::Own(format!("{what}: {error}"))
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(what) => write!(f, "refused: {what}"),
+            Self::Corrupt(what) => write!(f, "corrupt: {what}"),
+            Self::Closed(what) => write!(f, "broken: {what}"),
+            Self::Stalled(what) => write!(f, "stalled: {what}"),
+            Self::Own(what) => write!(f, "not measured: {what}"),
+        }
+    }
+}

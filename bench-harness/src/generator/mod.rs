@@ -1,0 +1,355 @@
+//! The load: one thread that sends to every connection, checks every byte that comes back, and takes the times.
+//!
+//! It must cost less than the server that it measures, or it is the load that is measured. So: edge-triggered
+//! readiness, one receive and one send a connection and event however many messages they hold, bytes sent from a
+//! pattern that all connections share. It spins by default, on a core of its own: a server that had to wake it would
+//! pay for that with every answer, and how often depends on the load's sleep and not on the server. How much of its
+//! time it found something to do is [`Figures::busy`]; where that comes near 1 the load is the limit, and ratios of
+//! throughput shrink towards 1.
+
+mod conn;
+mod pattern;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use mio::{Events, Interest, Poll, Token};
+use socket2::SockRef;
+
+use self::conn::Conn;
+use self::pattern::{Pattern, Place, WINDOW};
+use crate::cli::Waiting;
+use crate::fault::Fault;
+
+/// No answer for so long ends a round: a stall, where the slowest answer of a live server takes milliseconds.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Events of one wait: few, so that the clock that ends the round is looked at often.
+const EVENTS: usize = 256;
+
+/// After so many connects the server shows that it keeps up, well below what its queue holds.
+const CONNECTS_AT_ONCE: usize = 512;
+
+/// The open loop gives up when so many seconds' worth of messages are on their way.
+const BEHIND_SECONDS_MAX: u64 = 2;
+
+/// When a sleeping load looks whether messages are due, or the round is over.
+const NAP: Duration = Duration::from_millis(1);
+
+/// Connections and what is sent over them.
+#[derive(Debug)]
+pub(crate) struct Load {
+    conns: Vec<Conn>,
+    poll: Poll,
+    pattern: Pattern,
+    buffer: Vec<u8>,
+    waiting: Waiting,
+}
+
+/// How long, and from when on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    pub(crate) warm_up: Duration,
+    pub(crate) measured: Duration,
+}
+
+/// What a measured span showed.
+#[derive(Clone, Debug)]
+pub(crate) struct Figures {
+    pub(crate) messages: u64,
+    pub(crate) elapsed: Duration,
+    /// Nanoseconds from sending (closed loop) or from when it was due (open loop) to the last byte of the answer.
+    pub(crate) latency: Histogram<u64>,
+    /// CPU time of the server.
+    pub(crate) server: Option<Duration>,
+    /// CPU time of this process.
+    pub(crate) own: Option<Duration>,
+    /// The share of the time in which the load had something to do.
+    pub(crate) busy: f64,
+}
+
+/// CPU time so far, of the server and of the load.
+pub(crate) type Clocks<'a> = &'a dyn Fn() -> (Option<Duration>, Option<Duration>);
+
+impl Load {
+    /// Connects `count` times, over each connection one message of `greeting` bytes if that is not zero. When it
+    /// returns the server has accepted them all.
+    pub(crate) fn connect(at: SocketAddr, count: usize, greeting: usize, waiting: Waiting) -> Result<Self, Fault> {
+        let poll = Poll::new().map_err(|error| Fault::own("epoll", &error))?;
+        let pattern = Pattern::new();
+        let mut conns = Vec::with_capacity(count);
+        for number in 0..count {
+            let connected = TcpStream::connect(at).and_then(|stream| {
+                stream.set_nodelay(true)?;
+                // A reset at the end, not ten thousand ports that wait for a minute.
+                SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+                Ok(stream)
+            });
+            let mut stream =
+                connected.map_err(|error| Fault::Own(format!("connection {number} of {count}: {error}")))?;
+            // Connections are accepted in order, so an answer over this one says that all before it are.
+            let is_last = number + 1 == count;
+            let is_probe = is_last || number % CONNECTS_AT_ONCE == CONNECTS_AT_ONCE - 1;
+            let greeting = if is_probe { greeting.max(1) } else { greeting };
+            let place = Place::of(number);
+            if greeting > 0 {
+                greet(&mut stream, &pattern, place, greeting)?;
+            }
+            let nonblocking = stream.set_nonblocking(true);
+            nonblocking.map_err(|error| Fault::own("O_NONBLOCK", &error))?;
+            let mut stream = mio::net::TcpStream::from_std(stream);
+            let both = Interest::READABLE | Interest::WRITABLE;
+            let registered = poll.registry().register(&mut stream, Token(number), both);
+            registered.map_err(|error| Fault::own("epoll_ctl", &error))?;
+            conns.push(Conn::new(stream, place.forward(greeting)));
+        }
+        Ok(Self {
+            conns,
+            poll,
+            pattern,
+            buffer: vec![0; WINDOW],
+            waiting,
+        })
+    }
+
+    /// Each connection has `depth` messages of `size` bytes on their way, and sends one for each that comes back.
+    pub(crate) fn closed(
+        &mut self,
+        size: usize,
+        depth: usize,
+        span: Span,
+        clocks: Clocks<'_>,
+    ) -> Result<Figures, Fault> {
+        let mut meter = Meter::new(span);
+        let mut events = Events::with_capacity(EVENTS);
+        for conn in &mut self.conns {
+            let now = meter.now();
+            (0..depth).for_each(|_| conn.owe(size, now));
+            conn.send(&self.pattern)?;
+        }
+        while !meter.is_over(clocks) {
+            let found = self.wait(&mut events, &mut meter)?;
+            for event in &events {
+                let conn = &mut self.conns[event.token().0];
+                let now = meter.now();
+                let count = conn.receive(&mut self.buffer, &self.pattern, size, |since| meter.note(now, since))?;
+                if count > 0 {
+                    (0..count).for_each(|_| conn.owe(size, now));
+                }
+                conn.send(&self.pattern)?;
+            }
+            meter.worked(found);
+        }
+        meter.figures()
+    }
+
+    /// `rate` messages a second of `size` bytes, over the connections in turn, each when it is due.
+    pub(crate) fn open(&mut self, size: usize, rate: u64, span: Span, clocks: Clocks<'_>) -> Result<Figures, Fault> {
+        let mut meter = Meter::new(span);
+        let mut events = Events::with_capacity(EVENTS);
+        let (mut sent, mut answered) = (0_u64, 0_u64);
+        while !meter.is_over(clocks) {
+            let now = meter.now();
+            let due = u64::try_from(u128::from(now) * u128::from(rate) / 1_000_000_000).unwrap_or(u64::MAX);
+            if due - answered > rate * BEHIND_SECONDS_MAX {
+                return Err(Fault::Stalled(format!(
+                    "{rate} messages a second are more than it answers"
+                )));
+            }
+            // All that are due over one connection leave together.
+            let first = sent;
+            while sent < due {
+                let conn = (sent % self.conns.len() as u64) as usize;
+                let when = u128::from(sent) * 1_000_000_000 / u128::from(rate);
+                self.conns[conn].owe(size, when as u64);
+                sent += 1;
+            }
+            let touched = (sent - first).min(self.conns.len() as u64);
+            for turn in first..first + touched {
+                let conn = (turn % self.conns.len() as u64) as usize;
+                self.conns[conn].send(&self.pattern)?;
+            }
+            let found = self.wait(&mut events, &mut meter)?;
+            for event in &events {
+                let conn = &mut self.conns[event.token().0];
+                let now = meter.now();
+                let note = |since| meter.note(now, since);
+                answered += conn.receive(&mut self.buffer, &self.pattern, size, note)? as u64;
+                conn.send(&self.pattern)?;
+            }
+            meter.worked(found || touched > 0);
+        }
+        meter.figures()
+    }
+
+    /// Lets the connections do nothing for the span, then checks that each is alive. Returns the server's CPU time.
+    pub(crate) fn idle(mut self, span: Span, clocks: Clocks<'_>) -> Result<Option<Duration>, Fault> {
+        std::thread::sleep(span.warm_up);
+        let (before, _) = clocks();
+        std::thread::sleep(span.measured);
+        let (after, _) = clocks();
+        let done = Span {
+            warm_up: Duration::ZERO,
+            measured: PATIENCE,
+        };
+        let mut meter = Meter::new(done);
+        for conn in &mut self.conns {
+            conn.owe(1, 0);
+            conn.send(&self.pattern)?;
+        }
+        let mut events = Events::with_capacity(EVENTS);
+        while self.conns.iter().any(|conn| conn.outstanding() > 0) {
+            if meter.is_over(clocks) {
+                return Err(Fault::Stalled("connections that were idle do not answer".into()));
+            }
+            self.wait(&mut events, &mut meter)?;
+            for event in &events {
+                let conn = &mut self.conns[event.token().0];
+                conn.receive(&mut self.buffer, &self.pattern, 1, |_| {})?;
+            }
+        }
+        Ok(before.zip(after).map(|(before, after)| after.saturating_sub(before)))
+    }
+
+    /// One wait. Whether there were events.
+    fn wait(&mut self, events: &mut Events, meter: &mut Meter) -> Result<bool, Fault> {
+        let timeout = match self.waiting {
+            Waiting::Spin => Duration::ZERO,
+            Waiting::Block => NAP,
+        };
+        match self.poll.poll(events, Some(timeout)) {
+            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
+                return Err(Fault::own("epoll_wait", &error));
+            }
+            _ => {}
+        }
+        let found = !events.is_empty();
+        meter.waited(found);
+        if !found && meter.silence() > PATIENCE {
+            return Err(Fault::Stalled(format!("no answer for {} s", PATIENCE.as_secs())));
+        }
+        Ok(found)
+    }
+}
+
+/// A message there and back, blocking.
+fn greet(stream: &mut TcpStream, pattern: &Pattern, at: Place, count: usize) -> Result<(), Fault> {
+    let bytes = pattern.window(at, count);
+    let mut back = vec![0; count];
+    let exchanged = stream
+        .set_read_timeout(Some(PATIENCE))
+        .and_then(|()| stream.write_all(bytes))
+        .and_then(|()| stream.read_exact(&mut back));
+    exchanged.map_err(|error| Fault::closed(format!("the first message: {error}")))?;
+    match pattern.difference(at, &back) {
+        None => Ok(()),
+        Some(place) => Err(Fault::Corrupt(format!(
+            "byte {place} of the first message is not what was sent"
+        ))),
+    }
+}
+
+/// The clock of a load, and what it counts while it is measured.
+struct Meter {
+    origin: Instant,
+    span: Span,
+    /// When measuring began, in nanoseconds behind the origin, and the CPU clocks of that moment.
+    began: Option<(u64, Option<Duration>, Option<Duration>)>,
+    figures: Option<Figures>,
+    messages: u64,
+    latency: Histogram<u64>,
+    /// When the last wait or work ended, and how long waits found nothing.
+    last: u64,
+    idle: u64,
+    /// When the last answer came.
+    heard: u64,
+}
+
+impl Meter {
+    fn new(span: Span) -> Self {
+        Self {
+            origin: Instant::now(),
+            span,
+            began: None,
+            figures: None,
+            messages: 0,
+            // Three digits from 100 ns to a minute.
+            latency: Histogram::new_with_bounds(100, 60_000_000_000, 3).expect("the bounds are in order"),
+            last: 0,
+            idle: 0,
+            heard: 0,
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Begins and ends what is measured. Whether it has ended.
+    fn is_over(&mut self, clocks: Clocks<'_>) -> bool {
+        let now = self.last;
+        let Some((began, server, own)) = self.began else {
+            if Duration::from_nanos(now) >= self.span.warm_up {
+                let (server, own) = clocks();
+                (self.messages, self.idle) = (0, 0);
+                self.latency.reset();
+                self.last = self.now();
+                self.began = Some((self.last, server, own));
+            }
+            return false;
+        };
+        let elapsed = Duration::from_nanos(now - began);
+        if elapsed < self.span.measured {
+            return false;
+        }
+        let (server_end, own_end) = clocks();
+        let passed = |from: Option<Duration>, to: Option<Duration>| Some(to?.saturating_sub(from?));
+        self.figures = Some(Figures {
+            messages: self.messages,
+            elapsed,
+            latency: std::mem::replace(&mut self.latency, Histogram::new(1).expect("one digit is allowed")),
+            server: passed(server, server_end),
+            own: passed(own, own_end),
+            busy: 1.0 - Duration::from_nanos(self.idle).as_secs_f64() / elapsed.as_secs_f64(),
+        });
+        true
+    }
+
+    /// A wait has ended.
+    fn waited(&mut self, found: bool) {
+        if !found {
+            let now = self.now();
+            self.idle += now - self.last;
+            self.last = now;
+        }
+    }
+
+    /// A turn has ended.
+    fn worked(&mut self, worked: bool) {
+        if worked {
+            self.last = self.now();
+        }
+    }
+
+    /// A message since `since` was answered at `now`.
+    fn note(&mut self, now: u64, since: u64) {
+        self.messages += 1;
+        self.heard = now;
+        self.latency.saturating_record(now.saturating_sub(since));
+    }
+
+    /// How long no answer came.
+    fn silence(&self) -> Duration {
+        Duration::from_nanos(self.last.saturating_sub(self.heard))
+    }
+
+    fn figures(self) -> Result<Figures, Fault> {
+        let figures = self.figures.expect("a load asks for its figures when it is over");
+        if figures.messages == 0 {
+            return Err(Fault::Stalled("no answer came while it was measured".into()));
+        }
+        Ok(figures)
+    }
+}

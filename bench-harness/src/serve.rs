@@ -1,0 +1,68 @@
+//! A server as a process of its own: `kraft-bench serve`, which `run` starts once a round and engine.
+
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::engines::Engine;
+use crate::pin;
+
+/// What an engine serves.
+#[derive(Clone, Debug)]
+pub(crate) struct Task {
+    /// Connections that will come, at most.
+    pub(crate) connections: usize,
+    /// In how many pieces an answer is put. More than one is a question about outboxes: Kraft's engines alone.
+    pub(crate) puts: usize,
+    /// How long to look for work before sleeping.
+    pub(crate) spin: Duration,
+}
+
+/// The queue of connections not yet accepted, for every engine alike. The system caps it (`net.core.somaxconn`).
+pub(crate) const BACKLOG: i32 = 4096;
+
+/// What every readiness engine reads at a time, ours (`Config::read_buffer`) and the hand-written ones.
+pub(crate) const READ_BUFFER: usize = 64 * 1024;
+
+/// Serves until the process is killed.
+///
+/// # Errors
+///
+/// The engine is not built, could not start, or its loop failed.
+pub(crate) fn serve(engine: &Engine, core: Option<usize>, task: &Task) -> io::Result<()> {
+    pin::die_with_parent();
+    pin::raise_open_files(task.connections)?;
+    if let Some(core) = core {
+        pin::to_core(core)?;
+    }
+    match engine.serve {
+        Ok(serve) => serve(task),
+        Err(why) => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("{}: {why}", engine.name),
+        )),
+    }
+}
+
+/// A socket that listens on loopback at a port that the system chose, told to the parent.
+pub(crate) fn listen() -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    socket.listen(BACKLOG)?;
+    let listener = TcpListener::from(OwnedFd::from(socket));
+    announce(listener.local_addr()?)?;
+    Ok(listener)
+}
+
+/// Tells the parent where to connect.
+pub(crate) fn announce(address: SocketAddr) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{ANNOUNCEMENT}{address}")?;
+    out.flush()
+}
+
+/// How the line on standard output begins.
+pub(crate) const ANNOUNCEMENT: &str = "listening ";

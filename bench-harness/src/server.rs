@@ -1,0 +1,134 @@
+//! A server process under measurement.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use crate::bare::clock;
+use crate::fault::Fault;
+use crate::generator::PATIENCE;
+use crate::serve::ANNOUNCEMENT;
+use crate::workload::Contender;
+
+/// A process that serves one engine. Killed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+}
+
+impl Server {
+    /// Starts it, bound to `core`, and waits until it listens.
+    pub(crate) fn start(contender: &Contender, connections: usize, core: Option<usize>) -> Result<Self, Fault> {
+        let own = std::env::current_exe().map_err(|error| Fault::own("this program's path", &error))?;
+        let mut command = Command::new(own);
+        command
+            .args(["serve", "--engine", contender.engine.name])
+            .args(["--connections", &connections.to_string()])
+            .args(["--puts", &contender.puts.to_string()])
+            .args(core.iter().map(|core| format!("--core={core}")))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let child = command
+            .spawn()
+            .map_err(|error| Fault::own("start the server", &error))?;
+        let mut server = Self {
+            child,
+            address: SocketAddr::from(([0; 4], 0)),
+        };
+        server.address = server.announced()?;
+        Ok(server)
+    }
+
+    /// The address that it announces.
+    fn announced(&mut self) -> Result<SocketAddr, Fault> {
+        let stdout = self.child.stdout.take().ok_or_else(|| Fault::Own("no pipe".into()))?;
+        let (line, lines) = mpsc::channel();
+        // A read of a pipe has no time-out, a channel has. The thread ends with the server at the latest.
+        thread::spawn(move || {
+            let mut text = String::new();
+            let _ = BufReader::new(stdout).read_line(&mut text);
+            let _ = line.send(text);
+        });
+        let Ok(text) = lines.recv_timeout(PATIENCE) else {
+            return Err(Fault::Refused(format!(
+                "does not listen after {} s",
+                PATIENCE.as_secs()
+            )));
+        };
+        let address = text
+            .strip_prefix(ANNOUNCEMENT)
+            .and_then(|rest| rest.trim().parse().ok());
+        address.ok_or_else(|| Fault::Refused(self.last_words().unwrap_or_else(|| "says nothing".into())))
+    }
+
+    /// CPU time so far.
+    pub(crate) fn cpu(&self) -> Option<Duration> {
+        clock::cpu_time(self.child.id())
+    }
+
+    /// Resident memory in bytes: Linux's `VmRSS`.
+    pub(crate) fn resident(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        resident(&status)
+    }
+
+    /// What it said before it ended; `None` if it runs.
+    pub(crate) fn last_words(&mut self) -> Option<String> {
+        // Its pipe breaks a moment before it can be waited for: give it that moment, not more.
+        let guard = std::time::Instant::now();
+        let status = loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => break status,
+                Ok(None) if guard.elapsed() < LAST_MOMENT => thread::yield_now(),
+                _ => return None,
+            }
+        };
+        let mut text = String::new();
+        if let Some(stderr) = &mut self.child.stderr {
+            // What it wrote before its end is in the pipe; who else has it open must not hold us.
+            let _ = stderr.take(LAST_WORDS_MAX).read_to_string(&mut text);
+        }
+        let text = text.trim().trim_start_matches("kraft-bench: ");
+        Some(match (text.is_empty(), text.lines().last()) {
+            (false, Some(line)) => format!("{line} ({status})"),
+            _ => status.to_string(),
+        })
+    }
+}
+
+const LAST_MOMENT: Duration = Duration::from_millis(200);
+const LAST_WORDS_MAX: u64 = 64 * 1024;
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // If it is gone already there is nothing to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn resident(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resident_memory_is_in_kib() {
+        assert_eq!(
+            resident("VmPeak:\t  9 kB\nVmRSS:\t    1524 kB\nRssAnon: 1 kB"),
+            Some(1524 * 1024)
+        );
+        assert_eq!(resident("Name: x"), None);
+    }
+}

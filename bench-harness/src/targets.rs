@@ -1,0 +1,307 @@
+//! What the project asks of its backends, and what a run says to it.
+
+use std::fmt;
+
+use crate::engines::REFERENCE;
+use crate::figures::{Figure, is_load_bound};
+use crate::run::{Cell, Row};
+use crate::stats::Ratio;
+use crate::workload::{FRAMES, Work};
+
+/// Something that is asked for in some cells.
+#[derive(Debug)]
+struct Target {
+    contender: String,
+    /// What it is divided by; `None` if its own value is bounded.
+    baseline: Option<String>,
+    figure: Figure,
+    bound: Bound,
+    cells: Cells,
+}
+
+/// Which cells a target is asked of.
+type Cells = fn(Work) -> bool;
+
+/// On which side of a value a figure is to be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+/// What is said to a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The whole interval is on the right side.
+    Shown,
+    /// The interval reaches the target; one end of it does not.
+    Reached,
+    /// The interval does not reach it.
+    Missed,
+    /// The rounds do not say.
+    NotShown(&'static str),
+}
+
+/// A target in a cell.
+#[derive(Clone, Debug)]
+pub(crate) struct Judged {
+    pub(crate) what: String,
+    pub(crate) work: Work,
+    pub(crate) figure: Figure,
+    pub(crate) bound: Bound,
+    pub(crate) found: Option<Ratio>,
+    /// The CPU time of a message beside the throughput.
+    pub(crate) cpu: Option<Ratio>,
+    pub(crate) verdict: Verdict,
+}
+
+/// An interval that is wider than this share of its middle reaches almost anything.
+const WIDTH_MAX: f64 = 0.2;
+
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// "No CPU": a thousandth of a core, which a tick's error in two seconds is.
+const NO_CPU: f64 = 0.001;
+
+fn echo(work: Work) -> bool {
+    matches!(work, Work::Echo { depth: 1, .. })
+}
+
+fn targets() -> Vec<Target> {
+    let mut all = Vec::new();
+    let mut ask = |contender: &str, baseline: Option<&str>, figure, bound, cells| {
+        all.push(Target {
+            contender: contender.into(),
+            baseline: baseline.map(str::to_owned),
+            figure,
+            bound,
+            cells,
+        });
+    };
+    ask("epoll", Some(REFERENCE), Figure::Rate, Bound::AtLeast(0.97), echo);
+    ask("epoll", Some(REFERENCE), Figure::CpuEach, Bound::AtMost(1.05), echo);
+    let uring: [(f64, Cells); 4] = [
+        (1.07, |work| {
+            matches!(
+                work,
+                Work::Echo {
+                    conns: 64,
+                    size: ..=1024,
+                    depth: 1
+                }
+            )
+        }),
+        (1.00, |work| {
+            matches!(
+                work,
+                Work::Echo {
+                    conns: 64,
+                    size: 16_384,
+                    depth: 1
+                }
+            )
+        }),
+        (0.97, |work| {
+            matches!(
+                work,
+                Work::Echo {
+                    conns: 64,
+                    size: 65_536,
+                    depth: 1
+                }
+            )
+        }),
+        (0.98, |work| {
+            matches!(
+                work,
+                Work::Echo {
+                    conns: 1_000 | 10_000,
+                    size: ..=1024,
+                    depth: 1
+                }
+            )
+        }),
+    ];
+    for (least, cells) in uring {
+        ask("io-uring", Some(REFERENCE), Figure::Rate, Bound::AtLeast(least), cells);
+    }
+    let at_100_000 = |work| matches!(work, Work::Open { rate: 100_000, .. });
+    ask(
+        "io-uring",
+        Some(REFERENCE),
+        Figure::CpuEach,
+        Bound::AtMost(1.05),
+        at_100_000,
+    );
+    ask("libuv", Some("raw-libuv"), Figure::Rate, Bound::AtLeast(0.97), echo);
+    ask("threads", Some("raw-readers"), Figure::Rate, Bound::AtLeast(0.95), echo);
+    let backends = ["epoll", "io-uring", "kqueue", "threads", "libuv"];
+    for backend in backends {
+        let (many, one) = (format!("{backend}, {FRAMES} puts"), format!("{backend}, 1 put"));
+        let frames = |work| matches!(work, Work::Frames { .. });
+        ask(&many, Some(&one), Figure::Rate, Bound::AtLeast(0.95), frames);
+        let lone = |work| {
+            matches!(
+                work,
+                Work::Echo {
+                    conns: 1,
+                    size: 64,
+                    depth: 1
+                }
+            )
+        };
+        ask(
+            &format!("{backend}+spin"),
+            Some(backend),
+            Figure::Rate,
+            Bound::AtLeast(3.0),
+            lone,
+        );
+    }
+    for backend in ["epoll", "io-uring"] {
+        let idle = |work| matches!(work, Work::Idle { conns: 8_000, .. });
+        ask(backend, None, Figure::Growth, Bound::AtMost(10.0 * MIB), idle);
+        ask(backend, None, Figure::Cpu, Bound::AtMost(NO_CPU), idle);
+    }
+    all
+}
+
+/// Every target that the cells of a run can be held against.
+pub(crate) fn judge(cells: &[Cell]) -> Vec<Judged> {
+    let mut judged = Vec::new();
+    for target in targets() {
+        for cell in cells.iter().filter(|cell| (target.cells)(cell.work)) {
+            judged.extend(target.judge(cell));
+        }
+    }
+    judged
+}
+
+impl Target {
+    /// `None` if its contender or its baseline did not take part.
+    fn judge(&self, cell: &Cell) -> Option<Judged> {
+        let row = cell.row(&self.contender)?;
+        let (what, found, cpu, bound_by_load) = match &self.baseline {
+            None => (self.contender.clone(), self.figure.alone(row), None, false),
+            Some(baseline) => {
+                let other = cell.row(baseline)?;
+                let found = self.figure.ratio(row, other);
+                let cpu = Figure::CpuEach.ratio(row, other);
+                let both_bound = is_load_bound(row) && is_load_bound(other);
+                let bound_by_load = both_bound && self.figure == Figure::Rate;
+                (format!("{} / {baseline}", self.contender), found, cpu, bound_by_load)
+            }
+        };
+        let verdict = match (&row.fault, &found) {
+            (Some(_), _) => Verdict::NotShown("it failed"),
+            (None, None) => Verdict::NotShown("no round has both"),
+            // Rounds of idle connections are few and count bytes: there the worst of them decides.
+            (None, Some(_)) if self.baseline.is_none() => self.worst(row),
+            // A miss is one even so: the load hides differences, it makes none.
+            (None, Some(found)) => match (self.bound.verdict(found), bound_by_load) {
+                (Verdict::Shown | Verdict::Reached, true) => Verdict::NotShown("the load was the limit"),
+                (verdict, _) => verdict,
+            },
+        };
+        Some(Judged {
+            what,
+            work: cell.work,
+            figure: self.figure,
+            bound: self.bound,
+            found,
+            cpu,
+            verdict,
+        })
+    }
+
+    fn worst(&self, row: &Row) -> Verdict {
+        let mut values = row.rounds.iter().flatten().filter_map(|sample| self.figure.of(sample));
+        if values.all(|value| self.bound.holds(value)) {
+            Verdict::Shown
+        } else {
+            Verdict::Missed
+        }
+    }
+}
+
+impl Bound {
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(least) => value >= least,
+            Self::AtMost(most) => value <= most,
+        }
+    }
+
+    fn verdict(self, found: &Ratio) -> Verdict {
+        let Some(interval) = found.interval else {
+            return Verdict::NotShown("too few rounds");
+        };
+        match (self.holds(interval.low), self.holds(interval.high)) {
+            (true, true) => Verdict::Shown,
+            (false, false) => Verdict::Missed,
+            _ if interval.high - interval.low > WIDTH_MAX * found.median => {
+                Verdict::NotShown("the rounds differ too much")
+            }
+            _ => Verdict::Reached,
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shown => f.write_str("reached, all of it"),
+            Self::Reached => f.write_str("reached"),
+            Self::Missed => f.write_str("missed"),
+            Self::NotShown(why) => write!(f, "not shown: {why}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::Interval;
+
+    #[track_caller]
+    fn check(bound: Bound, low: f64, median: f64, high: f64, expected: Verdict) {
+        let ratio = Ratio {
+            median,
+            interval: Some(Interval { low, high }),
+            rounds: 11,
+        };
+        assert_eq!(bound.verdict(&ratio), expected);
+    }
+
+    #[test]
+    fn a_target_is_reached_when_the_interval_reaches_it() {
+        let least = Bound::AtLeast(0.97);
+        check(least, 0.98, 1.0, 1.02, Verdict::Shown);
+        check(least, 0.94, 0.96, 0.98, Verdict::Reached);
+        check(least, 0.94, 0.95, 0.96, Verdict::Missed);
+        let most = Bound::AtMost(1.05);
+        check(most, 0.9, 1.0, 1.05, Verdict::Shown);
+        check(most, 1.04, 1.06, 1.1, Verdict::Reached);
+        check(most, 1.06, 1.07, 1.1, Verdict::Missed);
+    }
+
+    #[test]
+    fn an_interval_that_reaches_everything_shows_nothing() {
+        check(
+            Bound::AtLeast(0.97),
+            0.7,
+            0.9,
+            1.3,
+            Verdict::NotShown("the rounds differ too much"),
+        );
+        // But all of it on one side does.
+        check(Bound::AtLeast(3.0), 3.1, 4.0, 6.0, Verdict::Shown);
+    }
+
+    #[test]
+    fn without_an_interval_nothing_is_shown() {
+        let ratio = Ratio::of(vec![1.0, 1.1]).expect("two values");
+        let verdict = Bound::AtLeast(0.5).verdict(&ratio);
+        assert_eq!(verdict, Verdict::NotShown("too few rounds"));
+    }
+}

@@ -1,0 +1,247 @@
+//! What is asked of an engine: cells of workload, connections, size and depth.
+
+use std::fmt;
+
+use crate::cli::{Kind, Run};
+use crate::engines::{Engine, Family};
+
+/// Frames of the workload `frames` that are put in a turn.
+pub(crate) const FRAMES: usize = 16;
+
+/// Bytes that a cell may have on their way at once, over all connections: both directions of the sockets hold them.
+/// `net.ipv4.tcp_mem` gives TCP about 2 GiB on the machines that this is for; beyond it, it is memory that is measured.
+const IN_FLIGHT_MAX: usize = 700 << 20;
+
+/// One cell: what every contender does in every round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Closed loop: each connection has `depth` messages on their way, and sends one for each that comes back.
+    Echo { conns: usize, size: usize, depth: usize },
+    /// Open loop: messages are sent when they are due, whatever came back.
+    Open { conns: usize, size: usize, rate: u64 },
+    /// Closed loop of messages of [`FRAMES`] frames, answered in as many puts or in one.
+    Frames { conns: usize, size: usize },
+    /// Connections that do nothing; those that have spoken once have used what a connection uses.
+    Idle { conns: usize, spoken: bool },
+}
+
+impl Work {
+    pub(crate) fn conns(self) -> usize {
+        match self {
+            Self::Echo { conns, .. }
+            | Self::Open { conns, .. }
+            | Self::Frames { conns, .. }
+            | Self::Idle { conns, .. } => conns,
+        }
+    }
+
+    fn in_flight(self) -> usize {
+        match self {
+            Self::Echo { conns, size, depth } => conns * size * depth,
+            Self::Frames { conns, size } => conns * size * FRAMES,
+            Self::Open { .. } | Self::Idle { .. } => 0,
+        }
+    }
+}
+
+/// As `--filter` and the tables have it.
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Echo { conns, size, depth: 1 } => write!(f, "echo {}x{conns}", bytes(size)),
+            Self::Echo { conns, size, depth } => write!(f, "echo {}x{conns} {depth} deep", bytes(size)),
+            Self::Open { conns, size, rate } => write!(f, "open {}x{conns} at {rate}/s", bytes(size)),
+            Self::Frames { conns, size } => write!(f, "frames {FRAMES} of {}x{conns}", bytes(size)),
+            Self::Idle { conns, spoken: false } => write!(f, "idle {conns}"),
+            Self::Idle { conns, spoken: true } => write!(f, "idle {conns} spoken"),
+        }
+    }
+}
+
+fn bytes(size: usize) -> String {
+    if size >= 1024 && size.is_multiple_of(1024) {
+        format!("{}KiB", size / 1024)
+    } else {
+        format!("{size}B")
+    }
+}
+
+/// An engine in a cell.
+#[derive(Clone, Debug)]
+pub(crate) struct Contender {
+    /// The engine, and how it serves if that differs.
+    pub(crate) label: String,
+    pub(crate) engine: &'static Engine,
+    /// In how many pieces it puts an answer.
+    pub(crate) puts: usize,
+    /// The label of the contender that its figures are divided by.
+    pub(crate) baseline: Option<String>,
+}
+
+/// The cells of a run, and those that were left out with the reason.
+pub(crate) fn cells(run: &Run) -> (Vec<Work>, Vec<String>) {
+    let mut all = Vec::new();
+    for kind in &run.workloads {
+        match kind {
+            Kind::Echo => {
+                for &depth in &run.depth {
+                    for &size in &run.sizes {
+                        all.extend(run.conns.iter().map(|&conns| Work::Echo { conns, size, depth }));
+                    }
+                }
+            }
+            Kind::Open => all.push(Work::Open {
+                conns: OPEN_CONNS,
+                size: SMALL,
+                rate: run.rate,
+            }),
+            Kind::Frames => all.extend([SMALL, 1024].map(|size| Work::Frames {
+                conns: FRAMES_CONNS,
+                size,
+            })),
+            Kind::Idle => all.extend([false, true].map(|spoken| Work::Idle {
+                conns: run.idle_conns,
+                spoken,
+            })),
+        }
+    }
+    all.retain(|work| {
+        run.filter
+            .as_ref()
+            .is_none_or(|filter| work.to_string().contains(filter))
+    });
+    let (kept, left_out): (Vec<_>, Vec<_>) = all.into_iter().partition(|work| work.in_flight() <= IN_FLIGHT_MAX);
+    let left_out = left_out.iter().map(|work| {
+        let mib = work.in_flight() >> 20;
+        format!("{work}: {mib} MiB on their way at once are more than the system's sockets hold")
+    });
+    (kept, left_out.collect())
+}
+
+/// Connections and size of the open loop; frames have as many connections.
+const OPEN_CONNS: usize = 64;
+const FRAMES_CONNS: usize = 64;
+const SMALL: usize = 64;
+
+/// Who takes part in a cell. `named` are chosen engines, as they were written; without them the default ones.
+pub(crate) fn contenders(work: Work, named: &[String], usable: &[&'static Engine]) -> Vec<Contender> {
+    let chosen: Vec<(String, &'static Engine)> = if named.is_empty() {
+        let fit = usable.iter().filter(|engine| spins_where_it_matters(work, engine));
+        fit.map(|engine| (engine.name.to_owned(), *engine)).collect()
+    } else {
+        let found = named.iter().filter_map(|name| {
+            let engine = crate::engines::find(name)?;
+            Some((name.clone(), engine))
+        });
+        found.collect()
+    };
+    if let Work::Frames { .. } = work {
+        let ours = chosen.into_iter().filter(|(_, engine)| engine.family == Family::Kraft);
+        return ours.flat_map(|(name, engine)| frames(&name, engine)).collect();
+    }
+    let labels: Vec<String> = chosen.iter().map(|(name, _)| name.clone()).collect();
+    let contenders = chosen.into_iter().map(|(label, engine)| {
+        // A second entry of an engine is held against the first: they should not differ.
+        let own = label.contains('#').then(|| engine.name.to_owned());
+        let baseline = own.or_else(|| engine.baseline.map(str::to_owned));
+        Contender {
+            baseline: baseline.filter(|baseline| labels.contains(baseline)),
+            label,
+            engine,
+            puts: 1,
+        }
+    });
+    contenders.collect()
+}
+
+/// A spinning server is another answer to few connections; with many it has no time to spin. Idle connections and an
+/// open loop would only show that it spins.
+fn spins_where_it_matters(work: Work, engine: &Engine) -> bool {
+    !engine.is_spinning() || matches!(work, Work::Echo { conns: 1, .. })
+}
+
+fn frames(name: &str, engine: &'static Engine) -> [Contender; 2] {
+    let one = format!("{name}, 1 put");
+    let many = Contender {
+        label: format!("{name}, {FRAMES} puts"),
+        engine,
+        puts: FRAMES,
+        baseline: Some(one.clone()),
+    };
+    let one = Contender {
+        label: one,
+        engine,
+        puts: 1,
+        baseline: None,
+    };
+    [one, many]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engines::{REFERENCE, find};
+
+    #[test]
+    fn cells_are_named_as_the_filter_finds_them() {
+        let work = Work::Echo {
+            conns: 64,
+            size: 1024,
+            depth: 16,
+        };
+        assert_eq!(work.to_string(), "echo 1KiBx64 16 deep");
+        let work = Work::Echo {
+            conns: 1,
+            size: 100,
+            depth: 1,
+        };
+        assert_eq!(work.to_string(), "echo 100Bx1");
+    }
+
+    #[test]
+    fn baselines_that_do_not_take_part_are_none() {
+        let work = Work::Echo {
+            conns: 64,
+            size: 64,
+            depth: 1,
+        };
+        let alone = contenders(work, &["raw-threads".into()], &[]);
+        assert_eq!(alone[0].baseline, None);
+        let both = contenders(work, &["raw-threads".into(), REFERENCE.into()], &[]);
+        assert_eq!(both[0].baseline.as_deref(), Some(REFERENCE));
+    }
+
+    #[test]
+    fn a_second_entry_is_held_against_the_first() {
+        let work = Work::Idle {
+            conns: 1,
+            spoken: false,
+        };
+        let twice = contenders(work, &["raw-threads".into(), "raw-threads#2".into()], &[]);
+        assert_eq!(twice[1].baseline.as_deref(), Some("raw-threads"));
+    }
+
+    #[test]
+    fn frames_are_a_question_to_outboxes() {
+        let work = Work::Frames { conns: 1, size: 64 };
+        let usable: Vec<_> = ["epoll", "epoll+spin", REFERENCE]
+            .into_iter()
+            .filter_map(find)
+            .collect();
+        let labels: Vec<_> = contenders(work, &[], &usable)
+            .into_iter()
+            .map(|one| one.label)
+            .collect();
+        assert_eq!(labels, ["epoll, 1 put", "epoll, 16 puts"]);
+    }
+
+    #[test]
+    fn spinning_variants_take_part_where_connections_are_few() {
+        let usable: Vec<_> = ["epoll", "epoll+spin"].into_iter().filter_map(find).collect();
+        let count = |conns| {
+            let (size, depth) = (64, 1);
+            contenders(Work::Echo { conns, size, depth }, &[], &usable).len()
+        };
+        assert_eq!((count(1), count(64)), (2, 1));
+    }
+}

@@ -1,0 +1,3 @@
+//! The program as a whole: short runs whose figures mean nothing, and whose shape does.
+
+mod runs;
