@@ -48,10 +48,12 @@ mod environment;
 mod flow;
 mod loops;
 mod party;
+mod peers;
 mod ring;
+mod scripts;
+mod soak;
 mod stream;
 mod time;
-#[cfg(feature = "mock")]
 mod wires;
 
 use kraft_core::adapter::Adapter;
@@ -78,7 +80,13 @@ pub use self::loops::{
     a13_a_wake_ends_a_wait, a16_interruptions_are_invisible, a23_poll_fd_is_readable_while_there_is_work,
     a24_two_adapters_do_not_disturb_each_other,
 };
+pub use self::peers::{
+    a_byte_at_a_time_is_a_stream, a_reset_in_every_state_is_closed, half_open_peers_are_let_go,
+    silent_peers_cost_nobody_anything,
+};
 pub use self::ring::a30_buffer_exhaustion_only_slows;
+pub use self::scripts::random_scripts_end_as_on_the_mock;
+pub use self::soak::ten_thousand_connections_leave_nothing_behind;
 pub use self::stream::{
     a02_bytes_arrive_in_order_once, a19_a_thousand_connections_keep_their_bytes, a20_a_slow_reader_gets_64_mib,
 };
@@ -87,7 +95,6 @@ pub use self::time::{
     a14_a_past_deadline_does_not_block, a15_poll_returns_at_its_deadline_and_not_before,
     a17_now_is_monotone_and_constant_in_a_turn,
 };
-#[cfg(feature = "mock")]
 pub use self::wires::Wires;
 
 /// Makes a module of tests, one for each law. See [`conformance`](crate::conformance).
@@ -136,6 +143,12 @@ macro_rules! suite {
                 a32_closing_through_any_link_is_safe,
                 a33_puts_before_connected_are_sent_first,
                 a34_replies_after_ended_are_sent,
+                silent_peers_cost_nobody_anything,
+                a_byte_at_a_time_is_a_stream,
+                half_open_peers_are_let_go,
+                a_reset_in_every_state_is_closed,
+                random_scripts_end_as_on_the_mock,
+                ten_thousand_connections_leave_nothing_behind,
             }
         }
     };
@@ -153,6 +166,9 @@ macro_rules! suite {
 /// Laws that do something to their whole process, and so have one of their own.
 const OWN_PROCESS: [u8; 7] = [16, 20, 21, 22, 25, 26, 28];
 
+/// Tests beyond the laws that have one too.
+const BEYOND_OWN_PROCESS: [&str; 1] = ["ten_thousand_connections_leave_nothing_behind"];
+
 /// Judges one law: what every test of [`suite!`](crate::suite) does.
 ///
 /// `path` is the test's full name, `crate::module::a06_data_before_fin`.
@@ -162,15 +178,19 @@ const OWN_PROCESS: [u8; 7] = [16, 20, 21, 22, 25, 26, 28];
 /// If the law is broken.
 pub fn check<E: Environment>(path: &str, environment: E, law: fn(&E)) {
     let name = path.rsplit("::").next().unwrap_or(path);
+    // What goes beyond the laws has no number.
     let number = name.get(1..3).and_then(|digits| digits.parse::<u8>().ok());
-    let number = number.unwrap_or_else(|| panic!("{name} is not named after a law"));
     let adapter = environment.open(&crate::Config::default()).expect("the adapter opens");
     let (backend, cannot) = (adapter.name(), adapter.capabilities().cannot);
     drop(adapter);
-    if let Some((_, reason)) = cannot.iter().find(|(law, _)| *law == number) {
+    if let Some((_, reason)) = cannot.iter().find(|(law, _)| Some(*law) == number) {
         return party::say_skipped(&format!("{backend}: {name}"), reason);
     }
-    if OWN_PROCESS.contains(&number) && !child::is_one() {
+    let has_own_process = match number {
+        Some(number) => OWN_PROCESS.contains(&number),
+        None => BEYOND_OWN_PROCESS.contains(&name),
+    };
+    if has_own_process && !child::is_one() {
         return child::run(path);
     }
     let _watch = party::Watch::over(name);

@@ -108,10 +108,22 @@ impl<A: Adapter> Party<A> {
         self.conns.get(&conn).expect("the connection was seen")
     }
 
+    /// What was seen of a connection, if anything was.
+    pub(super) fn known(&self, conn: ConnId) -> Option<&Track> {
+        self.conns.get(&conn)
+    }
+
     /// Forgets what a connection received so far.
     pub(super) fn take_received(&mut self, conn: ConnId) -> Vec<u8> {
         let track = self.conns.get_mut(&conn).expect("the connection was seen");
         std::mem::take(&mut track.received)
+    }
+
+    /// Forgets all connections, which are closed.
+    pub(super) fn forget(&mut self) {
+        assert!(self.conns.values().all(|track| track.closed.is_some()), "one lives");
+        self.conns.clear();
+        self.order.clear();
     }
 
     /// Connections that were accepted or connected, in that order.
@@ -408,6 +420,22 @@ pub(super) fn seed() -> u64 {
     );
     println!("KRAFT_SEED={seed}");
     seed
+}
+
+/// The seeds of a test that tries many: `KRAFT_SEED` alone if it is given, else `KRAFT_SEEDS` of them, or `count`.
+pub(super) fn seeds(count: u64) -> impl Iterator<Item = u64> {
+    let number = |name| {
+        let text = std::env::var(name).ok()?;
+        Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+    };
+    let (first, count) = match number("KRAFT_SEED") {
+        Some(seed) => (seed, 1),
+        None => (RandomState::new().hash_one(0), number("KRAFT_SEEDS").unwrap_or(count)),
+    };
+    // The last one that was printed is the one that failed.
+    (0..count)
+        .map(move |nth| first.wrapping_add(nth))
+        .inspect(|seed| println!("KRAFT_SEED={seed}"))
 }
 
 /// Says that the machine lacks what a law needs.

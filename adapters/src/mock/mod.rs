@@ -60,8 +60,6 @@ use self::wake::Wake;
 use self::wire::{Side, WireId};
 use crate::Config;
 
-const WAIT_FOR_EVER: Duration = Duration::MAX;
-
 /// An adapter with virtual time.
 #[derive(Debug)]
 pub struct Mock {
@@ -375,7 +373,7 @@ impl Adapter for Mock {
         let (host, timeout) = (self.host, self.config.connect_timeout);
         let (network, config) = (self.network.clone(), self.config.clone());
         let conn = self.insert(|id| {
-            let wire = network.state().dial(Some(host), to, Some(id), timeout);
+            let wire = network.state().dial(Some(host), to, Some(id), Some(timeout));
             Conn::new(wire, Side::Dialler, None, &config)
         });
         let conn = conn.ok_or_else(|| {

@@ -8,11 +8,11 @@ use std::time::Duration;
 use kraft_core::adapter::Endpoint;
 use kraft_core::time::Instant;
 
+use super::Mock;
 use super::conditions::Conditions;
 use super::remote::Remote;
 use super::state::State;
 use super::wire::Side;
-use super::{Mock, WAIT_FOR_EVER};
 use crate::Config;
 
 /// A machine of a [`Network`], with an address of its own and at most one mock at a time.
@@ -320,7 +320,7 @@ impl Network {
     /// `ConnectionRefused` if no mock listens there.
     pub fn dial(&self, to: &Endpoint) -> std::io::Result<Remote> {
         let mut state = self.state();
-        let wire = state.dial(None, to, None, WAIT_FOR_EVER);
+        let wire = state.dial(None, to, None, None);
         state.settle();
         let connected = state.wire(wire).is_some_and(|wire| wire.connected);
         drop(state);

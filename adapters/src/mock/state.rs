@@ -277,7 +277,7 @@ impl State {
         from: Option<HostId>,
         to: &Endpoint,
         conn: Option<ConnId>,
-        timeout: Duration,
+        timeout: Option<Duration>,
     ) -> WireId {
         let port = self.ephemeral_port();
         let source = match (from, to) {
@@ -299,7 +299,9 @@ impl State {
             index,
             generation: slot.generation,
         };
-        self.plan(self.now + timeout, Event::DialTimeout { wire: id });
+        if let Some(timeout) = timeout {
+            self.plan(self.now + timeout, Event::DialTimeout { wire: id });
+        }
         let target = match self.route(from, to) {
             Route::Listener(host, _) | Route::Nobody(Some(host)) => Some(host),
             Route::Hand | Route::Nobody(None) | Route::Unroutable => None,
