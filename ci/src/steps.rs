@@ -104,6 +104,11 @@ fn long() -> Result<Outcome, Failure> {
         &[("KRAFT_NO_SKIP", "1")],
         &words("test -p kraft-adapters --test it laws::epoll"),
     )?;
+    // A script takes tens of milliseconds on real sockets; each runs on every backend.
+    cargo_with(
+        &[("KRAFT_SEEDS", "2000")],
+        &words("test -p kraft-adapters --release --test it random_scripts"),
+    )?;
     // A seed of Raft alone takes milliseconds, one of whole nodes with their disks a good part of a second.
     cargo_with(
         &[("KRAFT_SEEDS", "20000")],

@@ -359,6 +359,12 @@ pub(super) fn loopback() -> Endpoint {
     Endpoint::Tcp((std::net::Ipv4Addr::LOCALHOST, 0).into())
 }
 
+/// Where nobody listens: a port for the privileged that nobody has used for decades. One that was free a moment ago may
+/// be somebody else's by then.
+pub(super) fn nobody() -> Endpoint {
+    Endpoint::Tcp((std::net::Ipv4Addr::LOCALHOST, 1).into())
+}
+
 /// Writes all, as long as there is room. Returns how many bytes.
 pub(super) fn write_some(remote: &mut impl Write, bytes: &[u8]) -> usize {
     let mut written = 0;

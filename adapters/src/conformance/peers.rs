@@ -116,9 +116,10 @@ pub fn a_reset_in_every_state_is_closed<E: Environment>(environment: &E) {
         bring(party, conn, &mut remote, state);
         remote.reset().expect("the remote lives");
         party.turn(Duration::from_millis(1));
-        // A backend may hear of it only when it reads again.
+        // A backend may hear of it only when it reads or writes again.
         if let Some(link) = party.adapter.link(conn) {
             link.resume();
+            let _ = link.outbox().put(b"x");
         }
         party.until(state, |party| party.track(conn).closed.is_some());
         assert_eq!(

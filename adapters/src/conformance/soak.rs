@@ -6,7 +6,7 @@ use kraft_core::adapter::{Adapter, Endpoint, ListenOptions};
 use kraft_core::link::CloseMode;
 
 use super::environment::{Environment, Remote};
-use super::party::{Party, loopback, pattern, skip, until};
+use super::party::{Party, loopback, nobody, pattern, skip, until};
 use crate::Config;
 
 /// Connections at a time: half dialled by the adapter, half by remotes.
@@ -35,15 +35,16 @@ pub fn ten_thousand_connections_leave_nothing_behind<E: Environment>(environment
     let mut a = Party::open(environment, &config);
     let mut b = Party::open(environment, &config);
     let (_, at) = b.listen_with(&loopback(), options);
-    let (gone, nobody) = a.listen(&loopback());
-    a.adapter.unlisten(gone);
-    let mut soak = |count: usize| (0..count / BATCH).for_each(|_| batch(environment, &mut a, &mut b, &at, &nobody));
+    let mut soak = |count: usize| (0..count / BATCH).for_each(|_| batch(environment, &mut a, &mut b, &at));
     soak(WARM_UP);
     let before = Left::behind(environment);
     soak(10_000);
-    let after = Left::behind(environment);
-    assert_eq!(before.descriptors, after.descriptors, "descriptors are left open");
-    assert_eq!(before.threads, after.threads, "threads are left");
+    // Threads that close and end may do so a moment later.
+    let mut after = Left::behind(environment);
+    a.until(&format!("what was open before, {before:?}"), |_| {
+        after = Left::behind(environment);
+        (after.descriptors, after.threads) == (before.descriptors, before.threads)
+    });
     if before.descriptors.is_none() && !environment.is_virtual() {
         skip("the soak in part", "the system does not list descriptors in /proc");
     }
@@ -60,15 +61,10 @@ pub fn ten_thousand_connections_leave_nothing_behind<E: Environment>(environment
 }
 
 /// Opens and closes a batch of connections.
-fn batch<E: Environment>(
-    environment: &E,
-    a: &mut Party<E::Adapter>,
-    b: &mut Party<E::Adapter>,
-    at: &Endpoint,
-    nobody: &Endpoint,
-) {
+fn batch<E: Environment>(environment: &E, a: &mut Party<E::Adapter>, b: &mut Party<E::Adapter>, at: &Endpoint) {
+    let nobody = nobody();
     let dialled: Vec<_> = (0..BATCH / 2)
-        .map(|nth| a.connect(if nth % 10 == 9 { nobody } else { at }))
+        .map(|nth| a.connect(if nth % 10 == 9 { &nobody } else { at }))
         .collect();
     // Cut before they are there.
     for &conn in dialled.iter().step_by(10) {
@@ -134,17 +130,19 @@ fn batch<E: Environment>(
     };
     until(a, b, "the end of a batch", |a, b| {
         late(b);
-        a.adapter.stats().active + b.adapter.stats().active == 0 && a.closed_count() == dialled.len()
+        a.closed_count() == dialled.len() && b.closed_count() == b.begun().len()
     });
     if environment.is_virtual() {
         // Time-outs of connects that were made are still planned there, and are gone when they are due.
         a.turn(Config::default().connect_timeout);
     }
+    assert_eq!(a.adapter.stats().active + b.adapter.stats().active, 0);
     a.forget();
     b.forget();
 }
 
 /// What a process holds.
+#[derive(Debug)]
 struct Left {
     descriptors: Option<usize>,
     threads: Option<usize>,

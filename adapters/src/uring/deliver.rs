@@ -155,6 +155,13 @@ impl Turn {
         let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) else {
             return 0;
         };
+        if conn.ended {
+            // Read once more for a fault, which is what there is to tell.
+            if let Some(reason) = conn.fault {
+                self.retire(id, reason);
+            }
+            return 0;
+        }
         let delivers = conn.reading() == Reading::Deliver;
         conn.ended = true;
         if conn.phase == Phase::Shut {
