@@ -2,9 +2,12 @@
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
+#[cfg(feature = "io-uring")]
+use kraft_adapters::Uring;
 use kraft_adapters::{Config, Epoll};
 use kraft_core::adapter::{Adapter, CloseReason, Endpoint, Event, ListenOptions};
 use kraft_core::id::ConnId;
@@ -113,15 +116,15 @@ impl End {
 }
 
 /// One adapter and its ends, by the other's name for them.
-struct Side {
-    adapter: Epoll,
+struct Side<A> {
+    adapter: A,
     ends: Vec<End>,
 }
 
-impl Side {
-    fn new(config: &Config) -> Self {
+impl<A: Adapter> Side<A> {
+    fn new(adapter: A) -> Self {
         Self {
-            adapter: Epoll::open(config).expect("epoll is there"),
+            adapter,
             ends: Vec::new(),
         }
     }
@@ -185,7 +188,7 @@ impl Side {
     }
 }
 
-fn chaos(at: &Endpoint) {
+fn chaos<A: Adapter>(open: impl Fn(&Config) -> io::Result<A>, at: &Endpoint) {
     let seed = match std::env::var("KRAFT_SEED") {
         Ok(seed) => seed.parse().expect("KRAFT_SEED is a number"),
         Err(_) => RandomState::new().hash_one(0),
@@ -201,7 +204,8 @@ fn chaos(at: &Endpoint) {
         linger: Duration::from_secs(60),
         ..Config::default()
     };
-    let (mut server, mut client) = (Side::new(&config), Side::new(&config));
+    let open = || Side::new(open(&config).expect("the backend is there"));
+    let (mut server, mut client) = (open(), open());
     let listener = server.adapter.listen(at, ListenOptions::default()).expect("it is free");
     let at = server.adapter.local_endpoint(listener).expect("it listens");
     for nth in 0..CONNS {
@@ -214,7 +218,7 @@ fn chaos(at: &Endpoint) {
         client.turn(Duration::ZERO, &stream, &mut random);
         server.turn(Duration::ZERO, &stream, &mut random);
     }
-    let is_open = |side: &Side| side.ends.len() < CONNS || side.ends.iter().any(|end| end.closed.is_none());
+    let is_open = |side: &Side<A>| side.ends.len() < CONNS || side.ends.iter().any(|end| end.closed.is_none());
     let started = std::time::Instant::now();
     while is_open(&server) || is_open(&client) {
         assert!(started.elapsed() < Duration::from_secs(30), "it hangs");
@@ -239,13 +243,43 @@ fn chaos(at: &Endpoint) {
     }
 }
 
+fn loopback() -> Endpoint {
+    Endpoint::Tcp(([127, 0, 0, 1], 0).into())
+}
+
+fn path(name: &str) -> Endpoint {
+    Endpoint::Unix(std::env::temp_dir().join(format!("kraft-chaos-{name}-{}", std::process::id())))
+}
+
 #[test]
 fn any_use_of_both_ends_over_tcp() {
-    chaos(&Endpoint::Tcp(([127, 0, 0, 1], 0).into()));
+    chaos(Epoll::open, &loopback());
 }
 
 #[test]
 fn any_use_of_both_ends_over_unix_sockets() {
-    let path = std::env::temp_dir().join(format!("kraft-chaos-{}", std::process::id()));
-    chaos(&Endpoint::Unix(path));
+    chaos(Epoll::open, &path("epoll"));
+}
+
+#[cfg(feature = "io-uring")]
+#[test]
+fn any_use_of_both_ends_by_io_uring() {
+    chaos(Uring::open, &loopback());
+    chaos(Uring::open, &path("io-uring"));
+}
+
+/// Short of buffers and of room for completions all the time.
+#[cfg(feature = "io-uring")]
+#[test]
+fn any_use_of_both_ends_by_a_tiny_io_uring() {
+    for setup in kraft_adapters::Setup::LADDER {
+        let open = |config: &Config| {
+            let tiny = Config {
+                ring_bytes: 4096,
+                ..config.clone()
+            };
+            Uring::open_by(&tiny, setup, 8)
+        };
+        chaos(open, &loopback());
+    }
 }
