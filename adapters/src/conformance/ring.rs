@@ -14,6 +14,9 @@ const CONNS: usize = 40;
 /// Bytes that each of them gets, while the others have more to send.
 const GOAL: usize = 50_000;
 
+/// Bytes that they have sent ahead of what was received, at least.
+const AHEAD: usize = 8192;
+
 /// Turns in which somebody gets nothing. A fair ring of eight buffers has gone round in a few dozen.
 const TURNS_MAX: usize = 1000;
 
@@ -32,9 +35,12 @@ pub fn a30_buffer_exhaustion_only_slows<E: Environment>(environment: &E) {
     let mut turns = 0;
     while least < GOAL {
         for (nth, remote) in served.remotes.iter_mut().enumerate() {
-            let more = pattern((nth << 24) + sent[nth].len(), 16_384);
-            let count = write_some(remote, &more);
-            sent[nth].extend_from_slice(&more[..count]);
+            // More than all buffers together, at all times, and no more than can be received in the end.
+            if sent[nth].len() < served.party.track(conns[nth]).received_count + AHEAD {
+                let more = pattern((nth << 24) + sent[nth].len(), AHEAD);
+                let count = write_some(remote, &more);
+                sent[nth].extend_from_slice(&more[..count]);
+            }
         }
         served.party.turn(Duration::from_millis(1));
         // Whoever has got least gets on, while the others have more all the time.

@@ -288,6 +288,83 @@ fn what_has_no_room_goes_by_the_ring() {
     assert!(reader.join().expect("it reads") == sent, "other bytes arrived");
 }
 
+/// Each has been used, so that its buffers are there. 10 MiB are 1,300 bytes for each.
+#[test]
+fn eight_thousand_idle_connections_take_ten_mebibytes() {
+    const COUNT: usize = 8000;
+    if !alone("uring::eight_thousand_idle_connections_take_ten_mebibytes") {
+        return;
+    }
+    let resident = || {
+        let status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .expect("it is there");
+        let kib = line.split_whitespace().nth(1).expect("a number follows");
+        kib.parse::<usize>().expect("it is a number")
+    };
+    if raise_descriptors(2 * COUNT as u64 + 100).is_err() {
+        eprintln!("skipped: it needs {} descriptors", 2 * COUNT + 100);
+        assert!(std::env::var_os("KRAFT_NO_SKIP").is_none(), "KRAFT_NO_SKIP is set");
+        return;
+    }
+    let config = Config {
+        max_connections: COUNT,
+        ..Config::default()
+    };
+    let options = ListenOptions {
+        max_connections: COUNT,
+        ..ListenOptions::default()
+    };
+    let mut rig = Rig::over(Uring::open(&config).expect("io_uring is there"), options);
+    let mut peers = Vec::with_capacity(COUNT);
+    rig.run(|_| {}, |_| true);
+    let before = resident();
+    let mut accepted = 0;
+    let mut echoed = 0;
+    while echoed < COUNT {
+        if peers.len() < COUNT {
+            let mut peer = TcpStream::connect(rig.at).expect("it listens");
+            peer.write_all(&[5; 64]).expect("it is connected");
+            peers.push(peer);
+        }
+        let soon = rig.deadline(Duration::from_millis(u64::from(peers.len() == COUNT)));
+        let turn = rig.adapter.poll(Some(soon), |_, event| match event {
+            Event::Accepted { .. } => accepted += 1,
+            Event::Received { bytes, link, .. } => {
+                link.outbox().put(bytes).expect("it fits");
+                echoed += usize::from(bytes.len() == 64);
+            }
+            other => panic!("{other:?}"),
+        });
+        turn.expect("the adapter works");
+    }
+    rig.adapter.flush().expect("the adapter works");
+    assert_eq!(accepted, COUNT);
+    let grown = resident().saturating_sub(before);
+    println!("{grown} KiB for {COUNT} connections");
+    assert!(grown <= 10 * 1024, "{grown} KiB for {COUNT} connections");
+}
+
+fn raise_descriptors(count: u64) -> std::io::Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: count,
+        rlim_max: count,
+    };
+    let mut now = limit;
+    // SAFETY: the limits live over the calls.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut now) == 0 && now.rlim_max >= count {
+            now.rlim_cur = now.rlim_cur.max(count);
+            if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const now) == 0 {
+                return Ok(());
+            }
+        }
+    }
+    Err(std::io::Error::last_os_error())
+}
+
 /// All that an adapter can have in flight: accepts, receives with bytes on their way, sends without room, connects,
 /// cancelled ones of each, wakes.
 fn fill(config: &Config, setup: Setup, silent: &Endpoint) -> (Uring, Vec<TcpStream>) {
