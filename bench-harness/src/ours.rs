@@ -29,6 +29,7 @@ pub(crate) fn serve<A: Adapter>(open: fn(&Config) -> io::Result<A>, task: &Task)
     let options = ListenOptions {
         max_connections,
         backlog: BACKLOG.unsigned_abs(),
+        ..ListenOptions::default()
     };
     let listener = adapter.listen(&at, options)?;
     match adapter.local_endpoint(listener)? {

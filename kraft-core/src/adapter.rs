@@ -159,6 +159,8 @@ pub struct ListenOptions {
     pub max_connections: usize,
     /// The system's queue of connections not yet accepted.
     pub backlog: u32,
+    /// Whom it is for.
+    pub audience: Audience,
 }
 
 impl Default for ListenOptions {
@@ -166,8 +168,22 @@ impl Default for ListenOptions {
         Self {
             max_connections: 1024,
             backlog: 1024,
+            audience: Audience::Others,
         }
     }
+}
+
+/// Whom a listener is for. Backends take no notice of it; a wrapper that encrypts asks other things of peers than of
+/// clients, and monitors may get by without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Audience {
+    /// Other nodes of the cluster.
+    Peers,
+    /// Clients of the cluster.
+    Clients,
+    /// Somebody else: monitors, or whomever a program of one's own listens for.
+    #[default]
+    Others,
 }
 
 /// What happened. Lent to the closure of [`Adapter::poll`].

@@ -18,13 +18,15 @@
 //!
 //! Nothing of a hello reaches Raft: a node of another cluster, or a copy of this one, moves no term here.
 //!
-//! What the owner of the connections knows of the cluster comes in as a [`Policy`]. Who is *authentic* is not decided
-//! here: without TLS a host that reaches the port can claim any member's id and, if it has seen the traffic, its
-//! incarnation.
+//! What the owner of the connections knows of the cluster comes in as a [`Policy`]. Who is *authentic* is decided by
+//! [`require`](Handshake::require), if the way to the other end proves names: a node's id is believed if its
+//! [`node_name`] is among them. Without TLS a host that reaches the port can claim any member's id and, if it has seen
+//! the traffic, its incarnation.
 
 mod judge;
 mod kinds;
 mod policy;
+mod proof;
 mod rejection;
 #[cfg(test)]
 mod tests;
@@ -33,6 +35,7 @@ use std::time::Duration;
 
 pub use self::kinds::{Kind, Kinds, Side};
 pub use self::policy::{Identity, Member, NoPeers, Policy};
+pub use self::proof::node_name;
 pub use self::rejection::Rejection;
 
 use crate::id::{ClusterId, GroupId, Incarnation, NodeId};
@@ -107,6 +110,8 @@ pub struct Handshake {
     deadline: Instant,
     /// The hello's cluster, which a client's later headers repeat.
     claimed: ClusterId,
+    /// The names that the other end has proved, `None` if nothing is proved here.
+    proved: Option<Box<[String]>>,
     established: Option<Established>,
 }
 
@@ -127,6 +132,7 @@ impl Handshake {
             expects: Expects::Welcome { from: to, nonce },
             deadline: now + HELLO_TIMEOUT,
             claimed: ClusterId(0),
+            proved: None,
             established: None,
         }
     }
@@ -139,7 +145,23 @@ impl Handshake {
             expects: Expects::Hello { role },
             deadline: now + HELLO_TIMEOUT,
             claimed: ClusterId(0),
+            proved: None,
             established: None,
+        }
+    }
+
+    /// Believes a node's id from here on only if its [`node_name`] is among `proved`, the names that the other end has
+    /// proved by a certificate ([`Link::proof`](crate::link::Link::proof)). A client's id is nobody's, so that any
+    /// client passes. Called before the first message.
+    ///
+    /// # Errors
+    ///
+    /// A dialler knows whom it dialled: if the names are of somebody else, it need not say hello.
+    pub fn require(&mut self, proved: &[String], local: &Identity) -> Result<(), Rejection> {
+        self.proved = Some(proved.into());
+        match self.expects {
+            Expects::Welcome { from, .. } if from.is_some() => proof::check(Some(proved), from, local),
+            _ => Ok(()),
         }
     }
 
@@ -259,6 +281,10 @@ impl Handshake {
                     .map_or_else(Step::Reject, |()| Step::Pass);
             }
         };
+        let judged = judged.and_then(|established| {
+            proof::check(self.proved.as_deref(), established.node, local)?;
+            Ok(established)
+        });
         match judged {
             Err(rejection) => Step::Reject(rejection),
             Ok(established) => {

@@ -30,6 +30,8 @@ pub enum CloseMode {
 pub struct Link {
     outbox: Outbox,
     intents: Intents,
+    /// What the other end proved.
+    proof: Option<Box<[String]>>,
 }
 
 /// What the user wants of a connection, as it stands. Read by backends.
@@ -48,6 +50,7 @@ impl Link {
         Self {
             outbox: Outbox::new(write_queue_max),
             intents: Intents::default(),
+            proof: None,
         }
     }
 
@@ -78,6 +81,21 @@ impl Link {
     /// Takes delivery up again; nothing was lost.
     pub fn resume(&mut self) {
         self.intents.paused = false;
+    }
+
+    /// The names that the other end has proved to bear, by a certificate for one: there from `Accepted` or `Connected`
+    /// on. `None` where the way to it proves nothing, as over plain TCP.
+    ///
+    /// It stands here and not in an event, because who needs it (the judge of a hello) needs it when bytes arrive, and
+    /// because backends that prove nothing then need not know of it.
+    #[must_use]
+    pub fn proof(&self) -> Option<&[String]> {
+        self.proof.as_deref()
+    }
+
+    /// Says what the other end has proved. For wrappers, before the link is lent for the first time.
+    pub fn prove(&mut self, names: Vec<String>) {
+        self.proof = Some(names.into_boxed_slice());
     }
 
     /// What the user wants. For backends.

@@ -172,17 +172,21 @@ impl Client {
         Ok(id)
     }
 
-    /// The site's connection is there.
-    pub fn connected(&mut self, site: usize, now: Instant) {
+    /// The site's connection is there. `proof` is what its other end has proved, if anything
+    /// ([`Link::proof`](crate::link::Link::proof)): the node that welcomes us must be named there.
+    pub fn connected(&mut self, site: usize, proof: Option<&[String]>, now: Instant) {
         self.now = now;
         let State::Connecting { give_up_at } = self.sites[site].state else {
             return;
         };
         let nonce = self.rng.u64(..);
-        self.sites[site].state = State::Greeting {
-            handshake: Handshake::dial(NodeId::NONE, nonce, now),
-            give_up_at,
-        };
+        let mut handshake = Handshake::dial(NodeId::NONE, nonce, now);
+        if let Some(proof) = proof {
+            handshake
+                .require(proof, &self.identity)
+                .expect("a client dials nobody by id");
+        }
+        self.sites[site].state = State::Greeting { handshake, give_up_at };
         self.outputs.push_back(Output::Send {
             to: site,
             frame_max: Limits::BEFORE_HELLO.frame_max,

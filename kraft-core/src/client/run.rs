@@ -188,9 +188,9 @@ fn take<P: Protocol>(
     let position =
         |conns: &[Option<Conn>], conn: ConnId| conns.iter().position(|c| c.as_ref().is_some_and(|c| c.id == conn));
     match event {
-        Event::Connected { conn, .. } => {
+        Event::Connected { conn, link } => {
             if let Some(site) = position(conns, conn) {
-                client.connected(site, now);
+                client.connected(site, link.proof(), now);
             }
         }
         Event::Received { conn, bytes, link } => {

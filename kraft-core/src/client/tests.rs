@@ -68,7 +68,7 @@ impl Script {
         let mut sent = vec![];
         while let Some(output) = self.client.poll_output() {
             match output {
-                Output::Connect { to } if up.contains(&to) => self.client.connected(to, self.now),
+                Output::Connect { to } if up.contains(&to) => self.client.connected(to, None, self.now),
                 Output::Connect { to } => self.client.closed(to, &"connection refused", self.now),
                 Output::Disconnect { .. } => {}
                 Output::Send { to, message, .. } => match &message.body {
@@ -556,7 +556,7 @@ fn a_node_of_another_cluster_is_left() {
     let site = 1;
     script.client.call(Request::Status { site }, script.now).expect("room");
     assert_eq!(script.client.poll_output(), Some(Output::Connect { to: 1 }));
-    script.client.connected(1, script.now);
+    script.client.connected(1, None, script.now);
     let Some(Output::Send { message, .. }) = script.client.poll_output() else {
         panic!("a hello was expected");
     };
@@ -659,7 +659,7 @@ fn a_node_that_never_welcomes_is_given_up() {
     script.read();
     assert_eq!(script.client.poll_output(), Some(Output::Connect { to: 0 }));
     assert_eq!(script.client.poll_output(), None);
-    script.client.connected(0, script.now);
+    script.client.connected(0, None, script.now);
     assert!(matches!(script.client.poll_output(), Some(Output::Send { to: 0, .. })));
     assert_eq!(script.client.poll_output(), None);
     script.pass(Duration::from_secs(1));

@@ -771,3 +771,45 @@ fn nobody_cannot_answer() {
         "{step:?}"
     );
 }
+
+#[test]
+fn an_id_that_the_certificate_does_not_name_is_turned_away_on_either_side() {
+    let names = |id| [node_name("blue", NodeId(id))];
+    // The acceptor hears the id by hello.
+    let (one, two) = (node(1), node(2));
+    for (proved, expected) in [(2, true), (3, false)] {
+        let dialled = Handshake::dial(NodeId(1), NONCE, START);
+        let mut accepted = Handshake::accept(None, START);
+        accepted.require(&names(proved), &one).expect("nobody is named so far");
+        match receive(&mut accepted, &dialled.hello(&two), &one) {
+            Step::Established { established, .. } if expected => assert_eq!(established.node, NodeId(2)),
+            Step::Reject(rejection) if !expected => {
+                assert_eq!(rejection.reason, GoawayReason::NotAllowed);
+                assert!(rejection.detail.contains("kraft://blue/node/3"), "{rejection}");
+                assert_eq!(accepted.established(), None);
+            }
+            step => panic!("{step:?}"),
+        }
+    }
+    // The dialler knows whom it dialled before a word is said.
+    let mut dialled = Handshake::dial(NodeId(2), NONCE, START);
+    let rejection = dialled.require(&names(3), &one).expect_err("another node answers");
+    assert!(rejection.detail.contains("node 2 needs"), "{rejection}");
+    dialled.require(&names(2), &one).expect("it is the one");
+    // A client learns the id by welcome, and is asked for none itself.
+    for (proved, expected) in [(1, true), (2, false)] {
+        let mut dialled = Handshake::dial(NodeId::NONE, NONCE, START);
+        dialled.require(&names(proved), &client()).expect("it dials nobody");
+        let mut accepted = Handshake::accept(None, START);
+        accepted.require(&[], &one).expect("nobody is named so far");
+        let step = receive(&mut accepted, &dialled.hello(&client()), &one);
+        let Step::Established {
+            send: Some(welcome), ..
+        } = step
+        else {
+            panic!("{step:?}")
+        };
+        let step = receive(&mut dialled, &welcome, &client());
+        assert_eq!(matches!(step, Step::Established { .. }), expected, "{step:?}");
+    }
+}

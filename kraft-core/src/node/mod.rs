@@ -44,7 +44,7 @@ pub use self::task::{Done, Task};
 use self::conns::{ConnLimits, Conns};
 use self::handle::{Call, Queue};
 use self::requests::Requests;
-use crate::adapter::{Adapter, Capabilities, Endpoint, ListenOptions, Stats, Waker};
+use crate::adapter::{Adapter, Audience, Capabilities, Endpoint, ListenOptions, Stats, Waker};
 use crate::handshake::Identity;
 use crate::id::{ConnId, GroupId, Index, ListenerId, NodeId, RequestId, Term};
 use crate::inbox::Budget;
@@ -286,7 +286,12 @@ where
     }
 
     fn listen_as(&mut self, port: Port, at: &Endpoint, options: ListenOptions) -> io::Result<Endpoint> {
-        let listener = self.adapter.listen(at, options)?;
+        let audience = match port {
+            Port::Role(Role::Peer) => Audience::Peers,
+            Port::Role(Role::Client) => Audience::Clients,
+            Port::Service(_) => Audience::Others,
+        };
+        let listener = self.adapter.listen(at, ListenOptions { audience, ..options })?;
         let strangers_max = self.host.config.handshakes_max.min(options.max_connections / 2);
         self.host.listeners.push(Listening {
             listener,

@@ -63,7 +63,13 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         if port.is_none() || self.stopping.is_some() {
             link.close(CloseMode::Now);
         }
-        let mut conn = Conn::new(id, source, stage, Handshake::accept(role, now));
+        let mut handshake = Handshake::accept(role, now);
+        if let Some(proof) = link.proof() {
+            handshake
+                .require(proof, &self.identity)
+                .expect("who dialled is asked for its id by hello alone");
+        }
+        let mut conn = Conn::new(id, source, stage, handshake);
         conn.listener = Some(listener);
         if let Some(Port::Service(service)) = port {
             let age_max = self.services.get(service).and_then(|service| service.age_max());
@@ -74,10 +80,19 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     }
 
     fn connected<P: Protocol>(&mut self, lent: &mut Lent<'_, P>, id: ConnId) {
-        let Some(conn) = self.conns.get_mut(id) else { return };
+        let Some(conn) = self.conns.get(id) else { return };
         let Source::Dialled(node) = conn.source else { return };
         let nonce = self.peers.draw_nonce(node);
-        conn.handshake = Handshake::dial(node, nonce, lent.now);
+        let mut handshake = Handshake::dial(node, nonce, lent.now);
+        let required = lent.link.proof().map(|proof| handshake.require(proof, &self.identity));
+        if let Some(Err(rejection)) = required
+            && let Some(mut conn) = self.conns.take_out(id)
+        {
+            self.reject(lent, &mut conn, &rejection);
+            return self.conns.put_back(conn);
+        }
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.handshake = handshake;
         conn.stage = Stage::Shaking;
         let hello = conn.handshake.hello(&self.identity);
         // An outbox takes the first frame of its connection; if it were smaller than a hello, the deadline ends it.

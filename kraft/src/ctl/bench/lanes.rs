@@ -154,7 +154,12 @@ impl Lanes {
             }
             Event::Connected { conn, link } => {
                 if let Some(at) = self.lane(conn) {
-                    let handshake = Handshake::dial(NodeId::NONE, self.rng.u64(..), now);
+                    let mut handshake = Handshake::dial(NodeId::NONE, self.rng.u64(..), now);
+                    if let Some(proof) = link.proof() {
+                        handshake
+                            .require(proof, &self.identity)
+                            .expect("a client dials nobody by id");
+                    }
                     let hello = handshake.hello(&self.identity);
                     let encoded = protocol.encode(&hello, Limits::BEFORE_HELLO.frame_max, link.outbox());
                     encoded.expect("a hello fits an empty outbox");
