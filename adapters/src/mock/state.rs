@@ -387,12 +387,14 @@ impl State {
         count
     }
 
-    /// Throws away what arrived at `side`.
-    pub(super) fn discard(&mut self, id: WireId, side: Side) {
-        let Some(wire) = self.wire_mut(id) else { return };
+    /// Throws away what arrived at `side`, and says how much that was.
+    pub(super) fn discard(&mut self, id: WireId, side: Side) -> usize {
+        let Some(wire) = self.wire_mut(id) else { return 0 };
         let pipe = wire.pipe_mut(side.other());
-        pipe.discard(pipe.arrived());
+        let arrived = pipe.arrived();
+        pipe.discard(arrived);
         self.tell_room(id, side.other());
+        arrived
     }
 
     /// `side` lets go of its end, as by closing a socket: what it sent still arrives, then the end. If something

@@ -310,6 +310,7 @@ impl Mock {
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
         let mut received = 0;
+        let mut discarded = 0;
         if let Some(conn) = self.conn_mut(id) {
             match conn.link.intents().close {
                 None if conn.link.intents().paused => {}
@@ -319,7 +320,7 @@ impl Mock {
                     state.settle();
                 }
                 // Discarded until the end: a close with unread input would reset the connection (law A9).
-                Some(CloseMode::Flush) => network.state().discard(conn.wire, conn.side),
+                Some(CloseMode::Flush) => discarded = network.state().discard(conn.wire, conn.side),
                 Some(CloseMode::Now) => {}
             }
             if received > 0 {
@@ -343,7 +344,7 @@ impl Mock {
                 self.touch(id);
             }
         }
-        self.stats.bytes_in += received as u64;
+        self.stats.bytes_in += (received + discarded) as u64;
         self.scratch = scratch;
     }
 
