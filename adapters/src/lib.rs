@@ -29,6 +29,8 @@ pub mod sock;
 mod sync;
 #[cfg(feature = "threads")]
 mod threads;
+#[cfg(feature = "tls")]
+pub mod tls;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 mod uring;
 mod wake_line;

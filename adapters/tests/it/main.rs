@@ -13,5 +13,7 @@ mod laws;
 mod limits;
 #[cfg(all(feature = "epoll", target_os = "linux"))]
 mod rig;
+#[cfg(all(feature = "tls", target_os = "linux"))]
+mod tls;
 #[cfg(all(feature = "epoll", feature = "io-uring", target_os = "linux"))]
 mod uring;
