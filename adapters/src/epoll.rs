@@ -105,8 +105,9 @@ impl Selector for Set {
     /// A descriptor leaves the epoll set when it is closed.
     fn deregister(&mut self, _: BorrowedFd<'_>, _: u64) {}
 
-    fn wait(&mut self, told: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
-        match self.poll.poll(told, timeout) {
+    fn wait(ready: &mut Ready<Self>, timeout: Option<Duration>, _: &mut dyn FnMut(&mut Ready<Self>)) -> io::Result<()> {
+        let (set, told) = ready.parts();
+        match set.poll.poll(told, timeout) {
             // A signal ends a wait early and without events (law A16: the caller waits on).
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
             outcome => outcome,

@@ -108,15 +108,16 @@ impl Selector for Queue {
         let _ = self.poller.delete(socket);
     }
 
-    fn wait(&mut self, told: &mut Brought, timeout: Option<Duration>) -> io::Result<()> {
+    fn wait(ready: &mut Ready<Self>, timeout: Option<Duration>, _: &mut dyn FnMut(&mut Ready<Self>)) -> io::Result<()> {
+        let (set, told) = ready.parts();
         told.events.clear();
-        match self.poller.wait(&mut told.events, timeout) {
+        match set.poller.wait(&mut told.events, timeout) {
             // Each wait takes back the bell's ring.
-            Ok(_) => self.signalled.set(false),
+            Ok(_) => set.signalled.set(false),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        told.rung = self.wake.is_pending();
+        told.rung = set.wake.is_pending();
         Ok(())
     }
 

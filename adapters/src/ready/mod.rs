@@ -59,12 +59,19 @@ pub(crate) trait Selector {
     /// Watches a socket no more. Called before it is closed.
     fn deregister(&mut self, socket: BorrowedFd<'_>, token: u64);
 
-    /// Waits until something is ready or the time is over. A signal may end it early.
+    /// Waits until something is ready or the time is over. A signal may end it early. One that hears of more in a wait
+    /// than it wants to keep calls `full` in between, which takes what was told so far.
     ///
     /// # Errors
     ///
     /// What ends the adapter.
-    fn wait(&mut self, told: &mut Self::Told, timeout: Option<Duration>) -> io::Result<()>;
+    fn wait(
+        ready: &mut Ready<Self>,
+        timeout: Option<Duration>,
+        full: &mut dyn FnMut(&mut Ready<Self>),
+    ) -> io::Result<()>
+    where
+        Self: Sized;
 
     /// What the last wait brought.
     fn told(told: &Self::Told) -> impl Iterator<Item = Told>;
@@ -142,6 +149,11 @@ impl<S: Selector> Ready<S> {
         &self.turn.selector
     }
 
+    /// The selector, and its room for what a wait brings.
+    pub(crate) fn parts(&mut self) -> (&mut S, &mut S::Told) {
+        (&mut self.turn.selector, &mut self.told)
+    }
+
     /// Whether there is something to deliver without waiting.
     pub(crate) fn has_work(&self) -> bool {
         self.turn.has_work()
@@ -169,6 +181,7 @@ impl<S: Selector> Ready<S> {
             self.turn.forget_listener(id);
             return Err(sock::named("listen on", at, &error));
         }
+        self.tell_work();
         Ok(id)
     }
 
@@ -208,6 +221,7 @@ impl<S: Selector> Ready<S> {
             Ok(()) => self.turn.limit(id, self.clock.now() + self.turn.config.connect_timeout),
             Err(error) => self.turn.doom(id, sock::close_reason(&error)),
         }
+        self.tell_work();
         Ok(id)
     }
 
@@ -236,9 +250,9 @@ impl<S: Selector> Ready<S> {
         let clock = self.clock;
         self.turn.act_on_links(|| clock.now());
         loop {
-            self.wait(deadline)?;
-            self.turn.now = self.clock.now();
-            let count = self.dispatch(&mut on_event);
+            let mut early = None;
+            self.wait(deadline, &mut early, &mut on_event)?;
+            let count = self.take(early, &mut on_event);
             // A wait may end for nothing that concerns the user: a signal, room for bytes that were put, an
             // own timer (law A15).
             if count > 0 || deadline.is_some_and(|deadline| deadline <= self.turn.now) {
@@ -251,10 +265,14 @@ impl<S: Selector> Ready<S> {
         }
     }
 
-    /// Waits for readiness, the first timer or `deadline`; not at all if something is to be delivered already.
-    fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+    /// Waits for readiness, the first timer or `deadline`; not at all if something is to be delivered already. `early`
+    /// is how many events there were meanwhile, if what was told had to be taken in between.
+    fn wait<F>(&mut self, deadline: Option<Instant>, early: &mut Option<usize>, on_event: &mut F) -> io::Result<()>
+    where
+        F: FnMut(Instant, Event<'_>),
+    {
         if self.turn.has_work() {
-            return self.look(Some(Duration::ZERO));
+            return self.look(Some(Duration::ZERO), early, on_event);
         }
         let until = [deadline, self.turn.timers.next_deadline()].into_iter().flatten().min();
         let spin = self.turn.config.spin;
@@ -262,8 +280,8 @@ impl<S: Selector> Ready<S> {
             let enough = self.clock.now() + spin;
             let enough = until.map_or(enough, |until| until.min(enough));
             loop {
-                self.look(Some(Duration::ZERO))?;
-                if S::told(&self.told).next().is_some() {
+                self.look(Some(Duration::ZERO), early, on_event)?;
+                if early.is_some() || S::told(&self.told).next().is_some() {
                     return Ok(());
                 }
                 if self.clock.now() >= enough {
@@ -271,12 +289,29 @@ impl<S: Selector> Ready<S> {
                 }
             }
         }
-        self.look(until.map(|until| until - self.clock.now()))
+        self.look(until.map(|until| until - self.clock.now()), early, on_event)
     }
 
-    fn look(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    fn look<F>(&mut self, timeout: Option<Duration>, early: &mut Option<usize>, on_event: &mut F) -> io::Result<()>
+    where
+        F: FnMut(Instant, Event<'_>),
+    {
         self.turn.stats.syscalls += 1;
-        self.turn.selector.wait(&mut self.told, timeout)
+        S::wait(self, timeout, &mut |ready| {
+            *early = Some(ready.take(*early, on_event));
+            // As many sockets are written to at a time as are read from, while they are in the caches.
+            let clock = ready.clock;
+            ready.turn.act_on_links(|| clock.now());
+        })
+    }
+
+    /// Delivers. `early` is how many events there were in this turn, which has one time (law A17). Returns how many there
+    /// are now.
+    fn take<F: FnMut(Instant, Event<'_>)>(&mut self, early: Option<usize>, on_event: &mut F) -> usize {
+        if early.is_none() {
+            self.turn.now = self.clock.now();
+        }
+        early.unwrap_or(0) + self.dispatch(on_event)
     }
 
     /// Delivers what the wait brought and what was left. Returns how many events there were.
