@@ -2,7 +2,13 @@
 
 // A build without a backend has nothing to hand an argument on to.
 #![cfg_attr(
-    not(any(feature = "epoll", feature = "io-uring", feature = "kqueue", feature = "threads")),
+    not(any(
+        feature = "epoll",
+        feature = "io-uring",
+        feature = "kqueue",
+        feature = "libuv",
+        feature = "threads"
+    )),
     expect(unused_variables, reason = "no backend is compiled in")
 )]
 
@@ -91,6 +97,10 @@ any! { $
     #[cfg(feature = "threads")]
     /// [`Backend::Threads`].
     Threads(crate::Threads),
+
+    #[cfg(all(feature = "libuv", unix))]
+    /// [`Backend::Libuv`].
+    Libuv(crate::Libuv),
 }
 
 impl Any {

@@ -12,9 +12,9 @@ pub struct Config {
     /// turned away (law A27), more that are dialled are refused at once. Each listener has a limit of its own besides,
     /// so that the sum of those of client listeners can leave room for peers. At least 1, at most 2^24. All.
     pub max_connections: usize,
-    /// Bytes of the buffer that the system reads into, which bounds one `Received`. At least 512. All; `epoll` and
-    /// `kqueue` have one for the whole loop, `io-uring` a ring of them of 16 KiB each at most, `threads` one to four a
-    /// connection. `mock` cuts what it delivers by it.
+    /// Bytes of the buffer that the system reads into, which bounds one `Received`. At least 512. All; `epoll`,
+    /// `kqueue` and `libuv` have one for the whole loop, `io-uring` a ring of them of 16 KiB each at most, `threads` one
+    /// to four a connection. `mock` cuts what it delivers by it.
     pub read_buffer: usize,
     /// Bytes of all buffers of the ring that the system receives into, whatever the number of connections. More are
     /// used only as the load shows that it needs them; when all are full, connections wait their turn (law A30). At
@@ -33,16 +33,17 @@ pub struct Config {
     /// (law A9). More than zero. All.
     pub linger: Duration,
     /// Reads of one connection in one turn before the others get theirs (law A18). At least 1. Backends that read
-    /// when a socket is readable: `epoll`, `kqueue`. `threads` delivers what its readers have, four buffers at most.
+    /// when a socket is readable: `epoll`, `kqueue`, `libuv`. `threads` delivers what its readers have, four buffers at
+    /// most.
     pub reads_per_turn: usize,
     /// Connections of one listener accepted in one turn before others get theirs (law A18). At least 1. Backends that
-    /// accept when a listener is readable: `epoll`, `kqueue`, `threads`.
+    /// accept when a listener is readable: `epoll`, `kqueue`, `libuv`, `threads`.
     pub accepts_per_turn: usize,
     /// How long a listener rests after the system had no descriptor or memory for a connection (law A26). More than
     /// zero. All but `mock`.
     pub accept_pause: Duration,
     /// How long a poll looks for work without sleeping before it waits: latency bought with CPU. Zero for never. At
-    /// most a second. `epoll`, `kqueue`, `io-uring`, `threads`, whose readers wait in the system all the same.
+    /// most a second. `epoll`, `kqueue`, `io-uring`, `libuv`, `threads`, whose readers wait in the system all the same.
     pub spin: Duration,
 }
 

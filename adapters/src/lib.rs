@@ -15,10 +15,13 @@ mod dynamic;
 mod epoll;
 #[cfg(feature = "kqueue")]
 mod kqueue;
+#[cfg(all(feature = "libuv", unix))]
+mod libuv;
 #[cfg(feature = "mock")]
 pub mod mock;
 #[cfg(any(
     feature = "kqueue",
+    all(feature = "libuv", unix),
     all(feature = "epoll", any(target_os = "android", target_os = "linux"))
 ))]
 mod ready;
@@ -45,6 +48,8 @@ pub use crate::dynamic::DynAdapter;
 pub use crate::epoll::Epoll;
 #[cfg(feature = "kqueue")]
 pub use crate::kqueue::Kqueue;
+#[cfg(all(feature = "libuv", unix))]
+pub use crate::libuv::{Libuv, LibuvGuest, UvLoop};
 #[cfg(feature = "threads")]
 pub use crate::threads::Threads;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]

@@ -40,3 +40,14 @@ kraft_adapters::suite!(threads, || {
 kraft_adapters::suite!(uring, || {
     kraft_adapters::conformance::Sockets::new(kraft_adapters::Uring::open).counting(allocations)
 });
+
+#[cfg(all(feature = "libuv", unix))]
+kraft_adapters::suite!(libuv, || {
+    kraft_adapters::conformance::Sockets::new(kraft_adapters::Libuv::open).counting(allocations)
+});
+
+// In a loop of an application's, turned by its callbacks.
+#[cfg(all(feature = "libuv", unix))]
+kraft_adapters::suite!(libuv_guest, || {
+    kraft_adapters::conformance::Sockets::new(crate::libuv::hosted::Hosted::open).counting(allocations)
+});

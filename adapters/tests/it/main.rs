@@ -9,6 +9,8 @@ mod epoll;
 #[cfg(all(feature = "epoll", feature = "kqueue", target_os = "linux"))]
 mod kqueue;
 mod laws;
+#[cfg(all(feature = "libuv", unix))]
+mod libuv;
 #[cfg(all(feature = "epoll", target_os = "linux"))]
 mod limits;
 #[cfg(all(feature = "epoll", target_os = "linux"))]
