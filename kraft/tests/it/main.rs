@@ -17,6 +17,8 @@ mod cli_serve;
 // Each cluster has an address of its own in 127.0.0.0/8, all of which is the loopback on Linux alone.
 #[cfg(all(feature = "binary", feature = "ctl", feature = "daemon", target_os = "linux"))]
 mod e2e;
+#[cfg(all(feature = "binary", feature = "libuv", unix))]
+mod libuv;
 #[cfg(all(feature = "binary", feature = "daemon"))]
 mod process;
 mod server;
