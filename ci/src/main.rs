@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 mod command;
 mod deps;
+mod libuv;
 mod readme;
 mod report;
 mod source;

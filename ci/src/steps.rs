@@ -1,7 +1,7 @@
 //! The steps by name.
 
 use crate::command::{Failure, cargo, cargo_with};
-use crate::{deps, readme};
+use crate::{deps, libuv, readme};
 
 /// What `cargo ci NAME` runs.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(crate) enum Outcome {
 }
 
 /// What must hold before a change lands, the quick ones first.
-pub(crate) const ALL: &[&str] = &["fmt", "deps", "clippy", "doc", "test"];
+pub(crate) const ALL: &[&str] = &["fmt", "deps", "clippy", "doc", "test", "libuv"];
 
 pub(crate) const STEPS: &[Step] = &[
     Step {
@@ -42,6 +42,11 @@ pub(crate) const STEPS: &[Step] = &[
         name: "doc",
         what: "the documentation builds without a warning",
         run: doc,
+    },
+    Step {
+        name: "libuv",
+        what: "the tests of the libuv backend, with the system's libuv, installed if it is missing",
+        run: libuv::run,
     },
     Step {
         name: "deps",
@@ -66,10 +71,11 @@ fn fmt() -> Result<Outcome, Failure> {
 }
 
 fn clippy() -> Result<Outcome, Failure> {
+    let (features, outcome) = libuv::all_features();
     // `expect` with a reason warns when its reason is gone; `allow` never does.
-    let all_targets = "clippy --workspace --all-targets --all-features -- -D warnings -D clippy::allow_attributes \
-                       -D clippy::allow_attributes_without_reason";
-    cargo(&words(all_targets))?;
+    let lints = "-- -D warnings -D clippy::allow_attributes -D clippy::allow_attributes_without_reason";
+    let all_targets = words("clippy --workspace --all-targets");
+    cargo(&[&all_targets, features, &words(lints)].concat())?;
     // Without `--all-targets` no test is in it: these hold for what ships alone.
     let shipped = "clippy --workspace -- -D warnings -D clippy::unwrap_used -D clippy::todo \
                    -D clippy::unimplemented -D clippy::dbg_macro";
@@ -77,7 +83,7 @@ fn clippy() -> Result<Outcome, Failure> {
     cargo(&words(
         "clippy -p kraft-raft --no-default-features --features epoll,binary -- -D warnings",
     ))?;
-    Ok(Outcome::Passed)
+    Ok(outcome)
 }
 
 fn test() -> Result<Outcome, Failure> {
@@ -91,11 +97,10 @@ fn test() -> Result<Outcome, Failure> {
 }
 
 fn doc() -> Result<Outcome, Failure> {
-    cargo_with(
-        &[("RUSTDOCFLAGS", "-D warnings")],
-        &words("doc --workspace --no-deps --all-features"),
-    )?;
-    Ok(Outcome::Passed)
+    let (features, outcome) = libuv::all_features();
+    let command = words("doc --workspace --no-deps");
+    cargo_with(&[("RUSTDOCFLAGS", "-D warnings")], &[&command, features].concat())?;
+    Ok(outcome)
 }
 
 fn long() -> Result<Outcome, Failure> {
