@@ -1,7 +1,6 @@
 //! One connection of the threads backend.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -10,7 +9,7 @@ use kraft_core::id::{ListenerId, TimerId};
 use kraft_core::link::{CloseMode, Link};
 use kraft_core::outbox::Segments;
 
-use super::reader::{Buffer, Reader};
+use super::reader::{Buffer, Filled, Reader};
 use crate::sock::Stream;
 
 /// A connection: its socket, its reader, and what is on its way.
@@ -40,19 +39,6 @@ pub(super) struct Conn {
     pub(super) ended: bool,
     /// Which lists of the loop it is in.
     pub(super) listed: Listed,
-}
-
-/// Received bytes and the buffer that they are in.
-pub(super) struct Filled {
-    pub(super) buffer: Buffer,
-    pub(super) bytes: usize,
-}
-
-/// Without the bytes, which have no place in a log.
-impl fmt::Debug for Filled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} bytes", self.bytes, self.buffer.len())
-    }
 }
 
 /// The lists of the loop that hold a connection's id. Each holds it once.

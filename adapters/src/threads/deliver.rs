@@ -56,13 +56,13 @@ impl Turn {
             if conn.reading() == Reading::Deliver {
                 let event = Event::Received {
                     conn: id,
-                    bytes: &filled.buffer[..filled.bytes],
+                    bytes: filled.bytes(),
                     link: &mut conn.link,
                 };
                 on_event(self.now, event);
                 count += 1;
             }
-            conn.give_back(filled.buffer);
+            conn.give_back(filled.into_buffer());
             self.returned(id);
         }
     }

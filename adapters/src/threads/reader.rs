@@ -2,13 +2,16 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
+use std::slice;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use kraft_core::adapter::CloseReason;
 use kraft_core::id::ConnId;
+use socket2::SockRef;
 
 use super::mailbox::Mailbox;
 use crate::sock::{self, Stream};
@@ -21,13 +24,43 @@ const BUFFERS_MAX: usize = 4;
 /// panic's message.
 const STACK_BYTES: usize = 128 * 1024;
 
-/// What received bytes lie in.
-pub(super) type Buffer = Box<[u8]>;
+/// What bytes are received into. Not cleared first, so that of an idle connection's buffers no page is ever touched.
+pub(super) type Buffer = Box<[MaybeUninit<u8>]>;
+
+/// Received bytes, in the buffer that they were received into.
+pub(super) struct Filled {
+    buffer: Buffer,
+    /// The first bytes of the buffer that are initialised: `count <= buffer.len()`.
+    count: usize,
+}
+
+impl Filled {
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: the system wrote them; `read`, below, makes a `Filled` of what it received and nothing else.
+        unsafe { slice::from_raw_parts(self.buffer.as_ptr().cast(), self.count) }
+    }
+
+    pub(super) fn into_buffer(self) -> Buffer {
+        self.buffer
+    }
+}
+
+/// Without the bytes, which have no place in a log.
+impl fmt::Debug for Filled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} bytes", self.count, self.buffer.len())
+    }
+}
 
 /// What the other threads tell the loop.
+#[derive(Debug)]
 pub(super) enum Note {
-    /// The first `bytes` bytes of the buffer were received.
-    Received { conn: ConnId, buffer: Buffer, bytes: usize },
+    /// Bytes arrived.
+    Received(ConnId, Filled),
     /// The peer's FIN was read. Nothing but `Failed` follows, and `Gone`.
     Ended(ConnId),
     /// The connection broke.
@@ -36,19 +69,6 @@ pub(super) enum Note {
     Gone(ConnId),
     /// The watcher has seen what it was to watch for, by the token that it was given, and watches it no longer.
     Ready(u64),
-}
-
-/// Without what was received, which has no place in a log.
-impl fmt::Debug for Note {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Received { conn, bytes, .. } => write!(f, "Received({conn}, {bytes} bytes)"),
-            Self::Ended(conn) => write!(f, "Ended({conn})"),
-            Self::Failed(conn, reason) => write!(f, "Failed({conn}, {reason:?})"),
-            Self::Gone(conn) => write!(f, "Gone({conn})"),
-            Self::Ready(token) => write!(f, "Ready({token:#x})"),
-        }
-    }
 }
 
 /// The loop's side of a reader.
@@ -90,7 +110,7 @@ impl Reader {
     pub(super) fn extend(&mut self, bytes: usize) {
         if self.made < BUFFERS_MAX {
             self.made += 1;
-            self.give(vec![0; bytes].into_boxed_slice());
+            self.give(Box::new_uninit_slice(bytes));
         }
     }
 
@@ -126,7 +146,7 @@ impl Drop for Farewell {
 fn read(stream: &Stream, conn: ConnId, buffers: &Receiver<Buffer>, mailbox: &Mailbox<Note>) {
     while let Ok(mut buffer) = buffers.recv() {
         let outcome = loop {
-            match stream.read(&mut buffer) {
+            match SockRef::from(stream).recv(&mut buffer) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 outcome => break outcome,
             }
@@ -139,7 +159,7 @@ fn read(stream: &Stream, conn: ConnId, buffers: &Receiver<Buffer>, mailbox: &Mai
                 }
                 return;
             }
-            Ok(bytes) => mailbox.tell(Note::Received { conn, buffer, bytes }),
+            Ok(count) => mailbox.tell(Note::Received(conn, Filled { buffer, count })),
             Err(error) => return mailbox.tell(Note::Failed(conn, sock::close_reason(&error))),
         }
     }

@@ -14,7 +14,7 @@ use kraft_core::timers::Timers;
 use socket2::SockRef;
 
 use super::accept::Listener;
-use super::conn::{Conn, Filled, Phase, Reading};
+use super::conn::{Conn, Phase, Reading};
 use super::mailbox::Mailbox;
 use super::reader::{Note, Reader};
 use super::watcher::Watcher;
@@ -294,15 +294,11 @@ impl Turn {
     /// Notes what another thread said, and delivers the outcome of a connect.
     pub(super) fn note<F: FnMut(Instant, Event<'_>)>(&mut self, note: Note, on_event: &mut F) -> usize {
         match note {
-            Note::Received {
-                conn: id,
-                buffer,
-                bytes,
-            } => {
+            Note::Received(id, filled) => {
                 self.stats.syscalls += 1;
                 if let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) {
-                    self.stats.bytes_in += bytes as u64;
-                    conn.arrived.push_back(Filled { buffer, bytes });
+                    self.stats.bytes_in += filled.len() as u64;
+                    conn.arrived.push_back(filled);
                     if conn.reading() != Reading::No {
                         conn.extend_if_starved(self.config.read_buffer);
                     }
