@@ -14,7 +14,7 @@ pub struct Config {
     pub max_connections: usize,
     /// Bytes of the buffer that the system reads into, which bounds one `Received`. At least 512. All; `epoll`,
     /// `kqueue` and `libuv` have one for the whole loop, `io-uring` a ring of them of 16 KiB each at most, `threads` one
-    /// to four a connection. `mock` cuts what it delivers by it.
+    /// or two a connection. `mock` cuts what it delivers by it.
     pub read_buffer: usize,
     /// Bytes of all buffers of the ring that the system receives into, whatever the number of connections. More are
     /// used only as the load shows that it needs them; when all are full, connections wait their turn (law A30). At
@@ -33,7 +33,7 @@ pub struct Config {
     /// (law A9). More than zero. All.
     pub linger: Duration,
     /// Reads of one connection in one turn before the others get theirs (law A18). At least 1. Backends that read
-    /// when a socket is readable: `epoll`, `kqueue`, `libuv`. `threads` delivers what its readers have, four buffers at
+    /// when a socket is readable: `epoll`, `kqueue`, `libuv`. `threads` delivers what its readers have, two buffers at
     /// most.
     pub reads_per_turn: usize,
     /// Connections of one listener accepted in one turn before others get theirs (law A18). At least 1. Backends that

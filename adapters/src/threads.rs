@@ -42,8 +42,8 @@ use crate::sock::{self, Acceptor, Stream};
 /// connection, that reads and answers by itself, does about twice as much, and has no loop in which a Raft node could
 /// run.
 ///
-/// Each connection has a thread (128 KiB of address space, of which a few KiB are touched) and up to four buffers of
-/// `read_buffer` bytes, as many as its reader may be ahead: an idle one has one, an answering one two. `Closed` comes
+/// Each connection has a thread (128 KiB of address space, of which a few KiB are touched) and up to two buffers of
+/// `read_buffer` bytes, the second from its first bytes on, of which those pages are touched that were received into. `Closed` comes
 /// when the thread is gone. A connection that is paused with all its buffers full hears of a reset when it is resumed
 /// or written to.
 #[derive(Debug)]

@@ -16,9 +16,10 @@ use socket2::SockRef;
 use super::mailbox::Mailbox;
 use crate::sock::{self, Stream};
 
-/// Buffers of one connection, and so how far its reader may be ahead of the loop. Two keep a reader in `read` while
-/// the loop has the other, so that neither wakes the other needlessly; more let bulk flow on while the loop is busy.
-const BUFFERS_MAX: usize = 4;
+/// Buffers of one connection, and so how far its reader may be ahead of the loop. With two a reader stands in `read`
+/// while the loop has the other, so that neither wakes the other needlessly. The second one comes with the first bytes:
+/// a steady connection allocates nothing (law A22), and an idle one has little.
+const BUFFERS_MAX: usize = 2;
 
 /// Stack of a reader. The thread uses a few KiB; the rest is address space that is never touched, and room for a
 /// panic's message.
