@@ -2,6 +2,8 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use kraft_core::adapter::Endpoint;
 use kraft_core::id::NodeId;
@@ -15,6 +17,11 @@ use crate::storage::{self, Identity, PeerBook, RealFiles};
 /// Connections of peers at a time beside one from each: those of a peer that comes back before its old ones are known
 /// to be dead.
 const PEER_CONNECTIONS_SPARE: usize = 16;
+
+/// How long a port that is in use is waited for. The kernel takes the ring of a process that was killed apart behind its
+/// back, and the ring's listener is open until then: milliseconds, or a few tens on a busy host.
+const PORT_PATIENCE: Duration = Duration::from_secs(1);
+const PORT_TICK: Duration = Duration::from_millis(10);
 
 /// How the event loop runs: with room for all listeners and for the connections that the node dials.
 pub(super) fn adapter_config(config: &Config) -> kraft_adapters::Config {
@@ -113,7 +120,8 @@ impl Addresses {
         config.peers.ids().count() + PEER_CONNECTIONS_SPARE
     }
 
-    /// Whether all ports can be bound. Whoever binds one before the node does is told of then.
+    /// Whether all ports can be bound, now or in a moment: the sockets of a process that was killed may outlive it. Whoever
+    /// binds one before the node does is told of then.
     ///
     /// # Errors
     ///
@@ -124,10 +132,11 @@ impl Addresses {
             ("client", Some(&self.client)),
             ("metrics", self.metrics.as_ref()),
         ];
+        let until = Instant::now() + PORT_PATIENCE;
         let mut held = Vec::new();
         for (name, at) in all {
             if let Some(Endpoint::Tcp(address)) = at {
-                held.push(TcpListener::bind(address).map_err(|error| bind_failure(name, address, &error))?);
+                held.push(bind_until(address, until).map_err(|error| bind_failure(name, address, &error))?);
             }
         }
         Ok(())
@@ -138,6 +147,15 @@ impl Addresses {
         match at {
             Endpoint::Tcp(address) => bind_failure(name, address, error),
             Endpoint::Unix(_) => Failure::config(format!("{name}: {error}; name another path")),
+        }
+    }
+}
+
+fn bind_until(address: &SocketAddr, until: Instant) -> io::Result<TcpListener> {
+    loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => thread::sleep(PORT_TICK),
+            outcome => return outcome,
         }
     }
 }
