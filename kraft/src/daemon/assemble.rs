@@ -136,7 +136,8 @@ impl Addresses {
         let mut held = Vec::new();
         for (name, at) in all {
             if let Some(Endpoint::Tcp(address)) = at {
-                held.push(bind_until(address, until).map_err(|error| bind_failure(name, address, &error))?);
+                let bound = patiently(until, || TcpListener::bind(address));
+                held.push(bound.map_err(|error| bind_failure(name, address, &error))?);
             }
         }
         Ok(())
@@ -151,9 +152,10 @@ impl Addresses {
     }
 }
 
-fn bind_until(address: &SocketAddr, until: Instant) -> io::Result<TcpListener> {
+/// What `bind` makes of a port, again and again while it is in use.
+fn patiently<T>(until: Instant, mut bind: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
-        match TcpListener::bind(address) {
+        match bind() {
             Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => thread::sleep(PORT_TICK),
             outcome => return outcome,
         }
@@ -222,6 +224,25 @@ mod tests {
         assert_eq!(bytes(config.key_bytes_max), kv.key_bytes_max);
         assert_eq!(bytes(config.value_bytes_max), kv.value_bytes_max);
         assert_eq!(config.state_bytes_max, kv.state_bytes_max);
+    }
+
+    #[test]
+    fn a_port_in_use_is_waited_for_and_no_other_trouble_is() {
+        let tries = |kind: ErrorKind, times: usize, until: Instant| {
+            let mut count = 0;
+            let bound = patiently(until, || {
+                count += 1;
+                if count <= times { Err(kind.into()) } else { Ok(()) }
+            });
+            (bound.map_err(|error: io::Error| error.kind()), count)
+        };
+        let (now, later) = (Instant::now(), Instant::now() + Duration::from_secs(10));
+        assert_eq!(tries(ErrorKind::AddrInUse, 2, later), (Ok(()), 3));
+        assert_eq!(tries(ErrorKind::AddrInUse, 2, now), (Err(ErrorKind::AddrInUse), 1));
+        assert_eq!(
+            tries(ErrorKind::PermissionDenied, 2, later),
+            (Err(ErrorKind::PermissionDenied), 1)
+        );
     }
 
     #[test]

@@ -63,25 +63,6 @@ fn every_backend_that_works_here_serves_by_its_name() {
     }
 }
 
-/// The whole of 127.0.0.0/8 is the loopback on Linux alone: there nobody else draws these ports meanwhile.
-#[cfg(target_os = "linux")]
-#[test]
-fn a_node_that_was_killed_starts_again_on_its_ports() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let data = folder.path().join("data");
-    init_alone(&data);
-    for (backend, _) in Backend::detect().iter().filter(|(_, availability)| availability.is_usable()) {
-        let mut at = "127.9.4.1:0".to_owned();
-        for _ in 0..5 {
-            let mut daemon = Daemon::serve(&data, &["--backend", backend.name(), "--listen", &at]);
-            let line = daemon.line("\"serving\"");
-            at = Daemon::address(&line, "listen");
-            daemon.signal("KILL");
-            daemon.end();
-        }
-    }
-}
-
 #[test]
 fn doctor_tells_the_limit_that_max_connections_is_beyond() {
     let ran = run(&["doctor", "--max-connections", "1048576"]);
