@@ -1,4 +1,4 @@
-//! Compiles the loop in C if the system has libuv; without it the engine is listed as not built.
+//! Compiles the loop in C with the feature `libuv`.
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(have_libuv)");
@@ -16,6 +16,7 @@ fn build() {
         .probe("libuv")
     {
         Ok(library) => library,
+        // kraft-adapters, which has the same feature, ends its build with what to install.
         Err(error) => {
             println!("cargo::warning=raw-libuv is not built: {error}");
             return;

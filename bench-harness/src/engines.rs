@@ -108,7 +108,7 @@ const fn faulty(name: &'static str, about: &'static str, serve: Serve) -> Engine
 pub(crate) const REFERENCE: &str = "raw-epoll-et";
 
 // The systems: epoll and io_uring are Linux's own.
-static KRAFT: [[Engine; 2]; 4] = [
+static KRAFT: [[Engine; 2]; 5] = [
     backend(
         "epoll",
         "epoll+spin",
@@ -140,6 +140,17 @@ static KRAFT: [[Engine; 2]; 4] = [
             feature = "kqueue",
             |task| ours::serve(kraft_adapters::Kqueue::open, task),
             "needs feature kqueue"
+        ),
+    ),
+    backend(
+        "libuv",
+        "libuv+spin",
+        "raw-libuv",
+        "Kraft over libuv's polling handles",
+        built!(
+            feature = "libuv",
+            |task| ours::serve(kraft_adapters::Libuv::open, task),
+            "needs feature libuv"
         ),
     ),
     backend(

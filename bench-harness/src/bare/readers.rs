@@ -94,9 +94,9 @@ fn answer(inbox: &Receiver<Chunk>) -> io::Result<()> {
             hand_over(&slow, chunk, 0);
             continue;
         }
-        // The reader wants the socket blocking, so the call says that it does not.
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        match send(&chunk.conn.stream, &chunk.buffer[..chunk.count], flags) {
+        // The reader wants the socket blocking, so the call says that it does not. (SIGPIPE is ignored in programs of
+        // Rust, and MSG_NOSIGNAL is not everywhere.)
+        match send(&chunk.conn.stream, &chunk.buffer[..chunk.count], SendFlags::DONTWAIT) {
             Ok(sent) if sent == chunk.count => give_back(chunk),
             Ok(sent) => hand_over(&slow, chunk, sent),
             Err(Errno::AGAIN | Errno::INTR) => hand_over(&slow, chunk, 0),
