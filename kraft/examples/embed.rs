@@ -1,24 +1,22 @@
 //! A replicated state machine inside a program of one's own: `cargo run --example embed`.
 
 use std::error::Error;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::mpsc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kraft::adapter::ListenOptions;
-use kraft::adapters::{Any, Choice};
-use kraft::id::{GroupId, Index, NodeId};
+use kraft::adapters::Choice;
+use kraft::id::{Index, NodeId};
 use kraft::machine::{Refused, StateMachine};
-use kraft::message::{NodeState, Role};
-use kraft::node::{Config, Member, Node, Notice, Outcome, Parts};
+use kraft::message::NodeState;
+use kraft::node::{Failure, Handle, Notice, Outcome};
 use kraft::protocols::Binary;
 use kraft::server::Server;
-use kraft::storage::{self, DiskLog, Expected, Folder, Identity, RealFiles};
+use kraft::storage::{self, Expected, Folder, Identity};
 
-type Sums = Server<Any, Binary, DiskLog<RealFiles>, Sum>;
+type Running = (Handle, JoinHandle<Result<(), Failure>>);
 
 /// Adds up the numbers that it is given.
 struct Sum(i64);
@@ -39,37 +37,19 @@ impl StateMachine for Sum {
     }
 }
 
-/// Opens the node whose data folder this is: its log on disk, its event loop, its wire format, its machine.
-fn open(folder: &Folder, watch: impl FnMut(Notice<'_>) + Send + 'static) -> Result<Sums, Box<dyn Error>> {
-    let (identity, book) = (folder.identity(), folder.peers()?);
-    let members = identity.members.iter().map(|member| Member {
-        node: member.node,
-        address: member.address.clone(),
-        incarnation: book.get(member.node),
-    });
-    let (cluster, seed) = (&identity.cluster, Identity::draw_incarnation()?.0);
-    let config = Config::new(cluster, identity.node, identity.incarnation, members.collect(), seed);
-    let log = identity.log(GroupId(0));
-    let (storage, recovered) = DiskLog::open(folder.log()?, log, Default::default(), Index::ZERO)?;
-    let parts = Parts {
-        adapter: Choice::default().open(&Default::default())?.adapter,
-        protocol: Binary,
-        storage,
-        recovered,
-        machine: Sum(0),
-    };
-    let node = Node::open(config, parts, watch)?;
-    let mut server = Server::new(node, move |peer, life| book.remember(peer, life).map(drop));
-    let peers: SocketAddr = identity.listen.parse()?;
-    server.listen(Role::Peer, &peers.into(), ListenOptions::default())?;
-    Ok(server)
+/// Starts the node whose data folder this is, on the best event loop that works here.
+fn start(folder: &Folder, watch: impl FnMut(Notice<'_>) + Send + 'static) -> Result<Running, Box<dyn Error>> {
+    let adapter = Choice::default().open(&Default::default())?.adapter;
+    let server = Server::open(folder, adapter, Binary, Sum(0), watch)?;
+    let handle = server.handle();
+    Ok((handle, thread::spawn(move || server.run())))
 }
 
 /// Starts the node, adds numbers, stops it. Returns the sum.
 fn add(data: &Path, numbers: &[i64]) -> Result<i64, Box<dyn Error>> {
     let folder = Folder::open(data, Expected::default())?;
     let (elected, leads) = mpsc::channel();
-    let server = open(&folder, move |notice| {
+    let (handle, running) = start(&folder, move |notice| {
         if let Notice::Role {
             state: NodeState::Leader,
             ..
@@ -78,8 +58,6 @@ fn add(data: &Path, numbers: &[i64]) -> Result<i64, Box<dyn Error>> {
             let _ = elected.send(());
         }
     })?;
-    let handle = server.handle();
-    let running = thread::spawn(move || server.run());
     leads.recv_timeout(Duration::from_secs(10))?;
 
     let mut sum = 0;

@@ -12,6 +12,11 @@ const INWARD: &[(&str, &[&str])] = &[
     ("kraft-core", &[]),
     ("kraft-adapters", &["kraft-core"]),
     ("kraft-protocols", &["kraft-core"]),
+    // A program of somebody else's with a loop of its own.
+    (
+        "in-loops",
+        &["kraft-core", "kraft-adapters", "kraft-protocols", "kraft-raft"],
+    ),
     // An adapter of somebody else's: what he may use.
     ("poll-adapter", &["kraft-core", "kraft-adapters"]),
     ("kraft-raft", &["kraft-core", "kraft-adapters", "kraft-protocols"]),

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use super::call::{CallId, Request, TooMany};
 use super::engine::Client;
@@ -18,8 +19,8 @@ use crate::time::Instant;
 /// A [`Client`] with an event loop and a wire format of its own.
 ///
 /// Alone: [`call`](Self::call), then [`turn`](Self::turn) until [`poll_done`](Self::poll_done) gives the end. Inside
-/// another loop: wait on [`poll_fd`](Self::poll_fd) until [`next_deadline`](Self::next_deadline), then
-/// `turn(Some(now))`.
+/// another loop: wait on [`poll_fd`](Self::poll_fd) for [`next_wait`](Self::next_wait) at most, then
+/// `turn(Some(Instant::ZERO))`, which does not wait.
 #[derive(Debug)]
 pub struct Runner<A, P> {
     adapter: A,
@@ -29,6 +30,8 @@ pub struct Runner<A, P> {
     conns: Vec<Option<Conn>>,
     budget: Budget,
     done: VecDeque<(CallId, End)>,
+    /// A call was taken in, and nothing was sent since.
+    called: bool,
 }
 
 #[derive(Debug)]
@@ -50,6 +53,7 @@ impl<A: Adapter, P: Protocol> Runner<A, P> {
             // Each site's connection may hold a frame; a replaced one may be cleared a little later.
             budget: Budget::new(limits.saturating_mul(2 * sites)),
             done: VecDeque::new(),
+            called: false,
         }
     }
 
@@ -59,6 +63,7 @@ impl<A: Adapter, P: Protocol> Runner<A, P> {
     ///
     /// [`TooMany`].
     pub fn call(&mut self, request: Request) -> Result<CallId, TooMany> {
+        self.called = true;
         self.client.call(request, self.adapter.now())
     }
 
@@ -68,6 +73,7 @@ impl<A: Adapter, P: Protocol> Runner<A, P> {
     ///
     /// [`TooMany`].
     pub fn call_until(&mut self, request: Request, deadline: Instant) -> Result<CallId, TooMany> {
+        self.called = true;
         self.client.call_until(request, deadline, self.adapter.now())
     }
 
@@ -93,11 +99,17 @@ impl<A: Adapter, P: Protocol> Runner<A, P> {
 
     /// When to call [`turn`](Self::turn) though `poll_fd` says nothing.
     pub fn next_deadline(&mut self) -> Option<Instant> {
-        if !self.done.is_empty() {
+        if self.called || !self.done.is_empty() {
             return Some(self.adapter.now());
         }
         let timers = self.adapter.timers().next_deadline();
         [timers, self.client.deadline()].into_iter().flatten().min()
+    }
+
+    /// How long to wait for [`poll_fd`](Self::poll_fd) at the most; `None` for as long as it takes.
+    pub fn next_wait(&mut self) -> Option<Duration> {
+        let deadline = self.next_deadline()?;
+        Some(deadline - self.adapter.now())
     }
 
     /// The adapter's descriptor, to wait on inside another loop.
@@ -134,6 +146,7 @@ impl<A: Adapter, P: Protocol> Runner<A, P> {
     }
 
     fn perform(&mut self) {
+        self.called = false;
         while let Some(output) = self.client.poll_output() {
             let now = self.adapter.now();
             match output {

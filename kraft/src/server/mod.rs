@@ -5,6 +5,7 @@
 
 mod baton;
 mod lanes;
+mod open;
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use kraft_core::storage::{Fault, Storage};
 use kraft_core::time::Instant;
 
 use self::lanes::Lanes;
+pub use self::open::OpenError;
 
 /// A [`Node`] whose [`Task`](kraft_core::node::Task)s are done for it.
 #[derive(Debug)]

@@ -1,0 +1,97 @@
+//! A node from its data folder.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use kraft_core::adapter::{Adapter, ListenOptions};
+use kraft_core::id::{GroupId, Index};
+use kraft_core::machine::StateMachine;
+use kraft_core::message::Role;
+use kraft_core::node::{Config, Member, Node, Notice, Parts};
+use kraft_core::protocol::Protocol;
+
+use super::Server;
+use crate::storage::{self, DiskLog, Folder, FolderError, Identity, RealFiles};
+
+/// Why a node does not start.
+#[derive(Debug)]
+pub enum OpenError {
+    /// Its data folder, or the list of peers in it, cannot be used.
+    Folder(FolderError),
+    /// Its log cannot be used.
+    Log(storage::OpenError),
+    /// The identity in the folder makes no valid configuration.
+    Config(String),
+    /// It cannot listen for its peers, or the system has no randomness.
+    System(io::Error),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(error) => error.fmt(f),
+            Self::Log(error) => error.fmt(f),
+            Self::Config(text) => f.write_str(text),
+            Self::System(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+impl<A, P, M> Server<A, P, DiskLog<RealFiles>, M>
+where
+    A: Adapter,
+    P: Protocol,
+    M: StateMachine,
+{
+    /// Opens the node whose data folder this is, with every setting at its default: replays its log, which blocks, and
+    /// listens for its peers. `observer` is told what an operator should hear of, on the node's loop.
+    ///
+    /// A node with settings of its own is made as this one is: by [`DiskLog::open`], [`Node::open`] and
+    /// [`Server::new`].
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]; nothing was changed.
+    pub fn open(
+        folder: &Folder<RealFiles>,
+        adapter: A,
+        protocol: P,
+        machine: M,
+        observer: impl FnMut(Notice<'_>) + Send + 'static,
+    ) -> Result<Self, OpenError> {
+        let identity = folder.identity();
+        let book = folder.peers().map_err(OpenError::Folder)?;
+        let members = identity.members.iter().map(|member| Member {
+            node: member.node,
+            address: member.address.clone(),
+            incarnation: book.get(member.node),
+        });
+        let seed = Identity::draw_incarnation().map_err(OpenError::System)?.0;
+        let (cluster, node, incarnation) = (&identity.cluster, identity.node, identity.incarnation);
+        let config = Config::new(cluster, node, incarnation, members.collect(), seed);
+        let files = folder.log().map_err(OpenError::Folder)?;
+        let opened = DiskLog::open(files, identity.log(GroupId(0)), Default::default(), Index::ZERO);
+        let (storage, recovered) = opened.map_err(OpenError::Log)?;
+        let parts = Parts {
+            adapter,
+            protocol,
+            storage,
+            recovered,
+            machine,
+        };
+        let node = Node::open(config, parts, observer).map_err(OpenError::Config)?;
+        let mut server = Self::new(node, move |peer, life| book.remember(peer, life).map(drop));
+        let peers: SocketAddr = identity.listen.parse().map_err(|error| {
+            OpenError::Config(format!(
+                "listen address {:?} of the data folder: {error}",
+                identity.listen
+            ))
+        })?;
+        let listening = server.listen(Role::Peer, &peers.into(), ListenOptions::default());
+        listening.map_err(OpenError::System)?;
+        Ok(server)
+    }
+}
