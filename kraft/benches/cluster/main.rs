@@ -1,7 +1,8 @@
 //! Three `kraftd` under `kraftctl bench`: `cargo bench -p kraft-raft --bench cluster`.
 //!
 //! Rounds of all rows are interleaved, so that a slow moment of the machine falls on all of them; the median of a
-//! row's rounds is its figure. Run it on an idle machine. `-- --rounds 3 --seconds 2 --kills 10` makes it shorter.
+//! row's rounds is its figure. Run it on an idle machine. `-- --rounds 3 --seconds 2 --kills 10` makes it shorter;
+//! `--backends epoll,io-uring` has a cluster on each of these event loops, in the same rounds.
 
 mod nodes;
 mod skeleton;
@@ -45,6 +46,7 @@ const ROWS: [(&str, &[&str], &[&str]); 5] = [
 ];
 
 struct Options {
+    backends: Vec<String>,
     rounds: usize,
     span: Duration,
     kills: usize,
@@ -53,6 +55,7 @@ struct Options {
 impl Options {
     fn parse() -> Result<Self, String> {
         let mut options = Self {
+            backends: vec!["auto".to_owned()],
             rounds: 5,
             span: Duration::from_secs(3),
             kills: 30,
@@ -62,22 +65,43 @@ impl Options {
             if name == "--bench" {
                 continue;
             }
-            let value = arguments.next().and_then(|value| value.parse::<u32>().ok());
+            let text = arguments.next();
+            if name == "--backends" {
+                let list = text.ok_or_else(|| format!("{name}: names of event loops must follow"))?;
+                options.backends = list.split(',').map(str::to_owned).collect();
+                continue;
+            }
+            let value = text.and_then(|value| value.parse::<u32>().ok());
             let value = value.ok_or_else(|| format!("{name}: a whole number must follow"))?;
             match name.as_str() {
                 "--rounds" => options.rounds = value as usize,
                 "--seconds" => options.span = Duration::from_secs(value.into()),
                 "--kills" => options.kills = value as usize,
-                _ => return Err(format!("{name}: unknown; there are --rounds, --seconds and --kills")),
+                _ => {
+                    return Err(format!(
+                        "{name}: unknown; there are --backends, --rounds, --seconds and --kills"
+                    ));
+                }
             }
         }
         Ok(options)
     }
+
+    /// The name of a row, with the event loop if there are several.
+    fn row(&self, row: &str, backend: &str) -> String {
+        match self.backends.len() {
+            1 => row.to_owned(),
+            _ => format!("{row}, {backend}"),
+        }
+    }
 }
+
+/// What every row of puts is held against.
+const SKELETON: &str = "skeleton, synced, 1 client";
 
 /// Figures of one row, a round each.
 struct Samples {
-    row: &'static str,
+    row: String,
     figure: &'static str,
     values: Vec<f64>,
 }
@@ -103,70 +127,67 @@ fn main() -> io::Result<()> {
     let options = Options::parse().map_err(io::Error::other)?;
     let mut all: Vec<Samples> = Vec::new();
 
-    let mut first_puts = Vec::new();
     for _ in 0..options.rounds {
-        first_puts.push(first_put()?.as_secs_f64() * 1e3);
+        for backend in &options.backends {
+            let row = options.row("fresh cluster to first put", backend);
+            put(&mut all, &row, "ms", first_put(backend)?.as_secs_f64() * 1e3);
+        }
     }
-    all.push(Samples {
-        row: "fresh cluster to first put",
-        figure: "ms",
-        values: first_puts,
-    });
 
-    let mut cluster = Cluster::init()?;
-    cluster.start_all()?;
-    cluster.leader()?;
-    let idle = cluster.memory_mib("VmRSS")?;
-    // The first puts of a cluster run on a log whose segments are still being prepared.
-    cluster.bench(&["--clients", "64"], Duration::from_secs(1))?;
+    let mut clusters = Vec::new();
+    for backend in &options.backends {
+        let mut cluster = Cluster::init(backend)?;
+        cluster.start_all()?;
+        cluster.leader()?;
+        let idle = cluster.memory_mib("VmRSS")?;
+        put(&mut all, &options.row("memory a node, idle", backend), "MiB", idle);
+        // The first puts of a cluster run on a log whose segments are still being prepared.
+        cluster.bench(&["--clients", "64"], Duration::from_secs(1))?;
+        clusters.push((backend, cluster));
+    }
     for round in 0..options.rounds {
         eprintln!("round {} of {}", round + 1, options.rounds);
-        for (path, row) in [
-            (true, "skeleton, synced, 1 client"),
-            (false, "skeleton, not synced, 1 client"),
-        ] {
+        for (path, row) in [(true, SKELETON), (false, "skeleton, not synced, 1 client")] {
             let times = skeleton_round(path, options.span)?;
             put(&mut all, row, "p50_us", times);
         }
         for (row, arguments, figures) in ROWS {
-            let found = cluster.bench(arguments, options.span)?;
-            for figure in figures {
-                if let Some((_, value)) = found.iter().find(|(name, _)| name == figure) {
-                    put(&mut all, row, figure, *value);
+            for (backend, cluster) in &clusters {
+                let found = cluster.bench(arguments, options.span)?;
+                for figure in figures {
+                    if let Some((_, value)) = found.iter().find(|(name, _)| name == figure) {
+                        put(&mut all, &options.row(row, backend), figure, *value);
+                    }
                 }
             }
         }
     }
-    all.push(Samples {
-        row: "memory a node, idle",
-        figure: "MiB",
-        values: vec![idle],
-    });
-    all.push(Samples {
-        row: "memory a node, peak under load",
-        figure: "MiB",
-        values: vec![cluster.memory_mib("VmHWM")?],
-    });
-    drop(cluster);
+    for (backend, cluster) in clusters {
+        let row = options.row("memory a node, peak under load", backend);
+        put(&mut all, &row, "MiB", cluster.memory_mib("VmHWM")?);
+    }
 
-    let kills = kill_leaders(options.kills)?;
-    all.push(Samples {
-        row: "leader killed to first new write",
-        figure: "ms",
-        values: kills,
-    });
+    for backend in &options.backends {
+        let row = options.row("leader killed to first new write", backend);
+        for time in kill_leaders(backend, options.kills)? {
+            put(&mut all, &row, "ms", time);
+        }
+    }
     print(&all);
+    for backend in &options.backends {
+        print_ratio(&all, &options.row(ROWS[0].0, backend));
+    }
     Ok(())
 }
 
-fn put(all: &mut Vec<Samples>, row: &'static str, figure: &'static str, value: f64) {
+fn put(all: &mut Vec<Samples>, row: &str, figure: &'static str, value: f64) {
     match all
         .iter_mut()
         .find(|samples| samples.row == row && samples.figure == figure)
     {
         Some(samples) => samples.values.push(value),
         None => all.push(Samples {
-            row,
+            row: row.to_owned(),
             figure,
             values: vec![value],
         }),
@@ -175,41 +196,36 @@ fn put(all: &mut Vec<Samples>, row: &'static str, figure: &'static str, value: f
 
 fn print(all: &[Samples]) {
     println!(
-        "{:34} {:22} {:>10} {:>10} {:>10} {:>7}",
+        "{:44} {:20} {:>10} {:>10} {:>10} {:>7}",
         "WHAT", "FIGURE", "MEDIAN", "LEAST", "MOST", "ROUNDS"
     );
     for Samples { row, figure, values } in all {
         let least = values.iter().copied().fold(f64::INFINITY, f64::min);
         let most = values.iter().copied().fold(0.0, f64::max);
         println!(
-            "{row:34} {figure:22} {:>10.1} {least:>10.1} {most:>10.1} {:>7}",
+            "{row:44} {figure:20} {:>10.1} {least:>10.1} {most:>10.1} {:>7}",
             median(values),
             values.len()
         );
     }
+}
+
+/// What a put of this row takes in the time of the skeleton's, round by round.
+fn print_ratio(all: &[Samples], row: &str) {
     let of = |row: &str| {
         all.iter()
             .find(|samples| samples.row == row && samples.figure == "p50_us")
     };
-    if let (Some(kraft), Some(bare)) = (of("put 256 B, 1 client"), of("skeleton, synced, 1 client")) {
-        let ratios: Vec<_> = kraft
-            .values
-            .iter()
-            .zip(&bare.values)
-            .map(|(kraft, bare)| kraft / bare)
-            .collect();
-        println!(
-            "{:34} {:22} {:>10.2}",
-            "put, 1 client, to the skeleton",
-            "ratio of p50",
-            median(&ratios)
-        );
+    if let (Some(kraft), Some(bare)) = (of(row), of(SKELETON)) {
+        let rounds = kraft.values.iter().zip(&bare.values);
+        let ratios: Vec<_> = rounds.map(|(kraft, bare)| kraft / bare).collect();
+        println!("{row:44} {:20} {:>10.2}", "p50 / skeleton's", median(&ratios));
     }
 }
 
 /// From the start of three processes on empty logs to the answer to the first put.
-fn first_put() -> io::Result<Duration> {
-    let mut cluster = Cluster::init()?;
+fn first_put(backend: &str) -> io::Result<Duration> {
+    let mut cluster = Cluster::init(backend)?;
     let start = Instant::now();
     cluster.start_all()?;
     let mut client = Client::connect(&cluster.nodes()).map_err(io::Error::other)?;
@@ -258,8 +274,8 @@ fn skeleton_round(synced: bool, span: Duration) -> io::Result<f64> {
 }
 
 /// Kills the leader, again and again; each time until the first write that began afterwards is acknowledged, in ms.
-fn kill_leaders(kills: usize) -> io::Result<Vec<f64>> {
-    let mut cluster = Cluster::init()?;
+fn kill_leaders(backend: &str, kills: usize) -> io::Result<Vec<f64>> {
+    let mut cluster = Cluster::init(backend)?;
     cluster.start_all()?;
     let mut client = Client::connect(&cluster.nodes()).map_err(io::Error::other)?;
     let mut times = Vec::new();

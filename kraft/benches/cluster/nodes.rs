@@ -12,6 +12,7 @@ pub(crate) const COUNT: usize = 3;
 
 /// A cluster of its own. Dropped, it kills its processes and removes their data.
 pub(crate) struct Cluster {
+    backend: String,
     folder: tempfile::TempDir,
     clients: Vec<u16>,
     running: Vec<Option<Child>>,
@@ -34,8 +35,8 @@ fn check(status: std::process::ExitStatus, what: &str) -> io::Result<()> {
 }
 
 impl Cluster {
-    /// Writes the data folders; nothing runs yet.
-    pub(crate) fn init() -> io::Result<Self> {
+    /// Writes the data folders of nodes that will run on this event loop, as `kraftd --backend` has it; nothing runs yet.
+    pub(crate) fn init(backend: &str) -> io::Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("kraft-bench-")
             .tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
@@ -47,6 +48,7 @@ impl Cluster {
             .map(|(at, port)| format!("{}=127.0.0.1:{port}", at + 1))
             .collect();
         let cluster = Self {
+            backend: backend.to_owned(),
             folder,
             clients: clients.to_vec(),
             running: (0..COUNT).map(|_| None).collect(),
@@ -78,7 +80,7 @@ impl Cluster {
             .append(true)
             .open(self.folder.path().join(format!("log{at}")))?;
         let child = Command::new(env!("CARGO_BIN_EXE_kraftd"))
-            .arg("serve")
+            .args(["serve", "--backend", &self.backend])
             .arg("--data")
             .arg(self.data(at))
             .stdout(Stdio::null())
