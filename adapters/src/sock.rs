@@ -156,7 +156,13 @@ impl Stream {
     ///
     /// The system's: the connection is gone.
     pub fn shutdown_write(&self) -> io::Result<()> {
-        self.0.shutdown(std::net::Shutdown::Write)
+        match self.0.shutdown(std::net::Shutdown::Write) {
+            // It was connected: a reset that nobody has heard of came first.
+            Err(error) if error.kind() == ErrorKind::NotConnected => {
+                Err(self.take_error().unwrap_or_else(|| ErrorKind::ConnectionReset.into()))
+            }
+            done => done,
+        }
     }
 
     /// The error that the socket is in, once.

@@ -129,7 +129,27 @@ pub fn a_reset_in_every_state_is_closed<E: Environment>(environment: &E) {
         );
         answer(party, other, &mut served.remotes[0]);
     }
+    is_gone_at_a_flush(environment, &mut served);
+    answer(&mut served.party, other, &mut served.remotes[0]);
     assert_eq!(served.party.adapter.stats().active, 1);
+}
+
+/// A peer has ended and is gone, and the adapter does not know of it when it begins a closing flush: the system answers
+/// what was put by a reset, perhaps before the adapter's own end.
+fn is_gone_at_a_flush<E: Environment>(environment: &E, served: &mut Served<E::Adapter, E::Remote>) {
+    let remote = environment.dial(&served.at).expect("it listens");
+    let party = &mut served.party;
+    let before = party.begun().len();
+    party.until("another connection", |party| party.begun().len() > before);
+    let conn = party.begun()[before];
+    drop(remote);
+    party.put(conn, b"to nobody");
+    party.link(conn).close(CloseMode::Flush);
+    party.until("the end of it", |party| party.track(conn).closed.is_some());
+    let reason = party.track(conn).closed;
+    // Of the peer's end and the reset, whichever the adapter hears of first.
+    let is_either = [CloseReason::Reset, CloseReason::Requested].map(Some).contains(&reason);
+    assert!(is_either, "a flush to somebody who is gone: {reason:?}");
 }
 
 /// Brings a connection into a state in which it is to be reset.
