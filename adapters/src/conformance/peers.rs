@@ -127,6 +127,8 @@ pub fn a_reset_in_every_state_is_closed<E: Environment>(environment: &E) {
             Some(CloseReason::Reset),
             "reset while {state}"
         );
+        let ended = party.track(conn).ended;
+        assert_eq!(ended, state == "ended", "A28: a reset is no end (while {state})");
         answer(party, other, &mut served.remotes[0]);
     }
     is_gone_at_a_flush(environment, &mut served);

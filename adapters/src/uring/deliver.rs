@@ -155,11 +155,12 @@ impl Turn {
         let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) else {
             return 0;
         };
+        if let Some(reason) = conn.fault {
+            // The system tells an error once, here to a send; a receive behind that finds an end where there is none.
+            self.retire(id, reason);
+            return 0;
+        }
         if conn.ended {
-            // Read once more for a fault, which is what there is to tell.
-            if let Some(reason) = conn.fault {
-                self.retire(id, reason);
-            }
             return 0;
         }
         let delivers = conn.reading() == Reading::Deliver;
