@@ -48,6 +48,8 @@ pub(super) struct Conn {
     pub(super) connected: bool,
     /// `Accepted` or `Connected` was told.
     pub(super) shown: bool,
+    /// Both ends have said theirs, and the system had all that was put before that: only the word for it can be lost.
+    is_said: bool,
     /// What is told instead of the inner connection's reason.
     pub(super) reason: Option<CloseReason>,
     /// Bounds the handshake or the close.
@@ -125,6 +127,7 @@ impl Conn {
             ended: false,
             connected: matches!(origin, Origin::Accepted { .. }),
             shown: false,
+            is_said: false,
             reason: None,
             timer: None,
             marked: false,
@@ -343,6 +346,8 @@ impl Conn {
         if self.phase != Phase::Flushing || !is_sealed || self.session.wants_write() {
             return;
         }
+        self.account.settle(inner.outbox().len());
+        self.is_said = self.peer_closed && self.account.sealed == 0;
         self.session.send_close_notify();
         self.move_on(inner.outbox());
         if self.session.wants_write() {
@@ -396,6 +401,16 @@ impl Conn {
     /// A mark of ours was reached.
     pub(super) fn written(&mut self) {
         self.marked = false;
+    }
+
+    /// What the user is told of the end of the inner connection.
+    pub(super) fn reason_of(&self, inner: CloseReason) -> CloseReason {
+        match inner {
+            // A peer that has said its end may be gone, and its system then answers ours by a reset. Without TLS the
+            // end is said by a FIN, which nobody answers so.
+            CloseReason::Reset if self.is_said => CloseReason::Requested,
+            inner => self.reason.unwrap_or(inner),
+        }
     }
 
     /// Nothing comes or goes any more.

@@ -428,7 +428,7 @@ impl State {
         if !conn.shown && is_accepted {
             return 0;
         }
-        let reason = conn.reason.unwrap_or(reason);
+        let reason = conn.reason_of(reason);
         on_event(now, Event::Closed { conn: id, reason });
         1
     }

@@ -180,7 +180,7 @@ impl<E: Environment> Adapter for Judged<E> {
 }
 
 /// The other side of a connection, which is no adapter.
-pub(crate) struct EncryptedRemote<R>(Arc<Mutex<Session<R>>>);
+pub(crate) struct EncryptedRemote<R: Remote>(Arc<Mutex<Session<R>>>);
 
 struct Session<R> {
     session: ClientConnection,
@@ -236,6 +236,15 @@ impl<R: Remote> Session<R> {
                 let _ = io.end();
             }
         }
+    }
+}
+
+/// As a socket that is dropped: the end is said if there is room for it, and nobody is waited for.
+impl<R: Remote> Drop for EncryptedRemote<R> {
+    fn drop(&mut self) {
+        let mut session = lock(&self.0);
+        session.ending = true;
+        session.pump();
     }
 }
 
