@@ -7,6 +7,7 @@ use kraft_core::adapter::{Adapter, CloseReason, Event, ListenOptions};
 use kraft_core::id::ConnId;
 use kraft_core::link::CloseMode;
 
+use super::counting::Counting;
 use super::environment::Environment;
 use super::party::{Pair, Party, Served, count_turn, is_over, loopback, pattern, read_some, skip, write_some};
 use crate::Config;
@@ -70,6 +71,7 @@ pub fn a22_steady_turns_do_not_allocate<E: Environment>(environment: &E) {
     if environment.allocations().is_none() {
         return skip("A22", "the environment does not count allocations");
     }
+    Counting::leave_out_others();
     let mut pair = Pair::open(environment, &Config::default());
     let (at_a, at_b) = (pair.at_a, pair.at_b);
     pair.a.turn(Duration::ZERO);

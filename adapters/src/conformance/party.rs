@@ -13,6 +13,7 @@ use kraft_core::id::{ConnId, ListenerId, TimerId};
 use kraft_core::link::Link;
 use kraft_core::time::Instant;
 
+use super::counting::Counting;
 use super::environment::{Environment, Remote};
 use crate::Config;
 
@@ -467,8 +468,12 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn over(law: &str) -> Self {
         let (over, is_over) = mpsc::channel::<()>();
+        let (begins, has_begun) = mpsc::channel::<()>();
         let law = law.to_owned();
         let watch = move || {
+            // Before the law begins, so that a law that counts allocations can leave this thread out.
+            Counting::see_thread();
+            drop(begins);
             let mut turns = TURNS.load(Ordering::Relaxed);
             while is_over.recv_timeout(HANG) == Err(mpsc::RecvTimeoutError::Timeout) {
                 let since = std::mem::replace(&mut turns, TURNS.load(Ordering::Relaxed));
@@ -478,9 +483,11 @@ impl Watch {
                 }
             }
         };
+        let thread = thread::spawn(watch);
+        let _ = has_begun.recv();
         Self {
             over: Some(over),
-            thread: Some(thread::spawn(watch)),
+            thread: Some(thread),
         }
     }
 }
