@@ -133,6 +133,8 @@ pub fn a_reset_in_every_state_is_closed<E: Environment>(environment: &E) {
     }
     is_gone_at_a_flush(environment, &mut served);
     answer(&mut served.party, other, &mut served.remotes[0]);
+    is_cut_after_a_reset(environment, &mut served);
+    answer(&mut served.party, other, &mut served.remotes[0]);
     assert_eq!(served.party.adapter.stats().active, 1);
 }
 
@@ -152,6 +154,23 @@ fn is_gone_at_a_flush<E: Environment>(environment: &E, served: &mut Served<E::Ad
     // Of the peer's end and the reset, whichever the adapter hears of first.
     let is_either = [CloseReason::Reset, CloseReason::Requested].map(Some).contains(&reason);
     assert!(is_either, "a flush to somebody who is gone: {reason:?}");
+}
+
+/// Somebody cuts a connection that its peer has reset, before the adapter had a turn in which to hear of it.
+fn is_cut_after_a_reset<E: Environment>(environment: &E, served: &mut Served<E::Adapter, E::Remote>) {
+    let remote = environment.dial(&served.at).expect("it listens");
+    let party = &mut served.party;
+    let before = party.begun().len();
+    party.until("another connection", |party| party.begun().len() > before);
+    let conn = party.begun()[before];
+    remote.reset().expect("the remote lives");
+    party.link(conn).close(CloseMode::Now);
+    party.until("the close", |party| party.track(conn).closed.is_some());
+    assert_eq!(
+        party.track(conn).closed,
+        Some(CloseReason::Requested),
+        "cut after a reset"
+    );
 }
 
 /// Brings a connection into a state in which it is to be reset.

@@ -409,6 +409,8 @@ impl Conn {
             // A peer that has said its end may be gone, and its system then answers ours by a reset. Without TLS the
             // end is said by a FIN, which nobody answers so.
             CloseReason::Reset if self.is_said => CloseReason::Requested,
+            // He cut it, and the end that is said nevertheless may be what finds a fault that was there before.
+            _ if self.is_cut() && self.reason.is_none() => CloseReason::Requested,
             inner => self.reason.unwrap_or(inner),
         }
     }
