@@ -252,7 +252,8 @@ impl<A: Adapter> Adapter for Tls<A> {
         }
     }
 
-    /// As the inner adapter counts, bytes of ciphertext; connections that were not shown count as turned away.
+    /// As the inner adapter counts, bytes of ciphertext; connections that were not shown count as turned away, from the
+    /// turn on in which the inner adapter says that they are gone.
     fn stats(&self) -> Stats {
         let inner = self.inner.stats();
         let counts = self.state.counts;
@@ -261,7 +262,8 @@ impl<A: Adapter> Adapter for Tls<A> {
             turned_away: inner.turned_away + counts.refused,
             failed: inner.failed + counts.failed_dials,
             closed: inner.closed - counts.refused,
-            active: inner.active - counts.strangers,
+            // It may have let one go of which its word is still to come.
+            active: inner.active.saturating_sub(counts.strangers),
             timers: inner.timers - self.state.own_timers(),
             ..inner
         }

@@ -326,6 +326,22 @@ fn silent_and_early_gone_ones_are_told() {
 }
 
 #[test]
+fn who_is_let_go_unseen_is_counted_nowhere() {
+    let authority = Authority::new();
+    let mut accepting = Side::accepting(&authority.node(ONE), None);
+    let at = accepting.listen();
+    let _silent = TcpStream::connect(tcp(&at)).expect("it listens");
+    until("the time-out", || {
+        accepting.turn();
+        // Between the end of the inner connection and word of it.
+        accepting.tls.flush().expect("the adapter runs");
+        let stats = accepting.tls.stats();
+        assert_eq!((stats.accepted, stats.active), (0, 0));
+        stats.turned_away == 1
+    });
+}
+
+#[test]
 fn a_stream_that_is_cut_has_not_ended() {
     let authority = Authority::new();
     let mut accepting = Side::accepting(&authority.node(ONE), None);
