@@ -238,7 +238,8 @@ impl Conn {
         let mut count = 0;
         while self.readable > 0 && self.takes() {
             let Ok(chunk) = self.session.reader().into_first_chunk() else {
-                // rustls said that there is some.
+                // rustls said that there is some; who believes it for ever has work in every turn.
+                self.readable = 0;
                 break;
             };
             let bytes = &chunk[..chunk.len().min(deliver.received_max)];

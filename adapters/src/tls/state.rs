@@ -510,23 +510,10 @@ impl State {
         let Some(conn) = self.get_mut(id) else { return 0 };
         conn.listed.news = false;
         let mut count = 0;
-        let mut last = None;
-        // A user who marks the same place in answer has his next `Written` in the next turn.
-        while !conn.is_cut()
-            && let Some(mark) = conn.link.outbox().pop_written()
-        {
-            let link = &mut conn.link;
-            on_event(now, Event::Written { conn: id, mark, link });
+        conn.link.tell(id, |event| {
+            on_event(now, event);
             count += 1;
-            if last.replace(mark) == Some(mark) {
-                break;
-            }
-        }
-        if !conn.is_cut() && conn.link.outbox().pop_drained() {
-            let link = &mut conn.link;
-            on_event(now, Event::Drained { conn: id, link });
-            count += 1;
-        }
+        });
         self.link(id);
         count
     }
