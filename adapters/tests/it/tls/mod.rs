@@ -18,7 +18,7 @@ kraft_adapters::suite!(epoll, || {
 });
 
 /// Chosen at run time, as a program does it.
-#[cfg(any(feature = "io-uring", feature = "kqueue", feature = "threads"))]
+#[cfg(any(feature = "io-uring", feature = "kqueue", feature = "libuv", feature = "threads"))]
 fn chosen(backend: kraft_adapters::Backend) -> impl kraft_adapters::conformance::Environment {
     let open = move |config: &kraft_adapters::Config| kraft_adapters::Any::open(backend, config);
     Encrypted::new(kraft_adapters::conformance::Sockets::new(open).counting(allocations))
@@ -32,3 +32,6 @@ kraft_adapters::suite!(uring, || chosen(kraft_adapters::Backend::IoUring));
 
 #[cfg(feature = "kqueue")]
 kraft_adapters::suite!(kqueue, || chosen(kraft_adapters::Backend::Kqueue));
+
+#[cfg(feature = "libuv")]
+kraft_adapters::suite!(libuv, || chosen(kraft_adapters::Backend::Libuv));
