@@ -28,6 +28,8 @@ const CROWDED_PART: u32 = 5;
 /// All that the wrapper has beside the inner adapter.
 pub(super) struct State {
     pub(super) config: Config,
+    /// Of the adapter, whichever listener they come through.
+    max_connections: usize,
     write_queue_max: usize,
     read_buffer: usize,
     linger: Duration,
@@ -81,6 +83,7 @@ impl State {
     pub(super) fn new(adapter: &crate::Config, config: Config, observer: Observer) -> Self {
         Self {
             config,
+            max_connections: adapter.max_connections,
             write_queue_max: adapter.write_queue_max,
             read_buffer: adapter.read_buffer,
             linger: adapter.linger,
@@ -135,7 +138,7 @@ impl State {
             server,
             strangers: BTreeMap::new(),
             // The other half is for those who did come in.
-            crowd: (max_connections / 2).max(1),
+            crowd: (max_connections.min(self.max_connections) / 2).max(1),
         };
         self.listeners.insert(id, listener);
     }

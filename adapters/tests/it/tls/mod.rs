@@ -1,6 +1,7 @@
 //! The wrapper that encrypts: the laws, over every backend, and what the laws do not say.
 
 mod certificates;
+mod crowds;
 mod environment;
 #[cfg(feature = "epoll")]
 mod refusals;
