@@ -8,6 +8,7 @@ use std::time::Duration;
 use kraft_adapters::tls::{self, Authorities, Credentials, Failure, Tls, Why};
 use kraft_adapters::{Config, Epoll};
 use kraft_core::adapter::{Adapter, CloseReason, Endpoint, Event, ListenOptions};
+use kraft_core::id::ConnId;
 use kraft_core::link::CloseMode;
 
 use super::certificates::Authority;
@@ -23,6 +24,7 @@ struct Side {
     tls: Tls<Epoll>,
     failures: Receiver<Failure>,
     begun: u32,
+    conn: Option<ConnId>,
     proof: Option<Vec<String>>,
     received: Vec<u8>,
     ended: bool,
@@ -42,6 +44,7 @@ impl Side {
             tls: Tls::new(inner, &adapter, config, observer).expect("the configuration can be used"),
             failures,
             begun: 0,
+            conn: None,
             proof: None,
             received: Vec::new(),
             ended: false,
@@ -76,6 +79,7 @@ impl Side {
         let Self {
             tls,
             begun,
+            conn: last,
             proof,
             received,
             ended,
@@ -83,8 +87,9 @@ impl Side {
             ..
         } = self;
         let polled = tls.poll(Some(deadline), |_, event| match event {
-            Event::Accepted { link, .. } | Event::Connected { link, .. } => {
+            Event::Accepted { conn, link, .. } | Event::Connected { conn, link } => {
                 *begun += 1;
+                *last = Some(conn);
                 *proof = link.proof().map(<[String]>::to_vec);
             }
             Event::Received { bytes, .. } => received.extend_from_slice(bytes),
@@ -118,13 +123,16 @@ fn until(what: &str, mut is_done: impl FnMut() -> bool) {
 #[track_caller]
 fn refused(mut accepting: Side, mut dialling: Side) -> (Failure, Failure) {
     let at = accepting.listen();
-    dialling.tls.connect(&at).expect("there is room");
+    let conn = dialling.tls.connect(&at).expect("there is room");
+    let link = dialling.tls.link(conn).expect("it lives");
+    link.outbox().put(b"for somebody else").expect("it fits");
     until("both ends", || {
         accepting.turn();
         dialling.turn();
         dialling.closed.is_some() && accepting.tls.stats().turned_away == 1
     });
     assert_eq!(accepting.begun, 0, "shown, though refused");
+    assert_eq!(accepting.received, b"", "received, though refused");
     assert_eq!(accepting.closed, None, "told of the end of what it was not shown");
     assert_eq!(accepting.tls.stats().accepted, 0);
     (accepting.failure(), dialling.failure())
@@ -341,51 +349,11 @@ fn who_is_let_go_unseen_is_counted_nowhere() {
     });
 }
 
-#[test]
-fn a_stream_that_is_cut_has_not_ended() {
-    let authority = Authority::new();
-    let mut accepting = Side::accepting(&authority.node(ONE), None);
-    let at = accepting.listen();
-    // Somebody on the way: passes everything on, and then ends the stream in the system's way alone.
-    let between = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    let mut dialling = Side::dialling(&authority.authorities(), None);
-    let conn = dialling
-        .tls
-        .connect(&between.local_addr().expect("it has one").into())
-        .expect("there is room");
-    dialling.turn();
-    let (mut near, _) = between.accept().expect("it was dialled");
-    let mut far = TcpStream::connect(tcp(&at)).expect("it listens");
-    for stream in [&near, &far] {
-        stream.set_nonblocking(true).expect("the system can");
-    }
-    let link = dialling.tls.link(conn).expect("it lives");
-    link.outbox().put(b"half of it").expect("it fits");
-    until("the bytes", || {
-        accepting.turn();
-        dialling.turn();
-        pass(&mut near, &mut far);
-        pass(&mut far, &mut near);
-        accepting.received == b"half of it"
-    });
-    far.shutdown(Shutdown::Write).expect("it is open");
-    until("the cut", || {
-        accepting.turn();
-        accepting.closed.is_some()
-    });
-    assert!(!accepting.ended, "a cut taken for an end");
-    assert_eq!(accepting.closed, Some(CloseReason::Failed(ErrorKind::UnexpectedEof)));
-    assert_eq!(accepting.failure().why, Why::Truncated);
-}
-
-#[test]
-fn bytes_that_were_changed_on_the_way_reach_nobody() {
-    let authority = Authority::new();
-    let mut accepting = Side::accepting(&authority.node(ONE), None);
+/// A connection through somebody on the way, who moves what he wants to: to `near`, the dialler's end, and to `far`.
+fn through_another(accepting: &mut Side, dialling: &mut Side) -> (TcpStream, TcpStream) {
     let at = accepting.listen();
     let between = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    let mut dialling = Side::dialling(&authority.authorities(), None);
-    let conn = dialling
+    dialling
         .tls
         .connect(&between.local_addr().expect("it has one").into())
         .expect("there is room");
@@ -402,6 +370,54 @@ fn bytes_that_were_changed_on_the_way_reach_nobody() {
         pass(&mut far, &mut near);
         (accepting.begun, dialling.begun) == (1, 1)
     });
+    (near, far)
+}
+
+#[test]
+fn a_stream_that_is_cut_has_not_ended() {
+    let authority = Authority::new();
+    for pauses in [false, true] {
+        let mut accepting = Side::accepting(&authority.node(ONE), None);
+        let mut dialling = Side::dialling(&authority.authorities(), None);
+        let (mut near, mut far) = through_another(&mut accepting, &mut dialling);
+        let conn = accepting.conn.expect("it began");
+        if pauses {
+            accepting.tls.link(conn).expect("it lives").pause();
+            accepting.turn();
+        }
+        let link = dialling.tls.link(dialling.conn.expect("it began")).expect("it lives");
+        link.outbox().put(b"half of it").expect("it fits");
+        until("the bytes", || {
+            dialling.turn();
+            accepting.turn();
+            let is_passed = pass(&mut near, &mut far) > 0;
+            is_passed || accepting.received == b"half of it"
+        });
+        // Ends the stream in the system's way alone.
+        far.shutdown(Shutdown::Write).expect("it is open");
+        if pauses {
+            (0..20).for_each(|_| accepting.turn());
+            assert_eq!((accepting.closed, &*accepting.received), (None, &b""[..]), "paused");
+            accepting.tls.link(conn).expect("it lives").resume();
+        }
+        until("the cut", || {
+            accepting.turn();
+            accepting.closed.is_some()
+        });
+        assert_eq!(accepting.received, b"half of it");
+        assert!(!accepting.ended, "a cut taken for an end");
+        assert_eq!(accepting.closed, Some(CloseReason::Failed(ErrorKind::UnexpectedEof)));
+        assert_eq!(accepting.failure().why, Why::Truncated);
+    }
+}
+
+#[test]
+fn bytes_that_were_changed_on_the_way_reach_nobody() {
+    let authority = Authority::new();
+    let mut accepting = Side::accepting(&authority.node(ONE), None);
+    let mut dialling = Side::dialling(&authority.authorities(), None);
+    let (mut near, mut far) = through_another(&mut accepting, &mut dialling);
+    let conn = dialling.conn.expect("it began");
     let link = dialling.tls.link(conn).expect("it lives");
     link.outbox().put(b"pay 10").expect("it fits");
     let mut record = Vec::new();
@@ -424,12 +440,12 @@ fn bytes_that_were_changed_on_the_way_reach_nobody() {
     assert!(matches!(accepting.failure().why, Why::Protocol(_)));
 }
 
-/// Moves what is there.
-fn pass(from: &mut TcpStream, to: &mut TcpStream) {
+/// Moves what is there. Returns how many bytes.
+fn pass(from: &mut TcpStream, to: &mut TcpStream) -> usize {
     let mut buffer = [0; 4096];
-    if let Ok(count) = from.read(&mut buffer) {
-        to.write_all(&buffer[..count]).expect("it is taken");
-    }
+    let count = from.read(&mut buffer).unwrap_or(0);
+    to.write_all(&buffer[..count]).expect("it is taken");
+    count
 }
 
 #[test]
