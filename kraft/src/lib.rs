@@ -13,6 +13,9 @@ pub mod server;
 #[cfg(feature = "testing")]
 pub mod sim;
 pub mod storage;
+#[cfg(feature = "tls")]
+pub mod tls;
+pub mod transport;
 
 pub use kraft_adapters as adapters;
 pub use kraft_core::{adapter, id, machine, message, node, protocol, time};
@@ -20,3 +23,4 @@ pub use kraft_protocols as protocols;
 
 #[cfg(feature = "binary")]
 pub use client::Client;
+pub use transport::Transport;

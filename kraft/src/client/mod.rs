@@ -14,6 +14,7 @@
 
 #[cfg(test)]
 pub(crate) mod fake;
+mod security;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +24,7 @@ use std::net::ToSocketAddrs;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use kraft_adapters::{Any, Backend, Choice, PassedOver};
+use kraft_adapters::{Backend, Choice, PassedOver};
 use kraft_core::adapter::{Adapter, Endpoint};
 use kraft_core::client::{CallId, Delivery, End, Outcome, Request, Runner};
 use kraft_core::protocol::Protocol;
@@ -31,7 +32,10 @@ use kraft_protocols::Binary;
 
 pub use kraft_core::client::{Config, MemberReport, NodeReport, Refused};
 
+pub use self::security::Security;
+pub(crate) use self::security::Trouble;
 use crate::kv::{Command, DecodeError, Query, Reply};
+use crate::transport::Transport;
 
 /// Why a call has no answer that can be used.
 #[derive(Debug)]
@@ -174,9 +178,10 @@ pub struct Page {
 ///
 /// It finds the leader among the nodes that it was given, and goes with it when it changes.
 #[derive(Debug)]
-pub struct Client<A = Any, P = Binary> {
+pub struct Client<A = Transport, P = Binary> {
     runner: Runner<A, P>,
     nodes: Vec<Node>,
+    trouble: Trouble,
     buffer: BytesMut,
 }
 
@@ -214,12 +219,29 @@ impl Client {
     ///
     /// [`Error::Io`] if there is no such event loop.
     pub fn with_backend(config: Config, nodes: Vec<Node>, choice: &Choice) -> Result<(Self, Vec<PassedOver>), Error> {
-        let opened = choice.open(&kraft_adapters::Config {
+        Self::with_security(config, nodes, choice, &Security::default())
+    }
+
+    /// As [`with_backend`](Self::with_backend), with connections protected as `security` says.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if there is no such event loop.
+    pub fn with_security(
+        config: Config,
+        nodes: Vec<Node>,
+        choice: &Choice,
+        security: &Security,
+    ) -> Result<(Self, Vec<PassedOver>), Error> {
+        let adapter = kraft_adapters::Config {
             max_connections: 64.max(2 * nodes.iter().map(|node| node.addresses.len()).sum::<usize>()),
             ..kraft_adapters::Config::default()
-        })?;
-        let client = Self::on(config, nodes, opened.adapter, Binary);
-        Ok((client, opened.passed_over))
+        };
+        let trouble = Trouble::default();
+        let (transport, passed_over) = security.open(choice, &adapter, &trouble)?;
+        let mut client = Self::on(config, nodes, transport, Binary);
+        client.trouble = trouble;
+        Ok((client, passed_over))
     }
 }
 
@@ -248,6 +270,7 @@ impl<A: Adapter, P: Protocol> Client<A, P> {
         Self {
             runner: Runner::new(client, adapter, protocol),
             nodes,
+            trouble: Trouble::default(),
             buffer: BytesMut::new(),
         }
     }
@@ -352,6 +375,7 @@ impl<A: Adapter, P: Protocol> Client<A, P> {
             report: Err("the name has no address".into()),
         };
         let mut results: Vec<_> = self.nodes.iter().map(unasked).collect();
+        self.trouble.forget();
         let longest = self.nodes.iter().map(|node| node.addresses.len()).max().unwrap_or(0);
         for attempt in 0..longest {
             let mut asked: Vec<(CallId, usize)> = Vec::new();
@@ -369,7 +393,9 @@ impl<A: Adapter, P: Protocol> Client<A, P> {
                 if let Some(place) = asked.iter().position(|(id, _)| *id == call) {
                     let (_, at) = asked.swap_remove(place);
                     if let End::Report(report) = end {
-                        results[at].report = report.map(|report| *report);
+                        let address = self.nodes[at].addresses[attempt].to_string();
+                        let explain = |why| self.trouble.at(&address).unwrap_or(why);
+                        results[at].report = report.map(|report| *report).map_err(explain);
                     }
                 }
             }
@@ -423,13 +449,14 @@ impl<A: Adapter, P: Protocol> Client<A, P> {
     }
 
     fn finish(&mut self, request: Request) -> Result<Bytes, Error> {
+        self.trouble.forget();
         let call = self.start(request)?;
         loop {
             match self.next_end()? {
                 (id, End::Outcome(outcome)) if id == call => {
                     return match outcome {
                         Outcome::Committed(reply) => Ok(reply),
-                        Outcome::Refused(refused) => Err(Error::Refused(refused)),
+                        Outcome::Refused(refused) => Err(Error::Refused(self.trouble.explain(refused))),
                         Outcome::Unknown => Err(Error::Unknown),
                     };
                 }

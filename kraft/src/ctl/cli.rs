@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -19,6 +20,16 @@ pub(super) struct Cli {
     /// first that any thread may turn: a call at a time gains nothing by io_uring. [env: KRAFT_BACKEND]
     #[arg(long, global = true, value_name = "LIST")]
     pub(super) backend: Option<Choice>,
+    /// The authorities of the nodes, PEM: connections are encrypted, and nodes that no authority among them vouches for are
+    /// not talked to [env: KRAFT_TLS_CA]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) tls_ca: Option<PathBuf>,
+    /// The certificate to show to nodes that ask for one, PEM [env: KRAFT_TLS_CERT]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) tls_cert: Option<PathBuf>,
+    /// Its key, PEM, readable by its owner alone [env: KRAFT_TLS_KEY]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) tls_key: Option<PathBuf>,
     /// How long a command may take, retries included
     #[arg(long, global = true, value_name = "SPAN", default_value = "5s", value_parser = span)]
     pub(super) timeout: Duration,

@@ -40,6 +40,11 @@ pub(super) enum Failure {
     NoNodes,
     /// `KRAFT_BACKEND` names no backend.
     Backend(ParseError),
+    /// The flags or variables of TLS do not go together, or not with this build.
+    TlsUsage(&'static str),
+    /// A certificate or key cannot be used.
+    #[cfg(feature = "tls")]
+    TlsFile(String),
     /// The cluster's answer, or its absence.
     Client(Error),
     /// Standard output.
@@ -53,9 +58,11 @@ pub(super) enum Failure {
 impl Failure {
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Self::NoNodes | Self::Backend(_) => Exit::Usage,
+            Self::NoNodes | Self::Backend(_) | Self::TlsUsage(_) => Exit::Usage,
             Self::Client(Error::Unknown) => Exit::Unknown,
             Self::Client(Error::Refused(_) | Error::NotANumber | Error::Overflow) => Exit::Refused,
+            #[cfg(feature = "tls")]
+            Self::TlsFile(_) => Exit::Failed,
             Self::Client(_) | Self::Output(_) | Self::Input(_) | Self::Bench(_) => Exit::Failed,
         }
     }
@@ -69,6 +76,9 @@ impl fmt::Display for Failure {
                  of the cluster",
             ),
             Self::Backend(error) => write!(f, "KRAFT_BACKEND: {error}"),
+            Self::TlsUsage(message) => f.write_str(message),
+            #[cfg(feature = "tls")]
+            Self::TlsFile(message) => f.write_str(message),
             Self::Client(Error::Refused(refused)) => {
                 write!(f, "refused, nothing was changed: {refused}")?;
                 match refused.why {

@@ -5,6 +5,7 @@ mod cli;
 mod exit;
 mod format;
 mod keys;
+mod security;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,7 @@ use kraft_adapters::Choice;
 use self::cli::{Cli, What};
 pub use self::exit::Exit;
 use self::exit::Failure;
-use crate::client::{Client, Config, Node, seed};
+use crate::client::{Client, Config, Node, seed, unasked};
 
 /// Reads the command line, does what it says and tells how the process ends. Called once, by the binary.
 #[must_use]
@@ -60,21 +61,18 @@ fn run(cli: &Cli, out: &mut impl Write) -> Result<Exit, Failure> {
         seed: seed(),
         ..Config::default()
     };
-    let choice = backend(cli)?;
-    let mut client = match &choice {
-        None => Client::with_config(config, nodes)?,
-        Some(choice) => {
-            let (client, passed_over) = Client::with_backend(config, nodes, choice)?;
-            for passed in &passed_over {
-                // Nothing that is printed depends on it, and a terminal that is gone is no failure.
-                let _ = writeln!(io::stderr(), "kraftctl: passed over: {passed}");
-            }
-            client
-        }
-    };
+    let security = security::read(cli)?;
+    let asked = backend(cli)?;
+    let choice = asked.clone().unwrap_or_else(unasked);
+    let (mut client, passed_over) = Client::with_security(config, nodes, &choice, &security)?;
+    // Of what nobody asked for nobody need hear.
+    for passed in passed_over.iter().filter(|_| asked.is_some()) {
+        // Nothing that is printed depends on it, and a terminal that is gone is no failure.
+        let _ = writeln!(io::stderr(), "kraftctl: passed over: {passed}");
+    }
     match &cli.what {
         What::Status => status::run(&mut client, cli.output, out),
-        What::Bench(options) => bench::run(&mut client, options, choice.as_ref(), cli.output, out),
+        What::Bench(options) => bench::run(&mut client, options, &choice, &security, cli.output, out),
         what => keys::run(&mut client, what, cli.output, out),
     }
 }

@@ -24,7 +24,7 @@ use self::report::Report;
 use super::cli::{Bench, Format, Op};
 use super::exit::{Exit, Failure};
 use super::status::leader_of;
-use crate::client::{Client, Error, Node, NodeStatus, unasked};
+use crate::client::{Client, Error, Node, NodeStatus, Security, Trouble};
 
 /// How long connecting, filling, or waiting for the last answers may take without any progress.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -37,7 +37,8 @@ const PROGRESS_TICKS: u32 = 5;
 pub(super) fn run(
     client: &mut Client,
     options: &Bench,
-    choice: Option<&Choice>,
+    choice: &Choice,
+    security: &Security,
     format: Format,
     out: &mut impl Write,
 ) -> Result<Exit, Failure> {
@@ -45,8 +46,8 @@ pub(super) fn run(
     let addresses: Vec<_> = sites.iter().map(|site| site.address.clone()).collect();
     let processes = Processes::find(&options.server_pids, &addresses);
     // What the choice passes over was told when the client was made.
-    let choice = choice.cloned().unwrap_or_else(unasked);
-    let adapter = choice.open(&adapter_config(options)).map_err(Error::Io)?.adapter;
+    let opened = security.open(choice, &adapter_config(options), &Trouble::default());
+    let (adapter, _) = opened.map_err(Error::Io)?;
     let mut load = Load::new(options, adapter, Binary, sites, leader);
 
     load.connect(PATIENCE)?;
