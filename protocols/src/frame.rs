@@ -213,8 +213,9 @@ fn foreign(input: &[u8]) -> Foreign {
         input[..seen] == method[..seen]
     };
     match input {
-        // A handshake record of SSL 3 or TLS: type 22, major version 3 (RFC 8446 §5.1).
-        [0x16] | [0x16, 0x03, ..] => Foreign::Tls,
+        // A record of SSL 3 or TLS with a handshake, type 22, or an alert, 21, which is what a TLS port answers to
+        // plaintext; major version 3 (RFC 8446 §5.1).
+        [0x15 | 0x16] | [0x15 | 0x16, 0x03, ..] => Foreign::Tls,
         _ if METHODS.iter().any(|method| is_http(method)) || is_http(b"PRI * HTTP/2") => Foreign::Http,
         _ => Foreign::Other,
     }
@@ -285,6 +286,8 @@ mod tests {
         for (input, expected) in [
             (&[0x16][..], Foreign::Tls),
             (&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3], Foreign::Tls),
+            (&[0x15, 3, 3, 0, 2, 2, 50], Foreign::Tls),
+            (&[0x15, 2, 3, 0, 2, 2, 50], Foreign::Other),
             (&[0x16, 4], Foreign::Other),
             (b"G", Foreign::Http),
             (b"GET / HTTP/1.1\r\nHost: example\r\n\r\n", Foreign::Http),

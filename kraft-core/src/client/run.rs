@@ -11,9 +11,9 @@ use super::engine::Client;
 use super::output::{End, Output};
 use crate::adapter::{Adapter, Event};
 use crate::id::ConnId;
-use crate::inbox::{Budget, Inbox};
+use crate::inbox::{Budget, Inbox, InboxError};
 use crate::link::CloseMode;
-use crate::protocol::Protocol;
+use crate::protocol::{DecodeError, Foreign, Protocol};
 use crate::time::Instant;
 
 /// A [`Client`] with an event loop and a wire format of its own.
@@ -224,7 +224,14 @@ fn take<P: Protocol>(
                 link.close(CloseMode::Now);
                 inbox.clear(budget);
                 conns[site] = None;
-                client.closed(site, &error, now);
+                match error {
+                    // The alert of a node that was taken for one that speaks plaintext.
+                    InboxError::Decode(DecodeError::BadMagic(Foreign::Tls)) => {
+                        let why = "speaks TLS, and this client does not: give it the authorities of the nodes";
+                        client.closed(site, &why, now);
+                    }
+                    error => client.closed(site, &error, now),
+                }
             }
         }
         Event::Drained { conn, .. } => {
