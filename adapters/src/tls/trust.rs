@@ -13,6 +13,8 @@ use rustls::{
     ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme, version::TLS13,
 };
 
+use super::failure::Why;
+
 /// Names taken from a certificate, at most. A node's has one or a few.
 const NAMES_MAX: usize = 16;
 
@@ -82,6 +84,27 @@ impl Credentials {
                 error => TrustError::Pem(error),
             })?,
         })
+    }
+
+    /// The names that the own certificate proves to whoever believes it.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.chain.first().map(names).unwrap_or_default()
+    }
+
+    /// Checks that who believes `authorities` would believe this, shown by a server, at this time.
+    ///
+    /// # Errors
+    ///
+    /// What such a one would find wrong.
+    pub fn check(&self, authorities: &Authorities) -> Result<(), Why> {
+        let (own, between) = self.chain.split_first().ok_or(Why::NoCertificate)?;
+        let algorithms = ring::default_provider().signature_verification_algorithms.all;
+        let checked = ParsedCertificate::try_from(own).and_then(|own| {
+            let roots = &authorities.0;
+            verify_server_cert_signed_by_trust_anchor(&own, roots, between, UnixTime::now(), algorithms)
+        });
+        checked.map_err(|error| Why::of(error, false))
     }
 }
 
