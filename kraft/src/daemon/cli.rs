@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand, value_parser};
 
+use super::certs::Certs;
 use super::config::{FIELDS, Field, Layers, Loaded, load};
 use super::demo::Demo;
 use super::inspect::LogAction;
@@ -38,6 +39,8 @@ enum Action {
     /// Look at the log of a node that is down.
     #[command(subcommand)]
     Log(LogAction),
+    /// Make certificates for a first cluster: an authority, a certificate a node, one for clients. What is there is kept.
+    Certs(Certs),
     /// Show three nodes on this host that lose their leader under load, and nothing else.
     Demo(Demo),
     /// Tell the configuration.
@@ -137,6 +140,7 @@ impl Action {
             Self::Serve(args) => args.run(),
             Self::Doctor(args) => args.run(),
             Self::Log(action) => action.run(),
+            Self::Certs(certs) => certs.run(),
             Self::Demo(demo) => demo.run(),
             Self::Config(ConfigAction::Show(args)) => args.run(),
         }

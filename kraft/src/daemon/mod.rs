@@ -1,13 +1,15 @@
 //! kraftd: everything around a node that runs as a process of its own.
 //!
 //! `init` writes a data folder, `serve` runs the node in it, `config show` tells what it would run with and why,
-//! `doctor` which event loops work here, `log` looks at the log of a node that is down, `demo` shows a cluster losing its leader and nothing else.
+//! `doctor` which event loops work here, `log` looks at the log of a node that is down, `certs` makes certificates for a
+//! first cluster, `demo` shows a cluster losing its leader and nothing else.
 //!
 //! - [`config`]: one table of fields, from which flags, variables, the file and the documentation are made.
 //! - [`http`], [`metrics`]: what a monitor reads, free of I/O.
 //! - [`logging`]: lines to stderr, escaped, cut and bounded in number.
 
 mod assemble;
+mod certs;
 mod cli;
 pub mod config;
 mod demo;
@@ -24,6 +26,7 @@ mod monitor;
 mod notices;
 mod open_files;
 mod rate;
+mod security;
 mod serve;
 mod signals;
 

@@ -5,8 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use kraft_core::message::{GoawayReason, NodeState};
 use kraft_core::node::Notice;
 
+#[cfg(feature = "tls")]
+use crate::tls;
+
 /// Words for the kinds of [`Notice`]: fields of log lines, labels of a metric.
-const KINDS: [&str; 12] = [
+const KINDS: [&str; 15] = [
     "role",
     "peer_up",
     "peer_down",
@@ -19,6 +22,9 @@ const KINDS: [&str; 12] = [
     "slow_reader",
     "room",
     "other",
+    "tls_refused",
+    "tls_failed",
+    "tls_cut",
 ];
 
 /// How often each kind came.
@@ -34,10 +40,53 @@ impl Counts {
     /// Prints a notice and counts it.
     pub(super) fn tell(&self, notice: &Notice<'_>) {
         let kind = kind_of(notice);
+        self.count(kind);
+        print(kind, notice);
+    }
+
+    /// Prints a connection that TLS ended, and counts it.
+    #[cfg(feature = "tls")]
+    pub(super) fn tell_tls(&self, failure: &tls::Failure) {
+        let kind = tls_kind(&failure.why);
+        self.count(kind);
+        print_tls(kind, failure);
+    }
+
+    fn count(&self, kind: &str) {
         if let Some(place) = KINDS.iter().position(|other| *other == kind) {
             self.0[place].fetch_add(1, Ordering::Relaxed);
         }
-        print(kind, notice);
+    }
+}
+
+/// What an operator has to mend is told apart from what anybody can send, so that a flood of the one does not hide the
+/// other, and from connections that were merely lost.
+#[cfg(feature = "tls")]
+fn tls_kind(why: &tls::Why) -> &'static str {
+    match why {
+        tls::Why::NoCertificate
+        | tls::Why::UnknownAuthority
+        | tls::Why::Expired
+        | tls::Why::NotYetValid
+        | tls::Why::BadCertificate(_)
+        | tls::Why::RefusedOurs(_) => "tls_refused",
+        tls::Why::Truncated => "tls_cut",
+        _ => "tls_failed",
+    }
+}
+
+#[cfg(feature = "tls")]
+fn print_tls(kind: &'static str, failure: &tls::Failure) {
+    let level = match failure.why {
+        tls::Why::Truncated => log::Level::Info,
+        // Whoever looks whether the port is open leaves like that.
+        tls::Why::Unfinished if !failure.dialled => log::Level::Debug,
+        _ => log::Level::Warn,
+    };
+    let (peer, why) = (&failure.peer, &failure.why);
+    match failure.dialled {
+        true => log::log!(level, kind, to:% = peer, why:% = why; "a connection that was dialled over TLS ended"),
+        false => log::log!(level, kind, from:% = peer, why:% = why; "ended a connection over TLS"),
     }
 }
 

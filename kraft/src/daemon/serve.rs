@@ -19,17 +19,19 @@ use super::config::{Config, Loaded};
 use super::init::folder_failure;
 use super::monitor::{self, Monitor};
 use super::notices::Counts;
+use super::security::{self, Security};
 use super::signals::Signals;
 use super::{Exit, Failure, logging, open_files};
 use crate::kv::{self, Kv};
 use crate::server::Server;
 use crate::storage::{DiskLog, Folder, OpenError, RealFiles};
+use crate::transport::Transport;
 
 /// How long a stop may take beyond `linger_ms`. It is ended then, which loses nothing that was acknowledged.
 const STOP_SPARE: Duration = Duration::from_secs(5);
 
 /// What this program runs: the one place that joins the parts.
-type Daemon = Server<Any, Binary, DiskLog<RealFiles>, Kv>;
+type Daemon = Server<Transport, Binary, DiskLog<RealFiles>, Kv>;
 
 /// Runs the node until it is told to stop.
 ///
@@ -47,12 +49,13 @@ pub(super) fn run(data: &Path, folder: &Folder, loaded: &Loaded, exit_with_paren
     }
 
     open_files::raise(adapter_config(config).max_connections as u64)?;
+    let security = Security::read(config)?;
     let addresses = Addresses::resolve(config)?;
     // Before the log is opened, which writes to it: what cannot start changes nothing.
     addresses.check_free()?;
-    let adapter = open_adapter(config)?;
     let counts = Arc::new(Counts::default());
-    let (mut server, recovered) = open(data, folder, config, adapter, &counts)?;
+    let transport = security.protect(open_adapter(config)?, &adapter_config(config), &counts)?;
+    let (mut server, recovered) = open(data, folder, config, transport, &counts)?;
     let bound = listen(&mut server, &addresses, config, &counts)?;
     tell_start(data, config, &server, &recovered, &bound);
 
@@ -108,7 +111,7 @@ fn open(
     data: &Path,
     folder: &Folder,
     config: &Config,
-    adapter: Any,
+    adapter: Transport,
     counts: &Arc<Counts>,
 ) -> Result<(Daemon, Recovered), Failure> {
     let book = folder.peers().map_err(|error| folder_failure(data, &error))?;
@@ -185,6 +188,7 @@ fn tell_start(data: &Path, config: &Config, server: &Daemon, recovered: &Recover
         cluster = config.cluster.as_str(),
         backend = server.node().adapter().name(),
         protocol = Binary.name(),
+        tls = security::word(config),
         data:% = data.display(),
         log = range.as_str(),
         term = recovered.hard.term.0,

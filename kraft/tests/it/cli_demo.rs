@@ -19,6 +19,12 @@ fn the_demo_loses_no_write_on_any_backend() {
     }
 }
 
+#[cfg(feature = "tls")]
+#[test]
+fn the_demo_loses_no_write_over_tls() {
+    demo(&["--seconds", "1", "--tls"], ", over TLS");
+}
+
 #[track_caller]
 fn demo(more: &[&str], says: &str) {
     let folder = tempfile::tempdir().expect("a folder");

@@ -26,3 +26,13 @@ mod sim;
 mod storage_folder;
 mod storage_log;
 mod threats;
+#[cfg(all(
+    feature = "binary",
+    feature = "ctl",
+    feature = "daemon",
+    feature = "tls",
+    target_os = "linux"
+))]
+mod tls;
+#[cfg(all(feature = "binary", feature = "ctl", feature = "daemon", not(feature = "tls")))]
+mod without_tls;

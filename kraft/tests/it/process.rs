@@ -38,6 +38,12 @@ pub(crate) struct Ran {
     pub(crate) err: String,
 }
 
+/// kraftctl, run to its end.
+#[cfg(feature = "ctl")]
+pub(crate) fn kraftctl(args: &[&str]) -> Ran {
+    run_command(&mut without_settings(env!("CARGO_BIN_EXE_kraftctl"), args))
+}
+
 /// Runs it to its end.
 pub(crate) fn run(args: &[&str]) -> Ran {
     run_command(&mut kraftd(args))

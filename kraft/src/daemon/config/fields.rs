@@ -1,6 +1,7 @@
 //! The table of fields. The struct, flags, variables, keys of the file, `config show` and the table in
 //! `docs/operations.md` are all made of it, so that they cannot diverge.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use kraft_adapters::Choice;
@@ -151,6 +152,15 @@ fields! {
     spin: Span = Span(Duration::ZERO);
     /// The wire format among the nodes and with clients.
     protocol: String = "binary".to_owned();
+    /// The certificate that this node shows to peers and clients, PEM, then those between it and the authority, if any. With
+    /// tls_key and tls_ca it encrypts both ports, and plaintext is refused there; empty, as all four, for plaintext.
+    tls_cert: Option<PathBuf> = None;
+    /// The key of that certificate, PEM; nobody but its owner may read the file.
+    tls_key: Option<PathBuf> = None;
+    /// The authorities of the nodes, PEM: peers show certificates of them, with their names, and no others are let in.
+    tls_ca: Option<PathBuf> = None;
+    /// The authorities of clients, PEM: clients show certificates of them; empty to let them in without.
+    tls_client_ca: Option<PathBuf> = None;
     /// What is logged: off, error, warn, info, debug or trace.
     log_level: LevelFilter = LevelFilter::Info;
     /// How it is logged, to stderr: text or json.

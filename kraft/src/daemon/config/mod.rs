@@ -22,7 +22,31 @@ impl Config {
     pub fn validate(&self) -> Result<(), (&'static str, String)> {
         self.validate_identity()?;
         self.validate_times()?;
+        self.validate_tls()?;
         self.validate_sizes()
+    }
+
+    /// Half of TLS is none, and none where it was asked for is not what was asked for.
+    fn validate_tls(&self) -> Result<(), (&'static str, String)> {
+        let fields = [
+            ("tls_cert", &self.tls_cert),
+            ("tls_key", &self.tls_key),
+            ("tls_ca", &self.tls_ca),
+            ("tls_client_ca", &self.tls_client_ca),
+        ];
+        let Some((name, _)) = fields.into_iter().find(|(_, path)| path.is_some()) else {
+            return Ok(());
+        };
+        check(cfg!(feature = "tls"), name, || {
+            format!("{name} is set, and this kraftd was built without TLS: build it with --features tls, or unset it")
+        })?;
+        match fields[..3].iter().find(|(_, path)| path.is_none()) {
+            None => Ok(()),
+            Some((missing, _)) => Err((
+                name,
+                format!("{name} is set and {missing} is not: TLS takes tls_cert, tls_key and tls_ca, so set it, too"),
+            )),
+        }
     }
 
     fn validate_identity(&self) -> Result<(), (&'static str, String)> {
@@ -170,7 +194,8 @@ fn check(holds: bool, field: &'static str, sentence: impl FnOnce() -> String) ->
     if holds { Ok(()) } else { Err((field, sentence())) }
 }
 
-fn is_plain_name(name: &str) -> bool {
+/// Whether `name` may be a cluster's.
+pub(super) fn is_plain_name(name: &str) -> bool {
     name.len() <= CLUSTER_NAME_BYTES_MAX
         && name
             .bytes()
@@ -272,6 +297,14 @@ mod tests {
         check(&[("spin", "2s")], Err(("spin", "above a second")));
         check(&[("spin", "1s")], Ok(()));
         check(&[("linger_ms", "0")], Err(("linger_ms", "at least 1")));
+        if cfg!(feature = "tls") {
+            let (cert, key, ca) = (("tls_cert", "c"), ("tls_key", "k"), ("tls_ca", "a"));
+            check(&[cert, key, ca, ("tls_client_ca", "a")], Ok(()));
+            check(&[cert, key], Err(("tls_cert", "tls_ca is not: TLS takes")));
+            check(&[cert, ca], Err(("tls_cert", "tls_key is not")));
+            check(&[key, ca], Err(("tls_key", "tls_cert is not")));
+            check(&[("tls_client_ca", "a")], Err(("tls_client_ca", "tls_cert is not")));
+        }
         check(
             &[("log_bytes_max", "268435455")],
             Err(("log_bytes_max", "four segments")),

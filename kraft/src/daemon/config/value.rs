@@ -1,6 +1,7 @@
 //! The types that a field may have: how each is read and shown, whatever the source.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use kraft_adapters::Choice;
@@ -55,6 +56,21 @@ impl Value for String {
 
     fn show(&self) -> String {
         self.clone()
+    }
+}
+
+/// As the process sees it: a relative one is below the folder that it runs in.
+impl Value for PathBuf {
+    const KIND: Kind = Kind::String;
+    const FORM: &'static str = "FILE";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(Self::from(text))
+    }
+
+    fn show(&self) -> String {
+        // It was made of text.
+        self.display().to_string()
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,8 +13,11 @@ use std::time::{Duration, Instant};
 use kraft_adapters::Choice;
 use tempfile::TempDir;
 
+use crate::client::Security;
 use crate::daemon::config::{Layers, load};
-use crate::daemon::{Failure, init};
+use crate::daemon::{Failure, certs, init};
+#[cfg(feature = "tls")]
+use crate::tls;
 
 /// The nodes of the demonstration.
 pub(super) const NODES: usize = 3;
@@ -31,6 +34,10 @@ pub(super) struct Cluster {
     folder: TempDir,
     clients: Vec<String>,
     backend: Choice,
+    /// How clients, those of the demonstration among them, talk to the nodes.
+    security: Security,
+    /// Where certificates are, if connections are encrypted.
+    certificates: Option<PathBuf>,
     nodes: Vec<Option<Running>>,
 }
 
@@ -72,7 +79,7 @@ impl Cluster {
     /// # Errors
     ///
     /// What the system refused.
-    pub(super) fn start(backend: &Choice) -> Result<Self, Failure> {
+    pub(super) fn start(backend: &Choice, tls: bool) -> Result<Self, Failure> {
         let folder = tempfile::Builder::new()
             .prefix("kraftd-demo-")
             .tempdir()
@@ -82,6 +89,8 @@ impl Cluster {
                     env::temp_dir().display()
                 ))
             })?;
+        let certificates = tls.then(|| folder.path().join("certs"));
+        let security = certificates.as_deref().map(protect).transpose()?.unwrap_or_default();
         let ports = free_ports(2 * NODES)?;
         let (peers, clients) = ports.split_at(NODES);
         let peers: Vec<_> = peers.iter().map(|port| format!("127.0.0.1:{port}")).collect();
@@ -89,6 +98,8 @@ impl Cluster {
             folder,
             clients: clients.iter().map(|port| format!("127.0.0.1:{port}")).collect(),
             backend: backend.clone(),
+            security,
+            certificates,
             nodes: Vec::new(),
         };
         let members: Vec<_> = peers.iter().zip(1..).map(|(at, id)| format!("{id}={at}")).collect();
@@ -125,6 +136,11 @@ impl Cluster {
         self.clients.join(",")
     }
 
+    /// How clients talk to the nodes.
+    pub(super) fn security(&self) -> &Security {
+        &self.security
+    }
+
     fn data(&self, node: usize) -> PathBuf {
         self.folder.path().join(format!("node-{}", node + 1))
     }
@@ -154,6 +170,13 @@ impl Cluster {
             .arg(self.data(node))
             .arg("--backend")
             .arg(self.backend.to_string());
+        if let Some(certificates) = &self.certificates {
+            let file = |name: &str| certificates.join(name);
+            let own = format!("node-{}", node + 1);
+            command.arg("--tls-ca").arg(file("ca.pem"));
+            command.arg("--tls-cert").arg(file(&format!("{own}.pem")));
+            command.arg("--tls-key").arg(file(&format!("{own}.key")));
+        }
         // The demonstration shows the defaults but for the event loop, whatever the environment is set up for.
         for (name, _) in env::vars_os() {
             if name.to_string_lossy().starts_with("KRAFT_") {
@@ -238,6 +261,21 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Makes certificates for the nodes. Their clients need none.
+#[cfg(feature = "tls")]
+fn protect(folder: &Path) -> Result<Security, Failure> {
+    let ids = (1..).take(NODES).collect();
+    certs::make(folder, "demo", &ids, 1)?;
+    let authorities = tls::read_authorities(&folder.join("ca.pem"));
+    let authorities = authorities.map_err(|error| Failure::new(error.to_string()))?;
+    Security::tls(&authorities, None).map_err(|error| Failure::new(error.to_string()))
+}
+
+#[cfg(not(feature = "tls"))]
+fn protect(_: &Path) -> Result<Security, Failure> {
+    Err(Failure::config(certs::WITHOUT_TLS))
 }
 
 /// Ports that were free a moment ago. They are held together, so that they differ.

@@ -48,6 +48,9 @@ pub(super) struct Demo {
     /// The event loop of the nodes: auto, or a name, or names in the order in which they are tried.
     #[arg(long, value_name = "auto|NAME|LIST", default_value_t)]
     backend: Choice,
+    /// Encrypt all connections, with certificates made for this.
+    #[arg(long)]
+    tls: bool,
 }
 
 /// A demonstration that runs.
@@ -72,12 +75,12 @@ impl Demo {
             let caught = signal_hook::flag::register(signal, Arc::clone(&interrupted));
             caught.map_err(|error| Failure::new(format!("signals cannot be caught: {error}")))?;
         }
-        let mut stage = Stage::set(&self.backend, interrupted)?;
+        let mut stage = Stage::set(&self.backend, self.tls, interrupted)?;
         let value_bytes = usize::try_from(self.value_bytes).expect("at most 4096");
         let clients = usize::try_from(self.clients).expect("at most 256");
         let text = format!("{clients} clients write values of {value_bytes} bytes, each of them synced by a majority");
         stage.report.event(&text);
-        let workload = Workload::start(&stage.cluster.clients(), clients, value_bytes)?;
+        let workload = Workload::start(&stage.cluster, clients, value_bytes)?;
         let begun = Instant::now();
         stage.report.begin();
         let shown = stage.lose_the_leader(&workload, Duration::from_secs(self.seconds));
@@ -99,16 +102,16 @@ impl Demo {
 
 impl Stage {
     /// Starts the nodes and waits for a leader.
-    fn set(backend: &Choice, interrupted: Arc<AtomicBool>) -> Result<Self, Failure> {
+    fn set(backend: &Choice, tls: bool, interrupted: Arc<AtomicBool>) -> Result<Self, Failure> {
         let mut report = Report::new();
         for _ in 0..STARTS_MAX {
-            let cluster = Cluster::start(backend)?;
+            let cluster = Cluster::start(backend, tls)?;
             report.event(&format!(
                 "{NODES} nodes start on this host, data in {}",
                 cluster.path().display()
             ));
             let mut stage = Self {
-                watcher: client(&cluster.clients(), Duration::from_secs(1))?,
+                watcher: client(&cluster.clients(), cluster.security(), Duration::from_secs(1))?,
                 cluster,
                 report,
                 interrupted: Arc::clone(&interrupted),
@@ -116,7 +119,10 @@ impl Stage {
             match stage.wait_for_leader() {
                 Ok(leader) => {
                     let backend = stage.backend()?;
-                    stage.report.event(&format!("node {} leads, on {backend}", leader + 1));
+                    let over = if tls { ", over TLS" } else { "" };
+                    stage
+                        .report
+                        .event(&format!("node {} leads, on {backend}{over}", leader + 1));
                     return Ok(stage);
                 }
                 Err(StartError::PortTaken) => report = stage.report,
@@ -229,7 +235,11 @@ impl Stage {
     fn read_back_from(&mut self, node: usize, ledgers: &[Ledger]) -> Result<Comparison, Failure> {
         let cannot = |error: Error| Failure::new(format!("node {} cannot be read: {error}", node + 1));
         // A client that knows no other node, so that it is this one that answers.
-        let mut client = client(self.cluster.client(node), Duration::from_secs(10))?;
+        let mut client = client(
+            self.cluster.client(node),
+            self.cluster.security(),
+            Duration::from_secs(10),
+        )?;
         let mut comparer = Comparer::new(ledgers);
         let mut after = Vec::new();
         loop {

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::cluster::Cluster;
 use super::ledger::{Ended, Ledger};
-use crate::client::{Client, Config, Error, Node};
+use crate::client::{Client, Config, Error, Node, Security, unasked};
 use crate::daemon::Failure;
 
 /// What clients share with who watches them.
@@ -41,7 +42,7 @@ pub(super) struct Written {
 }
 
 /// A client of these nodes alone. What goes to a node that died is tried again elsewhere, under its session.
-pub(super) fn client(nodes: &str, request_timeout: Duration) -> Result<Client, Failure> {
+pub(super) fn client(nodes: &str, security: &Security, request_timeout: Duration) -> Result<Client, Failure> {
     let cannot = |error: Error| Failure::new(format!("client of {nodes}: {error}"));
     let seed = getrandom::u64().map_err(|error| Failure::new(format!("the system's randomness: {error}")))?;
     let config = Config {
@@ -50,7 +51,9 @@ pub(super) fn client(nodes: &str, request_timeout: Duration) -> Result<Client, F
         seed,
         ..Config::default()
     };
-    Client::with_config(config, Node::resolve_list(nodes).map_err(cannot)?).map_err(cannot)
+    let nodes = Node::resolve_list(nodes).map_err(cannot)?;
+    let (client, _) = Client::with_security(config, nodes, &unasked(), security).map_err(cannot)?;
+    Ok(client)
 }
 
 impl Progress {
@@ -94,7 +97,7 @@ impl Workload {
     /// # Errors
     ///
     /// The system has no thread or descriptor to give.
-    pub(super) fn start(nodes: &str, count: usize, value_bytes: usize) -> Result<Self, Failure> {
+    pub(super) fn start(cluster: &Cluster, count: usize, value_bytes: usize) -> Result<Self, Failure> {
         let progress = Arc::new(Progress {
             origin: Instant::now(),
             stop: AtomicBool::new(false),
@@ -106,7 +109,7 @@ impl Workload {
         let mut clients = Vec::new();
         for number in 0..count {
             let shared = Arc::clone(&progress);
-            let mut client = client(nodes, Duration::from_secs(5))?;
+            let mut client = client(&cluster.clients(), cluster.security(), Duration::from_secs(5))?;
             let ledger = Ledger::new(number, value_bytes);
             let body = move || write(&mut client, ledger, &shared);
             let spawned = thread::Builder::new().name(format!("client-{number}")).spawn(body);

@@ -6,7 +6,8 @@ use std::process::{self, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use kraft::client::{Client, Config, Node, NodeReport};
+use kraft::adapters::Choice;
+use kraft::client::{Client, Config, Node, NodeReport, Security};
 use kraft::message::NodeState;
 use tempfile::TempDir;
 
@@ -22,6 +23,10 @@ pub(super) struct Cluster {
     places: Vec<Place>,
     running: [Option<Daemon>; 3],
     flags: Vec<String>,
+    /// Flags of one node alone, made of the folder of all and its id.
+    own_flags: fn(&Path, usize) -> Vec<String>,
+    /// How clients talk to the nodes.
+    security: Security,
 }
 
 /// Where a node is reached.
@@ -50,7 +55,21 @@ impl Cluster {
             places: places(),
             running: [const { None }; 3],
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            own_flags: |_, _| Vec::new(),
+            security: Security::default(),
         }
+    }
+
+    /// From the next start on nodes have these flags of their own, and clients talk to them like this.
+    #[cfg(feature = "tls")]
+    pub(super) fn protect(&mut self, own_flags: fn(&Path, usize) -> Vec<String>, security: Security) {
+        (self.own_flags, self.security) = (own_flags, security);
+    }
+
+    /// The folder of all that there is.
+    #[cfg(feature = "tls")]
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Where a node's data is.
@@ -106,7 +125,9 @@ impl Cluster {
             "--data",
             path(data),
         ];
-        fixed.map(str::to_owned).into_iter().chain(self.flags.clone()).collect()
+        let own = (self.own_flags)(self.folder.path(), node);
+        let fixed = fixed.map(str::to_owned).into_iter();
+        fixed.chain(self.flags.clone()).chain(own).collect()
     }
 
     /// From the next start on nodes have these flags.
@@ -161,7 +182,7 @@ impl Cluster {
 
     /// A client of these nodes alone, as patient as the tests are.
     pub(super) fn connect(&self, nodes: &[usize]) -> Client {
-        connect(&self.clients(nodes))
+        connect_by(&self.clients(nodes), &self.security)
     }
 
     /// Waits until one of these nodes leads and has committed an entry of its term; which.
@@ -223,11 +244,17 @@ pub(super) fn others(node: usize) -> [usize; 2] {
 
 /// A client that gives up when the tests do.
 pub(super) fn connect(nodes: &str) -> Client {
+    connect_by(nodes, &Security::default())
+}
+
+fn connect_by(nodes: &str, security: &Security) -> Client {
     let config = Config {
         request_timeout: PATIENCE,
         ..Config::default()
     };
-    Client::with_config(config, Node::resolve_list(nodes).expect("addresses")).expect("a client")
+    let nodes = Node::resolve_list(nodes).expect("addresses");
+    let (client, _) = Client::with_security(config, nodes, &Choice::default(), security).expect("a client");
+    client
 }
 
 /// What the nodes of a client say of themselves, those that do.

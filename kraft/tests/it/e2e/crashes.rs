@@ -110,7 +110,7 @@ fn a_wiped_data_folder_cannot_come_back_as_its_old_self() {
         .expect("two of three");
     cluster.kill(leader);
     let nodes = cluster.clients(&[other, wiped]);
-    let ran = super::ctl::kraftctl(&["--nodes", &nodes, "--timeout", "1s", "put", "key", "other"]);
+    let ran = crate::process::kraftctl(&["--nodes", &nodes, "--timeout", "1s", "put", "key", "other"]);
     assert!(matches!(ran.code, Some(4 | 5)), "{ran:?}");
     let ran = run(&["log", "verify", path(&cluster.data(wiped))]);
     assert!(ran.out.contains("vote 0"), "{ran:?}");

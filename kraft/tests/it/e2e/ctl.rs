@@ -1,12 +1,7 @@
 //! kraftctl against nodes that run: what it prints, and how it ends.
 
 use super::cluster::{Cluster, NODES, others};
-use crate::process::{Ran, run_command, without_settings};
-
-/// kraftctl, run to its end.
-pub(super) fn kraftctl(args: &[&str]) -> Ran {
-    run_command(&mut without_settings(env!("CARGO_BIN_EXE_kraftctl"), args))
-}
+use crate::process::{Ran, kraftctl, run_command, without_settings};
 
 /// Runs kraftctl on these nodes and compares how it ends and what it prints.
 #[track_caller]

@@ -11,9 +11,8 @@ use kraft::message::Refusal;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::cluster::{Cluster, NODES, others};
-use super::ctl::kraftctl;
 use super::load::{Load, assert_kept};
-use crate::process::{PATIENCE, kraftd, path, run_command, without_settings};
+use crate::process::{PATIENCE, kraftctl, kraftd, path, run_command, without_settings};
 
 /// Small segments, so that a small disk is soon full.
 const SMALL: [&str; 2] = ["--log-segment-bytes", "1048576"];

@@ -10,4 +10,6 @@ mod disks;
 mod load;
 mod monitors;
 mod stops;
+#[cfg(feature = "tls")]
+mod tls;
 mod weather;
