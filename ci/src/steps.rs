@@ -20,7 +20,7 @@ pub(crate) enum Outcome {
 }
 
 /// What must hold before a change lands, the quick ones first.
-pub(crate) const ALL: &[&str] = &["fmt", "deps", "clippy", "doc", "test", "libuv"];
+pub(crate) const ALL: &[&str] = &["fmt", "deps", "clippy", "doc", "test", "tls", "libuv"];
 
 pub(crate) const STEPS: &[Step] = &[
     Step {
@@ -42,6 +42,11 @@ pub(crate) const STEPS: &[Step] = &[
         name: "doc",
         what: "the documentation builds without a warning",
         run: doc,
+    },
+    Step {
+        name: "tls",
+        what: "the tests of kraftd and kraftctl over TLS, which is not in the default build",
+        run: tls,
     },
     Step {
         name: "libuv",
@@ -93,6 +98,11 @@ fn test() -> Result<Outcome, Failure> {
         return Err(Failure::new(format!("README.md: `{command}` is not run by cargo")));
     }
     cargo(&words.collect::<Vec<_>>())?;
+    Ok(Outcome::Passed)
+}
+
+fn tls() -> Result<Outcome, Failure> {
+    cargo(&words("test -p kraft-raft --features tls tls"))?;
     Ok(Outcome::Passed)
 }
 
