@@ -22,6 +22,12 @@ pub struct Config {
     pub ring_bytes: usize,
     /// Bytes that a connection's outbox holds at most, in flight or not (law A8). At least 1. All.
     pub write_queue_max: usize,
+    /// From so many bytes at a time on, the system sends from our memory instead of a copy of its own, `None` for
+    /// never. One such send is on its way a connection, until the peer's system has acknowledged it: its memory is kept
+    /// so long, beside what the outbox holds, and a connection that is cut keeps its slot, for `linger` at most. It spares a copy to network cards
+    /// that gather; over loopback it loses (0.63 of the throughput at 16 KiB, 0.59 at 64 KiB). At least 1. TCP;
+    /// `io-uring`, where the kernel knows it (Linux 6.1): others copy.
+    pub zero_copy_min: Option<usize>,
     /// Sends small segments at once (Nagle's algorithm off). TCP; all but `mock`.
     pub tcp_nodelay: bool,
     /// Idle time before the system probes a TCP connection's peer, `None` for never. At least a second. All but
@@ -54,6 +60,7 @@ impl Default for Config {
             read_buffer: 64 * 1024,
             ring_bytes: 16 * 1024 * 1024,
             write_queue_max: 1024 * 1024,
+            zero_copy_min: None,
             tcp_nodelay: true,
             tcp_keepalive: Some(Duration::from_secs(60)),
             connect_timeout: Duration::from_secs(5),
@@ -124,6 +131,7 @@ impl Config {
                 "1 byte to 1 GiB",
                 (1..=1 << 30).contains(&self.write_queue_max),
             ),
+            ("zero_copy_min", "at least 1", self.zero_copy_min != Some(0)),
             (
                 "tcp_keepalive",
                 "at least a second",
@@ -167,6 +175,7 @@ mod tests {
         check("ring_bytes", |config| config.ring_bytes = 4095);
         check("ring_bytes", |config| config.ring_bytes = (16 << 20) + 1);
         check("write_queue_max", |config| config.write_queue_max = 0);
+        check("zero_copy_min", |config| config.zero_copy_min = Some(0));
         check("tcp_keepalive", |config| {
             config.tcp_keepalive = Some(Duration::from_millis(999))
         });

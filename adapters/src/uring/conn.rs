@@ -40,6 +40,8 @@ pub(super) struct Conn {
     pub(super) watched: bool,
     /// The system had no room: what is put goes by the ring, which waits for some, until all is sent.
     pub(super) congested: bool,
+    /// Whether what is put may be sent without a copy.
+    pub(super) zero_copy: ZeroCopy,
     /// Which lists of the loop it is in.
     pub(super) listed: Listed,
 }
@@ -54,6 +56,33 @@ pub(super) enum Flight {
     Armed,
     /// It was taken back; its last completion follows.
     Cancelled,
+}
+
+/// Whether a connection's bytes may be sent without a copy, where the loop does that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ZeroCopy {
+    /// As far as is known.
+    Tried,
+    /// Not these bytes: the system had no memory to lock for them.
+    NotThese,
+    /// The socket is of a kind that copies: a Unix socket.
+    Never,
+}
+
+impl ZeroCopy {
+    /// A send failed, maybe for being without a copy. Whether that may be so, and the bytes are to go by copy.
+    pub(super) fn fails(&mut self, error: i32) -> bool {
+        if *self != Self::Tried {
+            return false;
+        }
+        *self = match error {
+            libc::EOPNOTSUPP => Self::Never,
+            // Pages that the system reads count as locked ones.
+            libc::ENOBUFS | libc::ENOMEM => Self::NotThese,
+            _ => return false,
+        };
+        true
+    }
 }
 
 /// The lists of the loop that hold a connection's id. Each holds it once.
@@ -113,6 +142,7 @@ impl Conn {
             watch: Flight::Landed,
             watched: false,
             congested: false,
+            zero_copy: ZeroCopy::Tried,
             listed: Listed::default(),
         }
     }

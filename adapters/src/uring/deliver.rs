@@ -20,6 +20,7 @@ use kraft_core::time::Instant;
 use super::bufs::Filled;
 use super::conn::{Flight, Phase, Reading};
 use super::ops::{Completion, Kind};
+use super::send;
 use super::turn::{LISTENER, Turn};
 use crate::sock;
 
@@ -214,23 +215,33 @@ impl Turn {
         }
     }
 
-    /// A ring send is done, or failed; what is left goes on.
+    /// A ring send is done, or failed; what is left goes on. One without a copy is done in two steps: the bytes are with
+    /// the system, and their memory is free.
     fn sent(&mut self, done: Completion) {
         let id = done.token.conn();
         let conn = self.conns.get_mut(id.slot(), id.generation());
         let conn = conn.expect("a connection stays until its send has landed");
-        conn.sending.take_back();
-        let bytes = usize::try_from(done.result).unwrap_or(0);
-        self.stats.bytes_out += bytes as u64;
-        conn.sending.segments_mut().advance(bytes);
-        let outbox = conn.link.outbox();
-        outbox.settle(conn.sending.len());
-        if conn.is_leaving() {
+        if !done.is_notice() {
+            let bytes = usize::try_from(done.result).unwrap_or(0);
+            self.stats.bytes_out += bytes as u64;
+            conn.sending.taken(bytes);
+            conn.link.outbox().settle(conn.sending.unsent());
+        }
+        let is_over = conn.is_leaving();
+        if !done.has_more() {
+            conn.sending.take_back();
+            // A send by copy that waited for room goes on by the ring until all is sent.
+            conn.congested = !conn.sending.is_empty() || (!done.is_notice() && conn.has_unsent());
+        }
+        if is_over && done.has_more() {
+            return self.see_off(id);
+        }
+        if is_over {
             return self.let_go(id);
         }
-        conn.congested = conn.has_unsent();
         match done.error() {
             0 | libc::ECANCELED | libc::EINTR | libc::EAGAIN => self.send(id),
+            error if self.zero_copy_min.is_some() && conn.zero_copy.fails(error) => self.send(id),
             error => self.fail(id, sock::close_reason(&io::Error::from_raw_os_error(error))),
         }
     }
@@ -364,7 +375,15 @@ impl Turn {
                 continue;
             }
             let id = ConnId::from_u64(token);
-            let fault = self.conns.get(id.slot(), id.generation()).and_then(|conn| conn.fault);
+            let Some(conn) = self.conns.get(id.slot(), id.generation()) else {
+                continue;
+            };
+            if conn.is_leaving() {
+                // It waits for its peer's acknowledgement, and no longer.
+                send::discard(&conn.stream);
+                continue;
+            }
+            let fault = conn.fault;
             self.retire(id, fault.unwrap_or(CloseReason::TimedOut));
         }
     }

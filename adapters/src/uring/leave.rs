@@ -7,6 +7,7 @@ use socket2::SockRef;
 
 use super::accept;
 use super::ops::{Kind, Op};
+use super::send;
 use super::turn::Turn;
 
 /// How long a drop waits for what it took back. It lands at once, unless the system is in trouble.
@@ -51,6 +52,10 @@ impl Turn {
             }
             if is_stuck {
                 self.ring.push(&Op::cancel_all());
+                // What was sent without a copy cannot be taken back, and is read until the peer has acknowledged it.
+                for (_, _, conn) in self.conns.iter().filter(|(_, _, conn)| conn.sending.is_kept()) {
+                    send::discard(&conn.stream);
+                }
             }
             if self.ring.wait(Some(DRAIN_STEP)).is_err() {
                 return false;
@@ -64,10 +69,15 @@ impl Turn {
         for done in self.reaped.drain(..) {
             match done.token.kind() {
                 Kind::Accept => drop(accept::descriptor(done)),
-                Kind::Send if !done.has_more() => {
+                Kind::Send => {
                     let id = done.token.conn();
                     if let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) {
-                        conn.sending.take_back();
+                        if !done.is_notice() {
+                            conn.sending.taken(usize::try_from(done.result).unwrap_or(0));
+                        }
+                        if !done.has_more() {
+                            conn.sending.take_back();
+                        }
                     }
                 }
                 _ => {}

@@ -19,6 +19,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use io_uring::IoUring;
 use kraft_core::adapter::{Adapter, Capabilities, Endpoint, Event, ListenOptions, Stats, Waker};
 use kraft_core::id::{ConnId, ListenerId};
 use kraft_core::link::Link;
@@ -72,7 +73,7 @@ impl Uring {
     pub fn open(config: &Config) -> io::Result<Self> {
         config.validate()?;
         let (io, setup) = setup::open(COMPLETIONS)?;
-        Self::with_ring(config, Ring::new(io, setup))
+        Self::with_ring(config, io, setup)
     }
 
     /// Opens the backend by one set-up and with a queue of so many completions: for tests and measurements.
@@ -84,10 +85,15 @@ impl Uring {
     pub fn open_by(config: &Config, setup: Setup, completions: u32) -> io::Result<Self> {
         config.validate()?;
         let io = setup::open_by(setup, completions)?;
-        Self::with_ring(config, Ring::new(io, setup))
+        Self::with_ring(config, io, setup)
     }
 
-    fn with_ring(config: &Config, ring: Ring) -> io::Result<Self> {
+    fn with_ring(config: &Config, io: IoUring, setup: Setup) -> io::Result<Self> {
+        let zero_copy_min = match config.zero_copy_min {
+            Some(min) if setup::knows_zero_copy(&io)? => Some(min),
+            _ => None,
+        };
+        let ring = Ring::new(io, setup);
         let mut bufs = Bufs::new(config)?;
         bufs.register(&ring)
             .map_err(|error| setup::explain("io_uring_register of a buffer ring", &error))?;
@@ -96,6 +102,7 @@ impl Uring {
         let wakes_fd = wakes.as_raw_fd();
         let wake = Arc::new(Wake::new(wakes));
         let mut turn = Turn::new(config.clone(), ring, bufs, (Arc::clone(&wake), wakes_fd));
+        turn.zero_copy_min = zero_copy_min;
         turn.watch_wakes();
         Ok(Self {
             turn,
@@ -120,6 +127,13 @@ impl Uring {
     #[must_use]
     pub fn setup(&self) -> Setup {
         self.turn.ring.setup()
+    }
+
+    /// Sends that the kernel was asked to do without a copy, so far; `None` if it never is: [`Config::zero_copy_min`] is
+    /// not set, or the kernel does not know how.
+    #[must_use]
+    pub fn zero_copy_sends(&self) -> Option<u64> {
+        self.turn.zero_copy_min.map(|_| self.turn.zero_copy_sends)
     }
 
     /// Waits for completions, the first timer or `deadline`; not at all if something is to be delivered already.

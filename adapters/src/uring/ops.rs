@@ -77,7 +77,7 @@ impl Token {
 }
 
 /// An operation that may be handed to the kernel: whatever it points to stays valid until its last completion. That is
-/// promised where it is made; all but a send point to nothing.
+/// promised where it is made; all but sends point to nothing.
 #[derive(Debug)]
 pub(super) struct Op {
     entry: Entry,
@@ -113,6 +113,17 @@ impl Op {
     pub(super) unsafe fn send(stream: RawFd, header: *const libc::msghdr, token: Token) -> Self {
         let flags = libc::MSG_NOSIGNAL as u32;
         Self::new(opcode::SendMsg::new(Fd(stream), header).flags(flags).build(), token)
+    }
+
+    /// As [`send`](Self::send), without a copy: after the completion that says how much was taken comes another one, when
+    /// the system reads the memory no more.
+    ///
+    /// # Safety
+    ///
+    /// As for [`send`](Self::send).
+    pub(super) unsafe fn send_zero_copy(stream: RawFd, header: *const libc::msghdr, token: Token) -> Self {
+        let flags = libc::MSG_NOSIGNAL as u32;
+        Self::new(opcode::SendMsgZc::new(Fd(stream), header).flags(flags).build(), token)
     }
 
     /// Waits once until `fd` is ready for any of `events`, or in error, or hung up.
@@ -176,6 +187,11 @@ impl Completion {
     /// Whether more of the same operation will come. If not it has ended, whatever it was to do.
     pub(super) fn has_more(self) -> bool {
         cqueue::more(self.flags)
+    }
+
+    /// Whether it says of a send without a copy that the memory is free again, and nothing else.
+    pub(super) fn is_notice(self) -> bool {
+        cqueue::notif(self.flags)
     }
 
     /// The buffer that was taken from the group. Also failures and cancelled operations may have one.

@@ -2,23 +2,36 @@
 
 use std::fmt;
 use std::mem::{self, ManuallyDrop};
+use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 
 use kraft_core::outbox::Segments;
+
+use crate::sock::Stream;
 
 /// Pieces of one ring send. More go out by another one.
 const SLICES_MAX: usize = 64;
 
 /// What was taken out of a connection's outbox and is not with the system yet.
 ///
-/// Invariant: while `lent`, the kernel may read the memory of `segments` and of `message`: neither is changed, moved
+/// Invariant: while it is lent, the kernel may read the memory of `segments` and of `message`: neither is changed, moved
 /// or freed. Should this be dropped all the same, both are leaked.
 pub(super) struct Sending {
     segments: ManuallyDrop<Segments>,
     /// What a ring send points to. Made for the first one, and kept; a connection that never waits for room has none.
     /// A pointer, since the kernel reads through it while this struct moves.
     message: Option<NonNull<Message>>,
-    lent: bool,
+    loan: Loan,
+}
+
+/// What the kernel has of the segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loan {
+    None,
+    /// It sends them.
+    Sent,
+    /// It took so many bytes, and may read them until it says that it is done: it has no copy.
+    Kept(usize),
 }
 
 /// The header of a ring send, and the slices that it names.
@@ -35,34 +48,43 @@ impl Sending {
         Self {
             segments: ManuallyDrop::new(Segments::new()),
             message: None,
-            lent: false,
+            loan: Loan::None,
         }
     }
 
-    /// Bytes left.
-    pub(super) fn len(&self) -> usize {
-        self.segments.len()
+    /// Bytes that the system has not taken.
+    pub(super) fn unsent(&self) -> usize {
+        match self.loan {
+            Loan::Kept(taken) => self.segments.len() - taken,
+            Loan::None | Loan::Sent => self.segments.len(),
+        }
     }
 
+    /// Whether nothing is left, nor read by the kernel any more.
     pub(super) fn is_empty(&self) -> bool {
         self.segments.is_empty()
     }
 
     /// Whether the kernel may still read them.
     pub(super) fn is_lent(&self) -> bool {
-        self.lent
+        self.loan != Loan::None
+    }
+
+    /// Whether the kernel has taken bytes and reads them yet.
+    pub(super) fn is_kept(&self) -> bool {
+        matches!(self.loan, Loan::Kept(_))
     }
 
     /// To fill and to advance.
     pub(super) fn segments_mut(&mut self) -> &mut Segments {
-        assert!(!self.lent, "the kernel may read it");
+        assert!(!self.is_lent(), "the kernel may read it");
         &mut self.segments
     }
 
     /// Lends the first pieces to the kernel, until [`take_back`](Self::take_back). What is returned, and what it
     /// names, stays valid and unchanged until then.
     pub(super) fn lend(&mut self) -> *const libc::msghdr {
-        assert!(!self.lent, "one send at a time");
+        assert!(!self.is_lent(), "one send at a time");
         let message = *self.message.get_or_insert_with(Message::allocate);
         // SAFETY: this alone owns the message, and the kernel does not read it: nothing is lent.
         let Message { header, slices } = unsafe { &mut *message.as_ptr() };
@@ -74,14 +96,23 @@ impl Sending {
         }
         header.msg_iov = slices.as_mut_ptr();
         header.msg_iovlen = count;
-        self.lent = true;
+        self.loan = Loan::Sent;
         &raw const *header
     }
 
-    /// The kernel has said its last word about what was lent.
+    /// The kernel took so many bytes of what was lent. It may read them yet.
+    pub(super) fn taken(&mut self, bytes: usize) {
+        assert!(self.loan == Loan::Sent, "nothing was lent, or it was taken");
+        assert!(bytes <= self.segments.len(), "the kernel took what it was not lent");
+        self.loan = Loan::Kept(bytes);
+    }
+
+    /// The kernel has said its last word about what was lent; what it took is gone.
     pub(super) fn take_back(&mut self) {
-        assert!(self.lent, "nothing was lent");
-        self.lent = false;
+        assert!(self.is_lent(), "nothing was lent");
+        if let Loan::Kept(taken) = mem::replace(&mut self.loan, Loan::None) {
+            self.segments.advance(taken);
+        }
     }
 }
 
@@ -93,9 +124,22 @@ impl Message {
     }
 }
 
+/// Drops what a TCP socket has not sent, or not been acknowledged, with a reset for its peer: the system lets go of memory
+/// that it reads without a copy, and would not before the peer answers. The descriptor stays what it is.
+pub(super) fn discard(stream: &Stream) {
+    let nowhere = libc::sockaddr {
+        sa_family: libc::AF_UNSPEC as libc::sa_family_t,
+        sa_data: [0; 14],
+    };
+    let len = size_of::<libc::sockaddr>() as libc::socklen_t;
+    // connect(2): an address of the family AF_UNSPEC dissolves the association. It fails if there is none any more.
+    // SAFETY: the address lives over the call, and is as long as is said.
+    unsafe { libc::connect(stream.as_raw_fd(), &raw const nowhere, len) };
+}
+
 impl Drop for Sending {
     fn drop(&mut self) {
-        if self.lent {
+        if self.is_lent() {
             return;
         }
         // SAFETY: they are not used after this.
@@ -111,7 +155,7 @@ impl fmt::Debug for Sending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sending")
             .field("segments", &self.segments)
-            .field("lent", &self.lent)
+            .field("loan", &self.loan)
             .finish_non_exhaustive()
     }
 }
@@ -143,9 +187,11 @@ mod tests {
         };
         assert_eq!(first, b"head");
         assert_eq!(second.as_ptr(), payload.as_ptr());
+        moved.taken(4);
+        assert_eq!(moved.unsent(), SHARE_MIN);
+        assert!(moved.is_lent() && moved.is_kept(), "the kernel may still read it");
         moved.take_back();
-        moved.segments_mut().advance(4);
-        assert_eq!(moved.len(), SHARE_MIN);
+        assert_eq!(moved.segments_mut().len(), SHARE_MIN);
     }
 
     #[test]
@@ -156,6 +202,20 @@ mod tests {
         let mut sending = Sending::new();
         outbox.take(sending.segments_mut());
         sending.lend();
+        drop(sending);
+        assert!(!payload.is_unique(), "its bytes were freed");
+    }
+
+    #[test]
+    fn what_was_taken_without_a_copy_is_leaked_rather_than_freed() {
+        let payload = Bytes::from(vec![7; SHARE_MIN]);
+        let mut outbox = Outbox::new(1 << 20);
+        outbox.put_shared(&payload).expect("it fits");
+        let mut sending = Sending::new();
+        outbox.take(sending.segments_mut());
+        sending.lend();
+        sending.taken(SHARE_MIN);
+        assert_eq!((sending.unsent(), sending.is_empty()), (0, false));
         drop(sending);
         assert!(!payload.is_unique(), "its bytes were freed");
     }

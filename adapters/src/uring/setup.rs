@@ -59,6 +59,14 @@ pub(super) fn open(completions: u32) -> io::Result<(IoUring, Setup)> {
     Ok(opened)
 }
 
+/// Whether the kernel of this ring sends without a copy: Linux 6.1. One that does not is asked to copy.
+pub(super) fn knows_zero_copy(ring: &IoUring) -> io::Result<bool> {
+    let mut probe = Probe::new();
+    let registered = ring.submitter().register_probe(&mut probe);
+    registered.map_err(|error| explain("io_uring_register", &error))?;
+    Ok(probe.is_supported(opcode::SendMsgZc::CODE))
+}
+
 /// A ring of `completions` by one set-up alone.
 pub(super) fn open_by(setup: Setup, completions: u32) -> io::Result<IoUring> {
     let ring = build(setup, completions).map_err(|error| explain("io_uring_setup", &error))?;

@@ -14,9 +14,10 @@ use kraft_core::timers::Timers;
 
 use super::accept::Listener;
 use super::bufs::Bufs;
-use super::conn::{Conn, Flight, Phase, Reading};
+use super::conn::{Conn, Flight, Phase, Reading, ZeroCopy};
 use super::ops::{Completion, Kind, Op, Token};
 use super::ring::Ring;
+use super::send;
 use super::wake::Wake;
 use crate::config::Config;
 use crate::slots::Slots;
@@ -57,6 +58,9 @@ pub(super) struct Turn {
     pub(super) starved: [VecDeque<ConnId>; 2],
     /// What a broken connection is read into.
     pub(super) scratch: Vec<u8>,
+    /// From so many bytes at a time on nothing is copied, if the kernel knows how.
+    pub(super) zero_copy_min: Option<usize>,
+    pub(super) zero_copy_sends: u64,
     wake: Arc<Wake>,
     /// Its descriptor, open as long as this lives.
     wakes: RawFd,
@@ -82,6 +86,8 @@ impl Turn {
             closed: VecDeque::new(),
             starved: Default::default(),
             scratch: Vec::new(),
+            zero_copy_min: None,
+            zero_copy_sends: 0,
             config,
         }
     }
@@ -171,20 +177,39 @@ impl Turn {
             conn.watch = Flight::Cancelled;
             self.ring.push(&Op::cancel(Token::of_conn(Kind::Watch, id)));
         }
-        if conn.sending.is_lent() {
+        if conn.sending.is_kept() {
+            self.see_off(id);
+        } else if conn.sending.is_lent() {
             self.ring.push(&Op::cancel(Token::of_conn(Kind::Send, id)));
         }
         self.let_go(id);
     }
 
+    /// A connection is over whose last bytes the system reads from our memory until the peer has acknowledged them. They
+    /// end as they would from a copy, in a FIN behind them; but nobody waits for a peer for longer than `linger`.
+    pub(super) fn see_off(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id.slot(), id.generation()) else {
+            return;
+        };
+        // One that is broken, or had its time, is not waited for.
+        if conn.phase == Phase::Leaving(CloseReason::Requested) && conn.stream.shutdown_write().is_ok() {
+            self.limit(id, self.now + self.config.linger);
+        } else {
+            send::discard(&conn.stream);
+        }
+    }
+
     /// Closes the socket of a connection that is over, if nothing is in flight any more, and has `Closed` delivered.
     pub(super) fn let_go(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get(id.slot(), id.generation()) else {
+        let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) else {
             return;
         };
         if let Phase::Leaving(reason) = conn.phase
             && conn.is_landed()
         {
+            if let Some(timer) = conn.limit.take() {
+                self.timers.stop_own(timer);
+            }
             self.conns.retire(id.slot(), id.generation());
             self.leaving -= 1;
             self.closed.push_back((id, reason));
@@ -326,6 +351,24 @@ impl Turn {
             return Ok(());
         };
         let outbox = conn.link.outbox();
+        if conn.zero_copy == ZeroCopy::NotThese && conn.sending.is_empty() {
+            conn.zero_copy = ZeroCopy::Tried;
+        }
+        if let Some(min) = self.zero_copy_min
+            && conn.zero_copy == ZeroCopy::Tried
+        {
+            if conn.sending.is_empty() {
+                outbox.take(conn.sending.segments_mut());
+            }
+            if conn.sending.unsent() >= min {
+                let header = conn.sending.lend();
+                // SAFETY: `Sending` keeps what is lent until it is taken back, which `sent` does at the last completion.
+                let op = unsafe { Op::send_zero_copy(conn.stream.as_raw_fd(), header, Token::of_conn(Kind::Send, id)) };
+                self.ring.push(&op);
+                self.zero_copy_sends += 1;
+                return Ok(());
+            }
+        }
         if !conn.congested {
             let segments = conn.sending.segments_mut();
             let has_room = conn.stream.send_all(outbox, segments, &mut self.stats)?;

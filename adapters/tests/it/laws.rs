@@ -41,6 +41,18 @@ kraft_adapters::suite!(uring, || {
     kraft_adapters::conformance::Sockets::new(kraft_adapters::Uring::open).counting(allocations)
 });
 
+// The same, with every byte sent without a copy.
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+kraft_adapters::suite!(uring_zero_copy, || {
+    let open = |config: &kraft_adapters::Config| {
+        kraft_adapters::Uring::open(&kraft_adapters::Config {
+            zero_copy_min: Some(1),
+            ..config.clone()
+        })
+    };
+    kraft_adapters::conformance::Sockets::new(open).counting(allocations)
+});
+
 #[cfg(all(feature = "libuv", unix))]
 kraft_adapters::suite!(libuv, || {
     kraft_adapters::conformance::Sockets::new(kraft_adapters::Libuv::open).counting(allocations)

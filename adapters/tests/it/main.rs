@@ -19,3 +19,5 @@ mod rig;
 mod tls;
 #[cfg(all(feature = "epoll", feature = "io-uring", target_os = "linux"))]
 mod uring;
+#[cfg(all(feature = "epoll", feature = "io-uring", target_os = "linux"))]
+mod zero_copy;

@@ -419,6 +419,10 @@ fn dropped_with_everything_in_flight_a_thousand_times() {
     }
     let mut before = None;
     for round in 0..1000 {
+        let config = Config {
+            zero_copy_min: (round % 4 >= 2).then_some(1),
+            ..config.clone()
+        };
         let (mut adapter, peers) = fill(&config, Setup::LADDER[round % 3], &at.into());
         // Submitted and not reaped; or not even submitted.
         if round % 2 == 0 {
