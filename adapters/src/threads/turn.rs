@@ -188,9 +188,14 @@ impl Turn {
         let Some(reader) = conn.reader else {
             return self.closed.push_back((id, reason));
         };
-        // Ends the reader's call. Fails if the connection is gone already, and the reader with it.
-        let _ = SockRef::from(&*conn.stream).shutdown(std::net::Shutdown::Both);
+        // Ends the reader's call. It may be gone already, with the connection.
+        let outcome = SockRef::from(&*conn.stream).shutdown(std::net::Shutdown::Both);
         let thread = reader.dismiss();
+        if outcome.is_err_and(|error| matches!(error.raw_os_error(), Some(libc::EBADF | libc::ENOTSOCK))) {
+            // Somebody else closed the descriptor. The call goes on with what that was before, until the peer ends it:
+            // nobody waits for that thread.
+            return self.closed.push_back((id, reason));
+        }
         self.leaving.insert(id, Leaving { reason, thread });
     }
 

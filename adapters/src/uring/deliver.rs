@@ -220,6 +220,11 @@ impl Turn {
     fn sent(&mut self, done: Completion) {
         let id = done.token.conn();
         let conn = self.conns.get_mut(id.slot(), id.generation());
+        let is_lent = conn.as_ref().is_some_and(|conn| conn.sending.is_lent());
+        if done.is_notice() && !is_lent {
+            // It was abandoned.
+            return;
+        }
         let conn = conn.expect("a connection stays until its send has landed");
         if !done.is_notice() {
             let bytes = usize::try_from(done.result).unwrap_or(0);
@@ -375,12 +380,15 @@ impl Turn {
                 continue;
             }
             let id = ConnId::from_u64(token);
-            let Some(conn) = self.conns.get(id.slot(), id.generation()) else {
+            let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) else {
                 continue;
             };
             if conn.is_leaving() {
                 // It waits for its peer's acknowledgement, and no longer.
-                send::discard(&conn.stream);
+                if conn.sending.is_kept() && !send::discard(&conn.stream) {
+                    conn.sending.abandon();
+                    self.let_go(id);
+                }
                 continue;
             }
             let fault = conn.fault;

@@ -71,7 +71,9 @@ impl Turn {
                 Kind::Accept => drop(accept::descriptor(done)),
                 Kind::Send => {
                     let id = done.token.conn();
-                    if let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) {
+                    if let Some(conn) = self.conns.get_mut(id.slot(), id.generation())
+                        && conn.sending.is_lent()
+                    {
                         if !done.is_notice() {
                             conn.sending.taken(usize::try_from(done.result).unwrap_or(0));
                         }

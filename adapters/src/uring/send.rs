@@ -1,6 +1,7 @@
 //! Bytes on their way to the system.
 
 use std::fmt;
+use std::io;
 use std::mem::{self, ManuallyDrop};
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
@@ -107,6 +108,12 @@ impl Sending {
         self.loan = Loan::Kept(bytes);
     }
 
+    /// Gives up what is lent, for good: nobody can say when the kernel is done with it.
+    pub(super) fn abandon(&mut self) {
+        assert!(self.is_lent(), "nothing was lent");
+        mem::forget(mem::replace(self, Self::new()));
+    }
+
     /// The kernel has said its last word about what was lent; what it took is gone.
     pub(super) fn take_back(&mut self) {
         assert!(self.is_lent(), "nothing was lent");
@@ -125,8 +132,9 @@ impl Message {
 }
 
 /// Drops what a TCP socket has not sent, or not been acknowledged, with a reset for its peer: the system lets go of memory
-/// that it reads without a copy, and would not before the peer answers. The descriptor stays what it is.
-pub(super) fn discard(stream: &Stream) {
+/// that it reads without a copy, and would not before the peer answers. The descriptor stays what it is. Whether that is a
+/// socket at all: somebody else may have closed it.
+pub(super) fn discard(stream: &Stream) -> bool {
     let nowhere = libc::sockaddr {
         sa_family: libc::AF_UNSPEC as libc::sa_family_t,
         sa_data: [0; 14],
@@ -134,7 +142,12 @@ pub(super) fn discard(stream: &Stream) {
     let len = size_of::<libc::sockaddr>() as libc::socklen_t;
     // connect(2): an address of the family AF_UNSPEC dissolves the association. It fails if there is none any more.
     // SAFETY: the address lives over the call, and is as long as is said.
-    unsafe { libc::connect(stream.as_raw_fd(), &raw const nowhere, len) };
+    let outcome = unsafe { libc::connect(stream.as_raw_fd(), &raw const nowhere, len) };
+    outcome == 0
+        || !matches!(
+            io::Error::last_os_error().raw_os_error(),
+            Some(libc::EBADF | libc::ENOTSOCK)
+        )
 }
 
 impl Drop for Sending {

@@ -178,8 +178,9 @@ impl Turn {
             self.ring.push(&Op::cancel(Token::of_conn(Kind::Watch, id)));
         }
         if conn.sending.is_kept() {
-            self.see_off(id);
-        } else if conn.sending.is_lent() {
+            return self.see_off(id);
+        }
+        if conn.sending.is_lent() {
             self.ring.push(&Op::cancel(Token::of_conn(Kind::Send, id)));
         }
         self.let_go(id);
@@ -188,15 +189,16 @@ impl Turn {
     /// A connection is over whose last bytes the system reads from our memory until the peer has acknowledged them. They
     /// end as they would from a copy, in a FIN behind them; but nobody waits for a peer for longer than `linger`.
     pub(super) fn see_off(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get(id.slot(), id.generation()) else {
+        let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) else {
             return;
         };
         // One that is broken, or had its time, is not waited for.
         if conn.phase == Phase::Leaving(CloseReason::Requested) && conn.stream.shutdown_write().is_ok() {
             self.limit(id, self.now + self.config.linger);
-        } else {
-            send::discard(&conn.stream);
+        } else if !send::discard(&conn.stream) {
+            conn.sending.abandon();
         }
+        self.let_go(id);
     }
 
     /// Closes the socket of a connection that is over, if nothing is in flight any more, and has `Closed` delivered.
