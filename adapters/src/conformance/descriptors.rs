@@ -260,7 +260,7 @@ pub fn a27_more_than_the_limit_are_turned_away<E: Environment>(environment: &E) 
 }
 
 /// Processor time of this process so far.
-fn processor_time() -> Duration {
+pub(super) fn processor_time() -> Duration {
     // SAFETY: an all-zero `rusage` is a valid one, and is valid for the call.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();

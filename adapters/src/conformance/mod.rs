@@ -25,6 +25,8 @@
 //! The laws open adapters with a [`Config`](crate::Config) of this crate, and rely on these of its fields being heeded:
 //! `max_connections`, `read_buffer`, `write_queue_max`, `connect_timeout` and `linger`.
 //!
+//! `docs/custom-adapters.md` is the guide, from the first line to the last law.
+//!
 //! # What a law is
 //!
 //! - A law that the adapter's `capabilities()` names is skipped, and says so with the reason. So is what the machine
@@ -47,6 +49,7 @@ mod ending;
 mod environment;
 mod flow;
 mod loops;
+mod meddling;
 mod party;
 mod peers;
 mod ring;
@@ -80,6 +83,7 @@ pub use self::loops::{
     a13_a_wake_ends_a_wait, a16_interruptions_are_invisible, a23_poll_fd_is_readable_while_there_is_work,
     a24_two_adapters_do_not_disturb_each_other,
 };
+pub use self::meddling::{a_descriptor_closed_behind_its_back_harms_nobody_else, refused_endpoints_are_named};
 pub use self::peers::{
     a_byte_at_a_time_is_a_stream, a_reset_in_every_state_is_closed, half_open_peers_are_let_go,
     silent_peers_cost_nobody_anything,
@@ -147,6 +151,8 @@ macro_rules! suite {
                 a_byte_at_a_time_is_a_stream,
                 half_open_peers_are_let_go,
                 a_reset_in_every_state_is_closed,
+                a_descriptor_closed_behind_its_back_harms_nobody_else,
+                refused_endpoints_are_named,
                 random_scripts_end_as_on_the_mock,
                 ten_thousand_connections_leave_nothing_behind,
             }
@@ -167,7 +173,10 @@ macro_rules! suite {
 const OWN_PROCESS: [u8; 7] = [16, 20, 21, 22, 25, 26, 28];
 
 /// Tests beyond the laws that have one too.
-const BEYOND_OWN_PROCESS: [&str; 1] = ["ten_thousand_connections_leave_nothing_behind"];
+const BEYOND_OWN_PROCESS: [&str; 2] = [
+    "a_descriptor_closed_behind_its_back_harms_nobody_else",
+    "ten_thousand_connections_leave_nothing_behind",
+];
 
 /// Judges one law: what every test of [`suite!`](crate::suite) does.
 ///
@@ -175,7 +184,7 @@ const BEYOND_OWN_PROCESS: [&str; 1] = ["ten_thousand_connections_leave_nothing_b
 ///
 /// # Panics
 ///
-/// If the law is broken.
+/// If the law is broken: the text names the backend, the law, the reason, and the seed of a randomised law.
 pub fn check<E: Environment>(path: &str, environment: E, law: fn(&E)) {
     let name = path.rsplit("::").next().unwrap_or(path);
     // What goes beyond the laws has no number.
@@ -193,6 +202,5 @@ pub fn check<E: Environment>(path: &str, environment: E, law: fn(&E)) {
     if has_own_process && !child::is_one() {
         return child::run(path);
     }
-    let _watch = party::Watch::over(name);
-    law(&environment);
+    party::judge(backend, name, || law(&environment));
 }

@@ -1,10 +1,12 @@
 //! An adapter under judgement, and what it did.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -425,7 +427,7 @@ pub(super) fn seed() -> u64 {
         || RandomState::new().hash_one(0),
         |text| text.parse().expect("KRAFT_SEED is a number"),
     );
-    println!("KRAFT_SEED={seed}");
+    say_seed(seed);
     seed
 }
 
@@ -442,7 +444,47 @@ pub(super) fn seeds(count: u64) -> impl Iterator<Item = u64> {
     // The last one that was printed is the one that failed.
     (0..count)
         .map(move |nth| first.wrapping_add(nth))
-        .inspect(|seed| println!("KRAFT_SEED={seed}"))
+        .inspect(|&seed| say_seed(seed))
+}
+
+thread_local! {
+    /// The last seed that this thread's law drew from, for its failure to name. Shared with the watch over it.
+    static SEED: RefCell<Arc<Mutex<Option<u64>>>> = RefCell::default();
+}
+
+fn say_seed(seed: u64) {
+    println!("KRAFT_SEED={seed}");
+    *of_law(&SEED.with_borrow(Arc::clone)) = Some(seed);
+}
+
+fn of_law(seed: &Mutex<Option<u64>>) -> MutexGuard<'_, Option<u64>> {
+    seed.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn advice(seed: &Mutex<Option<u64>>) -> String {
+    of_law(seed).map_or_else(String::new, |seed| format!("; the same again with KRAFT_SEED={seed}"))
+}
+
+/// Runs a law.
+///
+/// # Panics
+///
+/// If it is broken: with its name, why, and the seed if it drew from one.
+pub(super) fn judge(backend: &str, law: &str, run: impl FnOnce()) {
+    SEED.take();
+    let _watch = Watch::over(law);
+    let Err(payload) = panic::catch_unwind(AssertUnwindSafe(run)) else {
+        return;
+    };
+    let reason = match (payload.downcast_ref::<String>(), payload.downcast_ref::<&str>()) {
+        (Some(text), _) => text,
+        (_, Some(text)) => *text,
+        _ => "a panic without a text",
+    };
+    panic!(
+        "{backend} breaks {law}: {reason}{}",
+        advice(&SEED.with_borrow(Arc::clone))
+    );
 }
 
 /// Says that the machine lacks what a law needs.
@@ -460,16 +502,17 @@ pub(super) fn say_skipped(what: &str, reason: &str) {
 
 /// Ends the process if a law hangs in a poll, from where no other thread can bring it back.
 #[derive(Debug)]
-pub(super) struct Watch {
+struct Watch {
     over: Option<mpsc::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Watch {
-    pub(super) fn over(law: &str) -> Self {
+    fn over(law: &str) -> Self {
         let (over, is_over) = mpsc::channel::<()>();
         let (begins, has_begun) = mpsc::channel::<()>();
         let law = law.to_owned();
+        let seed = SEED.with_borrow(Arc::clone);
         let watch = move || {
             // Before the law begins, so that a law that counts allocations can leave this thread out.
             Counting::see_thread();
@@ -478,7 +521,8 @@ impl Watch {
             while is_over.recv_timeout(HANG) == Err(mpsc::RecvTimeoutError::Timeout) {
                 let since = std::mem::replace(&mut turns, TURNS.load(Ordering::Relaxed));
                 if turns == since {
-                    let _ = writeln!(io::stderr(), "{law} hangs: no poll returned for {HANG:?}");
+                    let seed = advice(&seed);
+                    let _ = writeln!(io::stderr(), "{law} hangs: no poll returned for {HANG:?}{seed}");
                     std::process::abort();
                 }
             }

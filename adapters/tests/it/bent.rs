@@ -341,3 +341,26 @@ fn a_missing_poll_fd_that_is_not_owned_up_to_is_found() {
         conformance::a23_poll_fd_is_readable_while_there_is_work,
     );
 }
+
+#[test]
+fn a_failure_names_backend_law_reason_and_seed() {
+    let environment = BentWires {
+        wires: Wires::new(1),
+        fault: Fault::FlipsABit,
+        opened: Cell::new(0),
+    };
+    let judged = catch_unwind(AssertUnwindSafe(|| {
+        conformance::check(
+            "it::bent::a02_bytes_arrive_in_order_once",
+            environment,
+            conformance::a02_bytes_arrive_in_order_once,
+        );
+    }));
+    let text = judged.expect_err("the law is broken");
+    let text = text.downcast_ref::<String>().expect("it has a text");
+    let named = "bent breaks a02_bytes_arrive_in_order_once: ";
+    assert!(text.starts_with(named), "{text}");
+    assert!(text.contains("A2: bytes differ"), "{text}");
+    let (_, seed) = text.split_once("KRAFT_SEED=").expect("it names the seed");
+    seed.parse::<u64>().expect("the seed is a number, and last");
+}

@@ -5,6 +5,8 @@
 //! every turn, as poll(2) makes the system do anyway: slow with thousands of them, and simple.
 
 #![forbid(unsafe_code)]
+// What the guide shows compiles.
+#![cfg_attr(doctest, doc = include_str!("../../../../docs/custom-adapters.md"))]
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -149,14 +151,7 @@ impl Conn {
     }
 
     /// Does what poll(2) said.
-    fn serve(
-        &mut self,
-        flags: PollFlags,
-        reads: usize,
-        scratch: &mut [u8],
-        stats: &mut Stats,
-        emit: Emit<'_>,
-    ) -> Lives {
+    fn serve(&mut self, flags: PollFlags, reads: usize, buf: &mut [u8], stats: &mut Stats, emit: Emit<'_>) -> Lives {
         if self.phase == Phase::Connecting {
             if self.stream.connected().map_err(|error| sock::close_reason(&error))? {
                 self.phase = Phase::Open;
@@ -172,7 +167,7 @@ impl Conn {
         }
         // Some reads, so that it starves no other (law A18): poll(2) says again what is left.
         for _ in 0..reads {
-            if !self.reads() || self.link.intents().close == Some(CloseMode::Now) || !self.read(scratch, stats, emit)? {
+            if !self.reads() || self.link.intents().close == Some(CloseMode::Now) || !self.read(buf, stats, emit)? {
                 break;
             }
         }

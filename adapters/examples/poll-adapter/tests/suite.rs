@@ -8,3 +8,12 @@ use poll_adapter::Poll;
 static ALLOCATOR: Counting = Counting;
 
 kraft_adapters::suite!(poll, || Sockets::new(Poll::open));
+
+/// The guide says so.
+#[test]
+fn it_takes_less_than_400_lines_of_code() {
+    let source = include_str!("../src/lib.rs");
+    let is_code = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with("//");
+    let lines = source.lines().filter(is_code).count();
+    assert!(lines < 400, "{lines} lines");
+}
