@@ -21,6 +21,9 @@ pub(super) const COMPLETIONS: u32 = 4096;
 /// The longest wait of one call; who waits longer calls again. Far from where the kernel's sums overflow.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
 
+/// How long a wait rests if the system has no memory for what is to be submitted.
+const REST: Duration = Duration::from_millis(10);
+
 /// What a system call does besides submitting.
 #[derive(Clone, Copy, Debug)]
 enum Call {
@@ -187,8 +190,32 @@ impl Ring {
         match error.raw_os_error() {
             // A signal (law A16: the caller waits on), the time-out, completions that have to be reaped first.
             Some(libc::EINTR | libc::ETIME | libc::EBUSY) => Ok(()),
+            // No memory for an operation: what is queued stays queued, and is submitted by a later call.
+            Some(libc::EAGAIN | libc::ENOMEM) => self.do_without(call),
             Some(libc::EEXIST) => Err(another_thread()),
             _ => Err(io::Error::new(error.kind(), format!("io_uring_enter: {error}"))),
+        }
+    }
+
+    /// A call without its submissions. One that would wait rests instead, since it is to try again soon.
+    fn do_without(&mut self, call: Call) -> io::Result<()> {
+        match call {
+            Call::Submit => return Ok(()),
+            Call::Look => {}
+            Call::Wait(timeout) => thread::sleep(timeout.unwrap_or(REST).min(REST)),
+        }
+        self.calls += 1;
+        // SAFETY: nothing is submitted, and no argument is passed.
+        let outcome = unsafe {
+            self.io
+                .submitter()
+                .enter::<()>(0, 0, EnterFlags::GETEVENTS.bits(), None)
+        };
+        match outcome {
+            Err(error) if !matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY)) => {
+                Err(io::Error::new(error.kind(), format!("io_uring_enter: {error}")))
+            }
+            _ => Ok(()),
         }
     }
 
