@@ -6,6 +6,8 @@ mod chaos;
 mod counting;
 #[cfg(all(feature = "epoll", target_os = "linux"))]
 mod epoll;
+#[cfg(all(feature = "epoll", target_os = "linux"))]
+mod interface;
 #[cfg(all(feature = "epoll", feature = "kqueue", target_os = "linux"))]
 mod kqueue;
 mod laws;
@@ -15,6 +17,8 @@ mod libuv;
 mod limits;
 #[cfg(all(feature = "epoll", target_os = "linux"))]
 mod rig;
+#[cfg(all(feature = "epoll", target_os = "linux"))]
+mod scarce;
 #[cfg(all(feature = "tls", target_os = "linux"))]
 mod tls;
 #[cfg(all(feature = "epoll", feature = "io-uring", target_os = "linux"))]
