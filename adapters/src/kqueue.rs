@@ -95,17 +95,24 @@ impl Selector for Queue {
             self.poller
                 .add_with_mode(socket.as_raw_fd(), side(token, interest), PollMode::Level)
         };
-        added.inspect_err(|_| self.deregister(socket, token))
+        applied(added).inspect_err(|_| self.deregister(socket, token))
     }
 
     fn change(&mut self, socket: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
-        self.poller
-            .modify_with_mode(socket, side(token, interest), PollMode::Level)
+        let changed = self
+            .poller
+            .modify_with_mode(socket, side(token, interest), PollMode::Level);
+        applied(changed)
     }
 
     fn deregister(&mut self, socket: BorrowedFd<'_>, _: u64) {
-        // A connect that failed at once was never registered.
-        let _ = self.poller.delete(socket);
+        // A connect that failed at once was never registered. Interrupted, `polling` would go on taking the descriptor's
+        // number for one that is watched.
+        while self
+            .poller
+            .delete(socket)
+            .is_err_and(|error| error.kind() == ErrorKind::Interrupted)
+        {}
     }
 
     fn wait(ready: &mut Ready<Self>, timeout: Option<Duration>, _: &mut dyn FnMut(&mut Ready<Self>)) -> io::Result<()> {
@@ -142,6 +149,14 @@ impl Selector for Queue {
         if has_work && self.embedded.get() && !self.signalled.replace(true) {
             self.wake.signal();
         }
+    }
+}
+
+/// A change that a signal interrupted is made all the same (kevent(2)).
+fn applied(change: io::Result<()>) -> io::Result<()> {
+    match change {
+        Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+        outcome => outcome,
     }
 }
 

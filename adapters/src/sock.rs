@@ -16,10 +16,12 @@ use crate::config::Config;
 /// Slices of one gathering write. More pieces than these go out by another call.
 const SLICES_MAX: usize = 64;
 
-/// No signal if the connection is gone, and no waiting: some backends have sockets that block, for their readers.
+/// No signal if the connection is gone, and no waiting: some backends have sockets that block, for their readers. macOS
+/// knew no MSG_NOSIGNAL for long; there SO_NOSIGPIPE does it, which socket2 sets.
 const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
 
 /// Probes that a silent peer may miss before keep-alive gives the connection up.
+#[cfg(not(target_os = "openbsd"))]
 const KEEPALIVE_PROBES: u32 = 3;
 
 /// A connected, or connecting, stream socket. Closed when it is dropped.
@@ -83,6 +85,8 @@ impl Stream {
         let peer = match self.0.peer_addr() {
             Ok(peer) => peer,
             Err(error) if error.kind() == ErrorKind::NotConnected => return Ok(false),
+            // macOS answers EINVAL once both directions have ended.
+            Err(error) if error.kind() == ErrorKind::InvalidInput => return Err(ErrorKind::ConnectionReset.into()),
             Err(error) => return Err(error),
         };
         // A TCP socket that dials a free port of its own host may be given that very port and then meets itself.
@@ -280,7 +284,7 @@ impl Acceptor {
     /// Accepts one connection.
     #[must_use]
     pub fn accept(&self) -> Accept {
-        match self.socket.accept4(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK) {
+        match accept(&self.socket) {
             Ok((socket, peer)) => Accept::One(Stream(socket), endpoint(&peer)),
             Err(error) => Accept::failed(&error),
         }
@@ -341,8 +345,33 @@ pub fn named(what: &str, at: &Endpoint, error: &io::Error) -> io::Error {
 }
 
 fn open(domain: Domain) -> io::Result<Socket> {
-    // Close-on-exec is set by `Socket::new`, in the same call.
-    Socket::new(domain, Type::STREAM.nonblocking(), None)
+    // Close-on-exec is set by `Socket::new`; both in the same call, but on macOS, which has no flags for a new socket.
+    #[cfg(not(target_vendor = "apple"))]
+    return Socket::new(domain, Type::STREAM.nonblocking(), None);
+    #[cfg(target_vendor = "apple")]
+    {
+        let socket = Socket::new(domain, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    }
+}
+
+/// A connection that does not block and that no child inherits.
+#[cfg(not(target_vendor = "apple"))]
+fn accept(listener: &Socket) -> io::Result<(Socket, SockAddr)> {
+    listener.accept4(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)
+}
+
+/// macOS has no `accept4`: two more calls, and a child that is started between them inherits the descriptor.
+#[cfg(target_vendor = "apple")]
+fn accept(listener: &Socket) -> io::Result<(Socket, SockAddr)> {
+    // It sets FD_CLOEXEC; SO_NOSIGPIPE is the listener's.
+    let (socket, peer) = listener.accept()?;
+    // EINVAL: the peer has reset it already, and nothing can be set any more.
+    match socket.set_nonblocking(true) {
+        Ok(()) => Ok((socket, peer)),
+        Err(_) => Err(ErrorKind::ConnectionAborted.into()),
+    }
 }
 
 fn set_tcp_options(socket: &Socket, config: &Config) -> io::Result<()> {
@@ -350,11 +379,12 @@ fn set_tcp_options(socket: &Socket, config: &Config) -> io::Result<()> {
         socket.set_tcp_nodelay(true)?;
     }
     if let Some(idle) = config.tcp_keepalive {
-        // The system's own probes are 75 s apart and nine: a dead peer would be held for twelve minutes.
-        let interval = (idle / KEEPALIVE_PROBES).max(std::time::Duration::from_secs(1));
-        let keepalive = TcpKeepalive::new()
-            .with_time(idle)
-            .with_interval(interval)
+        let keepalive = TcpKeepalive::new().with_time(idle);
+        // The system's own probes are 75 s apart and nine: a dead peer would be held for twelve minutes. OpenBSD has
+        // them for the whole system alone (net.inet.tcp.keepintvl).
+        #[cfg(not(target_os = "openbsd"))]
+        let keepalive = keepalive
+            .with_interval((idle / KEEPALIVE_PROBES).max(std::time::Duration::from_secs(1)))
             .with_retries(KEEPALIVE_PROBES);
         socket.set_tcp_keepalive(&keepalive)?;
     }
@@ -442,6 +472,8 @@ mod tests {
         for socket in [&dialled.0, &accepted.0] {
             assert!(socket.tcp_nodelay().expect("it is a TCP socket"));
             assert!(socket.keepalive().expect("it is a TCP socket"));
+            // OpenBSD has the time for the whole system alone.
+            #[cfg(not(target_os = "openbsd"))]
             assert_eq!(socket.tcp_keepalive_time().ok(), config.tcp_keepalive);
             assert!(socket.nonblocking().expect("it is a socket"));
         }

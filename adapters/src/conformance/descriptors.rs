@@ -296,7 +296,10 @@ fn set_limit(count: u64) {
 /// Makes room for so many descriptors. Never lowers the limit.
 pub(super) fn raise_limit(count: u64) -> Result<(), String> {
     let limit = limit();
-    #[expect(clippy::unnecessary_cast, reason = "it is signed on FreeBSD")]
+    #[cfg_attr(
+        not(any(target_os = "dragonfly", target_os = "freebsd")),
+        expect(clippy::unnecessary_cast, reason = "it is signed on FreeBSD")
+    )]
     let (soft, hard) = (limit.rlim_cur as u64, limit.rlim_max as u64);
     match () {
         () if soft >= count => Ok(()),

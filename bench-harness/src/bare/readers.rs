@@ -122,11 +122,9 @@ fn hand_over(slow: &Sender<(Chunk, usize)>, chunk: Chunk, sent: usize) {
 fn write_the_rest(rest: &Receiver<(Chunk, usize)>) {
     for (chunk, mut sent) in rest {
         while sent < chunk.count {
-            match send(
-                &chunk.conn.stream,
-                &chunk.buffer[sent..chunk.count],
-                SendFlags::NOSIGNAL,
-            ) {
+            // std ignores SIGPIPE, and macOS has no flag against it.
+            let unsent = &chunk.buffer[sent..chunk.count];
+            match send(&chunk.conn.stream, unsent, SendFlags::empty()) {
                 Ok(count) => sent += count,
                 Err(Errno::INTR) => {}
                 Err(_) => break,

@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+// epoll is Linux's own.
+#[cfg(target_os = "linux")]
 pub mod bare_epoll;
 pub mod in_mio;
 pub mod in_tokio;

@@ -1,6 +1,8 @@
 //! Every loop over every backend: a whole node and a client, in one thread that is not Kraft's.
 
-use in_loops::{Adder, Failure, Server, bare_epoll, in_mio, in_tokio, node};
+#[cfg(target_os = "linux")]
+use in_loops::bare_epoll;
+use in_loops::{Adder, Failure, Server, in_mio, in_tokio, node};
 use kraft_adapters::Backend;
 
 fn check(backend: Backend, run: fn(Server, Adder) -> Result<i64, Failure>) {
@@ -32,6 +34,8 @@ fn a_node_and_a_client_run_in_mio() {
     check(Backend::Threads, in_mio::run);
 }
 
+// epoll is Linux's own.
+#[cfg(target_os = "linux")]
 #[test]
 fn a_node_and_a_client_run_in_a_bare_epoll_loop() {
     check(Backend::Epoll, bare_epoll::run);
