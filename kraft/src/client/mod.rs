@@ -117,10 +117,7 @@ impl Node {
             .map(Self::resolve)
             .collect::<Result<_, _>>()?;
         if nodes.is_empty() {
-            let error = io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "no node is named; give HOST:PORT,HOST:PORT,…",
-            );
+            let error = io::Error::new(io::ErrorKind::InvalidInput, "no node is named");
             return Err(Error::Address {
                 address: list.to_owned(),
                 error,

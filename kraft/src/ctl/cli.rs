@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use kraft_adapters::Choice;
 
 /// Reads and writes a Kraft cluster.
@@ -73,19 +73,15 @@ pub(super) enum What {
         key: String,
     },
     /// Set a key if it has the expected value
+    #[command(group = ArgGroup::new("old").args(["expect", "absent"]).required(true))]
     Cas {
         /// Which
         key: String,
         /// What it must have
-        #[arg(
-            long,
-            value_name = "OLD",
-            required_unless_present = "absent",
-            allow_hyphen_values = true
-        )]
+        #[arg(long, value_name = "OLD", allow_hyphen_values = true)]
         expect: Option<String>,
         /// It must not exist
-        #[arg(long, conflicts_with = "expect")]
+        #[arg(long)]
         absent: bool,
         /// To what; - reads standard input
         #[arg(allow_hyphen_values = true)]
@@ -224,5 +220,12 @@ mod tests {
             let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");
         }
+    }
+
+    #[test]
+    fn cas_names_both_ways_to_say_what_is_expected() {
+        let error = Cli::try_parse_from(["kraftctl", "cas", "k", "v"]).expect_err("neither is given");
+        let text = error.to_string();
+        assert!(text.contains("--expect <OLD>|--absent"), "{text}");
     }
 }

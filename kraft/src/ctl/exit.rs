@@ -59,6 +59,7 @@ impl Failure {
     pub(super) fn exit(&self) -> Exit {
         match self {
             Self::NoNodes | Self::Backend(_) | Self::TlsUsage(_) => Exit::Usage,
+            Self::Client(Error::Address { error, .. }) if is_malformed(error) => Exit::Usage,
             Self::Client(Error::Unknown) => Exit::Unknown,
             Self::Client(Error::Refused(_) | Error::NotANumber | Error::Overflow) => Exit::Refused,
             #[cfg(feature = "tls")]
@@ -98,12 +99,27 @@ impl fmt::Display for Failure {
                 "unknown: no answer came in time, so a write may or may not have happened; read the key before you \
                  write it again, or give more time with --timeout",
             ),
+            Self::Client(Error::Address { address, error }) if is_malformed(error) => write!(
+                f,
+                "address {address:?}: {error}; give --nodes or KRAFT_NODES as HOST:PORT,HOST:PORT,…"
+            ),
+            Self::Client(error @ Error::Address { .. }) => {
+                write!(
+                    f,
+                    "{error}; correct the name in --nodes or KRAFT_NODES, or give a number"
+                )
+            }
             Self::Client(error) => error.fmt(f),
             Self::Output(error) => write!(f, "standard output: {error}"),
             Self::Input(error) => write!(f, "standard input: {error}"),
             Self::Bench(message) => f.write_str(message),
         }
     }
+}
+
+/// No address of any host, whatever names it knows: the system was not even asked.
+fn is_malformed(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidInput
 }
 
 impl From<Error> for Failure {

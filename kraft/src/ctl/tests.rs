@@ -24,6 +24,26 @@ fn check(cluster: &Cluster, line: &str, exit: Exit, printed: &str) {
     assert_eq!(ctl(cluster, line), (exit, printed.to_owned()), "{line}");
 }
 
+/// What is no address at all is the command line's fault, whatever the network has to say.
+#[test]
+fn nodes_that_are_no_addresses_are_usage() {
+    for list in ["", ",", "localhost", "127.0.0.1:99999"] {
+        let cli = Cli::try_parse_from(["kraftctl", "--nodes", list, "get", "k"]).expect("it is taken as it is");
+        let failure = run(&cli, &mut Vec::new()).expect_err(list);
+        assert_eq!(failure.exit(), Exit::Usage, "{failure}");
+        let text = failure.to_string();
+        assert!(
+            text.ends_with("give --nodes or KRAFT_NODES as HOST:PORT,HOST:PORT,…"),
+            "{text}"
+        );
+    }
+    let unknown = Failure::Client(crate::client::Error::Address {
+        address: "no.such.host:1".to_owned(),
+        error: io::ErrorKind::Other.into(),
+    });
+    assert_eq!(unknown.exit(), Exit::Failed, "{unknown}");
+}
+
 #[test]
 fn each_outcome_has_its_exit_status_and_each_format_its_form() {
     let cluster = Cluster::start(3);

@@ -72,7 +72,7 @@ fn kraftctl_ends_and_prints_as_documented() {
     fails("frobnicate", 2, "Usage");
     fails("put key", 2, "<VALUE>");
     assert_eq!(kraftctl(&["get", "key"]).code, Some(2));
-    assert_eq!(kraftctl(&["--nodes", "nowhere", "get", "key"]).code, Some(1));
+    assert_eq!(kraftctl(&["--nodes", "nowhere", "get", "key"]).code, Some(2));
     let mut by_variable = without_settings(env!("CARGO_BIN_EXE_kraftctl"), &["get", "new"]);
     assert_eq!(run_command(by_variable.env("KRAFT_NODES", &nodes)).out, "43\n");
 
