@@ -2,14 +2,14 @@
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use kraft_adapters::{Any, Opened};
 use kraft_core::adapter::{Adapter, Endpoint, ListenOptions};
 use kraft_core::id::{GroupId, Index};
 use kraft_core::message::Role;
-use kraft_core::node::{self, Node, Parts};
+use kraft_core::node::{self, Handle, Node, Parts};
 use kraft_core::protocol::Protocol;
 use kraft_core::storage::Recovered;
 use kraft_protocols::Binary;
@@ -55,15 +55,18 @@ pub(super) fn run(data: &Path, folder: &Folder, loaded: &Loaded, exit_with_paren
     addresses.check_free()?;
     let counts = Arc::new(Counts::default());
     let transport = security.protect(open_adapter(config)?, &adapter_config(config), &counts)?;
+    let parent = signals.parent()?;
+    // Before the log is opened, too: reading all of a big one takes a while.
+    let running = Arc::new(OnceLock::<Handle>::new());
+    let told = Arc::clone(&running);
+    signals.on_stop(config.linger_ms + STOP_SPARE, move || told.get().map(Handle::stop))?;
     let (mut server, recovered) = open(data, folder, config, transport, &counts)?;
     let bound = listen(&mut server, &addresses, config, &counts)?;
     tell_start(data, config, &server, &recovered, &bound);
-
+    running.get_or_init(|| server.handle());
     if exit_with_parent {
-        signals.watch_parent()?;
+        parent.watch()?;
     }
-    let handle = server.handle();
-    signals.on_stop(config.linger_ms + STOP_SPARE, move || handle.stop())?;
     let ended = server.run();
     logging::tell_suppressed();
     ended.map_err(|failure| node_failure(&failure))?;
@@ -120,6 +123,7 @@ fn open(
     let wrong = |why| Failure::config(format!("{why}; `kraftd config show` tells who set it"));
     let node_config = node_config(config, identity, &book)?;
     node_config.validate().map_err(wrong)?;
+    log::debug!("reads the log");
     let (storage, recovered) = DiskLog::open(files, identity.log(GroupId(0)), storage_config(config), Index::ZERO)
         .map_err(|error| open_failure(&error))?;
     let limits = kv::Limits {

@@ -69,29 +69,23 @@ impl Signals {
         })
     }
 
-    /// Ends the process in order when stdin does: a parent that dies closes its end of the pipe, however it dies.
-    pub(super) fn watch_parent(&self) -> Result<(), Failure> {
-        let writer = self.clone_writer()?;
-        spawn("parent", move || {
-            let mut byte = [0];
-            loop {
-                match io::stdin().read(&mut byte) {
-                    Ok(1..) => {}
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Ok(0) | Err(_) => break,
-                }
-            }
-            let _ = (&writer).write(&[PARENT_GONE]);
-        })
+    /// Whose end ends the process in order, too.
+    pub(super) fn parent(&self) -> Result<Parent, Failure> {
+        self.clone_writer().map(Parent)
     }
 
     /// Calls `stop` at the first reason to stop; at the second, or when the stop has not ended the process in `grace`,
-    /// ends it.
-    pub(super) fn on_stop(self, grace: Duration, stop: impl Fn() + Send + 'static) -> Result<(), Failure> {
+    /// ends it. `None` of `stop`: nothing runs yet that could be told, and a log that is being opened may be left at any
+    /// byte; the process ends in order there and then.
+    pub(super) fn on_stop(
+        self,
+        grace: Duration,
+        stop: impl Fn() -> Option<()> + Send + 'static,
+    ) -> Result<(), Failure> {
         spawn("signals", move || self.run(grace, stop))
     }
 
-    fn run(mut self, grace: Duration, stop: impl Fn()) {
+    fn run(mut self, grace: Duration, stop: impl Fn() -> Option<()>) {
         let mut stopping = false;
         loop {
             let telling = self.telling.load(Ordering::Acquire);
@@ -128,13 +122,38 @@ impl Signals {
             }
             log::info!("{why}: stopping");
             stopping = true;
-            stop();
+            if stop().is_none() {
+                log::info!("stopped before it served");
+                log::logger().flush();
+                process::exit(0);
+            }
         }
     }
 
     fn clone_writer(&self) -> Result<UnixStream, Failure> {
         let writer = self.writer.try_clone();
         writer.map_err(|error| Failure::new(format!("signal pipe: {error}; raise the limit of open files")))
+    }
+}
+
+/// The parent, which holds the other end of stdin.
+#[derive(Debug)]
+pub(super) struct Parent(UnixStream);
+
+impl Parent {
+    /// Ends the process in order when stdin ends: a parent that dies closes its end of the pipe, however it dies.
+    pub(super) fn watch(self) -> Result<(), Failure> {
+        spawn("parent", move || {
+            let mut byte = [0];
+            loop {
+                match io::stdin().read(&mut byte) {
+                    Ok(1..) => {}
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Ok(0) | Err(_) => break,
+                }
+            }
+            let _ = (&self.0).write(&[PARENT_GONE]);
+        })
     }
 }
 

@@ -126,6 +126,23 @@ fn signals_and_the_parents_end_stop_it_in_order() {
     assert_eq!(daemon.end().code(), Some(0));
 }
 
+/// What takes long to read is here a pipe that nobody writes to: the node waits for it as it is opened.
+#[test]
+fn a_node_that_reads_its_log_stops_at_a_signal() {
+    let (_folder, data) = alone();
+    let pipe = data.join("log/0000000002.log");
+    let made = Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs");
+    assert!(made.success());
+    for signal in ["TERM", "INT"] {
+        let mut daemon = Daemon::serve(&data, &["--log-level", "debug"]);
+        daemon.line("\"reads the log\"");
+        daemon.signal(signal);
+        daemon.line(&format!("SIG{signal}: stopping"));
+        daemon.line("\"stopped before it served\"");
+        assert_eq!(daemon.end().code(), Some(0));
+    }
+}
+
 #[test]
 fn the_first_line_tells_what_runs_and_what_was_recovered() {
     let (_folder, data) = alone();
