@@ -126,6 +126,11 @@ fn open(
     log::debug!("reads the log");
     let (storage, recovered) = DiskLog::open(files, identity.log(GroupId(0)), storage_config(config), Index::ZERO)
         .map_err(|error| open_failure(&error))?;
+    for torn in storage.torn() {
+        // Told here and in no later start: the log goes on in another segment.
+        log::warn!(kind = "torn_tail", file:% = torn.path.display(), byte = torn.offset, bytes = torn.bytes;
+            "cut a write off the end of the log that was never finished");
+    }
     let limits = kv::Limits {
         key_bytes_max: bytes(config.key_bytes_max),
         value_bytes_max: bytes(config.value_bytes_max),

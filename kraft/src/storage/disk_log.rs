@@ -16,7 +16,7 @@ use super::format::{HEADER_BYTES, LogIdentity, Position, RECORD_BYTES, Record, S
 use super::ledger::Ledger;
 use super::pool::{Job, Pool, Spare};
 use super::restart;
-use super::survey::{OpenError, survey};
+use super::survey::{OpenError, Torn, survey};
 use super::work::{DiskDone, DiskWork, Kind, LoadWork, Outcome, SyncWork};
 
 /// A payload of `n` bytes, `n` at least the session header of a command, takes less than this many times `n` with
@@ -53,6 +53,7 @@ pub struct DiskLog<F: Files> {
     loads: VecDeque<Load>,
     load_out: Option<Load>,
     pool: Pool<F>,
+    torn: Vec<Torn>,
     is_poisoned: bool,
 }
 
@@ -162,9 +163,15 @@ impl<F: Files> DiskLog<F> {
             loads: VecDeque::new(),
             load_out: None,
             pool,
+            torn: survey.torn,
             is_poisoned: false,
         };
         Ok((log, recovered))
+    }
+
+    /// What was cut off the end when the log was opened. It is told once: the next start does not find it.
+    pub fn torn(&self) -> &[Torn] {
+        &self.torn
     }
 
     /// Gives up entries up to `through`, which a durable snapshot holds, as far as they fill whole segments. The
@@ -227,7 +234,12 @@ impl<F: Files> DiskLog<F> {
 
     /// Goes on in the next segment.
     fn roll(&mut self, size: u32) {
-        let Spare { number, capacity, file } = self.pool.take(HEADER_BYTES + RECORD_BYTES + size, &self.config);
+        let Spare {
+            number,
+            capacity,
+            is_reused,
+            file,
+        } = self.pool.take(HEADER_BYTES + RECORD_BYTES + size, &self.config);
         let follows = Position {
             segment: self.active().number,
             offset: self.end,
@@ -235,6 +247,7 @@ impl<F: Files> DiskLog<F> {
         let header = SegmentHeader {
             identity: self.identity,
             number,
+            is_reused,
             follows,
             // The work syncs what is before it first.
             synced_through: follows,
@@ -476,7 +489,10 @@ impl<F: Files> Storage for DiskLog<F> {
                 if result.is_err() {
                     self.shrink_missing();
                 }
-                if let Some(Spare { number, capacity, file }) = self.pool.prepared(making, result, &self.config) {
+                if let Some(Spare {
+                    number, capacity, file, ..
+                }) = self.pool.prepared(making, result, &self.config)
+                {
                     match self.segments.iter_mut().find(|segment| segment.number == number) {
                         Some(segment) => segment.file = file,
                         None => self.pool.retire(number, capacity),

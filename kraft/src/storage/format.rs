@@ -116,6 +116,9 @@ pub struct SegmentHeader {
     pub identity: LogIdentity,
     /// The segment's number.
     pub number: u32,
+    /// Whether what stands behind its records may be those of the segment that its file was used for before; if not, it
+    /// is zeros.
+    pub is_reused: bool,
     /// Where the log before this segment ends. What stands behind it is no part of the log; neither are segments with
     /// numbers between. Zero in the first one.
     pub follows: Position,
@@ -155,7 +158,7 @@ impl SegmentHeader {
         put(&self.identity.node.0.to_le_bytes());
         put(&self.identity.incarnation.0.to_le_bytes());
         put(&self.number.to_le_bytes());
-        put(&0u32.to_le_bytes());
+        put(&u32::from(self.is_reused).to_le_bytes());
         for position in [self.follows, self.synced_through] {
             put(&position.segment.to_le_bytes());
             put(&position.offset.to_le_bytes());
@@ -199,6 +202,7 @@ impl SegmentHeader {
                 incarnation: Incarnation(u64_at(bytes, 32)),
             },
             number: u32_at(bytes, 40),
+            is_reused: u32_at(bytes, 44) != 0,
             follows: position(48),
             synced_through: position(56),
             base_index: Index(u64_at(bytes, 64)),
@@ -326,9 +330,10 @@ impl Record {
     }
 }
 
-/// Whether these bytes, at a record's place, may be a mark. Cheaper than reading one.
-pub(crate) const fn may_be_mark(bytes: &[u8; RECORD_BYTES as usize]) -> bool {
-    bytes[4] == KIND_MARK
+/// Whether these bytes, at a record's place, may be one of a kind that this build knows. Cheaper than reading it.
+pub(crate) const fn may_be_record(bytes: &[u8; RECORD_BYTES as usize]) -> bool {
+    let is_known = matches!(bytes[4], KIND_NOOP..=KIND_MEMBERSHIP | KIND_HARD_STATE..=KIND_MARK);
+    is_known && bytes[5] == 0 && bytes[6] == 0 && bytes[7] == 0
 }
 
 /// The bytes of a record with a payload of `length`, padding included; `None` if they are more than any segment holds.
@@ -380,6 +385,7 @@ mod tests {
         let header = SegmentHeader {
             identity: IDENTITY,
             number: 5,
+            is_reused: true,
             follows: Position { segment: 4, offset: 6 },
             synced_through: Position { segment: 7, offset: 8 },
             base_index: Index(9),

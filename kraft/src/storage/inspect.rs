@@ -9,8 +9,8 @@ use kraft_core::storage::{Fault, Recovered};
 
 use super::files::{File, Files};
 use super::format::{HEADER_BYTES, LogIdentity, Position, Record, SegmentHeader, segment_name, segment_number};
-use super::scan::{Found, Rest, Scan, Step, read_header};
-use super::survey::{OpenError, fault, survey};
+use super::scan::{Found, Scan, Step, read_header};
+use super::survey::{OpenError, Torn, fault, survey};
 
 /// What a log holds.
 #[derive(Debug)]
@@ -30,9 +30,8 @@ pub struct Verdict {
     pub end: Position,
     /// Up to here the log says itself that it is durable. A node writes what is above it again.
     pub synced_through: Position,
-    /// Whether something stands behind the end that is no record: a write that was cut short, or, in a segment that
-    /// was used again, what it held before.
-    pub is_torn: bool,
+    /// What a node would cut off behind the end.
+    pub torn: Vec<Torn>,
 }
 
 /// A segment, read by itself.
@@ -103,8 +102,14 @@ impl fmt::Display for Report {
                     verdict.end,
                     verdict.synced_through
                 )?;
-                let torn = "; what stands behind the end was never acknowledged, or was there before";
-                f.write_str(if verdict.is_torn { torn } else { "" })
+                for Torn { path, offset, bytes } in &verdict.torn {
+                    write!(
+                        f,
+                        "; torn: {}: byte {offset}: {bytes} bytes of a write that was cut short",
+                        path.display()
+                    )?;
+                }
+                Ok(())
             }
             Err(error) => error.fmt(f),
         }
@@ -180,7 +185,7 @@ pub fn verify<F: Files>(files: &F, identity: Option<LogIdentity>, released: Inde
             recovered: survey.recovered(),
             end: survey.end,
             synced_through: survey.synced,
-            is_torn: survey.is_torn,
+            torn: survey.torn,
         }),
     };
     Ok(Report { segments, verdict })
@@ -250,7 +255,7 @@ fn read_segment<F: Files>(
         note(&mut report, &found);
         visit(Dumped::Record(found.at, found.record));
     }
-    let Rest { is_zero, .. } = scan.rest().map_err(failed("read"))?;
+    let is_zero = scan.rest().map_err(failed("read"))?.bytes == 0;
     report.end = scan.offset();
     report.is_zero_behind = is_zero;
     let end = Position {

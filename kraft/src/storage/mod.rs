@@ -33,7 +33,7 @@ pub use ledger::Contradiction;
 pub use mem::{Failure, Loss, MemFile, MemFiles, MemLock, Operation};
 pub use peer_book::PeerBook;
 pub use real::RealFiles;
-pub use survey::{Damage, DamageKind, OpenError};
+pub use survey::{Damage, DamageKind, OpenError, Torn};
 pub use work::{DiskDone, DiskWork};
 
 #[cfg(test)]

@@ -20,7 +20,17 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 pub(crate) struct Spare<F: Files> {
     pub(crate) number: u32,
     pub(crate) capacity: u32,
+    /// Whether it was another segment before, whose records still stand in it.
+    pub(crate) is_reused: bool,
     pub(crate) file: Option<Arc<F::File>>,
+}
+
+/// A spare in the making.
+#[derive(Clone, Copy, Debug)]
+struct Planned {
+    number: u32,
+    capacity: u32,
+    is_reused: bool,
 }
 
 /// Spares, what is in the making, and what is done with.
@@ -30,8 +40,8 @@ pub(crate) struct Spare<F: Files> {
 pub(crate) struct Pool<F: Files> {
     files: F,
     spares: VecDeque<Spare<F>>,
-    /// Number and capacity of the spare in the making, unless the log has taken it already.
-    planned: Option<(u32, u32)>,
+    /// The spare in the making, unless the log has taken it already.
+    planned: Option<Planned>,
     making: Option<Making<F>>,
     is_out: bool,
     /// Numbers and capacities of segments that are done with.
@@ -87,12 +97,13 @@ impl<F: Files> Pool<F> {
             }
             self.retired.push_back((spare.number, spare.capacity));
         }
-        if let Some((number, capacity)) = self.planned.take()
-            && capacity >= needed
+        if let Some(planned) = self.planned.take()
+            && planned.capacity >= needed
         {
             return Spare {
-                number,
-                capacity,
+                number: planned.number,
+                capacity: planned.capacity,
+                is_reused: planned.is_reused,
                 file: None,
             };
         }
@@ -100,6 +111,7 @@ impl<F: Files> Pool<F> {
         Spare {
             number: self.plan_number(),
             capacity,
+            is_reused: false,
             file: None,
         }
     }
@@ -196,7 +208,11 @@ impl<F: Files> Pool<F> {
 
     fn plan(&mut self, capacity: u32, source: Option<u32>) -> Making<F> {
         let number = self.plan_number();
-        self.planned = Some((number, capacity));
+        self.planned = Some(Planned {
+            number,
+            capacity,
+            is_reused: source.is_some(),
+        });
         Making {
             number,
             capacity,
@@ -232,9 +248,10 @@ impl<F: Files> Pool<F> {
         let spare = Spare {
             number: making.number,
             capacity: making.capacity,
+            is_reused: making.source.is_some(),
             file: making.file,
         };
-        if self.planned.is_some_and(|(number, _)| number == making.number) {
+        if self.planned.is_some_and(|planned| planned.number == making.number) {
             self.planned = None;
             self.spares.push_back(spare);
             return None;

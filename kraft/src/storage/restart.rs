@@ -120,6 +120,7 @@ fn write<F: Files>(
     let header = SegmentHeader {
         identity: *identity,
         number,
+        is_reused: false,
         follows: survey.rewrite_from,
         synced_through: here,
         base_index,

@@ -5,7 +5,7 @@ use std::io;
 use super::files::{File, read_full_at};
 use super::format::{
     ALIGN, HEADER_BYTES, HeaderError, LogIdentity, Position, RECORD_BYTES, Record, RecordError, SegmentHeader,
-    may_be_mark,
+    may_be_record,
 };
 
 /// How much is read at once.
@@ -183,16 +183,18 @@ impl<'a, F: File> Scan<'a, F> {
         Ok(())
     }
 
-    /// The newest mark in the rest of the file, wherever it stands, and whether there is anything but zeros. Behind a
-    /// bad record nothing says where the next one begins.
+    /// What is in the rest of the file, wherever it stands. Behind a bad record nothing says where the next one begins.
     pub(crate) fn rest(&mut self) -> io::Result<Rest> {
         let mut rest = Rest::default();
         let mut offset = self.offset;
+        let from = u64::from(offset);
         loop {
             let bytes = self.window.get(u64::from(offset), WINDOW_BYTES)?;
             let (steps, tail) = bytes.as_chunks::<{ ALIGN as usize }>();
             let is_zero = steps.iter().all(|step| *step == [0; ALIGN as usize]) && tail.iter().all(|byte| *byte == 0);
-            rest.is_zero &= is_zero;
+            if !is_zero && let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
+                rest.bytes = u64::from(offset) + last as u64 + 1 - from;
+            }
             if bytes.len() < RECORD_BYTES as usize {
                 return Ok(rest);
             }
@@ -203,9 +205,14 @@ impl<'a, F: File> Scan<'a, F> {
                 let header = bytes[start..].first_chunk().expect("a header's bytes are left");
                 #[expect(clippy::cast_possible_truncation, reason = "a window's bytes are below 32 bits")]
                 let at = offset + start as u32;
-                if may_be_mark(header)
-                    && let Ok(Record::Mark(synced)) = Record::decode(header, self.seed, at)
-                {
+                if !may_be_record(header) {
+                    continue;
+                }
+                let Ok(record) = Record::decode(header, self.seed, at) else {
+                    continue;
+                };
+                rest.has_records = true;
+                if let Record::Mark(synced) = record {
                     let at = Position {
                         segment: self.number,
                         offset: at,
@@ -226,21 +233,14 @@ impl<'a, F: File> Scan<'a, F> {
 }
 
 /// What stands behind the last record.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rest {
-    /// Nothing but zeros: the segment was never used further.
-    pub(crate) is_zero: bool,
+    /// How much of it there is: zeros follow, and nothing else.
+    pub(crate) bytes: u64,
+    /// Whether there are records of this segment in it.
+    pub(crate) has_records: bool,
     /// Where the newest mark stands, and what it says.
     pub(crate) mark: Option<(Position, Position)>,
-}
-
-impl Default for Rest {
-    fn default() -> Self {
-        Self {
-            is_zero: true,
-            mark: None,
-        }
-    }
 }
 
 /// The header of a segment.

@@ -13,7 +13,9 @@ use kraft_core::id::{Index, NodeId, Term};
 use kraft_core::storage::{Fault, HardState, Recovered};
 
 use super::files::{File, Files};
-use super::format::{HeaderError, LogIdentity, Position, Record, SegmentHeader, VERSION, segment_name, segment_number};
+use super::format::{
+    HEADER_BYTES, HeaderError, LogIdentity, Position, Record, SegmentHeader, VERSION, segment_name, segment_number,
+};
 use super::ledger::{Contradiction, Ledger};
 use super::scan::{Bad, Found, Scan, Step, read_header};
 
@@ -88,6 +90,18 @@ impl fmt::Display for Damage {
 }
 
 impl std::error::Error for Damage {}
+
+/// A write that was cut short at the end of a log: no record, nor ever acknowledged. (Rot in the last batch looks the
+/// same: nothing tells that it was synced.)
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Torn {
+    /// In which file.
+    pub path: PathBuf,
+    /// From which byte.
+    pub offset: u32,
+    /// How much. In a segment that was used again what it held before counts, too.
+    pub bytes: u64,
+}
 
 /// Why a log was not opened. Nothing in it was changed.
 #[derive(Debug)]
@@ -174,8 +188,8 @@ pub(crate) struct Survey<F> {
     pub(crate) rewrite_from: Position,
     /// Whether all of the last segment is written again, so that it is not needed any more.
     pub(crate) replaces_last: bool,
-    /// Whether something is torn behind the end.
-    pub(crate) is_torn: bool,
+    /// What is cut off behind the end.
+    pub(crate) torn: Vec<Torn>,
 }
 
 impl<F> Survey<F> {
@@ -215,7 +229,7 @@ pub(crate) fn survey<F: Files>(
         tail: Vec::new(),
         rewrite_from: Position::default(),
         replaces_last: false,
-        is_torn: false,
+        torn: Vec::new(),
     };
     let mut ends: Vec<_> = chain.iter().skip(1).map(|link| Some(link.header.follows)).collect();
     ends.push(None);
@@ -411,7 +425,15 @@ fn read_last<F: Files>(
         offset: scan.offset(),
     };
     let rest = scan.rest().map_err(fault(files, &name, "read"))?;
-    survey.is_torn = !rest.is_zero;
+    // In a segment that was used before, stale bytes follow the last record of an orderly log, too.
+    let is_unfinished = matches!(bad, Bad::Payload | Bad::Padding) || rest.has_records;
+    if rest.bytes > 0 && (is_unfinished || !link.header.is_reused) {
+        survey.torn.push(Torn {
+            path: files.path(&name),
+            offset: survey.end.offset,
+            bytes: rest.bytes,
+        });
+    }
     let claimed = rest.mark.map_or(survey.synced, |(_, synced)| synced.max(survey.synced));
     if claimed > survey.end {
         let kind = DamageKind::Bytes {
@@ -469,7 +491,11 @@ fn check_others<F: Files>(
         let Some((_, synced)) = rest.mark else {
             continue;
         };
-        survey.is_torn = true;
+        survey.torn.push(Torn {
+            path: files.path(&name),
+            offset: HEADER_BYTES,
+            bytes: rest.bytes,
+        });
         if synced <= survey.end {
             survey.synced = survey.synced.max(synced);
         } else if synced.segment == other.number || survey.chain.is_empty() {

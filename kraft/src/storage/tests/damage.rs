@@ -1,7 +1,8 @@
 //! Logs that are not as they were written.
 
 use super::*;
-use crate::storage::format::{HEADER_BYTES, Position, Record, SegmentHeader};
+use crate::storage::format::{HEADER_BYTES, Position, Record, SegmentHeader, segment_name};
+use crate::storage::inspect::verify;
 use crate::storage::ledger::Contradiction;
 use crate::storage::survey::DamageKind;
 
@@ -37,6 +38,63 @@ fn torn_tail_vs_corrupt_middle() {
     let damage = refused(&files, small());
     assert_eq!(file_name(&damage), FIRST);
     assert!(matches!(damage.kind, DamageKind::Bytes { .. }), "{damage}");
+}
+
+#[test]
+fn what_is_cut_off_is_told_where_and_how_much() {
+    let (files, third) = three_batches();
+    assert_eq!(Rig::open(files.fork(), small()).log.torn(), []);
+    let end = end_of_log(&files);
+    let cut = |change: &dyn Fn(&mut Vec<u8>)| {
+        let files = files.fork();
+        files.change(FIRST, change);
+        let torn = Rig::open(files.fork(), small()).log.torn().to_vec();
+        let told: Vec<_> = torn.iter().map(|torn| (torn.offset as usize, torn.bytes)).collect();
+        // What follows is no record, nor is what an earlier life has left. It is told once.
+        let mut rig = Rig::open(files, small());
+        rig.write(3, &[b"more"]);
+        assert_eq!(rig.restart(Loss::All).log.torn(), []);
+        told
+    };
+    // The mark of the third batch, the record of "four" and two bytes of it; the record of "five" alone; no record.
+    let four = third + 32;
+    assert_eq!(cut(&|bytes| bytes[four + 34..].fill(0)), [(four, 34)]);
+    assert_eq!(cut(&|bytes| bytes.truncate(four + 34)), [(four, 34)]);
+    assert_eq!(
+        cut(&|bytes| bytes[third..four].fill(0)),
+        [(third, (end - 4 - third) as u64)]
+    );
+    assert_eq!(cut(&|bytes| bytes[end..end + 9].fill(0xa5)), [(end, 9)]);
+}
+
+/// In a segment that is used again the records of its former life follow the last one: that is no torn write.
+#[test]
+fn what_a_segment_held_before_is_not_told_as_torn() {
+    let mut rig = Rig::new(small());
+    let mut stale_count = 0;
+    for at in 0..60u8 {
+        for part in 0..at % 13 {
+            rig.write(1, &[&[at ^ part; 200]]);
+        }
+        rig.files.crash(Loss::All);
+        let report = verify(&rig.files, None, Index::ZERO).unwrap();
+        let last = report.verdict.unwrap().end.segment;
+        let found = report.segments.iter().find(|segment| segment.number == last).unwrap();
+        if found.header.unwrap().is_reused && !found.is_zero_behind && found.entry_count > 0 {
+            stale_count += 1;
+            // A write that is torn there is told: the rest of its record, and what is stale.
+            let (files, name) = (rig.files.fork(), segment_name(last));
+            files.rot(&name, found.end as usize - 4, 1);
+            let rig = Rig::open(files, small());
+            let [torn] = rig.log.torn() else {
+                panic!("{:?} of {found:?}", rig.log.torn());
+            };
+            assert!(torn.offset < found.end && torn.bytes > 200, "{torn:?} of {found:?}");
+        }
+        rig = Rig::open(rig.files, small());
+        assert_eq!(rig.log.torn(), [], "start {at}");
+    }
+    assert!(stale_count > 5, "{stale_count}");
 }
 
 #[test]

@@ -17,8 +17,8 @@ fn verify_tells_sound_torn_and_damaged_apart_and_touches_nothing() {
     let report = verify(&files, Some(IDENTITY), Index::ZERO).unwrap();
     let verdict = report.verdict.as_ref().unwrap();
     assert_eq!(
-        (verdict.recovered.last, verdict.recovered.hard, verdict.is_torn),
-        (Index(30), hard(2, 1), false)
+        (verdict.recovered.last, verdict.recovered.hard, verdict.torn.len()),
+        (Index(30), hard(2, 1), 0)
     );
     assert_eq!(verdict.synced_through.segment, verdict.end.segment);
     assert_eq!(
@@ -37,7 +37,19 @@ fn verify_tells_sound_torn_and_damaged_apart_and_touches_nothing() {
     torn.rot(&name, end.offset as usize - 20, 1);
     let report = verify(&torn, None, Index::ZERO).unwrap();
     let verdict = report.verdict.as_ref().unwrap();
-    assert_eq!((verdict.recovered.last, verdict.is_torn), (Index(29), true));
+    assert_eq!(verdict.recovered.last, Index(29));
+    let [cut] = &verdict.torn[..] else {
+        panic!("{verdict:?}");
+    };
+    // A record of 32 bytes and its payload, padded with four zeros.
+    assert_eq!((cut.offset, cut.bytes), (end.offset - 336, 332));
+    assert!(
+        report.to_string().contains(&format!(
+            "{name}: byte {}: 332 bytes of a write that was cut short",
+            cut.offset
+        )),
+        "{report}"
+    );
 
     let damaged = files.fork();
     damaged.rot("0000000001.log", 700, 1);
