@@ -214,7 +214,7 @@ fn check_member<P: Policy + ?Sized>(
             GoawayReason::WrongIncarnation,
             format_args!(
                 "node {from} comes with incarnation {:#x}, node {} knows it by {:#x}: its data folder was wiped or is \
-                 another one; remove the node and add it under a new id",
+                 another one; start it with the folder that it had, or leave it down",
                 incarnation.0, local.node, known.0
             ),
         )),

@@ -128,7 +128,7 @@ impl fmt::Display for FolderError {
             ),
             Self::Damaged(path, what) => write!(
                 f,
-                "{} is damaged ({what}): restore it, or remove this node from its cluster and add it anew",
+                "{} is damaged ({what}): restore it, or leave this node down: the majority goes on without it",
                 path.display()
             ),
             Self::Locked(path) => write!(

@@ -75,7 +75,11 @@ impl Files for RealFiles {
     type Lock = fs::File;
 
     fn path(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+        // Joined with nothing a path ends in a slash, which no operator wrote.
+        match name {
+            "" => self.path.to_path_buf(),
+            name => self.path.join(name),
+        }
     }
 
     fn create(&self, name: &str) -> io::Result<fs::File> {

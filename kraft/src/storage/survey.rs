@@ -22,8 +22,7 @@ use super::scan::{Bad, Found, Scan, Step, read_header};
 /// The highest number of a segment that a log is opened with: two billion more can follow it.
 const NUMBER_MAX: u32 = u32::MAX / 2;
 
-/// A log that is not as it was written. Nothing was changed: it can still be copied, looked at, and repaired from a
-/// peer by removing the node and adding it as a new one.
+/// A log that is not as it was written. Nothing was changed: it can still be copied and looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// In which file.
@@ -119,8 +118,8 @@ impl fmt::Display for OpenError {
         match self {
             Self::Damaged(damage) => write!(
                 f,
-                "the log is damaged: {damage}; nothing was changed: remove this node from its cluster and add it anew \
-                 with an empty folder"
+                "the log is damaged: {damage}; nothing was changed: restore the disk, and until then leave this node down: \
+                 the majority goes on without it"
             ),
             Self::Failed(fault) => fault.fmt(f),
             Self::Config(error) => error.fmt(f),

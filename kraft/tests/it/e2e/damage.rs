@@ -155,6 +155,7 @@ fn a_log_damaged_in_the_middle_is_refused() {
             &format!("byte {offset}:"),
             "the log is damaged",
             "nothing was changed",
+            "leave this node down",
         ];
         let args = cluster.serve_args(node, &data);
         let ran = run(&args.iter().map(String::as_str).collect::<Vec<_>>());
