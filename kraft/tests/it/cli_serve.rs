@@ -77,7 +77,8 @@ fn a_second_process_on_a_folder_is_refused() {
     first.line("\"serving\"");
     // What stands in the log is the first one's business.
     let identity = fs::read(data.join("identity")).expect("the identity");
-    refused(&serve(&data, &[]), 1, &["is locked: another process serves it"]);
+    let locked = format!("data folder {} is locked: another process serves it", path(&data));
+    refused(&serve(&data, &[]), 1, &[&locked]);
     assert_eq!(fs::read(data.join("identity")).expect("the identity"), identity);
     first.signal("TERM");
     assert!(first.end().success());
@@ -104,7 +105,11 @@ fn a_folder_of_another_version_or_with_a_damaged_identity_is_refused() {
     );
     fs::write(&identity, text.replace("cluster = alone", "cluster = along")).expect("written");
     let before = contents(&data);
-    refused(&serve(&data, &[]), 74, &["identity is damaged"]);
+    refused(
+        &serve(&data, &[]),
+        74,
+        &["identity is damaged", "restore it, or leave this node down"],
+    );
     assert_eq!(contents(&data), before);
 }
 
@@ -200,6 +205,56 @@ fn monitors_are_answered_on_the_nodes_own_loop() {
     let mut answer = String::new();
     endless.read_to_string(&mut answer).expect("an answer");
     assert!(answer.ends_with("live\n"), "{answer}");
+}
+
+/// The descriptors of a process that a program it starts would have, and what they are.
+#[cfg(target_os = "linux")]
+fn left_open(process: &str) -> std::collections::BTreeSet<(String, std::path::PathBuf)> {
+    let mut found = std::collections::BTreeSet::new();
+    for entry in fs::read_dir(format!("/proc/{process}/fdinfo")).expect("a process") {
+        let number = entry.expect("an entry").file_name().into_string().expect("a number");
+        // One that was open while the folder was read may be gone.
+        let Ok(info) = fs::read_to_string(format!("/proc/{process}/fdinfo/{number}")) else {
+            continue;
+        };
+        let flags = info
+            .lines()
+            .find_map(|line| line.strip_prefix("flags:"))
+            .expect("flags");
+        let flags = u32::from_str_radix(flags.trim(), 8).expect("octal");
+        if flags & rustix::fs::OFlags::CLOEXEC.bits() == 0 {
+            let what = fs::read_link(format!("/proc/{process}/fd/{number}")).unwrap_or_default();
+            found.insert((number, what));
+        }
+    }
+    found
+}
+
+/// Files, sockets and what an event loop has of its own; but for stdin and its like, and what this test itself was given.
+/// Linux shows them in /proc.
+#[cfg(target_os = "linux")]
+#[test]
+fn no_descriptor_is_left_to_a_program_that_a_node_starts() {
+    let given = left_open("self");
+    for (backend, _) in kraft::adapters::Backend::detect()
+        .iter()
+        .filter(|(_, it)| it.is_usable())
+    {
+        let (_folder, data) = alone();
+        let mut daemon = Daemon::serve(&data, &["--metrics", "127.0.0.1:0", "--backend", backend.name()]);
+        let start = daemon.line("\"serving\"");
+        let metrics = Daemon::address(&start, "metrics");
+        wait_until_ready(&metrics);
+        let _client = TcpStream::connect(Daemon::address(&start, "client")).expect("a listener");
+        // Answered after the other was accepted.
+        http(&metrics, "GET /livez HTTP/1.0\r\n\r\n");
+        let left = left_open(&daemon.id().to_string());
+        let own: Vec<_> = left
+            .difference(&given)
+            .filter(|(number, _)| !["0", "1", "2"].contains(&number.as_str()))
+            .collect();
+        assert!(own.is_empty(), "{}: {own:?}", backend.name());
+    }
 }
 
 #[test]

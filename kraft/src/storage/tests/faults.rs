@@ -16,6 +16,7 @@ fn fsyncgate() {
     // Nothing is tried again, whatever is asked.
     rig.append(1, &[b"after"]);
     rig.ask();
+    rig.log.load(Index(1)..Index(2));
     assert!(rig.log.next_work().is_none() && rig.log.deadline().is_none());
 
     // The process ends, the system lives: the page cache shows what the disk lacks. A node that believed it would lose

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use super::cluster::{Cluster, NODES, others};
 use super::load::{Load, assert_kept};
-use crate::process::{PATIENCE, kraftctl, kraftd, path, run_command, without_settings};
+use crate::process::{PATIENCE, contents, kraftctl, kraftd, path, refused, run_command, without_settings};
 
 /// Small segments, so that a small disk is soon full.
 const SMALL: [&str; 2] = ["--log-segment-bytes", "1048576"];
@@ -183,6 +183,44 @@ fn a_failed_disk_ends_the_node() {
     }
     let written = load.stop();
     assert_kept(&cluster, &NODES, &written);
+}
+
+/// As for a user who may not write there; but that the administrator, who may run the tests, may write anywhere.
+#[test]
+fn a_data_folder_that_cannot_be_written_is_refused_and_stays_as_it_is() {
+    if let Err(why) = may_mount() {
+        return skip(
+            "a_data_folder_that_cannot_be_written_is_refused_and_stays_as_it_is",
+            &why,
+        );
+    }
+    let cluster = Cluster::prepare("read-only", &[]);
+    cluster.init(1);
+    let data = cluster.data(1);
+    let before = contents(&data);
+    let read_only = |args: &[String]| {
+        let kraftd = kraftd(&[]);
+        let kraftd = kraftd.get_program().to_str().expect("UTF-8");
+        let script = format!(
+            "mount --bind '{0}' '{0}' && mount -o remount,bind,ro '{0}' && exec '{kraftd}' {1}",
+            path(&data),
+            quoted(args)
+        );
+        run_command(&mut without_settings("unshare", &["--mount", "sh", "-c", &script]))
+    };
+    let cure = "make it a folder that this user may read and write";
+    refused(
+        &read_only(&cluster.serve_args(1, &data)),
+        78,
+        &["Read-only file system", cure],
+    );
+    let new = data.join("new");
+    refused(
+        &read_only(&cluster.init_args(1, &new)),
+        78,
+        &["Read-only file system", path(&new), cure],
+    );
+    assert_eq!(contents(&data), before);
 }
 
 #[test]
