@@ -10,6 +10,52 @@ use kraft_core::raft::Output;
 use crate::cluster::{Cluster, proposal};
 use crate::lone::{Lone, append, matched, rejected, terms};
 
+/// What was applied is no state of its own on a disk: a crash forgets it together with the machine, and the log gives
+/// both back, each entry once (`drain` asserts the order).
+#[test]
+fn apply_twice_on_crash() {
+    let mut cluster = Cluster::new(1, 1);
+    cluster.elect();
+    cluster.commit(5);
+    let applied = cluster.node(1).applied.clone();
+    cluster.stall(1);
+    cluster.propose(1, 3).expect("it leads");
+    cluster.run_for(500);
+    cluster.crash(1);
+    assert_eq!(cluster.node(1).applied, []);
+    cluster.unstall(1);
+    cluster.restart(1);
+    cluster.elect();
+    cluster.commit(1);
+    let again = &cluster.node(1).applied;
+    assert_eq!(again[..applied.len()], applied);
+    assert_eq!(again.len() as u64, cluster.status(1).applied.0);
+}
+
+/// No other node's copy makes up for an answer that comes too early.
+#[test]
+fn a_single_node_applies_what_its_own_syncs_cover_and_nothing_else() {
+    let mut node = Lone::with(0, &[], |config| config.voters = vec![NodeId(1)]);
+    node.pass(0);
+    node.sync();
+    let no_op = node.sync;
+    node.propose(1);
+    assert_ne!(node.sync, no_op);
+    let applies = |node: &mut Lone| {
+        let applies = node.outputs.drain(..).filter_map(|output| match output {
+            Output::Apply(range) => Some((range.start.0, range.end.0)),
+            _ => None,
+        });
+        applies.collect::<Vec<_>>()
+    };
+    assert_eq!(applies(&mut node), []);
+    node.raft.synced(no_op, node.now, &mut node.log);
+    node.drain();
+    assert_eq!(applies(&mut node), [(1, 2)], "the command is on its way to the disk");
+    node.sync();
+    assert_eq!(applies(&mut node), [(2, 3)]);
+}
+
 #[test]
 fn a_stalled_disk_costs_the_leader_its_leadership() {
     let mut cluster = Cluster::new(3, 1);
