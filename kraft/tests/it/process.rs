@@ -49,8 +49,22 @@ pub(crate) fn run(args: &[&str]) -> Ran {
     run_command(&mut kraftd(args))
 }
 
+/// One that does not end is killed, which is seen in its code: some of these are to be refused, and would serve for ever.
 pub(crate) fn run_command(command: &mut Command) -> Ran {
-    let output = command.output().expect("it runs");
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = child.spawn().expect("it runs");
+    let pid = child.id().to_string();
+    let (ended, end) = mpsc::channel::<()>();
+    thread::spawn(move || {
+        if end.recv_timeout(4 * PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let _ = Command::new("kill").args(["-KILL", &pid]).status();
+        }
+    });
+    let output = child.wait_with_output().expect("it runs");
+    drop(ended);
     Ran {
         code: output.status.code(),
         out: String::from_utf8(output.stdout).expect("UTF-8"),
