@@ -88,6 +88,10 @@ impl fmt::Display for Failure {
                         f.write_str(" (make room, or raise log_bytes_max)")
                     }
                     Refusal::NoSpace => f.write_str(" (make room, or raise it)"),
+                    // Of the client's own making: the node's limits have other names there.
+                    Refusal::TooLarge if !refused.detail.contains("_bytes_max") => {
+                        f.write_str(" (kraftd bounds a value by value_bytes_max, and a message by frame_bytes_max)")
+                    }
                     Refusal::Overloaded => f.write_str(" (try again later, with less at a time)"),
                     _ => Ok(()),
                 }

@@ -76,6 +76,9 @@ fn each_outcome_has_its_exit_status_and_each_format_its_form() {
         "[{\"key\":\"p1\",\"value\":\"1\"},\n {\"key\":\"p2\",\"value\":\"2\"}]\n",
     );
     check(c, "scan x -o json", Exit::Ok, "[]\n");
+    let (exit, text) = ctl(c, &format!("put k {}", "v".repeat(2 << 20)));
+    assert_eq!(exit, Exit::Refused, "{text}");
+    assert!(text.contains("a message by frame_bytes_max"), "{text}");
     let (exit, text) = ctl(c, "--timeout 30ms put --nodes 127.0.0.1:1 k v");
     assert_eq!(exit, Exit::Refused, "{text}");
     assert!(text.contains("127.0.0.1:1 connection refused"), "{text}");
