@@ -195,6 +195,21 @@ fn misdirected_or_stale_block() {
         assert_eq!(file_name(&damage), names[0]);
         assert!((512..1536).contains(&damage.offset), "{damage}");
     }
+    // Two whole batches of the third segment at their own place in the second one, where as long ones stood: nothing but
+    // the number of their segment tells them apart.
+    let third = files.bytes("0000000003.log");
+    let batch = 2 * 32 + 200;
+    let whole = HEADER_BYTES as usize + batch..HEADER_BYTES as usize + 3 * batch;
+    let misdirected = files.fork();
+    misdirected.change(names[1], |bytes| {
+        bytes[whole.clone()].copy_from_slice(&third[whole.clone()])
+    });
+    let damage = refused(&misdirected, small());
+    assert_eq!(
+        (file_name(&damage).as_str(), damage.offset),
+        (names[1], whole.start as u64)
+    );
+    assert!(matches!(damage.kind, DamageKind::Bytes { .. }), "{damage}");
     // A whole segment under another's name.
     let swapped = files.fork();
     swapped.change(names[0], |bytes| bytes.clone_from(&second));
