@@ -111,6 +111,7 @@ fn t24_a_term_at_the_end_of_numbers_wedges_nobody() {
 fn t25_an_append_that_contradicts_what_is_committed_ends_its_connection() {
     let contradictions = [
         ("another entry where one is committed", append((1, 5), 3, &[6])),
+        ("another term before it", append((2, 4), 3, &[6])),
         ("terms that decrease", append((3, 5), 3, &[6, 5])),
         ("a term above the message's", append((3, 5), 3, &[7])),
         ("an index that overflows", append((u64::MAX, 5), 3, &[6])),
