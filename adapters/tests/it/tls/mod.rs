@@ -3,6 +3,7 @@
 mod certificates;
 mod crowds;
 mod environment;
+mod pressure;
 #[cfg(feature = "epoll")]
 mod refusals;
 
