@@ -26,6 +26,7 @@
 
 mod conn;
 mod failure;
+mod renewal;
 mod state;
 mod trust;
 
@@ -44,6 +45,8 @@ use kraft_core::timers::Timers;
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
 
 pub use self::failure::{Failure, Why};
+use self::renewal::Next;
+pub use self::renewal::Renewal;
 use self::state::State;
 pub use self::trust::{Authorities, Credentials, TrustError, acceptor, dialler};
 pub use rustls;
@@ -79,6 +82,31 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    fn validate(&self) -> io::Result<()> {
+        let unusable = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
+        if self.handshake_timeout.is_zero() {
+            return Err(unusable("handshake_timeout must be more than zero".to_owned()));
+        }
+        for server in [&self.peers, &self.clients, &self.others].into_iter().flatten() {
+            ServerConnection::new(Arc::clone(server)).map_err(|error| unusable(error.to_string()))?;
+        }
+        if let Some(client) = &self.dial {
+            let anybody = rustls::pki_types::ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
+            ClientConnection::new(Arc::clone(client), anybody).map_err(|error| unusable(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    fn server(&self, audience: Audience) -> Option<&Arc<ServerConfig>> {
+        match audience {
+            Audience::Peers => self.peers.as_ref(),
+            Audience::Clients => self.clients.as_ref(),
+            Audience::Others => self.others.as_ref(),
+        }
+    }
+}
+
 type Observer = Box<dyn FnMut(&Failure) + Send>;
 
 /// An adapter that encrypts what another one carries. See the [module](self).
@@ -86,6 +114,10 @@ type Observer = Box<dyn FnMut(&Failure) + Send>;
 pub struct Tls<A> {
     inner: A,
     state: State,
+    /// A configuration that came since the last turn.
+    next: Arc<Next>,
+    /// Whom each listener that encrypts is for.
+    audiences: Vec<(ListenerId, Audience)>,
     /// Somebody waits on the inner descriptor in a loop of his own.
     embedded: Cell<bool>,
 }
@@ -104,20 +136,12 @@ impl<A: Adapter> Tls<A> {
         observer: impl FnMut(&Failure) + Send + 'static,
     ) -> io::Result<Self> {
         adapter.validate()?;
-        let unusable = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
-        if config.handshake_timeout.is_zero() {
-            return Err(unusable("handshake_timeout must be more than zero".to_owned()));
-        }
-        for server in [&config.peers, &config.clients, &config.others].into_iter().flatten() {
-            ServerConnection::new(Arc::clone(server)).map_err(|error| unusable(error.to_string()))?;
-        }
-        if let Some(client) = &config.dial {
-            let anybody = rustls::pki_types::ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
-            ClientConnection::new(Arc::clone(client), anybody).map_err(|error| unusable(error.to_string()))?;
-        }
+        config.validate()?;
         Ok(Self {
             inner,
             state: State::new(adapter, config, Box::new(observer)),
+            next: Arc::default(),
+            audiences: Vec::new(),
             embedded: Cell::new(false),
         })
     }
@@ -125,6 +149,19 @@ impl<A: Adapter> Tls<A> {
     /// The adapter that carries the ciphertext.
     pub fn inner(&self) -> &A {
         &self.inner
+    }
+
+    /// What gives it another configuration while it runs, from any thread.
+    #[must_use]
+    pub fn renewal(&self) -> Renewal {
+        Renewal::new(Arc::clone(&self.next), self.inner.waker())
+    }
+
+    /// Takes over what came.
+    fn renew(&mut self) {
+        if let Some(config) = self.next.take() {
+            self.state.renew(config, &self.audiences);
+        }
     }
 
     /// Acts on links and flushes the inner adapter.
@@ -151,14 +188,10 @@ impl<A: Adapter> Tls<A> {
 
 impl<A: Adapter> Adapter for Tls<A> {
     fn listen(&mut self, at: &Endpoint, options: ListenOptions) -> io::Result<ListenerId> {
-        let server = match options.audience {
-            Audience::Peers => &self.state.config.peers,
-            Audience::Clients => &self.state.config.clients,
-            Audience::Others => &self.state.config.others,
-        };
-        let server = server.clone();
+        let server = self.state.config.server(options.audience).cloned();
         let id = self.inner.listen(at, options)?;
         if let Some(server) = server {
+            self.audiences.push((id, options.audience));
             self.state.listen(id, server, options.max_connections);
         }
         Ok(id)
@@ -169,11 +202,13 @@ impl<A: Adapter> Adapter for Tls<A> {
     }
 
     fn unlisten(&mut self, listener: ListenerId) {
+        self.audiences.retain(|(id, _)| *id != listener);
         self.state.unlisten(listener);
         self.inner.unlisten(listener);
     }
 
     fn connect(&mut self, to: &Endpoint) -> io::Result<ConnId> {
+        self.renew();
         let id = self.inner.connect(to)?;
         if let Some(link) = self.inner.link(id) {
             self.state.dial(id, to, link);
@@ -207,6 +242,7 @@ impl<A: Adapter> Adapter for Tls<A> {
         F: FnMut(Instant, Event<'_>),
     {
         loop {
+            self.renew();
             if self.state.is_dirty() {
                 self.flush_links()?;
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kraft_core::adapter::{Adapter, CloseReason, Endpoint, Event};
+use kraft_core::adapter::{Adapter, Audience, CloseReason, Endpoint, Event};
 use kraft_core::id::{ConnId, ListenerId, TimerId};
 use kraft_core::link::{CloseMode, Link};
 use kraft_core::time::Instant;
@@ -141,6 +141,28 @@ impl State {
             crowd: (max_connections.min(self.max_connections) / 2).max(1),
         };
         self.listeners.insert(id, listener);
+    }
+
+    /// Connections that begin from here on are made by `config`, where it says anything.
+    pub(super) fn renew(&mut self, config: Config, audiences: &[(ListenerId, Audience)]) {
+        for (id, audience) in audiences {
+            if let (Some(listener), Some(server)) = (self.listeners.get_mut(id), config.server(*audience)) {
+                listener.server = Arc::clone(server);
+            }
+        }
+        let own = &mut self.config;
+        for (own, new) in [
+            (&mut own.peers, config.peers),
+            (&mut own.clients, config.clients),
+            (&mut own.others, config.others),
+        ] {
+            if own.is_some() && new.is_some() {
+                *own = new;
+            }
+        }
+        if own.dial.is_some() && config.dial.is_some() {
+            own.dial = config.dial;
+        }
     }
 
     pub(super) fn unlisten(&mut self, id: ListenerId) {
