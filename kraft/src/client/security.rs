@@ -24,6 +24,20 @@ impl Security {
     /// TLS with nodes that `authorities` vouch for, and no others: what answers must bear a node's name of the client's
     /// cluster, [`node_name`](kraft_core::handshake::node_name). Shows `own` to nodes that ask for a certificate.
     ///
+    /// ```no_run
+    /// use std::path::Path;
+    ///
+    /// use kraft::adapters::Choice;
+    /// use kraft::client::{Client, Config, Node, Security};
+    /// use kraft::tls::read_authorities;
+    ///
+    /// let security = Security::tls(&read_authorities(Path::new("ca.pem"))?, None)?;
+    /// let nodes = Node::resolve_list("10.0.0.1:4002,10.0.0.2:4002")?;
+    /// let (mut client, _) = Client::with_security(Config::default(), nodes, &Choice::default(), &security)?;
+    /// client.put(b"greeting", b"hello")?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// What of `own` cannot be used.

@@ -78,8 +78,9 @@ fn tls_kind(why: &tls::Why) -> &'static str {
 #[cfg(feature = "tls")]
 fn print_tls(kind: &'static str, failure: &tls::Failure) {
     let level = match failure.why {
-        tls::Why::Truncated => log::Level::Info,
-        // Whoever looks whether the port is open leaves like that.
+        // Programs that end leave like that, and so does whoever looks whether the port is open. A peer's is told as
+        // `peer_down`.
+        tls::Why::Truncated => log::Level::Debug,
         tls::Why::Unfinished if !failure.dialled => log::Level::Debug,
         _ => log::Level::Warn,
     };

@@ -51,8 +51,15 @@ impl Security {
     ///
     /// The field whose file is of no use, and why.
     pub(super) fn read(config: &Config) -> Result<Self, Failure> {
-        let (Some(certificate), Some(key), Some(ca)) = (&config.tls_cert, &config.tls_key, &config.tls_ca) else {
-            return Ok(Self { tls: None });
+        let (certificate, key, ca) = match (&config.tls_cert, &config.tls_key, &config.tls_ca) {
+            (None, None, None) => return Ok(Self { tls: None }),
+            (Some(certificate), Some(key), Some(ca)) => (certificate, key, ca),
+            // `Config::validate` says it better; in any case half of TLS does not pass for none.
+            _ => {
+                return Err(Failure::config(
+                    "tls_cert, tls_key and tls_ca go together: set all three",
+                ));
+            }
         };
         let authorities = tls::read_authorities(ca).map_err(|error| wrong("tls_ca", &error))?;
         let own = tls::read_credentials(certificate, key).map_err(|error| {
@@ -98,6 +105,31 @@ impl Security {
         let wrapped = wrapped.map_err(|error| Failure::config(format!("TLS: {error}")))?;
         Ok(wrapped.into())
     }
+}
+
+/// What SIGHUP does: reads certificates and keys again, for connections that begin from then on. Nothing without TLS.
+#[cfg(feature = "tls")]
+pub(super) fn reload(config: &Config, transport: &Transport) -> Option<impl FnMut() + Send + 'static> {
+    let Transport::Tls(adapter) = transport else {
+        return None;
+    };
+    let (config, renewal) = (config.clone(), adapter.renewal());
+    Some(move || {
+        let unusable = |error| Failure::config(format!("TLS: {error}"));
+        let renewed = Security::read(&config).and_then(|read| match read.tls {
+            Some(tls) => renewal.renew(tls).map_err(unusable),
+            None => Ok(()),
+        });
+        match renewed {
+            Ok(()) => log::info!(kind = "tls_renewed"; "read certificates and keys again, for connections to come"),
+            Err(failure) => log::error!(kind = "tls_renewed"; "{failure}; those that were read before stay in use"),
+        }
+    })
+}
+
+#[cfg(not(feature = "tls"))]
+pub(super) fn reload(_: &Config, _: &Transport) -> Option<fn()> {
+    None
 }
 
 /// Peers dial a node by its id, and hang up if the certificate that they see is another's.

@@ -60,6 +60,9 @@ pub(super) fn run(data: &Path, folder: &Folder, loaded: &Loaded, exit_with_paren
     let running = Arc::new(OnceLock::<Handle>::new());
     let told = Arc::clone(&running);
     signals.on_stop(config.linger_ms + STOP_SPARE, move || told.get().map(Handle::stop))?;
+    if let Some(reload) = security::reload(config, &transport) {
+        Signals::on_hangup(reload)?;
+    }
     let (mut server, recovered) = open(data, folder, config, transport, &counts)?;
     let bound = listen(&mut server, &addresses, config, &counts)?;
     tell_start(data, config, &server, &recovered, &bound);

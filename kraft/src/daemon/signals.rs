@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::low_level::{pipe, signal_name};
 
 use super::{Exit, Failure, logging};
@@ -72,6 +72,25 @@ impl Signals {
     /// Whose end ends the process in order, too.
     pub(super) fn parent(&self) -> Result<Parent, Failure> {
         self.clone_writer().map(Parent)
+    }
+
+    /// Calls `reload` after each SIGHUP from here on, once for several that come together. Without this call the signal ends
+    /// the process. On a pipe and a thread of its own: what is read again may take its time, and a stop does not wait for it.
+    pub(super) fn on_hangup(mut reload: impl FnMut() + Send + 'static) -> Result<(), Failure> {
+        let cannot = |error: io::Error| Failure::new(format!("SIGHUP cannot be caught: {error}"));
+        let (mut reader, writer) = UnixStream::pair().map_err(cannot)?;
+        pipe::register(SIGHUP, writer).map_err(cannot)?;
+        spawn("hangup", move || {
+            let mut bytes = [0; 64];
+            loop {
+                match reader.read(&mut bytes) {
+                    Ok(1..) => reload(),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    // The handler has the other end as long as the process lives.
+                    Ok(0) | Err(_) => return,
+                }
+            }
+        })
     }
 
     /// Calls `stop` at the first reason to stop; at the second, or when the stop has not ended the process in `grace`,

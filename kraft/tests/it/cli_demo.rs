@@ -21,8 +21,14 @@ fn the_demo_loses_no_write_on_any_backend() {
 
 #[cfg(feature = "tls")]
 #[test]
-fn the_demo_loses_no_write_over_tls() {
-    demo(&["--seconds", "1", "--tls"], ", over TLS");
+fn the_demo_loses_no_write_over_tls_on_any_backend() {
+    for (backend, availability) in Backend::detect() {
+        if availability.is_usable() {
+            let name = backend.name();
+            let says = format!("leads, on {name}, over TLS");
+            demo(&["--seconds", "1", "--tls", "--backend", name], &says);
+        }
+    }
 }
 
 #[track_caller]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kraft::tls::rustls::pki_types::ServerName;
-use kraft::tls::rustls::{ClientConnection, StreamOwned};
+use kraft::tls::rustls::{ClientConnection, ServerConfig, ServerConnection, StreamOwned};
 use kraft::tls::{Authorities, Credentials, dialler};
 use tempfile::TempDir;
 
@@ -89,6 +89,14 @@ pub(super) fn dial(at: &str, authorities: &Authorities, own: Option<&Credentials
     let name = ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
     let connection = ClientConnection::new(Arc::clone(&config), name).expect("it can be used");
     StreamOwned::new(connection, connect(at))
+}
+
+/// The next that dials, answered over TLS as far as it comes.
+pub(super) fn accept(listener: &TcpListener, config: Arc<ServerConfig>) -> StreamOwned<ServerConnection, TcpStream> {
+    let (stream, _) = listener.accept().expect("the node dials");
+    stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
+    let connection = ServerConnection::new(config).expect("it can be used");
+    StreamOwned::new(connection, stream)
 }
 
 /// A plain connection.

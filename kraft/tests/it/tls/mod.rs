@@ -7,3 +7,4 @@ mod files;
 mod lab;
 mod peers;
 mod plaintext;
+mod renewal;

@@ -2,9 +2,7 @@
 
 use std::io::Read;
 use std::net::TcpListener;
-use std::sync::Arc;
 
-use kraft::tls::rustls::{ServerConnection, StreamOwned};
 use kraft::tls::{Credentials, acceptor};
 use kraft_core::handshake::{Handshake, Identity};
 use kraft_core::id::{Incarnation, NodeId};
@@ -14,7 +12,7 @@ use kraft_core::time::Instant;
 use kraft_protocols::Binary;
 
 use super::certificates::{Authority, Pair};
-use super::lab::{Lab, Stream, connect, dial, listener, talk};
+use super::lab::{Lab, Stream, accept, connect, dial, listener, talk};
 
 const FRAME_MAX: usize = 1 << 16;
 
@@ -91,17 +89,11 @@ fn an_id_is_believed_by_a_certificate_with_its_name_alone() {
     assert!(line.contains("the one shown has none"), "{line}");
 }
 
-/// Answers dials as who shows `own` and asks for nothing.
-fn answer(listener: &TcpListener, own: &Pair) {
+/// Lets a node that dials see `own`, and not go on.
+fn show(listener: &TcpListener, own: &Pair) {
     let config = acceptor(&own.credentials(), None).expect("it can be used");
-    let (stream, _) = listener.accept().expect("the node dials");
-    stream
-        .set_read_timeout(Some(crate::process::PATIENCE))
-        .expect("not zero");
-    let connection = ServerConnection::new(Arc::clone(&config)).expect("it can be used");
-    let mut stream = StreamOwned::new(connection, stream);
     // Until it is refused.
-    let _ = stream.read_to_end(&mut Vec::new());
+    let _ = accept(listener, config).read_to_end(&mut Vec::new());
 }
 
 #[test]
@@ -132,7 +124,7 @@ fn a_node_that_is_dialled_must_be_the_one_that_was_meant() {
             "node 2 needs a certificate with the name kraft://lab/node/2",
         ),
     ] {
-        answer(&listener, &own);
+        show(&listener, &own);
         let line = lab.daemon.line(kind);
         assert!(line.contains(why), "{why:?} is not in {line}");
     }
