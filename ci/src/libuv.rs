@@ -41,7 +41,7 @@ pub(crate) fn ensure() -> Result<(), Failure> {
 pub(crate) fn all_features() -> (&'static [&'static str], Outcome) {
     match ensure() {
         Ok(()) => (&["--all-features"], Outcome::Passed),
-        Err(failure) => (&["--features", "kraft-raft/testing"], skipped(&failure)),
+        Err(failure) => (&["--features", "kraft-raft/testing,kraft-raft/tls"], skipped(&failure)),
     }
 }
 
