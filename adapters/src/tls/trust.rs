@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
@@ -20,6 +21,9 @@ const NAMES_MAX: usize = 16;
 
 /// Bytes of a name, at most; longer ones are left out. DNS allows 253.
 const NAME_BYTES_MAX: usize = 256;
+
+/// Nobody asks about what is good for longer.
+const BELIEVED_SECS_MAX: u64 = 1 << 32;
 
 /// A certificate with its key: as whom one shows oneself.
 pub struct Credentials {
@@ -98,12 +102,38 @@ impl Credentials {
     ///
     /// What such a one would find wrong.
     pub fn check(&self, authorities: &Authorities) -> Result<(), Why> {
+        self.check_at(authorities, UnixTime::now())
+    }
+
+    /// For how long from now on who believes `authorities` would believe this: until the first of its certificates
+    /// expires. Zero if not even now. A verification for each bit of the time, so this is no question for every turn.
+    #[must_use]
+    pub fn believed_for(&self, authorities: &Authorities) -> Duration {
+        let now = UnixTime::now().as_secs();
+        let is_believed = |secs| {
+            let then = UnixTime::since_unix_epoch(Duration::from_secs(now + secs));
+            self.check_at(authorities, then).is_ok()
+        };
+        if !is_believed(0) {
+            return Duration::ZERO;
+        }
+        // What is believed now is believed up to some second, and not from there on.
+        let (mut good, mut bad) = (0, BELIEVED_SECS_MAX);
+        while bad - good > 1 {
+            let middle = good + (bad - good) / 2;
+            match is_believed(middle) {
+                true => good = middle,
+                false => bad = middle,
+            }
+        }
+        Duration::from_secs(good)
+    }
+
+    fn check_at(&self, authorities: &Authorities, at: UnixTime) -> Result<(), Why> {
         let (own, between) = self.chain.split_first().ok_or(Why::NoCertificate)?;
         let algorithms = ring::default_provider().signature_verification_algorithms.all;
-        let checked = ParsedCertificate::try_from(own).and_then(|own| {
-            let roots = &authorities.0;
-            verify_server_cert_signed_by_trust_anchor(&own, roots, between, UnixTime::now(), algorithms)
-        });
+        let checked = ParsedCertificate::try_from(own)
+            .and_then(|own| verify_server_cert_signed_by_trust_anchor(&own, &authorities.0, between, at, algorithms));
         checked.map_err(|error| Why::of(error, false))
     }
 }
