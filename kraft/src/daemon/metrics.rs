@@ -25,6 +25,8 @@ pub struct Sample<'a> {
     pub notices: &'a [(&'static str, u64)],
     /// Lines that were kept out of the log.
     pub log_lines_suppressed: u64,
+    /// Until when the node's certificate is believed, in seconds since 1970; `None` without TLS.
+    pub certificate_expiry: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -297,6 +299,12 @@ impl Sample<'_> {
             &[],
             self.log_lines_suppressed,
         );
+        if let Some(expiry) = self.certificate_expiry {
+            let name = "kraft_tls_certificate_expiry_seconds";
+            let meaning = "Until when the node's certificate is believed, since 1970; now or earlier if it is not.";
+            head(&mut text, name, Gauge, meaning);
+            sample(&mut text, name, &[], expiry);
+        }
         text
     }
 
@@ -410,6 +418,7 @@ mod tests {
             protocol: "binary",
             notices: &[("garbage", 12)],
             log_lines_suppressed: 2,
+            certificate_expiry: Some(1_800_000_000),
         };
         sample.page(page)
     }
@@ -446,6 +455,7 @@ mod tests {
             "kraft_raft_state{state=\"follower\"} 0",
             "kraft_notices_total{kind=\"garbage\"} 12",
             "kraft_log_lines_suppressed_total 2",
+            "kraft_tls_certificate_expiry_seconds 1800000000",
             "kraft_uptime_seconds 1.500",
             "kraft_member_matched_index{member=\"2\"} 8",
             "kraft_member_silence_seconds{member=\"2\"} 0.012",

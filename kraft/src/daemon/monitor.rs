@@ -54,6 +54,7 @@ impl Service for Monitor {
                 protocol: self.protocol,
                 notices: &self.counts.all(),
                 log_lines_suppressed: logging::suppressed_total(),
+                certificate_expiry: self.counts.certificate_expiry(),
             };
             sample.page(page)
         };

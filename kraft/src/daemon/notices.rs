@@ -27,14 +27,29 @@ const KINDS: [&str; 15] = [
     "tls_cut",
 ];
 
-/// How often each kind came.
+/// How often each kind came, and what else monitors are told that the driver does not know.
 #[derive(Debug, Default)]
-pub(super) struct Counts([AtomicU64; KINDS.len()]);
+pub(super) struct Counts {
+    kinds: [AtomicU64; KINDS.len()],
+    /// Until when this node's certificate is believed, in seconds since 1970, and one more; 0 without TLS.
+    certificate: AtomicU64,
+}
 
 impl Counts {
     /// Every kind with its number.
     pub(super) fn all(&self) -> [(&'static str, u64); KINDS.len()] {
-        std::array::from_fn(|place| (KINDS[place], self.0[place].load(Ordering::Relaxed)))
+        std::array::from_fn(|place| (KINDS[place], self.kinds[place].load(Ordering::Relaxed)))
+    }
+
+    /// Until when this node's certificate is believed, in seconds since 1970; `None` without TLS.
+    pub(super) fn certificate_expiry(&self) -> Option<u64> {
+        self.certificate.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// This node's certificate is believed until then.
+    #[cfg(feature = "tls")]
+    pub(super) fn set_certificate_expiry(&self, secs: u64) {
+        self.certificate.store(secs.saturating_add(1), Ordering::Relaxed);
     }
 
     /// Prints a notice and counts it.
@@ -54,7 +69,7 @@ impl Counts {
 
     fn count(&self, kind: &str) {
         if let Some(place) = KINDS.iter().position(|other| *other == kind) {
-            self.0[place].fetch_add(1, Ordering::Relaxed);
+            self.kinds[place].fetch_add(1, Ordering::Relaxed);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! TLS of a node, as the configuration wants it.
 
 use std::sync::Arc;
+#[cfg(feature = "tls")]
+use std::time::{Duration, SystemTime};
 
 use kraft_adapters::Any;
 
@@ -24,8 +26,19 @@ pub(super) fn word(config: &Config) -> &'static str {
 /// TLS is not asked for any.
 pub(super) struct Security {
     #[cfg(feature = "tls")]
-    tls: Option<tls::Config>,
+    protection: Option<Protection>,
 }
+
+#[cfg(feature = "tls")]
+struct Protection {
+    tls: tls::Config,
+    /// Until when peers believe this node, in seconds since 1970.
+    expiry: u64,
+}
+
+/// A certificate that expires before is warned of.
+#[cfg(feature = "tls")]
+const EXPIRY_WARNING: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 #[cfg(not(feature = "tls"))]
 impl Security {
@@ -52,7 +65,7 @@ impl Security {
     /// The field whose file is of no use, and why.
     pub(super) fn read(config: &Config) -> Result<Self, Failure> {
         let (certificate, key, ca) = match (&config.tls_cert, &config.tls_key, &config.tls_ca) {
-            (None, None, None) => return Ok(Self { tls: None }),
+            (None, None, None) => return Ok(Self { protection: None }),
             (Some(certificate), Some(key), Some(ca)) => (certificate, key, ca),
             // `Config::validate` says it better; in any case half of TLS does not pass for none.
             _ => {
@@ -71,20 +84,28 @@ impl Security {
             log::warn!(kind = "tls_refused", tls_cert:% = certificate.display(), why:% = why;
                 "who believes tls_ca, as peers and clients do, will refuse this node");
         }
+        let believed_for = own.believed_for(&authorities);
+        if (Duration::from_secs(1)..EXPIRY_WARNING).contains(&believed_for) {
+            log::warn!(kind = "tls_expiry", tls_cert:% = certificate.display(),
+                hours_left = believed_for.as_secs() / 3600; "this node's certificate expires soon: renew it, and send SIGHUP");
+        }
         let client_authorities = config.tls_client_ca.as_deref().map(tls::read_authorities);
         let client_authorities = client_authorities
             .transpose()
             .map_err(|error| wrong("tls_client_ca", &error))?;
         let unusable = |name: &'static str| move |error: tls::TrustError| Failure::config(format!("{name}: {error}"));
+        let tls = tls::Config {
+            peers: Some(tls::acceptor(&own, Some(&authorities)).map_err(unusable("tls_ca"))?),
+            clients: Some(tls::acceptor(&own, client_authorities.as_ref()).map_err(unusable("tls_client_ca"))?),
+            // Monitors have a listener of their own, and no keys.
+            others: None,
+            dial: Some(tls::dialler(&authorities, Some(&own)).map_err(unusable("tls_cert"))?),
+            ..tls::Config::default()
+        };
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let expiry = (since_1970.unwrap_or_default() + believed_for).as_secs();
         Ok(Self {
-            tls: Some(tls::Config {
-                peers: Some(tls::acceptor(&own, Some(&authorities)).map_err(unusable("tls_ca"))?),
-                clients: Some(tls::acceptor(&own, client_authorities.as_ref()).map_err(unusable("tls_client_ca"))?),
-                // Monitors have a listener of their own, and no keys.
-                others: None,
-                dial: Some(tls::dialler(&authorities, Some(&own)).map_err(unusable("tls_cert"))?),
-                ..tls::Config::default()
-            }),
+            protection: Some(Protection { tls, expiry }),
         })
     }
 
@@ -99,7 +120,10 @@ impl Security {
         config: &kraft_adapters::Config,
         counts: &Arc<Counts>,
     ) -> Result<Transport, Failure> {
-        let Some(tls) = self.tls else { return Ok(adapter.into()) };
+        let Some(Protection { tls, expiry }) = self.protection else {
+            return Ok(adapter.into());
+        };
+        counts.set_certificate_expiry(expiry);
         let told = Arc::clone(counts);
         let wrapped = tls::Tls::new(adapter, config, tls, move |failure| told.tell_tls(failure));
         let wrapped = wrapped.map_err(|error| Failure::config(format!("TLS: {error}")))?;
@@ -109,16 +133,24 @@ impl Security {
 
 /// What SIGHUP does: reads certificates and keys again, for connections that begin from then on. Nothing without TLS.
 #[cfg(feature = "tls")]
-pub(super) fn reload(config: &Config, transport: &Transport) -> Option<impl FnMut() + Send + 'static> {
+pub(super) fn reload(
+    config: &Config,
+    transport: &Transport,
+    counts: &Arc<Counts>,
+) -> Option<impl FnMut() + Send + 'static> {
     let Transport::Tls(adapter) = transport else {
         return None;
     };
-    let (config, renewal) = (config.clone(), adapter.renewal());
+    let (config, renewal, counts) = (config.clone(), adapter.renewal(), Arc::clone(counts));
     Some(move || {
         let unusable = |error| Failure::config(format!("TLS: {error}"));
-        let renewed = Security::read(&config).and_then(|read| match read.tls {
-            Some(tls) => renewal.renew(tls).map_err(unusable),
-            None => Ok(()),
+        let renewed = Security::read(&config).and_then(|read| {
+            let Some(Protection { tls, expiry }) = read.protection else {
+                return Ok(());
+            };
+            renewal.renew(tls).map_err(unusable)?;
+            counts.set_certificate_expiry(expiry);
+            Ok(())
         });
         match renewed {
             Ok(()) => log::info!(kind = "tls_renewed"; "read certificates and keys again, for connections to come"),
@@ -128,7 +160,7 @@ pub(super) fn reload(config: &Config, transport: &Transport) -> Option<impl FnMu
 }
 
 #[cfg(not(feature = "tls"))]
-pub(super) fn reload(_: &Config, _: &Transport) -> Option<fn()> {
+pub(super) fn reload(_: &Config, _: &Transport, _: &Arc<Counts>) -> Option<fn()> {
     None
 }
 

@@ -60,7 +60,7 @@ pub(super) fn run(data: &Path, folder: &Folder, loaded: &Loaded, exit_with_paren
     let running = Arc::new(OnceLock::<Handle>::new());
     let told = Arc::clone(&running);
     signals.on_stop(config.linger_ms + STOP_SPARE, move || told.get().map(Handle::stop))?;
-    if let Some(reload) = security::reload(config, &transport) {
+    if let Some(reload) = security::reload(config, &transport, &counts) {
         Signals::on_hangup(reload)?;
     }
     let (mut server, recovered) = open(data, folder, config, transport, &counts)?;

@@ -148,6 +148,23 @@ mod tests {
     }
 
     #[test]
+    fn the_time_that_is_left_is_that_of_the_certificate() {
+        let now = SystemTime::now();
+        let (authority, own) = Authority::new("blue", now).expect("the system has randomness");
+        let trusted = Authorities::from_pem(own.certificate.as_bytes()).expect("it is a certificate");
+        let left = |from, days| {
+            let pair = authority.issue(Subject::Node(NodeId(1)), from, days);
+            credentials(&pair.expect("a certificate")).believed_for(&trusted)
+        };
+        let (week, day) = (left(now, 7), left(now, 1));
+        assert!(week <= WEEK && week > WEEK - DAY, "{week:?}");
+        // However long this test takes.
+        assert!(day <= DAY && day > Duration::ZERO, "{day:?}");
+        assert_eq!(left(now - WEEK, 1), Duration::ZERO);
+        assert_eq!(left(now + WEEK, 1), Duration::ZERO);
+    }
+
+    #[test]
     fn an_authority_signs_again_with_its_key_and_for_its_cluster_alone() {
         let now = SystemTime::now();
         let (_, own) = Authority::new("blue", now).expect("the system has randomness");

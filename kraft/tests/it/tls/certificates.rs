@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use kraft::tls::{Authorities, Credentials};
 use rcgen::{
@@ -47,6 +48,13 @@ impl Authority {
     /// One that is not good so far.
     pub(super) fn early(&self, node: u64) -> Pair {
         self.issue(node, |params| params.not_before = date_time_ymd(4000, 1, 1))
+    }
+
+    /// One that is good until tomorrow.
+    pub(super) fn for_a_day(&self, node: u64) -> Pair {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let tomorrow = since_1970.expect("after 1970") + Duration::from_secs(86400);
+        self.issue(node, |params| params.not_after = date_time_ymd(1970, 1, 1) + tomorrow)
     }
 
     /// One that may not be shown by who dials.

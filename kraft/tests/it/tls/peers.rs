@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::net::TcpListener;
+use std::time::SystemTime;
 
 use kraft::tls::{Credentials, acceptor};
 use kraft_core::handshake::{Handshake, Identity};
@@ -13,6 +14,7 @@ use kraft_protocols::Binary;
 
 use super::certificates::{Authority, Pair};
 use super::lab::{Lab, Stream, accept, connect, dial, listener, talk};
+use crate::process::http;
 
 const FRAME_MAX: usize = 1 << 16;
 
@@ -148,6 +150,35 @@ fn a_node_with_an_expired_certificate_is_told_at_once_and_by_who_refuses_it() {
         line.contains("it refuses the certificate of this side: it has expired"),
         "{line}"
     );
+}
+
+/// What monitors are told of the certificate, in seconds since 1970.
+fn expiry(lab: &Lab) -> u64 {
+    let metrics = http(&lab.metrics, "GET /metrics HTTP/1.0\r\n\r\n");
+    let mut lines = metrics.lines();
+    let value = lines.find_map(|line| line.strip_prefix("kraft_tls_certificate_expiry_seconds "));
+    value.expect("a sample").parse().expect("a number")
+}
+
+#[test]
+fn a_certificate_is_warned_of_before_it_expires() {
+    let mut lab = Lab::start(false);
+    let now = || {
+        SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .expect("after 1970")
+            .as_secs()
+    };
+    assert!(expiry(&lab) > now() + 100 * 365 * 86400);
+    assert!(!lab.daemon.said.iter().any(|line| line.contains("expires soon")));
+
+    lab.authority.for_a_day(1).write(lab.folder.path(), "node-1");
+    lab.daemon.signal("HUP");
+    let line = lab.daemon.line("expires soon: renew it, and send SIGHUP");
+    assert!(line.contains("\"tls_expiry\"") && line.contains("node-1.pem"), "{line}");
+    lab.daemon.line("\"tls_renewed\"");
+    let left = expiry(&lab).saturating_sub(now());
+    assert!(left <= 86400, "{left}");
 }
 
 #[test]
