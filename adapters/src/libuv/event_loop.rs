@@ -6,6 +6,7 @@ use std::ffi::{c_int, c_void};
 use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixStream;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
@@ -37,6 +38,7 @@ impl UvLoop {
     ///
     /// The system's, if it has no descriptor or memory left.
     pub fn open() -> io::Result<Self> {
+        check_descriptors()?;
         let layout = memory_of(ffi::uv_loop_size())?;
         // SAFETY: the layout's size is not zero, `memory_of` has seen to it.
         let memory = unsafe { alloc::alloc_zeroed(layout) };
@@ -106,6 +108,14 @@ impl UvLoop {
     pub(super) fn raw(&self) -> *mut ffi::Loop {
         self.0.at.as_ptr()
     }
+}
+
+/// Whether a loop finds the descriptors that it takes. libuv ends the process if its first loop does not get the pipe for
+/// signals, which it makes after the loop's own set, and leaves that open if it lacks those that come later.
+fn check_descriptors() -> io::Result<()> {
+    // Eight, of which its versions take six at most.
+    let spare = [(); 4].map(|()| UnixStream::pair());
+    spare.into_iter().try_for_each(|pair| pair.map(drop))
 }
 
 impl Memory {

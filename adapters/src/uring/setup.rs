@@ -160,8 +160,13 @@ fn answers_multishot(ring: &mut IoUring) -> io::Result<bool> {
         ring.submit_and_wait(1)
             .map_err(|error| explain("io_uring_enter", &error))?;
         let answer = ring.completion().next().map(|answer| answer.result());
-        if answer != Some(-libc::ENOTSOCK) {
-            return Ok(false);
+        match answer.map(|answer| -answer) {
+            Some(libc::ENOTSOCK) => {}
+            // It takes a descriptor before it looks, and there may be none.
+            Some(error @ (libc::EMFILE | libc::ENFILE | libc::ENOMEM)) => {
+                return Err(explain("accept", &io::Error::from_raw_os_error(error)));
+            }
+            _ => return Ok(false),
         }
     }
     Ok(true)

@@ -1,6 +1,7 @@
 //! Every backend where the system has no descriptor or no memory for a call: a filter of system calls says so.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{BorrowedFd, RawFd};
@@ -15,7 +16,7 @@ use seccompiler::{
 };
 use socket2::SockRef;
 
-use crate::rig::{Rig, Said};
+use crate::rig::{Rig, Said, alone};
 
 const SENDS: &[i64] = &[libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_writev, libc::SYS_write];
 const RECEIVES: &[i64] = &[libc::SYS_recvfrom, libc::SYS_recvmsg, libc::SYS_readv, libc::SYS_read];
@@ -179,6 +180,45 @@ fn a_receive_without_memory_ends_its_connection<A: Adapter>(open: fn(&Config) ->
     a_call_that_fails_for_one(open, RECEIVES);
 }
 
+/// Opened with so few descriptors left it works, or says that there are none: that is not to be taken for a backend that
+/// is not available, which another may stand in for. Nothing stays open, and the process lives.
+fn few_descriptors_are_told<A: Adapter>(test: &str, open: fn(&Config) -> io::Result<A>) {
+    if !alone(test) {
+        return;
+    }
+    let limit = |count: usize| {
+        let limit = libc::rlimit {
+            rlim_cur: count as libc::rlim_t,
+            rlim_max: 4096,
+        };
+        // SAFETY: the limit lives over the call.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+    };
+    // What is open is below it.
+    limit(64);
+    let fill = || std::iter::from_fn(|| File::open("/dev/null").ok()).collect::<Vec<_>>();
+    let mut fillers = fill();
+    let (mut refusals, mut opened, mut kept) = (0, 0, 0);
+    while opened < 2 {
+        match open(&Config::default()) {
+            Ok(_) => opened += 1,
+            Err(error) => {
+                refusals += 1;
+                assert_ne!(error.kind(), ErrorKind::Unsupported, "{error}");
+                assert!(error.to_string().contains("Too many open files"), "{error}");
+            }
+        }
+        // libuv keeps what it makes once a process.
+        let free = fill().len();
+        if opened == 1 && kept == 0 {
+            kept = refusals - free;
+        }
+        assert_eq!(free + kept, refusals + opened - 1, "something stays open");
+        fillers.pop().expect("it takes fewer");
+    }
+    assert!(refusals > 0, "it takes a descriptor");
+}
+
 macro_rules! scarce {
     ($($(#[$when:meta])* $backend:ident($open:path): $($test:ident),+;)+) => {
         $(
@@ -190,6 +230,12 @@ macro_rules! scarce {
                         super::$test($open);
                     }
                 )+
+
+                #[test]
+                fn few_descriptors_are_told() {
+                    let test = concat!("scarce::", stringify!($backend), "::few_descriptors_are_told");
+                    super::few_descriptors_are_told(test, $open);
+                }
             }
         )+
     };
