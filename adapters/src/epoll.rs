@@ -15,7 +15,8 @@ use mio::unix::SourceFd;
 use mio::{Events, Poll, Token};
 
 use crate::config::Config;
-use crate::ready::{Bell, Interest, Readiness, Ready, Selector, Told, Wake, answered_by_ready};
+use crate::ready::{Interest, Readiness, Ready, Selector, Told, answered_by_ready};
+use crate::wake::{Bell, Wake};
 
 /// Events of one wait. More wait for the next one; the system hands them out in turn.
 const EVENTS_PER_WAIT: usize = 1024;

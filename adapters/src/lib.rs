@@ -28,7 +28,6 @@ mod ready;
 pub mod slots;
 #[cfg(feature = "sockets")]
 pub mod sock;
-#[cfg(feature = "threads")]
 mod sync;
 #[cfg(feature = "threads")]
 mod threads;
@@ -36,6 +35,7 @@ mod threads;
 pub mod tls;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 mod uring;
+mod wake;
 mod wake_line;
 
 pub use crate::any::Any;

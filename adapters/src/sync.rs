@@ -1,4 +1,17 @@
-//! What threads share memory by, in one place: the models of `models/` put loom's in its stead.
+//! What threads share memory by, in one place: under `--cfg loom` the models put loom's in its stead.
 
-pub(crate) use std::sync::atomic::{AtomicBool, Ordering};
-pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+#[cfg(all(loom, test, feature = "threads"))]
+pub(crate) use loom::sync::{Condvar, MutexGuard};
+#[cfg(all(loom, test))]
+pub(crate) use loom::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering},
+};
+pub(crate) use std::sync::PoisonError;
+#[cfg(all(feature = "threads", not(all(loom, test))))]
+pub(crate) use std::sync::{Condvar, MutexGuard};
+#[cfg(not(all(loom, test)))]
+pub(crate) use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering},
+};

@@ -4,9 +4,10 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use kraft_core::adapter::Waker;
+
+use crate::wake::{Bell, Wake};
 
 /// A pair of sockets behind a flag, for a backend that waits for descriptors and has nothing better: it waits for this
 /// one to be readable too.
@@ -16,13 +17,14 @@ use kraft_core::adapter::Waker;
 #[derive(Debug)]
 pub struct WakeLine {
     ours: UnixStream,
-    theirs: Arc<Theirs>,
+    wake: Arc<Wake<UnixStream>>,
 }
 
-#[derive(Debug)]
-struct Theirs {
-    is_pending: AtomicBool,
-    line: UnixStream,
+impl Bell for UnixStream {
+    fn ring(&self) {
+        // There is room: what was written before is read before the flag is cleared.
+        let _ = (&mut &*self).write(&[1]);
+    }
 }
 
 impl WakeLine {
@@ -35,30 +37,29 @@ impl WakeLine {
         let (ours, line) = UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         line.set_nonblocking(true)?;
-        let is_pending = AtomicBool::new(false);
-        let theirs = Arc::new(Theirs { is_pending, line });
-        Ok(Self { ours, theirs })
+        let wake = Arc::new(Wake::new(line));
+        Ok(Self { ours, wake })
     }
 
     /// One that makes the descriptor readable.
     #[must_use]
     pub fn waker(&self) -> Waker {
-        let theirs = Arc::downgrade(&self.theirs);
-        Waker::new(move || {
-            if let Some(theirs) = theirs.upgrade()
-                && !theirs.is_pending.swap(true, Ordering::AcqRel)
-            {
-                // There is room: what was written before is read before the flag is cleared.
-                let _ = (&theirs.line).write(&[1]);
-            }
-        })
+        let wake = Arc::clone(&self.wake);
+        Waker::new(move || wake.wake())
     }
 
     /// Whether `Woken` is due. Called when the descriptor is readable, before the user looks for what the wake announced:
     /// a later announcement makes it readable again.
     pub fn take(&self) -> bool {
-        let _ = (&self.ours).read(&mut [0; 8]);
-        self.theirs.is_pending.swap(false, Ordering::AcqRel)
+        self.wake.take_after(|| {
+            let _ = (&self.ours).read(&mut [0; 8]);
+        })
+    }
+}
+
+impl Drop for WakeLine {
+    fn drop(&mut self) {
+        self.wake.close();
     }
 }
 

@@ -19,5 +19,6 @@ pub mod protocol;
 pub mod raft;
 pub mod session;
 pub mod storage;
+mod sync;
 pub mod time;
 pub mod timers;

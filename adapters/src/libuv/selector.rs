@@ -17,7 +17,8 @@ use super::ffi::{self, Kind};
 use super::hub::Hub;
 use super::on_ready::millis;
 use super::watch::{ERROR, Watch};
-use crate::ready::{Bell, Interest, LISTENER, Readiness, Ready, Selector, Told, Wake};
+use crate::ready::{Interest, LISTENER, Readiness, Ready, Selector, Told};
+use crate::wake::{Bell, Wake};
 
 /// The handles of an adapter, in a loop of its own or in the application's.
 #[derive(Debug)]

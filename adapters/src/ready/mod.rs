@@ -7,7 +7,6 @@ mod accept;
 mod conn;
 mod deliver;
 mod turn;
-mod wake;
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -22,7 +21,6 @@ use kraft_core::timers::Timers;
 use self::accept::Listener;
 use self::conn::{Conn, Phase};
 use self::turn::Turn;
-pub(crate) use self::wake::{Bell, Wake};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::sock::{self, Acceptor, Stream};

@@ -1,5 +1,8 @@
 //! What other threads tell the loop, and how it waits for that.
 
+#[cfg(all(loom, test))]
+mod models;
+
 use std::fmt;
 use std::mem;
 use std::time::Duration;

@@ -32,10 +32,11 @@ use self::conn::{Conn, Phase};
 use self::ring::{COMPLETIONS, Ring};
 pub use self::setup::Setup;
 use self::turn::Turn;
-use self::wake::{EventFd, Wake};
+use self::wake::EventFd;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::sock::{self, Acceptor, Stream};
+use crate::wake::Wake;
 
 /// The io_uring backend: completions, by multishot accepts and receives into a ring of buffers.
 ///
@@ -52,7 +53,7 @@ use crate::sock::{self, Acceptor, Stream};
 pub struct Uring {
     turn: Turn,
     clock: Clock,
-    wake: Arc<Wake>,
+    wake: Arc<Wake<EventFd>>,
     /// What a loop around this one waits on. With deferred task-run the ring's own descriptor is never readable: what
     /// would make it so is not run before somebody enters the kernel.
     doorbell: EventFd,

@@ -18,10 +18,11 @@ use super::conn::{Conn, Flight, Phase, Reading, ZeroCopy};
 use super::ops::{Completion, Kind, Op, Token};
 use super::ring::Ring;
 use super::send;
-use super::wake::Wake;
+use super::wake::EventFd;
 use crate::config::Config;
 use crate::slots::Slots;
 use crate::sock;
+use crate::wake::Wake;
 
 /// Listeners of one adapter.
 const LISTENERS_MAX: usize = 1024;
@@ -61,13 +62,13 @@ pub(super) struct Turn {
     /// From so many bytes at a time on nothing is copied, if the kernel knows how.
     pub(super) zero_copy_min: Option<usize>,
     pub(super) zero_copy_sends: u64,
-    wake: Arc<Wake>,
+    wake: Arc<Wake<EventFd>>,
     /// Its descriptor, open as long as this lives.
     wakes: RawFd,
 }
 
 impl Turn {
-    pub(super) fn new(config: Config, ring: Ring, bufs: Bufs, (wake, wakes): (Arc<Wake>, RawFd)) -> Self {
+    pub(super) fn new(config: Config, ring: Ring, bufs: Bufs, (wake, wakes): (Arc<Wake<EventFd>>, RawFd)) -> Self {
         Self {
             wake,
             wakes,
@@ -295,7 +296,7 @@ impl Turn {
     pub(super) fn woken(&mut self, done: Completion) -> bool {
         if !done.has_more() {
             // It also ends at a full completion queue. Cleared first, or it would tell of the same wakes again.
-            self.wake.clear();
+            self.wake.with_bell(EventFd::clear);
             self.watch_wakes();
         }
         self.wake.take()

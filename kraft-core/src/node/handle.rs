@@ -1,8 +1,11 @@
 //! A node from other threads: requests in, tickets out.
 
+#[cfg(all(loom, test))]
+mod models;
+
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +14,7 @@ use crate::adapter::Waker;
 use crate::id::NodeId;
 use crate::message::{self, Refusal, Refused};
 use crate::raft::Status;
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// How a request of this process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
