@@ -43,7 +43,8 @@ pub fn ten_thousand_connections_leave_nothing_behind<E: Environment>(environment
     let mut after = Left::behind(environment);
     a.until(&format!("what was open before, {before:?}"), |_| {
         after = Left::behind(environment);
-        (after.descriptors, after.threads) == (before.descriptors, before.threads)
+        // What was counted before may have been about to go, too.
+        after.descriptors <= before.descriptors && after.threads <= before.threads
     });
     if before.descriptors.is_none() && !environment.is_virtual() {
         skip("the soak in part", "the system does not list descriptors in /proc");
