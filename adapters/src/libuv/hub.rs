@@ -67,12 +67,12 @@ impl Hub {
     /// panicked with.
     pub(super) fn lend<R>(&self, drain: &mut dyn FnMut(), run: impl FnOnce() -> R) -> R {
         let drain = NonNull::from(drain);
-        // SAFETY: only the lifetime is another. It is taken back below, before the reference ends; `run` does not unwind,
-        // its frames are C's.
+        // SAFETY: only the lifetime is another. It is taken back below, before the reference ends, also if `run` unwinds.
         let drain = unsafe { std::mem::transmute::<NonNull<dyn FnMut() + '_>, NonNull<dyn FnMut()>>(drain) };
         self.drain.set(Some(drain));
+        let taking_back = TakingBack(self);
         let outcome = run();
-        self.drain.set(None);
+        drop(taking_back);
         if let Some(panic) = self.panic.borrow_mut().take() {
             resume_unwind(panic);
         }
@@ -135,6 +135,15 @@ impl Hub {
     /// Whether callbacks left nothing.
     pub(super) fn is_empty(&self) -> bool {
         self.queue.borrow().is_empty() && !self.is_signalled.get()
+    }
+}
+
+/// Takes back what was lent to a hub.
+struct TakingBack<'a>(&'a Hub);
+
+impl Drop for TakingBack<'_> {
+    fn drop(&mut self) {
+        self.0.drain.set(None);
     }
 }
 
@@ -234,6 +243,19 @@ mod tests {
         let panic = catch_unwind(lap).expect_err("it goes on");
         assert_eq!(panic.downcast_ref(), Some(&"on purpose"));
         assert_eq!((count, take(&hub)), (1, Crowd::COUNT), "the lap went on to its end");
+        drop(crowd);
+    }
+
+    #[test]
+    fn a_run_that_unwinds_leaves_nothing_to_be_called() {
+        let uv = UvLoop::open().expect("a descriptor is free");
+        let hub = Rc::new(Hub::default());
+        let crowd = Crowd::gather(&uv, &hub);
+        let mut drained = 0;
+        let lent = AssertUnwindSafe(|| hub.lend(&mut || drained += 1, || panic!("on purpose")));
+        catch_unwind(lent).expect_err("it goes on");
+        uv.run_nowait();
+        assert_eq!((drained, take(&hub)), (0, Crowd::COUNT));
         drop(crowd);
     }
 

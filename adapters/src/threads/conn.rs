@@ -9,7 +9,7 @@ use kraft_core::id::{ListenerId, TimerId};
 use kraft_core::link::{CloseMode, Link};
 use kraft_core::outbox::Segments;
 
-use super::reader::{Buffer, Filled, Reader};
+use super::reader::{Filled, Reader};
 use crate::sock::Stream;
 
 /// A connection: its socket, its reader, and what is on its way.
@@ -24,6 +24,8 @@ pub(super) struct Conn {
     in_flight: Segments,
     /// Received and not delivered; as many as the reader has buffers at most.
     pub(super) arrived: VecDeque<Filled>,
+    /// What is lent to the user. It is only met after a panic of his, and goes back to the reader then.
+    pub(super) lent: Option<Filled>,
     pub(super) phase: Phase,
     /// The listener that it counts with.
     pub(super) listener: Option<ListenerId>,
@@ -84,6 +86,7 @@ impl Conn {
             link: Link::new(write_queue_max),
             in_flight: Segments::new(),
             arrived: VecDeque::new(),
+            lent: None,
             phase,
             listener,
             limit: None,
@@ -150,10 +153,12 @@ impl Conn {
         }
     }
 
-    /// Gives a buffer back to the reader.
-    pub(super) fn give_back(&self, buffer: Buffer) {
-        if let Some(reader) = &self.reader {
-            reader.give(buffer);
+    /// Gives what was lent back to the reader.
+    pub(super) fn take_back(&mut self) {
+        if let Some(filled) = self.lent.take()
+            && let Some(reader) = &self.reader
+        {
+            reader.give(filled.into_buffer());
         }
     }
 

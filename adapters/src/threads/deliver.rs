@@ -42,6 +42,7 @@ impl Turn {
         let mut count = 0;
         if let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) {
             conn.listed.ready = false;
+            conn.take_back();
         }
         loop {
             let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) else {
@@ -53,7 +54,9 @@ impl Turn {
             let Some(filled) = conn.arrived.pop_front() else {
                 return count + self.end_of(id, on_event);
             };
-            if conn.reading() == Reading::Deliver {
+            let delivers = conn.reading() == Reading::Deliver;
+            let filled = conn.lent.insert(filled);
+            if delivers {
                 let event = Event::Received {
                     conn: id,
                     bytes: filled.bytes(),
@@ -62,7 +65,7 @@ impl Turn {
                 on_event(self.now, event);
                 count += 1;
             }
-            conn.give_back(filled.into_buffer());
+            conn.take_back();
             self.returned(id);
         }
     }

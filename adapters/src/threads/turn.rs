@@ -417,8 +417,17 @@ impl Turn {
         true
     }
 
-    /// Ends every connection and waits until every reader is gone (law A21).
+    /// Ends every listener and connection, and waits until every reader is gone (law A21).
     pub(super) fn end(&mut self) {
+        let listeners: Vec<_> = self
+            .listeners
+            .iter()
+            .map(|(slot, generation, _)| ListenerId::new(slot, generation))
+            .collect();
+        // Before their descriptors are closed, which the watcher has.
+        for id in listeners {
+            self.unlisten(id);
+        }
         let ids: Vec<_> = self
             .conns
             .iter()

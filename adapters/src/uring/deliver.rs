@@ -32,6 +32,7 @@ impl Turn {
     /// Delivers what was reaped and what is listed, and what is due by now. Each list is met as long as it is at the
     /// start: who has more to come stands behind the others, in the next turn (law A18).
     pub(super) fn deliver<F: FnMut(Instant, Event<'_>)>(&mut self, on_event: &mut F) -> usize {
+        self.take_back();
         self.expire_own();
         let mut count = 0;
         for _ in 0..self.reaped.len().min(COMPLETIONS_PER_TURN) {
@@ -114,7 +115,7 @@ impl Turn {
     /// Lends a buffer to the user, keeps a copy for one who paused, or drops it. The buffer goes back to the ring.
     fn lend<F: FnMut(Instant, Event<'_>)>(&mut self, id: ConnId, filled: Filled, on_event: &mut F) -> usize {
         let mut count = 0;
-        let bytes = self.bufs.bytes(&filled);
+        let bytes = self.bufs.bytes(self.lent.insert(filled));
         self.stats.bytes_in += bytes.len() as u64;
         if let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) {
             conn.fed = true;
@@ -133,11 +134,18 @@ impl Turn {
                 Reading::Discard => {}
             }
         }
-        self.bufs.give_back(filled);
+        self.take_back();
         if count > 0 {
             self.returned(id);
         }
         count
+    }
+
+    /// Gives what was lent back to the ring.
+    fn take_back(&mut self) {
+        if let Some(filled) = self.lent.take() {
+            self.bufs.give_back(filled);
+        }
     }
 
     fn found_fin<F: FnMut(Instant, Event<'_>)>(&mut self, id: ConnId, on_event: &mut F) -> usize {

@@ -45,6 +45,21 @@ use crate::wake::Wake;
 /// bytes lie in buffers of [`Config::ring_bytes`] in all, lent to the user where the kernel put them and given back at
 /// once.
 ///
+/// What decides its speed was measured with hand-written loops, on two cores of Linux 6.18 over loopback, as a ratio to
+/// one over epoll; it gains at some dozens of busy connections with small messages, and elsewhere is as good:
+///
+/// | choice | because |
+/// |---|---|
+/// | deferred task-run, down to plain | 1.10 at 64 connections of 64 B; cooperative 0.80 at 1,000, plain 0.84 and 0.75; plain takes 2.15 of the CPU at partial load |
+/// | 16 MiB of receive buffers at most | 4 to 16 MiB are good, 64 MiB 0.70: they fall out of the cache. 64 buffers for 1,000 connections 0.59, and unfair: who starved goes first |
+/// | few of them circulate until more are needed | messages of 64 KiB 0.73 by a large ring, 0.97 to 1.00 by one of 256 buffers |
+/// | a plain send as long as there is room, then the ring | at once after a receive 1.10 with small messages and 1.09 to 1.12 at 16 KiB; with bulk against a full socket 0.87, where the ring waits and sends in one |
+/// | copies, unless [`Config::zero_copy_min`] says otherwise | over loopback sends without a copy are 0.81 at 64 B, 0.63 at 16 KiB, 0.59 at 64 KiB |
+/// | an eventfd behind a flag for wakes | 40 ns a wake for 452 |
+///
+/// A registered ring descriptor, direct descriptors, rings without an array and NAPI made no difference; a kernel thread
+/// that submits (SQPOLL) lost on the server's core. Incremental buffers and bundles are not used: they had open bugs.
+///
 /// It needs Linux 6.0, and permission. The kernel works completions off on the thread that submitted, so the thread of
 /// the first turn is the only one that may turn the adapter or flush it; it may be opened, told to listen and to connect,
 /// and dropped on another. (Dropped there, it gives its buffers' memory back and not their addresses, since nobody can

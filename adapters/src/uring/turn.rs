@@ -13,7 +13,7 @@ use kraft_core::time::Instant;
 use kraft_core::timers::Timers;
 
 use super::accept::Listener;
-use super::bufs::Bufs;
+use super::bufs::{Bufs, Filled};
 use super::conn::{Conn, Flight, Phase, Reading, ZeroCopy};
 use super::ops::{Completion, Kind, Op, Token};
 use super::ring::Ring;
@@ -57,6 +57,8 @@ pub(super) struct Turn {
     pub(super) closed: VecDeque<(ConnId, CloseReason)>,
     /// Connections that found no buffer, and had none since they asked; then those that had some.
     pub(super) starved: [VecDeque<ConnId>; 2],
+    /// What is lent to the user. It is only met after a panic of his, and goes back to the ring then.
+    pub(super) lent: Option<Filled>,
     /// What a broken connection is read into.
     pub(super) scratch: Vec<u8>,
     /// From so many bytes at a time on nothing is copied, if the kernel knows how.
@@ -86,6 +88,7 @@ impl Turn {
             news: VecDeque::new(),
             closed: VecDeque::new(),
             starved: Default::default(),
+            lent: None,
             scratch: Vec::new(),
             zero_copy_min: None,
             zero_copy_sends: 0,

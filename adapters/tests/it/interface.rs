@@ -103,6 +103,7 @@ fn add_address() {
 
 /// Sends there, and gets an answer.
 fn echo<A: Adapter>(rig: &mut Rig<A>, peer: &mut TcpStream, conn: ConnId) {
+    rig.said.clear();
     peer.write_all(b"ping").expect("it is connected");
     rig.until(|said| matches!(said.last(), Some(Said::Received(of, _)) if *of == conn));
     let outbox = rig.adapter.link(conn).expect("it lives").outbox();
@@ -114,6 +115,7 @@ fn echo<A: Adapter>(rig: &mut Rig<A>, peer: &mut TcpStream, conn: ConnId) {
 }
 
 fn accepted<A: Adapter>(rig: &mut Rig<A>, at: SocketAddr) -> (TcpStream, ConnId) {
+    rig.said.clear();
     let peer = TcpStream::connect(at).expect("it listens");
     rig.until(|said| matches!(said.last(), Some(Said::Accepted(_))));
     match rig.said.last() {

@@ -16,9 +16,13 @@ mod libuv;
 #[cfg(all(feature = "epoll", target_os = "linux"))]
 mod limits;
 #[cfg(all(feature = "epoll", target_os = "linux"))]
+mod panics;
+#[cfg(all(feature = "epoll", target_os = "linux"))]
 mod rig;
 #[cfg(all(feature = "epoll", target_os = "linux"))]
 mod scarce;
+#[cfg(all(feature = "epoll", target_os = "linux"))]
+mod spin;
 #[cfg(all(feature = "tls", target_os = "linux"))]
 mod tls;
 #[cfg(all(feature = "epoll", feature = "io-uring", target_os = "linux"))]

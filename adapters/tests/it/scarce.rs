@@ -60,6 +60,7 @@ fn other_end(peer: &TcpStream) -> RawFd {
 
 /// Sends there, and gets an answer.
 fn echo<A: Adapter>(rig: &mut Rig<A>, peer: &mut TcpStream, conn: ConnId) {
+    rig.said.clear();
     peer.write_all(b"ping").expect("it is connected");
     rig.until(|said| matches!(said.last(), Some(Said::Received(of, _)) if *of == conn));
     rig.adapter
