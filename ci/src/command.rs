@@ -35,11 +35,46 @@ pub(crate) fn cargo(arguments: &[&str]) -> Result<(), Failure> {
 ///
 /// As [`cargo`].
 pub(crate) fn cargo_with(variables: &[(&str, &str)], arguments: &[&str]) -> Result<(), Failure> {
-    let shown = show(variables, arguments);
-    println!("ci: $ {shown}");
-    let status = Command::new(program())
+    let mut command = Command::new(program());
+    command.args(arguments).envs(variables.iter().copied());
+    judge(command, &show("cargo", variables, arguments))
+}
+
+/// Runs `PROGRAM ARGUMENTS` with these variables added to its environment, and with nothing to read.
+///
+/// # Errors
+///
+/// As [`cargo`].
+pub(crate) fn run(program: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Result<(), Failure> {
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .envs(variables.iter().copied())
+        .stdin(Stdio::null());
+    judge(command, &show(program, variables, arguments))
+}
+
+/// What `PROGRAM ARGUMENTS` prints, without a word of ours.
+///
+/// # Errors
+///
+/// As [`cargo`].
+pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String, Failure> {
+    let shown = show(program, &[], arguments);
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| Failure::new(format!("`{shown}`: {error}")))?;
+    if !output.status.success() {
+        return Err(Failure::new(format!("`{shown}`: {}", output.status)));
+    }
+    String::from_utf8(output.stdout).map_err(|error| Failure::new(format!("`{shown}`: {error}")))
+}
+
+fn judge(mut command: Command, shown: &str) -> Result<(), Failure> {
+    println!("ci: $ {shown}");
+    let status = command
         .status()
         .map_err(|error| Failure::new(format!("`{shown}`: {error}")))?;
     if status.success() {
@@ -55,7 +90,7 @@ pub(crate) fn cargo_with(variables: &[(&str, &str)], arguments: &[&str]) -> Resu
 ///
 /// As [`cargo`].
 pub(crate) fn cargo_output(arguments: &[&str]) -> Result<String, Failure> {
-    let shown = show(&[], arguments);
+    let shown = show("cargo", &[], arguments);
     println!("ci: $ {shown}");
     let output = Command::new(program())
         .args(arguments)
@@ -83,12 +118,12 @@ fn program() -> OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
-fn show(variables: &[(&str, &str)], arguments: &[&str]) -> String {
+fn show(program: &str, variables: &[(&str, &str)], arguments: &[&str]) -> String {
     let mut shown = String::new();
     for (name, value) in variables {
         shown.push_str(&format!("{name}={} ", quote(value)));
     }
-    shown.push_str("cargo");
+    shown.push_str(program);
     for argument in arguments {
         shown.push(' ');
         shown.push_str(&quote(argument));
@@ -110,7 +145,7 @@ mod tests {
 
     #[test]
     fn commands_are_shown_as_a_shell_takes_them() {
-        let shown = show(&[("RUSTDOCFLAGS", "-D warnings")], &["doc", "--no-deps"]);
+        let shown = show("cargo", &[("RUSTDOCFLAGS", "-D warnings")], &["doc", "--no-deps"]);
         assert_eq!(shown, "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps");
     }
 

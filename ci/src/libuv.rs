@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 
 use crate::command::{Failure, cargo};
+use crate::debian;
 use crate::steps::Outcome;
 
 /// Brings libuv here if it is not.
@@ -15,16 +16,7 @@ pub(crate) fn ensure() -> Result<(), Failure> {
         return Ok(());
     }
     println!("ci: libuv is missing; installing Debian's package");
-    let installed = apt_get(&["update"]).and_then(|()| {
-        apt_get(&[
-            "install",
-            "--yes",
-            "--no-install-recommends",
-            "libuv1-dev",
-            "pkg-config",
-        ])
-    });
-    if let Err(failure) = installed {
+    if let Err(failure) = debian::install(&["libuv1-dev", "pkg-config"]) {
         return Err(Failure::new(format!(
             "libuv is not installed and could not be: {failure}"
         )));
@@ -80,20 +72,4 @@ fn is_here() -> bool {
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
-}
-
-fn apt_get(arguments: &[&str]) -> Result<(), Failure> {
-    let shown = format!("apt-get {}", arguments.join(" "));
-    println!("ci: $ {shown}");
-    let status = Command::new("apt-get")
-        .args(arguments)
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .stdin(Stdio::null())
-        .status()
-        .map_err(|error| Failure::new(format!("`{shown}`: {error}")))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(Failure::new(format!("`{shown}`: {status}")))
-    }
 }

@@ -7,11 +7,16 @@
 
 use std::process::ExitCode;
 
+mod bsd;
 mod command;
+mod debian;
 mod deps;
+mod features;
 mod libuv;
+mod models;
 mod readme;
 mod report;
+mod sanitizers;
 mod source;
 mod steps;
 

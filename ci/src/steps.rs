@@ -1,7 +1,7 @@
 //! The steps by name.
 
 use crate::command::{Failure, cargo, cargo_with};
-use crate::{deps, libuv, readme};
+use crate::{bsd, deps, features, libuv, models, readme, sanitizers};
 
 /// What `cargo ci NAME` runs.
 #[derive(Debug)]
@@ -20,7 +20,9 @@ pub(crate) enum Outcome {
 }
 
 /// What must hold before a change lands, the quick ones first.
-pub(crate) const ALL: &[&str] = &["fmt", "deps", "clippy", "doc", "test", "tls", "libuv"];
+pub(crate) const ALL: &[&str] = &[
+    "fmt", "deps", "clippy", "doc", "test", "tls", "libuv", "loom", "asan", "tsan", "bsd",
+];
 
 pub(crate) const STEPS: &[Step] = &[
     Step {
@@ -59,8 +61,33 @@ pub(crate) const STEPS: &[Step] = &[
         run: deps::run,
     },
     Step {
+        name: "bsd",
+        what: "the BSDs and macOS from here: no warning of the compiler or of clippy, and kraftd links for the BSDs",
+        run: bsd::run,
+    },
+    Step {
+        name: "hack",
+        what: "every feature alone and every pair builds without a warning, by cargo-hack",
+        run: features::run,
+    },
+    Step {
+        name: "loom",
+        what: "models of wakes, of stops and of what `threads` share, in every order that threads can meet in",
+        run: models::run,
+    },
+    Step {
+        name: "asan",
+        what: "the adapters' tests under AddressSanitizer, with rustup's nightly",
+        run: sanitizers::addresses,
+    },
+    Step {
+        name: "tsan",
+        what: "the backend `threads` and the wakers under ThreadSanitizer, after a race that it has to find",
+        run: sanitizers::threads,
+    },
+    Step {
         name: "long",
-        what: "tests in release with many more seeds and none skipped, the demo, benchmarks with their figures",
+        what: "tests in release with many more seeds and none skipped, the demo, benchmarks, and `hack`",
         run: long,
     },
 ];
@@ -141,7 +168,8 @@ fn long() -> Result<Outcome, Failure> {
     cargo(&words("run --release --bin kraftd -- demo"))?;
     // Targets of kind bench alone: libraries and binaries have no figures to print.
     cargo(&words("bench --workspace --bench *"))?;
-    Ok(Outcome::Passed)
+    // Features change seldom, and a hundred combinations take minutes that `all` has for what changes often.
+    features::run()
 }
 
 fn words(command: &str) -> Vec<&str> {
