@@ -65,9 +65,13 @@ fn entries(folder: &str) -> Option<usize> {
 }
 
 /// No allocation in a steady turn.
+///
+/// A thread allocates when it first waits for another one, which on a busy machine may be late. So what counts is that
+/// there comes a time without any: a backend that allocates as it goes has none.
 pub fn a22_steady_turns_do_not_allocate<E: Environment>(environment: &E) {
     const WARM_UP: usize = 300;
     const MEASURED: usize = 1000;
+    const TRIES: usize = 4;
     if environment.allocations().is_none() {
         return skip("A22", "the environment does not count allocations");
     }
@@ -115,13 +119,20 @@ pub fn a22_steady_turns_do_not_allocate<E: Environment>(environment: &E) {
         assert!(b.link(at_b).is_some());
     };
     (0..WARM_UP).for_each(&mut round);
-    let before = environment.allocations();
-    (0..MEASURED).for_each(&mut round);
-    assert_eq!(
-        environment.allocations(),
-        before,
-        "A22: allocations in {MEASURED} steady turns"
-    );
+    let mut counts = Vec::new();
+    while counts.len() < TRIES {
+        let before = environment.allocations();
+        (0..MEASURED).for_each(&mut round);
+        if environment.allocations() == before {
+            return;
+        }
+        counts.push(
+            before
+                .zip(environment.allocations())
+                .map(|(before, after)| after - before),
+        );
+    }
+    panic!("A22: allocations in {MEASURED} steady turns, again and again: {counts:?}");
 }
 
 /// An idle adapter uses no CPU: also with a paused connection that has bytes, a half-closed one, and a full one.
