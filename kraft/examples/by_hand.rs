@@ -208,7 +208,7 @@ impl Site {
                 Task::Storage(work) => Done::Storage(work.run()),
                 Task::Resolve { node, .. } => Done::Resolved {
                     node,
-                    addresses: vec![address(node.0)],
+                    addresses: Ok(vec![address(node.0)]),
                 },
                 Task::Remember { node, incarnation } => Done::Remembered {
                     node,

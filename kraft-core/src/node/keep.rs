@@ -1,5 +1,7 @@
 //! The keeping of connections: dials, deadlines, evictions, and leave-taking.
 
+use std::io;
+
 use super::conns::{Conn, Source, Stage};
 use super::receive::Lent;
 use super::{Host, Notice, Port, READ_WAIT_MAX, SWEEP_INTERVAL, Task};
@@ -111,6 +113,26 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                     return;
                 }
             }
+        }
+    }
+
+    /// A peer's name has its addresses, or has none, which is a dial that failed.
+    pub(super) fn resolved(&mut self, node: NodeId, addresses: io::Result<Vec<Endpoint>>, now: Instant) {
+        let addresses = addresses.and_then(|addresses| match addresses.is_empty() {
+            true => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
+            false => Ok(addresses),
+        });
+        let (addresses, error) = match addresses {
+            Ok(addresses) => (addresses, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        if let Some(step) = self.peers.resolved(node, addresses, now) {
+            self.to_connect.push((node, step));
+        } else if let Some(error) = &error
+            && self.peers.failed_first(node)
+        {
+            let name = self.peers.get(node).map_or("", |peer| peer.address.as_str());
+            (self.observer)(Notice::NameUnresolved { node, name, error });
         }
     }
 

@@ -398,11 +398,7 @@ where
                 }
                 Some(Completed::Room) | None => {}
             },
-            Done::Resolved { node, addresses } => {
-                if let Some(step) = host.peers.resolved(node, addresses, now) {
-                    host.to_connect.push((node, step));
-                }
-            }
+            Done::Resolved { node, addresses } => host.resolved(node, addresses, now),
             Done::Remembered {
                 node,
                 incarnation,

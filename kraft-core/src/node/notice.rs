@@ -1,5 +1,7 @@
 //! What an operator should hear of, as values: the driver logs nothing itself.
 
+use std::io;
+
 use crate::adapter::{CloseReason, Endpoint};
 use crate::id::{ConnId, Incarnation, NodeId, Term};
 use crate::inbox::InboxError;
@@ -39,6 +41,15 @@ pub enum Notice<'a> {
         address: &'a str,
         /// Why.
         reason: CloseReason,
+    },
+    /// A peer's name could not be resolved, which is a dial that failed; told as those are.
+    NameUnresolved {
+        /// Which peer.
+        node: NodeId,
+        /// The name, and a port.
+        name: &'a str,
+        /// Why.
+        error: &'a io::Error,
     },
     /// A peer's incarnation was seen for the first time and recorded.
     PeerKnown {

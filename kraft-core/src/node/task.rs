@@ -1,5 +1,7 @@
 //! Blocking work that a node hands out, to be done off its loop.
 
+use std::io;
+
 use crate::adapter::Endpoint;
 use crate::id::{Incarnation, NodeId};
 use crate::storage::{Fault, Work};
@@ -31,12 +33,12 @@ pub enum Task<W> {
 pub enum Done<D> {
     /// Of storage.
     Storage(D),
-    /// Addresses, none if the name has none or could not be resolved.
+    /// What a name stands for.
     Resolved {
         /// Which peer.
         node: NodeId,
-        /// In the order in which they are tried.
-        addresses: Vec<Endpoint>,
+        /// In the order in which they are tried; or why there are none, which is told.
+        addresses: io::Result<Vec<Endpoint>>,
     },
     /// The incarnation is on disk, or could not be brought there.
     Remembered {

@@ -9,11 +9,12 @@ use kraft_core::node::Notice;
 use crate::tls;
 
 /// Words for the kinds of [`Notice`]: fields of log lines, labels of a metric.
-const KINDS: [&str; 15] = [
+const KINDS: [&str; 16] = [
     "role",
     "peer_up",
     "peer_down",
     "dial_failed",
+    "name_unresolved",
     "peer_known",
     "turned_away",
     "goaway",
@@ -112,6 +113,7 @@ fn kind_of(notice: &Notice<'_>) -> &'static str {
         Notice::PeerUp { .. } => "peer_up",
         Notice::PeerDown { .. } => "peer_down",
         Notice::DialFailed { .. } => "dial_failed",
+        Notice::NameUnresolved { .. } => "name_unresolved",
         Notice::PeerKnown { .. } => "peer_known",
         Notice::TurnedAway { .. } => "turned_away",
         Notice::Goaway { .. } => "goaway",
@@ -141,6 +143,10 @@ fn print(kind: &'static str, notice: &Notice<'_>) {
         Notice::DialFailed { node, address, reason } => {
             log::warn!(kind, peer = node.0, address = *address, reason:% = reason;
                 "a peer is not reached; further failures are not told");
+        }
+        Notice::NameUnresolved { node, name, error } => {
+            log::warn!(kind, peer = node.0, name = *name, reason:% = error;
+                "a peer's name is not resolved; further failures are not told: does its address stand for a host?");
         }
         Notice::PeerKnown { node, incarnation } => {
             log::info!(kind, peer = node.0, incarnation:% = format_args!("{:016x}", incarnation.0);

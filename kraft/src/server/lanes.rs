@@ -133,7 +133,7 @@ fn perform<W: Work>(task: Task<W>, remember: &Mutex<Remember>) -> Done<W::Done> 
         Task::Storage(work) => Done::Storage(work.run()),
         Task::Resolve { node, name } => Done::Resolved {
             node,
-            addresses: resolve(&name).unwrap_or_default(),
+            addresses: resolve(&name),
         },
         Task::Remember { node, incarnation } => {
             let mut remember = remember.lock().unwrap_or_else(PoisonError::into_inner);

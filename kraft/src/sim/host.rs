@@ -195,7 +195,7 @@ impl Host {
                 Task::Storage(work) => Done::Storage(work.run()),
                 Task::Resolve { node, .. } => Done::Resolved {
                     node,
-                    addresses: Vec::new(),
+                    addresses: Ok(Vec::new()),
                 },
                 Task::Remember { node, incarnation } => {
                     self.known.insert(node, incarnation);

@@ -1,6 +1,7 @@
 //! Nodes on mocks, in one thread of virtual time. Whoever is dialled and is not there is played by hand.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ pub(super) struct Site<P = Binary> {
     /// Its disk does not finish.
     pub(super) is_stalled: bool,
     stalled: VecDeque<Task<DiskWork<MemFiles>>>,
+    /// How often it asked for the addresses of a name.
+    pub(super) resolved: usize,
 }
 
 impl Lab {
@@ -78,6 +81,7 @@ impl<P: Protocol> Lab<P> {
             told: Arc::default(),
             is_stalled: false,
             stalled: VecDeque::new(),
+            resolved: 0,
         };
         let mut lab = Self {
             network,
@@ -314,10 +318,12 @@ impl<P: Protocol> Site<P> {
             let task = self.stalled.remove(at).expect("it was found");
             let done = match task {
                 Task::Storage(work) => Done::Storage(work.run()),
-                Task::Resolve { node, .. } => Done::Resolved {
-                    node,
-                    addresses: vec![address(node.0)],
-                },
+                // All others have addresses.
+                Task::Resolve { node, name } => {
+                    self.resolved += 1;
+                    let addresses = Err(io::Error::other(format!("nobody knows {name}")));
+                    Done::Resolved { node, addresses }
+                }
                 Task::Remember { node, incarnation } => {
                     self.known.push((node, incarnation));
                     Done::Remembered {

@@ -238,6 +238,26 @@ fn t47_dials_of_dead_nodes_back_off() {
 }
 
 #[test]
+fn t47_a_name_that_does_not_resolve_is_told_once_and_asked_for_ever_more_seldom() {
+    let mut lab = Lab::new(1, 3, |config| {
+        for member in config.members.iter_mut().filter(|member| member.node == NodeId(2)) {
+            member.address = "nowhere.invalid:7101".to_owned();
+        }
+    });
+    lab.network.refuse(super::lab::address(3));
+    lab.run_for(Duration::from_secs(60));
+    let told = lab.told(1, "NameUnresolved");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].contains("NodeId(2)") && told[0].contains("nobody knows nowhere.invalid:7101"),
+        "{told:?}"
+    );
+    let asked = lab.site(1).resolved;
+    // Up to 2 s between them, half of that by chance.
+    assert!((30..80).contains(&asked), "{asked}");
+}
+
+#[test]
 fn t47_a_peer_that_welcomes_and_hangs_up_is_dialled_ever_more_seldom() {
     let mut lab = Lab::new(1, 2, |_| ());
     let mut welcomes = 0;
