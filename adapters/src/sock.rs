@@ -370,7 +370,7 @@ fn accept(listener: &Socket) -> io::Result<(Socket, SockAddr)> {
     // EINVAL: the peer has reset it already, and nothing can be set any more.
     match socket.set_nonblocking(true) {
         Ok(()) => Ok((socket, peer)),
-        Err(_) => Err(ErrorKind::ConnectionAborted.into()),
+        Err(_) => Err(io::Error::from_raw_os_error(libc::ECONNABORTED)),
     }
 }
 

@@ -110,8 +110,9 @@ pub fn a07_failed_connects_end_in_closed<E: Environment>(environment: &E) {
     };
     let mut party = Party::open(environment, &config);
     let (listener, nobody) = party.listen(&loopback());
-    party.adapter.unlisten(listener);
+    // Before that port is free, or the system might give the silent one just this.
     let silent = environment.silent().expect("the environment has a silent endpoint");
+    party.adapter.unlisten(listener);
     // There is no way to everybody: whatever routers answer elsewhere, the own system refuses this.
     let nowhere = Endpoint::Tcp(SocketAddr::from((Ipv4Addr::BROADCAST, 9)));
     let missing = Endpoint::Unix(socket_path());
