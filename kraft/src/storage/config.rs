@@ -19,7 +19,7 @@ pub struct Config {
     /// How many segments are zeroed ahead. Default 1.
     pub zero_ahead: u32,
     /// How many bytes are zeroed in one piece of work; a sync of the log waits on the disk for at most so much.
-    /// Default 1 MiB.
+    /// Default 256 KiB.
     pub zero_step_bytes: u32,
     /// How many segments that are done with are kept to be used again; the rest is removed. Default 4.
     pub recycle_max: u32,
@@ -37,7 +37,7 @@ impl Default for Config {
             segment_bytes: 64 << 20,
             first_segment_bytes: 1 << 20,
             zero_ahead: 1,
-            zero_step_bytes: 1 << 20,
+            zero_step_bytes: 1 << 18,
             recycle_max: 4,
             log_bytes_max: 8 << 30,
             load_bytes_max: 1 << 20,
