@@ -21,7 +21,7 @@ pub(crate) enum Outcome {
 
 /// What must hold before a change lands, the quick ones first.
 pub(crate) const ALL: &[&str] = &[
-    "fmt", "deps", "clippy", "doc", "test", "tls", "libuv", "loom", "asan", "tsan", "bsd",
+    "fmt", "deps", "clippy", "doc", "test", "tls", "libuv", "loom", "tsan", "bsd",
 ];
 
 pub(crate) const STEPS: &[Step] = &[
@@ -168,6 +168,7 @@ fn long() -> Result<Outcome, Failure> {
     cargo(&words("run --release --bin kraftd -- demo"))?;
     // Targets of kind bench alone: libraries and binaries have no figures to print.
     cargo(&words("bench --workspace --bench *"))?;
+    sanitizers::addresses()?;
     // Features change seldom, and a hundred combinations take minutes that `all` has for what changes often.
     features::run()
 }
