@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use kraft_adapters::Config;
 use kraft_core::adapter::{Adapter, Event, ListenOptions};
 
-use crate::rig::{Rig, Said};
+use crate::rig::{Rig, Said, on_every_backend};
 
 /// More often than a connection, or a ring of the least size, has buffers.
 const PANICS: usize = 20;
@@ -56,26 +56,4 @@ fn buffers_come_back_after_a_panic_of_the_closure<A: Adapter>(open: fn(&Config) 
     assert!(rig.adapter.link(conn).is_some());
 }
 
-macro_rules! every {
-    ($($(#[$when:meta])* $backend:ident($open:path),)+) => {
-        $(
-            $(#[$when])*
-            #[test]
-            fn $backend() {
-                buffers_come_back_after_a_panic_of_the_closure($open);
-            }
-        )+
-    };
-}
-
-every! {
-    epoll(kraft_adapters::Epoll::open),
-    #[cfg(feature = "kqueue")]
-    kqueue(kraft_adapters::Kqueue::open),
-    #[cfg(feature = "libuv")]
-    libuv(kraft_adapters::Libuv::open),
-    #[cfg(feature = "threads")]
-    threads(kraft_adapters::Threads::open),
-    #[cfg(feature = "io-uring")]
-    uring(kraft_adapters::Uring::open),
-}
+on_every_backend!(buffers_come_back_after_a_panic_of_the_closure);

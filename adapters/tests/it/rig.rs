@@ -160,3 +160,38 @@ pub(crate) fn alone(test: &str) -> bool {
     );
     false
 }
+
+/// A test of each real backend, which is given to these checks by what opens it.
+macro_rules! on_every_backend {
+    ($($check:ident),+) => {
+        #[test]
+        fn epoll() {
+            $($check(kraft_adapters::Epoll::open);)+
+        }
+
+        #[cfg(feature = "kqueue")]
+        #[test]
+        fn kqueue() {
+            $($check(kraft_adapters::Kqueue::open);)+
+        }
+
+        #[cfg(feature = "libuv")]
+        #[test]
+        fn libuv() {
+            $($check(kraft_adapters::Libuv::open);)+
+        }
+
+        #[cfg(feature = "threads")]
+        #[test]
+        fn threads() {
+            $($check(kraft_adapters::Threads::open);)+
+        }
+
+        #[cfg(feature = "io-uring")]
+        #[test]
+        fn uring() {
+            $($check(kraft_adapters::Uring::open);)+
+        }
+    };
+}
+pub(crate) use on_every_backend;

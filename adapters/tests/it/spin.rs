@@ -7,7 +7,7 @@ use kraft_adapters::Config;
 use kraft_core::adapter::{Adapter, ListenOptions};
 use kraft_core::time::Instant;
 
-use crate::rig::{GUARD, Rig, Said};
+use crate::rig::{GUARD, Rig, Said, on_every_backend};
 
 const SPIN: Duration = Duration::from_millis(10);
 
@@ -65,27 +65,4 @@ fn a_loop_that_is_not_to_look_sleeps_at_once<A: Adapter>(open: fn(&Config) -> io
     assert!(idle(&mut rig, 20 * SPIN) < SPIN, "it looks for work");
 }
 
-macro_rules! every {
-    ($($(#[$when:meta])* $backend:ident($open:path),)+) => {
-        $(
-            $(#[$when])*
-            #[test]
-            fn $backend() {
-                a_loop_looks_before_it_sleeps($open);
-                a_loop_that_is_not_to_look_sleeps_at_once($open);
-            }
-        )+
-    };
-}
-
-every! {
-    epoll(kraft_adapters::Epoll::open),
-    #[cfg(feature = "kqueue")]
-    kqueue(kraft_adapters::Kqueue::open),
-    #[cfg(feature = "libuv")]
-    libuv(kraft_adapters::Libuv::open),
-    #[cfg(feature = "threads")]
-    threads(kraft_adapters::Threads::open),
-    #[cfg(feature = "io-uring")]
-    uring(kraft_adapters::Uring::open),
-}
+on_every_backend!(a_loop_looks_before_it_sleeps, a_loop_that_is_not_to_look_sleeps_at_once);
