@@ -162,13 +162,22 @@ static KRAFT: [[Engine; 2]; 5] = [
     ),
 ];
 
-static BARE: [Engine; 6] = [
+static BARE: [Engine; 7] = [
     bare(
         REFERENCE,
         None,
         "hand-written: edge-triggered epoll, stops at a short read",
         built!(target_os = "linux", bare::epoll::serve_edge, "needs Linux"),
     ),
+    Engine {
+        spin: SPIN,
+        ..bare(
+            "raw-epoll-et+spin",
+            Some(REFERENCE),
+            "the same, spinning for 50 µs before it sleeps",
+            built!(target_os = "linux", bare::epoll::serve_edge, "needs Linux"),
+        )
+    },
     bare(
         "raw-epoll-lt",
         Some(REFERENCE),

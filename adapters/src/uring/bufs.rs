@@ -12,12 +12,15 @@ use super::ring::Ring;
 use crate::config::Config;
 
 /// The largest buffer. Of the ring's bytes, smaller buffers serve more connections at once; larger ones save
-/// completions of bulk.
-const BUFFER_MAX: usize = 16 * 1024;
+/// completions of bulk. Measured against bare epoll with 64 connections and messages of 64 KiB: buffers of 16 KiB cost
+/// 1.20 of its CPU time a message, of 32 KiB 1.12, of 64 KiB 1.06. Small messages, also over 1,000 and 10,000
+/// connections, do not tell them apart.
+const BUFFER_MAX: usize = 64 * 1024;
 
 /// Bytes of buffers that circulate at first. Buffers come back in the order in which they were taken, so all that
-/// circulate pass through the cache: no more of them than the load has shown to need.
-const CIRCULATING_MIN: usize = 512 * 1024;
+/// circulate pass through the cache: no more of them than the load has shown to need. A second-level cache holds so
+/// many.
+const CIRCULATING_MIN: usize = 1024 * 1024;
 
 /// The most entries of a ring of buffers (`IORING_REGISTER_PBUF_RING`).
 const ENTRIES_MAX: usize = 1 << 15;

@@ -3,9 +3,11 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
-use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send, sockopt};
 
@@ -30,6 +32,8 @@ struct Server<const EDGE: bool> {
     /// By descriptor: the system gives the lowest one that is free, so the table is dense.
     conns: Vec<Option<Conn>>,
     buffer: Vec<u8>,
+    /// How long it looks for events before it sleeps.
+    spin: Duration,
 }
 
 struct Conn {
@@ -59,6 +63,7 @@ impl<const EDGE: bool> Server<EDGE> {
             listener,
             conns: Vec::with_capacity(task.connections),
             buffer: vec![0; READ_BUFFER],
+            spin: task.spin,
         })
     }
 
@@ -66,11 +71,7 @@ impl<const EDGE: bool> Server<EDGE> {
         let own = self.listener.as_raw_fd() as u64;
         let mut events = Vec::with_capacity(EVENTS);
         loop {
-            events.clear();
-            match epoll::wait(&self.epoll, spare_capacity(&mut events), None) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
+            self.wait(&mut events)?;
             for event in &events {
                 let (flags, data) = (event.flags, event.data);
                 if data.u64() == own {
@@ -79,6 +80,28 @@ impl<const EDGE: bool> Server<EDGE> {
                     self.turn(data.u64() as usize, flags)?;
                 }
             }
+        }
+    }
+
+    fn wait(&self, events: &mut Vec<Event>) -> io::Result<()> {
+        const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+        events.clear();
+        if !self.spin.is_zero() {
+            let enough = Instant::now() + self.spin;
+            while events.is_empty() && Instant::now() < enough {
+                self.wait_for(events, Some(&AT_ONCE))?;
+            }
+        }
+        if events.is_empty() {
+            self.wait_for(events, None)?;
+        }
+        Ok(())
+    }
+
+    fn wait_for(&self, events: &mut Vec<Event>, timeout: Option<&Timespec>) -> io::Result<()> {
+        match epoll::wait(&self.epoll, spare_capacity(events), timeout) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 
