@@ -16,6 +16,12 @@ use crate::config::Config;
 /// Slices of one gathering write. More pieces than these go out by another call.
 const SLICES_MAX: usize = 64;
 
+/// So many bytes put in answer to one event leave at once, not with the flush that ends the turn: a call is a fiftieth of
+/// what they cost in TCP, and they are in the cache. Measured against bare epoll with 1,000 connections: messages of 16
+/// and 64 KiB that waited for the flush, each in memory of its own connection, cost 1.2 and 1.4 of its CPU time, and
+/// cost 1.03 and 1.1 when they leave at once, by way of buffers that all connections share.
+pub const BULK: usize = 16 * 1024;
+
 /// No signal if the connection is gone, and no waiting: some backends have sockets that block, for their readers. macOS
 /// knew no MSG_NOSIGNAL for long; there SO_NOSIGPIPE does it, which socket2 sets.
 const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;

@@ -187,6 +187,19 @@ impl Outbox {
         into.len()
     }
 
+    /// Exchanges the empty buffers that the next bytes go into for `spare`; does nothing if bytes wait already. For
+    /// backends: one set of buffers for whoever is served stays in the cache, where one a connection does not.
+    ///
+    /// # Panics
+    ///
+    /// If `spare` holds bytes.
+    pub fn refit(&mut self, spare: &mut Segments) {
+        assert!(spare.is_empty(), "what is spare holds bytes");
+        if self.waiting.is_empty() {
+            mem::swap(&mut self.waiting, spare);
+        }
+    }
+
     /// Bytes that wait to be taken, without those in flight. For backends.
     #[must_use]
     pub fn waiting(&self) -> usize {

@@ -63,6 +63,7 @@ impl<S: Selector> Turn<S> {
                     // unless FIN came with the bytes, since that is the change that was told already.
                     conn.readable = bytes == self.scratch.len() || conn.fin_seen;
                     if conn.reading() == Reading::Deliver {
+                        conn.link.outbox().refit(&mut self.spare);
                         let event = Event::Received {
                             conn: id,
                             bytes: &self.scratch[..bytes],
@@ -70,7 +71,9 @@ impl<S: Selector> Turn<S> {
                         };
                         on_event(self.now, event);
                         count += 1;
-                        self.returned(id);
+                        if self.returned(id) {
+                            self.send_bulk(id);
+                        }
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use kraft_core::adapter::{CloseReason, Event, Stats};
 use kraft_core::id::{ConnId, ListenerId};
 use kraft_core::link::{CloseMode, Link};
+use kraft_core::outbox::Segments;
 use kraft_core::time::Instant;
 use kraft_core::timers::Timers;
 
@@ -16,7 +17,7 @@ use super::conn::{Conn, Phase, Reading};
 use super::{LISTENER, Readiness, Selector};
 use crate::config::Config;
 use crate::slots::Slots;
-use crate::sock;
+use crate::sock::{self, BULK};
 
 /// Listeners of one adapter.
 const LISTENERS_MAX: usize = 1024;
@@ -45,6 +46,8 @@ pub(super) struct Turn<S> {
     pub(super) stats: Stats,
     /// What every read goes into.
     pub(super) scratch: Box<[u8]>,
+    /// Buffers for what is put while a connection is served.
+    pub(super) spare: Segments,
     /// Links that were in the user's hands.
     dirty: Vec<ConnId>,
     /// Connections that may have bytes to read.
@@ -67,6 +70,7 @@ impl<S: Selector> Turn<S> {
             listeners: Slots::new(LISTENERS_MAX),
             stats: Stats::default(),
             scratch: vec![0; config.read_buffer].into_boxed_slice(),
+            spare: Segments::new(),
             dirty: Vec::new(),
             ready: VecDeque::new(),
             accepting: VecDeque::new(),
@@ -256,6 +260,19 @@ impl<S: Selector> Turn<S> {
         match conn.stream.shutdown_write() {
             Ok(()) => conn.phase = Phase::Shut,
             Err(error) => self.retire(id, sock::close_reason(&error)),
+        }
+    }
+
+    /// Sends what an event brought if it is much, and takes back the buffers that it was lent.
+    pub(super) fn send_bulk(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) else {
+            return;
+        };
+        if conn.link.outbox().waiting() >= BULK && conn.phase == Phase::Open {
+            self.send(id);
+        }
+        if let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) {
+            conn.link.outbox().refit(&mut self.spare);
         }
     }
 

@@ -121,6 +121,7 @@ impl Turn {
             conn.fed = true;
             match conn.reading() {
                 Reading::Deliver if conn.held.is_empty() => {
+                    conn.link.outbox().refit(&mut self.spare);
                     let event = Event::Received {
                         conn: id,
                         bytes,
@@ -135,8 +136,8 @@ impl Turn {
             }
         }
         self.take_back();
-        if count > 0 {
-            self.returned(id);
+        if count > 0 && self.returned(id) {
+            self.send_bulk(id);
         }
         count
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use kraft_core::adapter::{CloseReason, Stats};
 use kraft_core::id::ConnId;
 use kraft_core::link::{CloseMode, Link};
+use kraft_core::outbox::Segments;
 use kraft_core::time::Instant;
 use kraft_core::timers::Timers;
 
@@ -21,7 +22,7 @@ use super::send;
 use super::wake::EventFd;
 use crate::config::Config;
 use crate::slots::Slots;
-use crate::sock;
+use crate::sock::{self, BULK};
 use crate::wake::Wake;
 
 /// Listeners of one adapter.
@@ -59,6 +60,8 @@ pub(super) struct Turn {
     pub(super) starved: [VecDeque<ConnId>; 2],
     /// What is lent to the user. It is only met after a panic of his, and goes back to the ring then.
     pub(super) lent: Option<Filled>,
+    /// Buffers for what is put while a connection is served.
+    pub(super) spare: Segments,
     /// What a broken connection is read into.
     pub(super) scratch: Vec<u8>,
     /// From so many bytes at a time on nothing is copied, if the kernel knows how.
@@ -89,6 +92,7 @@ impl Turn {
             closed: VecDeque::new(),
             starved: Default::default(),
             lent: None,
+            spare: Segments::new(),
             scratch: Vec::new(),
             zero_copy_min: None,
             zero_copy_sends: 0,
@@ -395,6 +399,19 @@ impl Turn {
         let op = unsafe { Op::send(conn.stream.as_raw_fd(), header, Token::of_conn(Kind::Send, id)) };
         self.ring.push(&op);
         Ok(())
+    }
+
+    /// Sends what an event brought if it is much, and takes back the buffers that it was lent.
+    pub(super) fn send_bulk(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) else {
+            return;
+        };
+        if conn.link.outbox().waiting() >= BULK && conn.phase == Phase::Open {
+            self.send(id);
+        }
+        if let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) {
+            conn.link.outbox().refit(&mut self.spare);
+        }
     }
 
     /// A connection is broken. Bytes that came before are delivered if the user takes them: an answer may be among

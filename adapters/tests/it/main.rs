@@ -1,6 +1,8 @@
 //! Backends against the laws, and against the operating system beyond what the laws say.
 
 mod bent;
+#[cfg(all(feature = "epoll", feature = "io-uring", feature = "kqueue", target_os = "linux"))]
+mod bulk;
 #[cfg(all(feature = "epoll", target_os = "linux"))]
 mod chaos;
 mod counting;

@@ -323,3 +323,24 @@ fn seed() -> u64 {
     println!("KRAFT_SEED={seed}");
     seed
 }
+
+#[test]
+fn spare_buffers_take_the_place_of_empty_ones_alone() {
+    let mut outbox = Outbox::new(100);
+    let mut spare = Segments::new();
+    outbox.put(b"first").expect("it fits");
+    outbox.refit(&mut spare);
+    assert_eq!(outbox.len(), 5, "what waits stays");
+    assert_eq!(taken(&mut outbox), b"first");
+
+    let mut used = Segments::new();
+    outbox.put(&[1; 64]).expect("it fits");
+    outbox.take(&mut used);
+    used.advance(64);
+    outbox.settle(0);
+    assert!(used.capacity() >= 64);
+    outbox.refit(&mut used);
+    assert_eq!(used.capacity(), 0, "it has no more than the outbox had");
+    outbox.put(b"second").expect("it fits");
+    assert_eq!(taken(&mut outbox), b"second");
+}
