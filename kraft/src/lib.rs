@@ -8,9 +8,11 @@ pub mod client;
 pub mod ctl;
 #[cfg(all(feature = "binary", feature = "daemon"))]
 pub mod daemon;
+#[cfg(feature = "sim")]
+pub mod history;
 pub mod kv;
 pub mod server;
-#[cfg(feature = "testing")]
+#[cfg(feature = "sim")]
 pub mod sim;
 pub mod storage;
 #[cfg(feature = "tls")]

@@ -12,7 +12,7 @@ mod folder;
 pub mod format;
 pub mod inspect;
 mod ledger;
-#[cfg(any(test, feature = "testing"))]
+#[cfg(any(test, feature = "sim"))]
 mod mem;
 mod peer_book;
 mod pool;
@@ -29,7 +29,7 @@ pub use files::{File, Files};
 pub use folder::{Expected, Folder, FolderError, Identity, Member};
 pub use format::{LogIdentity, Position};
 pub use ledger::Contradiction;
-#[cfg(any(test, feature = "testing"))]
+#[cfg(any(test, feature = "sim"))]
 pub use mem::{Failure, Loss, MemFile, MemFiles, MemLock, Operation};
 pub use peer_book::PeerBook;
 pub use real::RealFiles;
