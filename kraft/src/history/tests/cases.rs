@@ -121,6 +121,21 @@ fn what_is_unknown_may_have_happened_at_any_time_or_never() {
         3 7 - k put word -> unknown
         2 9 10 k increment 1 -> not-a-number",
     );
+    // A number that comes back by an addition.
+    good(
+        "1 1 2 k put 1 -> done
+        1 3 4 k get -> value 1
+        1 5 6 k put 0 -> done
+        2 3 - k increment 1 -> unknown
+        1 7 8 k get -> value 1",
+    );
+    // The word is needed later, so that what was removed was the number.
+    good(
+        "1 1 - k put word -> unknown
+        1 2 - k put 7 -> unknown
+        2 5 6 k delete -> done
+        2 7 8 k increment 1 -> not-a-number",
+    );
     // A read without an answer, and a refused write that nobody saw.
     good(
         "1 1 - k get -> unknown
