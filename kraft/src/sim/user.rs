@@ -1,196 +1,304 @@
-//! A client of the simulated cluster, and the history that all of them make.
+//! A user of the simulated cluster, and the history that all of them make.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use fastrand::Rng;
 use kraft_adapters::Config as AdapterConfig;
 use kraft_adapters::mock::{HostId, Mock, Network};
-use kraft_core::client::{CallId, Client, Config, Delivery, End, Outcome, Request, Runner};
+use kraft_core::client::{CallId, Client, Config, Delivery, End, Outcome, Runner};
 use kraft_core::time::Instant;
 use kraft_protocols::Binary;
 
-use crate::kv::{Command, Query, Reply};
+use crate::history::{self, Action, Budget, OperationId, Verdict};
+use crate::kv::Reply;
 
-/// What an operation did to the counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Op {
-    /// Added one; this was the sum.
-    Added(i64),
-    /// Read; this was the value.
-    Read(i64),
-}
+/// Steps of the check for each key; what users do here takes a few an operation.
+const BUDGET: Budget = Budget { steps: 20_000_000 };
 
-/// An operation with a known outcome.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Event {
-    began: Instant,
-    ended: Instant,
-    op: Op,
-}
-
-/// What the users of one counter saw.
-///
-/// A counter makes the check exact and cheap: the sums of additions are the order in which they took effect.
+/// What the users of a cluster saw.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    events: Vec<Event>,
-    /// Additions that may or may not have happened.
+    recorded: history::History,
+    committed: usize,
+    /// Commands that may or may not have happened, those under way among them.
     pub(super) unknown: u64,
     pub(super) refused: u64,
 }
 
 impl History {
     pub(super) fn committed(&self) -> usize {
-        self.events.len()
+        self.committed
     }
 
     /// Whether the operations can be put into one order that agrees with what each returned and with who ended before
     /// whom began (laws R6, R7 and R8).
     pub(super) fn check(&self) -> Result<(), String> {
-        let mut sums = BTreeMap::new();
-        for event in &self.events {
-            if let Op::Added(sum) = event.op
-                && sums.insert(sum, event).is_some()
-            {
-                return Err(format!("two additions gave {sum} (R8, or R6: one of them was lost)"));
-            }
+        match self.recorded.check(BUDGET) {
+            Verdict::Linearizable => Ok(()),
+            verdict => Err(format!("R6, R7, R8: {verdict}")),
         }
-        let highest = sums.keys().next_back().copied().unwrap_or(0);
-        let missing = highest - i64::try_from(sums.len()).expect("counts fit");
-        if missing > i64::try_from(self.unknown).expect("counts fit") {
-            return Err(format!(
-                "{missing} additions have no author, {} are unknown (R8)",
-                self.unknown
-            ));
+    }
+
+    fn begin(&mut self, client: u32, key: &[u8], action: Action, now: Instant) -> OperationId {
+        self.unknown += u64::from(!action.is_read());
+        self.recorded.begin(client, key, action, now.as_nanos())
+    }
+
+    fn end(&mut self, under_way: &UnderWay, outcome: &Outcome, now: Instant) {
+        match outcome {
+            Outcome::Committed(_) => self.committed += 1,
+            Outcome::Refused(_) => self.refused += 1,
+            Outcome::Unknown => return,
         }
-        // In order of their ends: what ended before an operation began must be in what that saw.
-        let mut by_end: Vec<&Event> = self.events.iter().collect();
-        by_end.sort_by_key(|event| event.ended);
-        let mut by_begin: Vec<&Event> = self.events.iter().collect();
-        by_begin.sort_by_key(|event| event.began);
-        let (mut at, mut floor) = (0, 0);
-        for event in by_begin {
-            while by_end[at].ended < event.began {
-                floor = floor.max(value(by_end[at].op));
-                at += 1;
-            }
-            let holds = match event.op {
-                Op::Added(sum) => sum > floor,
-                Op::Read(seen) => seen >= floor,
-            };
-            if !holds {
-                return Err(format!("{event:?} began when {floor} had been seen (R7)"));
-            }
-        }
-        Ok(())
+        self.unknown -= u64::from(!under_way.is_read);
+        self.recorded.end(under_way.operation, outcome, now.as_nanos());
     }
 }
 
-fn value(op: Op) -> i64 {
-    match op {
-        Op::Added(value) | Op::Read(value) => value,
+/// An operation that has not ended.
+#[derive(Debug)]
+struct UnderWay {
+    operation: OperationId,
+    key: usize,
+    is_read: bool,
+}
+
+/// How a user behaves, as its seed draws it.
+#[derive(Clone, Copy, Debug)]
+struct Habits {
+    /// Operations at once, at most.
+    depth: usize,
+    /// Operations without a rest between them, at most.
+    burst: u32,
+    /// How often an operation is one that is never tried again, 0 to 1.
+    at_most_once: f64,
+    /// How long an operation may take, and an attempt at one.
+    patience: Duration,
+    attempt: Duration,
+    /// How long until it goes away, on average.
+    stay: Duration,
+}
+
+impl Habits {
+    fn draw(rng: &mut Rng) -> Self {
+        let patience = Duration::from_millis(400 << rng.u32(..5));
+        Self {
+            depth: 1 << rng.u32(..5),
+            burst: 1 << rng.u32(..6),
+            at_most_once: *rng.choice(&[0.0, 0.2, 1.0]).expect("there are some"),
+            patience,
+            attempt: patience / rng.u32(1..8),
+            stay: Duration::from_secs(8 << rng.u32(..4)),
+        }
     }
 }
 
-/// A client with one operation at a time.
+/// Somebody who asks, mixed operations and several at once; who goes away now and then, and comes back as a new client
+/// that knows nothing of what it left behind.
+///
+/// Even keys are counters, odd ones take values that nobody else writes, so that the check is sharp and cheap.
 pub(super) struct User {
     pub(super) host: HostId,
-    runner: Runner<Mock, Binary>,
-    /// What is under way.
-    current: Option<(CallId, Instant, bool)>,
+    network: Network,
+    nodes: Vec<HostId>,
+    keys: usize,
+    pace: Duration,
+    habits: Habits,
     rng: Rng,
+    /// `None` while it is away.
+    runner: Option<Runner<Mock, Binary>>,
+    under_way: BTreeMap<CallId, UnderWay>,
+    /// The value last seen of each key.
+    seen: Vec<Option<Vec<u8>>>,
+    /// How often it came, and what it wrote: both go into values.
+    lives: u32,
+    writes: u64,
+    /// Left of the burst.
+    burst: u32,
+    /// When the next burst begins.
+    rested_at: Instant,
+    /// When it goes away, or comes back.
+    turns_at: Instant,
     pub(super) is_done: bool,
 }
 
-const COUNTER: &[u8] = b"counter";
-
 impl User {
-    pub(super) fn new(network: &Network, nodes: &[HostId], seed: u64) -> std::io::Result<Self> {
-        let host = network.add_host();
-        let adapter = network.open(host, &AdapterConfig::default())?;
-        let addresses = nodes.iter().map(|node| node.address(super::host::CLIENT_PORT).into());
-        let config = Config {
-            seed,
-            ..Config::default()
-        };
-        Ok(Self {
-            host,
-            runner: Runner::new(Client::new(config, addresses), adapter, Binary),
-            current: None,
-            rng: Rng::with_seed(seed),
+    /// A user that begins an operation on one of so many keys each `pace` on average.
+    pub(super) fn new(network: &Network, nodes: &[HostId], keys: usize, pace: Duration, seed: u64) -> io::Result<Self> {
+        let mut rng = Rng::with_seed(seed);
+        let mut user = Self {
+            host: network.add_host(),
+            network: network.clone(),
+            nodes: nodes.to_vec(),
+            keys,
+            pace,
+            habits: Habits::draw(&mut rng),
+            rng,
+            runner: None,
+            under_way: BTreeMap::new(),
+            seen: vec![None; keys],
+            lives: 0,
+            writes: 0,
+            burst: 0,
+            rested_at: Instant::ZERO,
+            turns_at: Instant::ZERO,
             is_done: false,
-        })
+        };
+        user.come(Instant::ZERO)?;
+        Ok(user)
     }
 
-    /// Whether an addition is under way.
-    pub(super) fn is_adding(&self) -> bool {
-        self.current.is_some_and(|(_, _, adds)| adds)
+    /// Whether nothing of it is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.under_way.is_empty()
     }
 
+    /// When it has something to do that the network does not know of.
     pub(super) fn deadline(&mut self) -> Option<Instant> {
-        if self.current.is_none() && !self.is_done {
-            Some(Instant::ZERO)
-        } else {
-            self.runner.next_deadline()
-        }
+        let has_room = self.under_way.len() < self.habits.depth;
+        let Some(runner) = &mut self.runner else {
+            return (!self.is_done).then_some(self.turns_at);
+        };
+        let own = (!self.is_done).then_some(self.turns_at);
+        let next = (!self.is_done && has_room).then_some(self.rested_at);
+        [own, next, runner.next_deadline()].into_iter().flatten().min()
     }
 
-    pub(super) fn turn(&mut self, now: Instant, history: &mut History) -> std::io::Result<()> {
-        if self.current.is_none() && !self.is_done {
-            self.begin(now);
-        }
-        self.runner.turn(Some(now))?;
-        while let Some((id, end)) = self.runner.poll_done() {
-            let Some((_, began, adds)) = self.current.take_if(|(current, ..)| *current == id) else {
-                continue;
-            };
-            let End::Outcome(outcome) = end else { continue };
-            match outcome {
-                Outcome::Committed(reply) => {
-                    let op = read_reply(&reply, adds);
-                    history.events.push(Event { began, ended: now, op });
-                }
-                Outcome::Refused(_) => history.refused += 1,
-                Outcome::Unknown if adds => history.unknown += 1,
-                Outcome::Unknown => {}
+    pub(super) fn turn(&mut self, now: Instant, history: &mut History) -> io::Result<()> {
+        if !self.is_done && self.turns_at <= now {
+            match self.runner {
+                Some(_) => self.go(now),
+                None => self.come(now)?,
             }
+        }
+        let Some(runner) = &mut self.runner else {
+            return Ok(());
+        };
+        // Reads the clock, so that what begins next has its whole time.
+        runner.turn(Some(now))?;
+        self.learn(now, history);
+        let before = self.under_way.len();
+        while !self.is_done && self.rested_at <= now && self.under_way.len() < self.habits.depth {
+            self.begin(now, history);
+        }
+        if self.under_way.len() > before {
+            self.runner.as_mut().expect("it is here").turn(Some(now))?;
+            self.learn(now, history);
         }
         Ok(())
     }
 
-    fn begin(&mut self, now: Instant) {
-        let adds = self.rng.f64() < 0.6;
-        let mut bytes = BytesMut::new();
-        let request = if adds {
-            Command::Increment { key: COUNTER, by: 1 }.encode(&mut bytes);
-            // Without a session nothing uncertain is tried again: both must keep what they promise.
-            let delivery = if self.rng.f64() < 0.8 {
-                Delivery::ExactlyOnce
-            } else {
-                Delivery::AtMostOnce
-            };
-            Request::Command {
-                command: bytes.freeze(),
-                delivery,
+    /// Takes in what ended.
+    fn learn(&mut self, now: Instant, history: &mut History) {
+        let runner = self.runner.as_mut().expect("only who is here learns");
+        while let Some((id, end)) = runner.poll_done() {
+            let End::Outcome(outcome) = end else { continue };
+            let under_way = self.under_way.remove(&id).expect("a call ends once");
+            history.end(&under_way, &outcome, now);
+            if let Outcome::Committed(reply) = &outcome {
+                let seen = &mut self.seen[under_way.key];
+                match Reply::decode(reply) {
+                    Ok(Reply::Value(value) | Reply::Mismatch(Some(value))) => *seen = Some(value.to_vec()),
+                    Ok(Reply::NotFound | Reply::Mismatch(None)) => *seen = None,
+                    _ => {}
+                }
             }
-        } else {
-            Query::Get { key: COUNTER }.encode(&mut bytes);
-            Request::Read { query: bytes.freeze() }
-        };
-        self.current = self.runner.call(request).ok().map(|id| (id, now, adds));
-    }
-}
-
-fn read_reply(reply: &Bytes, adds: bool) -> Op {
-    match Reply::decode(reply).expect("the cluster speaks its own format") {
-        Reply::Number(sum) if adds => Op::Added(sum),
-        Reply::NotFound if !adds => Op::Read(0),
-        Reply::Value(text) if !adds => {
-            let text = std::str::from_utf8(text).expect("a number is text");
-            Op::Read(text.parse().expect("a number"))
         }
-        other => panic!("an answer to another question: {other:?}"),
+    }
+
+    /// Comes as a new client.
+    fn come(&mut self, now: Instant) -> io::Result<()> {
+        let adapter = self.network.open(self.host, &AdapterConfig::default())?;
+        let addresses = self
+            .nodes
+            .iter()
+            .map(|node| node.address(super::host::CLIENT_PORT).into());
+        let config = Config {
+            seed: self.rng.u64(..),
+            request_timeout: self.habits.patience,
+            attempt_timeout: self.habits.attempt,
+            ..Config::default()
+        };
+        self.runner = Some(Runner::new(Client::new(config, addresses), adapter, Binary));
+        self.lives += 1;
+        self.turns_at = now + self.habits.stay.mul_f64(0.5 + self.rng.f64());
+        Ok(())
+    }
+
+    /// Goes away, with a goodbye of the system or, as if its machine failed, without a word. Nobody learns what comes
+    /// of its operations.
+    fn go(&mut self, now: Instant) {
+        self.under_way.clear();
+        if self.rng.bool() {
+            self.network.crash(self.host);
+        } else {
+            self.network.power_off(self.host);
+        }
+        self.runner = None;
+        self.turns_at = now + Duration::from_millis(self.rng.u64(..2000));
+    }
+
+    fn begin(&mut self, now: Instant, history: &mut History) {
+        if self.burst == 0 {
+            self.burst = self.rng.u32(1..=self.habits.burst);
+        }
+        let key = self.rng.usize(..self.keys);
+        let (name, action) = if key.is_multiple_of(2) {
+            (format!("counter{key}"), self.count())
+        } else {
+            (format!("register{key}"), self.write_or_read(key))
+        };
+        // Without a session nothing uncertain is tried again: both must keep what they promise.
+        let delivery = if self.rng.f64() < self.habits.at_most_once {
+            Delivery::AtMostOnce
+        } else {
+            Delivery::ExactlyOnce
+        };
+        let request = action.request(name.as_bytes(), delivery);
+        let runner = self.runner.as_mut().expect("only who is here begins");
+        let id = runner.call(request).expect("fewer calls than a client takes");
+        let is_read = action.is_read();
+        let client = self.host.index() as u32 * 1000 + self.lives;
+        let operation = history.begin(client, name.as_bytes(), action, now);
+        self.under_way.insert(
+            id,
+            UnderWay {
+                operation,
+                key,
+                is_read,
+            },
+        );
+        self.burst -= 1;
+        self.rested_at = if self.burst == 0 {
+            // As much as the burst was ahead of the pace.
+            now + self.pace.mul_f64(f64::from(self.habits.burst + 1) * self.rng.f64())
+        } else {
+            now
+        };
+    }
+
+    fn count(&mut self) -> Action {
+        if self.rng.u8(..10) < 6 {
+            Action::Increment(1)
+        } else {
+            Action::Get
+        }
+    }
+
+    fn write_or_read(&mut self, key: usize) -> Action {
+        self.writes += 1;
+        let value = format!("{}.{}", self.host.index(), self.writes).into_bytes();
+        match self.rng.u8(..10) {
+            0..4 => Action::Get,
+            4..7 => Action::Put(value),
+            7..9 => Action::CompareAndSet {
+                expected: self.seen[key].clone(),
+                value,
+            },
+            _ => Action::Delete,
+        }
     }
 }
 
@@ -198,40 +306,31 @@ fn read_reply(reply: &Bytes, adds: bool) -> Op {
 mod tests {
     use super::*;
 
-    fn event(began: u64, ended: u64, op: Op) -> Event {
-        Event {
-            began: Instant::from_nanos(began),
-            ended: Instant::from_nanos(ended),
-            op,
-        }
-    }
-
-    #[track_caller]
-    fn check(holds: bool, unknown: u64, events: &[Event]) {
-        let history = History {
-            events: events.to_vec(),
-            unknown,
-            refused: 0,
-        };
-        assert_eq!(history.check().is_ok(), holds, "{:?}", history.check());
-    }
-
     #[test]
-    fn histories_known_to_be_good_and_bad() {
-        check(true, 0, &[event(1, 2, Op::Added(1)), event(3, 4, Op::Read(1))]);
-        check(
-            true,
-            0,
-            &[
-                event(1, 9, Op::Added(2)),
-                event(1, 9, Op::Added(1)),
-                event(2, 3, Op::Read(1)),
-            ],
+    fn what_is_under_way_is_unknown_and_what_ended_is_not() {
+        let mut history = History::default();
+        let begin = |history: &mut History, action: Action| UnderWay {
+            is_read: action.is_read(),
+            operation: history.begin(1, b"key", action, Instant::ZERO),
+            key: 0,
+        };
+        let one = begin(&mut history, Action::Increment(1));
+        let read = begin(&mut history, Action::Get);
+        let _lost = begin(&mut history, Action::Increment(1));
+        assert_eq!(history.unknown, 2);
+        let mut reply = bytes::BytesMut::new();
+        Reply::Number(2).encode(&mut reply);
+        history.end(&one, &Outcome::Committed(reply.freeze()), Instant::ZERO);
+        history.end(&read, &Outcome::Unknown, Instant::ZERO);
+        assert_eq!((history.committed(), history.unknown, history.refused), (1, 1, 0));
+        assert_eq!(history.check(), Ok(()));
+        let mut reply = bytes::BytesMut::new();
+        Reply::Number(4).encode(&mut reply);
+        let two = begin(&mut history, Action::Increment(1));
+        history.end(&two, &Outcome::Committed(reply.freeze()), Instant::ZERO);
+        assert!(
+            history.check().is_err(),
+            "one addition that is unknown does not make up for two"
         );
-        check(false, 0, &[event(1, 2, Op::Added(1)), event(3, 4, Op::Read(0))]);
-        check(false, 0, &[event(1, 2, Op::Added(1)), event(3, 4, Op::Added(1))]);
-        check(false, 0, &[event(1, 2, Op::Added(2)), event(3, 4, Op::Added(1))]);
-        check(false, 0, &[event(1, 2, Op::Added(2))]);
-        check(true, 1, &[event(1, 2, Op::Added(2))]);
     }
 }
