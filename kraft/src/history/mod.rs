@@ -135,14 +135,15 @@ pub struct History {
 /// How long to look for an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Steps for each key: about a microsecond each, and a hundred bytes at most.
+    /// Steps for each key, each a fraction of a microsecond and some ten bytes of memory.
     pub steps: u64,
 }
 
 impl Default for Budget {
-    /// Two million steps, some seconds for a key at worst; a history of unique values takes a few a operation.
+    /// Twenty million steps, some seconds for a key at worst. Where values are unique an operation takes a few steps for
+    /// each that is under way at the same time.
     fn default() -> Self {
-        Self { steps: 2_000_000 }
+        Self { steps: 20_000_000 }
     }
 }
 

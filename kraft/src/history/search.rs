@@ -130,11 +130,14 @@ impl Search {
                 return Decision::OutOfBudget { steps: self.steps };
             }
             if is_open {
-                self.place_what_changes_nothing();
-                if self.line.is_empty() {
+                let Some((candidates, first_end)) = self.place_what_changes_nothing() else {
                     return Decision::Ordered(self.order());
-                }
-                let moves = if self.is_new() { self.moves() } else { Vec::new() };
+                };
+                let moves = if self.is_new() {
+                    self.moves(candidates, first_end)
+                } else {
+                    Vec::new()
+                };
                 choices.push(Choice {
                     placed: self.placed.len(),
                     moves: moves.into_iter(),
@@ -158,21 +161,23 @@ impl Search {
         }
     }
 
-    /// Places everything that fits and changes nothing.
-    fn place_what_changes_nothing(&mut self) {
+    /// Places everything that fits and changes nothing; returns the [`candidates`](Self::candidates) then, if anything
+    /// is to be placed still.
+    fn place_what_changes_nothing(&mut self) -> Option<(Vec<u32>, u64)> {
         while !self.line.is_empty() {
             let before = self.placed.len();
-            let (candidates, _) = self.candidates();
-            for at in candidates {
-                let Known { need, set, .. } = self.model.known[at as usize];
+            let (candidates, first_end) = self.candidates();
+            for at in &candidates {
+                let Known { need, set, .. } = self.model.known[*at as usize];
                 if set.is_none() && self.model.values.fits(need, self.value) {
-                    self.place_known(at);
+                    self.place_known(*at);
                 }
             }
             if self.placed.len() == before {
-                return;
+                return Some((candidates, first_end));
             }
         }
+        None
     }
 
     /// Known operations that may come next, and when the first of those to be placed ends.
@@ -197,8 +202,7 @@ impl Search {
     }
 
     /// All that may come next, what must come soonest first.
-    fn moves(&mut self) -> Vec<Move> {
-        let (mut candidates, first_end) = self.candidates();
+    fn moves(&mut self, mut candidates: Vec<u32>, first_end: u64) -> Vec<Move> {
         candidates.sort_by_key(|at| self.model.known[*at as usize].end);
         let mut moves = Vec::new();
         for known in candidates {

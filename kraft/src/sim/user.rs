@@ -14,9 +14,6 @@ use kraft_protocols::Binary;
 use crate::history::{self, Action, Budget, OperationId, Verdict};
 use crate::kv::Reply;
 
-/// Steps of the check for each key; what users do here takes a few an operation.
-const BUDGET: Budget = Budget { steps: 20_000_000 };
-
 /// What the users of a cluster saw.
 #[derive(Debug, Default)]
 pub(super) struct History {
@@ -35,7 +32,7 @@ impl History {
     /// Whether the operations can be put into one order that agrees with what each returned and with who ended before
     /// whom began (laws R6, R7 and R8).
     pub(super) fn check(&self) -> Result<(), String> {
-        match self.recorded.check(BUDGET) {
+        match self.recorded.check(Budget::default()) {
             Verdict::Linearizable => Ok(()),
             verdict => Err(format!("R6, R7, R8: {verdict}")),
         }
