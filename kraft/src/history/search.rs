@@ -72,8 +72,8 @@ struct Search {
     value: Value,
     /// What is placed, each with the value before it.
     placed: Vec<(Placed, Value)>,
-    /// Of the known operations that are placed: what their numbers hash to, each alone, combined by exclusive or. Two
-    /// sets of a history are told apart but for one chance in 2^100.
+    /// Of the known operations that are placed: what their numbers hash to, each alone, combined by exclusive or. That
+    /// two of the sets that a search meets are taken for one has a chance below 2^-80.
     set: u128,
     /// How many members of each class are placed.
     used: Vec<u32>,

@@ -1,4 +1,4 @@
-//! Clients that write until they are told to stop, and the proof that nothing of it was lost or done twice.
+//! Clients that go on until they are told to stop, and the proof that nothing of what they wrote was lost or done twice.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -12,15 +12,15 @@ use kraft::client::{Client, Error};
 use super::cluster::{Cluster, connect};
 use crate::process::PATIENCE;
 
-/// Clients that write.
-pub(super) struct Load {
+/// Clients that write, or do what else they were made for; each returns what it knows at its end.
+pub(super) struct Load<T = Written> {
     shared: Arc<Shared>,
-    clients: Vec<JoinHandle<Written>>,
+    clients: Vec<JoinHandle<T>>,
 }
 
 /// What clients share with who watches them.
 #[derive(Default)]
-struct Shared {
+pub(super) struct Shared {
     progress: Mutex<Progress>,
     changed: Condvar,
 }
@@ -30,7 +30,7 @@ struct Progress {
     is_stopped: bool,
     /// How many waits there were: what was begun in an earlier epoch may have been answered by who died since.
     epoch: u64,
-    /// Acknowledged writes that were begun in this epoch.
+    /// Acknowledged operations that were begun in this epoch.
     acknowledged: u64,
     failed: Vec<String>,
 }
@@ -51,13 +51,42 @@ enum Ended {
     Refused,
 }
 
+impl Shared {
+    /// The epoch, unless it is time to stop.
+    pub(super) fn epoch(&self) -> Option<u64> {
+        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        (!progress.is_stopped).then_some(progress.epoch)
+    }
+
+    /// An operation that was begun in this epoch was acknowledged, or failed.
+    pub(super) fn ended(&self, epoch: u64, failed: Option<String>) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        match failed {
+            None if progress.epoch == epoch => progress.acknowledged += 1,
+            None => {}
+            Some(why) => progress.failed.push(why),
+        }
+        self.changed.notify_all();
+    }
+}
+
 impl Load {
     /// Clients of these nodes, in a session each, that put values of so many bytes and increment by turns.
     pub(super) fn start(cluster: &Cluster, nodes: &[usize], clients: usize, value_bytes: usize) -> Self {
+        let nodes = cluster.clients(nodes);
+        Self::of(clients, move |shared, number| {
+            write(shared, connect(&nodes), number, value_bytes)
+        })
+    }
+}
+
+impl<T: Send + 'static> Load<T> {
+    /// So many clients, each a thread that works until there is no [`epoch`](Shared::epoch).
+    pub(super) fn of(clients: usize, work: impl Fn(&Shared, usize) -> T + Clone + Send + 'static) -> Self {
         let shared = Arc::new(Shared::default());
         let client = |number| {
-            let (shared, nodes) = (Arc::clone(&shared), cluster.clients(nodes));
-            thread::spawn(move || write(&shared, connect(&nodes), number, value_bytes))
+            let (shared, work) = (Arc::clone(&shared), work.clone());
+            thread::spawn(move || work(&shared, number))
         };
         Self {
             clients: (0..clients).map(client).collect(),
@@ -65,7 +94,7 @@ impl Load {
         }
     }
 
-    /// Waits until `count` writes are acknowledged that were begun after this call.
+    /// Waits until `count` operations are acknowledged that were begun after this call.
     #[track_caller]
     pub(super) fn wait_for(&self, count: u64) {
         let until = Instant::now() + PATIENCE;
@@ -76,7 +105,7 @@ impl Load {
             let left = until.saturating_duration_since(Instant::now());
             assert!(
                 !left.is_zero(),
-                "{} of {count} writes, {:?}",
+                "{} of {count} operations, {:?}",
                 progress.acknowledged,
                 progress.failed
             );
@@ -84,7 +113,7 @@ impl Load {
         }
     }
 
-    /// Waits until a write did not succeed; how it ended.
+    /// Waits until an operation did not succeed; how it ended.
     #[track_caller]
     pub(super) fn wait_for_failure(&self) -> String {
         let until = Instant::now() + PATIENCE;
@@ -97,13 +126,15 @@ impl Load {
         progress.failed[0].clone()
     }
 
-    /// Ends the clients, each after the write that it is at.
-    pub(super) fn stop(mut self) -> Vec<Written> {
+    /// Ends the clients, each after the operation that it is at.
+    pub(super) fn stop(mut self) -> Vec<T> {
         self.tell_stop();
-        let join = |client: JoinHandle<Written>| client.join().expect("no panic");
+        let join = |client: JoinHandle<T>| client.join().expect("no panic");
         self.clients.drain(..).map(join).collect()
     }
+}
 
+impl<T> Load<T> {
     fn tell_stop(&self) {
         // A test that fails in a wait poisons it.
         let progress = self.shared.progress.lock();
@@ -111,7 +142,7 @@ impl Load {
     }
 }
 
-impl Drop for Load {
+impl<T> Drop for Load<T> {
     /// The clients of a test that failed end by themselves.
     fn drop(&mut self) {
         self.tell_stop();
@@ -125,14 +156,7 @@ fn write(shared: &Shared, mut client: Client, number: usize, value_bytes: usize)
         puts: Vec::new(),
         increments: Vec::new(),
     };
-    loop {
-        let epoch = {
-            let progress = shared.progress.lock().unwrap_or_else(PoisonError::into_inner);
-            if progress.is_stopped {
-                return written;
-            }
-            progress.epoch
-        };
+    while let Some(epoch) = shared.epoch() {
         let is_put = written.puts.len() <= written.increments.len();
         let result = if is_put {
             let (key, value) = written.put(written.puts.len());
@@ -155,14 +179,9 @@ fn write(shared: &Shared, mut client: Client, number: usize, value_bytes: usize)
         } else {
             written.increments.push(ended);
         }
-        let mut progress = shared.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        match result {
-            Ok(()) if progress.epoch == epoch => progress.acknowledged += 1,
-            Ok(()) => {}
-            Err(error) => progress.failed.push(error.to_string()),
-        }
-        shared.changed.notify_all();
+        shared.ended(epoch, result.err().map(|error| error.to_string()));
     }
+    written
 }
 
 impl Written {

@@ -7,6 +7,7 @@ mod crashes;
 mod ctl;
 mod damage;
 mod disks;
+mod histories;
 mod load;
 mod monitors;
 mod stops;

@@ -5,6 +5,7 @@
 use std::env;
 
 use super::cluster::{Cluster, NODES, others};
+use super::histories::Mixed;
 use super::load::{Load, assert_kept};
 
 /// Misfortunes of a run.
@@ -57,6 +58,7 @@ fn run(seed: u64) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut cluster = Cluster::start("weather", &[]);
     let load = Load::start(&cluster, &NODES, 4, 100);
+    let mixed = Mixed::start(&cluster, seed);
     for _ in 0..ROUNDS {
         // Half of the time it is the leader that suffers.
         let node = if rng.bool() {
@@ -71,6 +73,7 @@ fn run(seed: u64) {
     }
     load.wait_for(20);
     let written = load.stop();
+    mixed.check(&cluster, "weather");
     cluster.wait_until_equal(&NODES);
     assert_kept(&cluster, &NODES, &written);
 }
