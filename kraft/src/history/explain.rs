@@ -157,7 +157,7 @@ impl fmt::Display for Contradiction {
             list(f, &self.around)?;
         }
         match self.writers.as_slice() {
-            [] => f.write_str("what it saw was written by nobody"),
+            [] => f.write_str("no operation says that it wrote what this one saw"),
             writers => {
                 writeln!(f, "what it saw was written by:")?;
                 list(f, writers)

@@ -81,12 +81,14 @@ struct Habits {
 impl Habits {
     fn draw(rng: &mut Rng) -> Self {
         let patience = Duration::from_millis(400 << rng.u32(..5));
+        // Who tries elsewhere soon writes to a new leader while others still read from the old one.
+        let attempt = Duration::from_millis(10 << rng.u32(..7)).min(patience);
         Self {
             depth: 1 << rng.u32(..5),
             burst: 1 << rng.u32(..6),
             at_most_once: *rng.choice(&[0.0, 0.2, 1.0]).expect("there are some"),
             patience,
-            attempt: patience / rng.u32(1..8),
+            attempt,
             stay: Duration::from_secs(8 << rng.u32(..4)),
         }
     }
@@ -241,7 +243,8 @@ impl User {
         if self.burst == 0 {
             self.burst = self.rng.u32(1..=self.habits.burst);
         }
-        let key = self.rng.usize(..self.keys);
+        // Some keys are asked for more than others.
+        let key = self.rng.usize(..self.keys).min(self.rng.usize(..self.keys));
         let (name, action) = if key.is_multiple_of(2) {
             (format!("counter{key}"), self.count())
         } else {

@@ -200,7 +200,10 @@ fn what_is_applied_twice_is_seen() {
 fn what_nobody_wrote_is_seen() {
     let said = bad("1 1 2 k put a -> done
         2 1 2 k get -> value b");
-    assert!(said.ends_with("what it saw was written by nobody"), "{said}");
+    assert!(
+        said.ends_with("no operation says that it wrote what this one saw"),
+        "{said}"
+    );
     bad("1 1 2 k get -> value 1");
     // Refused, and yet there.
     let said = bad("1 1 - k put a -> refused
