@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 /// Why a step failed, for the person who reads the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +40,17 @@ pub(crate) fn cargo_with(variables: &[(&str, &str)], arguments: &[&str]) -> Resu
     judge(command, &show("cargo", variables, arguments))
 }
 
+/// Runs `cargo ARGUMENTS`, whose exit status means something.
+///
+/// # Errors
+///
+/// It could not be run.
+pub(crate) fn cargo_status(arguments: &[&str]) -> Result<ExitStatus, Failure> {
+    let mut command = Command::new(program());
+    command.args(arguments);
+    status(command, &show("cargo", &[], arguments))
+}
+
 /// Runs `PROGRAM ARGUMENTS` with these variables added to its environment, and with nothing to read.
 ///
 /// # Errors
@@ -72,11 +83,15 @@ pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String, Failur
     String::from_utf8(output.stdout).map_err(|error| Failure::new(format!("`{shown}`: {error}")))
 }
 
-fn judge(mut command: Command, shown: &str) -> Result<(), Failure> {
+fn status(mut command: Command, shown: &str) -> Result<ExitStatus, Failure> {
     println!("ci: $ {shown}");
-    let status = command
+    command
         .status()
-        .map_err(|error| Failure::new(format!("`{shown}`: {error}")))?;
+        .map_err(|error| Failure::new(format!("`{shown}`: {error}")))
+}
+
+fn judge(command: Command, shown: &str) -> Result<(), Failure> {
+    let status = status(command, shown)?;
     if status.success() {
         Ok(())
     } else {

@@ -8,6 +8,7 @@
 use std::process::ExitCode;
 
 mod bsd;
+mod chaos;
 mod command;
 mod debian;
 mod deps;
@@ -61,8 +62,8 @@ fn enter_workspace() -> Result<(), Failure> {
 fn usage() -> ExitCode {
     eprintln!("usage: cargo ci STEP, where STEP is one of");
     for step in STEPS {
-        eprintln!("  {:<8}{}", step.name, step.what);
+        eprintln!("  {:<11}{}", step.name, step.what);
     }
-    eprintln!("  {:<8}{}", "all", ALL.join(", "));
+    eprintln!("  {:<11}{}", "all", ALL.join(", "));
     ExitCode::from(2)
 }

@@ -49,12 +49,12 @@ impl Report {
     }
 
     fn table(&self) -> String {
-        let mut table = format!("{:<8}{:>8}  outcome", "step", "minutes");
+        let mut table = format!("{:<11}{:>8}  outcome", "step", "minutes");
         for row in &self.rows {
-            table.push_str(&format!("\n{:<8}{:>8}  {}", row.name, minutes(row.took), row.ending));
+            table.push_str(&format!("\n{:<11}{:>8}  {}", row.name, minutes(row.took), row.ending));
         }
         let total = self.rows.iter().map(|row| row.took).sum();
-        table.push_str(&format!("\n{:<8}{:>8}", "total", minutes(total)));
+        table.push_str(&format!("\n{:<11}{:>8}", "total", minutes(total)));
         table
     }
 }

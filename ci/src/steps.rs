@@ -1,7 +1,7 @@
 //! The steps by name.
 
 use crate::command::{Failure, cargo, cargo_with};
-use crate::{bsd, deps, features, libuv, models, readme, sanitizers};
+use crate::{bsd, chaos, deps, features, libuv, models, readme, sanitizers};
 
 /// What `cargo ci NAME` runs.
 #[derive(Debug)]
@@ -19,9 +19,19 @@ pub(crate) enum Outcome {
     Skipped(String),
 }
 
+impl Outcome {
+    /// Of two parts of a step: what either skipped is skipped.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Skipped(one), Self::Skipped(other)) => Self::Skipped(format!("{one}; {other}")),
+            (Self::Passed, end) | (end, Self::Passed) => end,
+        }
+    }
+}
+
 /// What must hold before a change lands, the quick ones first.
 pub(crate) const ALL: &[&str] = &[
-    "fmt", "deps", "clippy", "doc", "test", "tls", "libuv", "loom", "tsan", "bsd",
+    "fmt", "deps", "clippy", "doc", "test", "tls", "libuv", "loom", "chaos", "tsan", "bsd",
 ];
 
 pub(crate) const STEPS: &[Step] = &[
@@ -84,6 +94,16 @@ pub(crate) const STEPS: &[Step] = &[
         name: "tsan",
         what: "the backend `threads` and the wakers under ThreadSanitizer, after a race that it has to find",
         run: sanitizers::threads,
+    },
+    Step {
+        name: "chaos",
+        what: "five kraftd in namespaces of their own, two minutes of faults of processes, networks and disks",
+        run: chaos::short,
+    },
+    Step {
+        name: "chaos-long",
+        what: "the same for ten minutes, and a planted defect that it has to find",
+        run: chaos::long,
     },
     Step {
         name: "long",
@@ -168,9 +188,11 @@ fn long() -> Result<Outcome, Failure> {
     cargo(&words("run --release --bin kraftd -- demo"))?;
     // Targets of kind bench alone: libraries and binaries have no figures to print.
     cargo(&words("bench --workspace --bench *"))?;
+    let chaos = chaos::long()?;
     sanitizers::addresses()?;
     // Features change seldom, and a hundred combinations take minutes that `all` has for what changes often.
-    features::run()
+    let features = features::run()?;
+    Ok(chaos.and(features))
 }
 
 fn words(command: &str) -> Vec<&str> {

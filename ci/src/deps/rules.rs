@@ -6,7 +6,7 @@ use crate::source::{Source, identifiers};
 const UNSAFE_FOLDERS: &[&str] = &["adapters/", "bench-harness/src/bare/"];
 
 /// Crates whose roots, libraries and binaries alike, forbid unsafe code.
-const SAFE_CRATES: &[&str] = &["ci", "kraft", "kraft-core", "protocols"];
+const SAFE_CRATES: &[&str] = &["chaos", "ci", "kraft", "kraft-core", "protocols"];
 
 /// Names that say nothing.
 const EMPTY_NAMES: &[&str] = &["common", "helper", "helpers", "misc", "util", "utils"];

@@ -24,6 +24,8 @@ const INWARD: &[(&str, &[&str])] = &[
         "kraft-bench",
         &["kraft-core", "kraft-adapters", "kraft-protocols", "kraft-raft"],
     ),
+    // Nodes as processes, and clients that talk to them.
+    ("kraft-chaos", &["kraft-core", "kraft-raft"]),
     ("ci", &[]),
 ];
 

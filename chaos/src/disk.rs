@@ -1,0 +1,185 @@
+//! The disks of nodes: a file system each, that can be filled, and whose power can be cut.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+
+use crate::command::{self, Trouble};
+
+/// What a disk holds: several times what a run of ten minutes writes. The image is sparse.
+const IMAGE_BYTES: u64 = 1 << 30;
+
+/// What a disk in memory holds.
+const MEMORY: &str = "size=256m";
+
+/// How long a file system may be in use by what is left of a dead process.
+const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// `EXT4_IOC_SHUTDOWN` with `EXT4_GOING_FLAGS_NOLOGFLUSH`: from here on nothing reaches the disk, the journal neither,
+/// as if its power had been cut. Called from Perl, which every Debian has: an ioctl is unsafe code in Rust.
+const SHUTDOWN: &str = r#"
+    open(my $folder, "<", $ARGV[0]) or die "open: $!";
+    my $how = pack("L", 2);
+    ioctl($folder, 0x8004587d, $how) or die "EXT4_IOC_SHUTDOWN: $!";
+"#;
+
+/// What a disk is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// ext4 on a loop device: its power can be cut.
+    Ext4,
+    /// A file system in memory.
+    Memory,
+    /// A folder of the machine's own disk, which nobody fills.
+    Folder,
+}
+
+/// A node's disk.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    kind: Kind,
+    /// Where it is mounted.
+    at: PathBuf,
+    image: PathBuf,
+}
+
+impl Disk {
+    /// Makes a disk and mounts it.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be had here.
+    pub(crate) fn make(kind: Kind, folder: &Path, name: &str) -> Result<Self, Trouble> {
+        let disk = Self {
+            kind,
+            at: folder.join(name),
+            image: folder.join(format!("{name}.img")),
+        };
+        fs::create_dir_all(&disk.at).map_err(|error| Trouble::at(&disk.at, &error))?;
+        match kind {
+            Kind::Ext4 => {
+                File::create(&disk.image)
+                    .and_then(|image| image.set_len(IMAGE_BYTES))
+                    .map_err(|error| Trouble::at(&disk.image, &error))?;
+                command::run("mkfs.ext4", &["-q", "-F", "-m", "0", text(&disk.image)])?;
+                disk.mount()?;
+            }
+            Kind::Memory => command::run("mount", &["-t", "tmpfs", "-o", MEMORY, "kraft-chaos", text(&disk.at)])?,
+            Kind::Folder => {}
+        }
+        Ok(disk)
+    }
+
+    /// Whether its power can be cut.
+    pub(crate) fn has_power(&self) -> bool {
+        self.kind == Kind::Ext4
+    }
+
+    /// A folder on it.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.at.join("data")
+    }
+
+    /// Leaves no byte free.
+    ///
+    /// # Errors
+    ///
+    /// Writing fails for another reason.
+    pub(crate) fn fill(&self) -> Result<(), Trouble> {
+        let path = self.filler();
+        let file = File::create(&path).map_err(|error| Trouble::at(&path, &error))?;
+        // Blocks are reserved, not written: the machine's own disk has other things to do.
+        let (mut end, mut length) = (0, IMAGE_BYTES);
+        while length >= 512 {
+            match fallocate(&file, FallocateFlags::empty(), end, length) {
+                Ok(()) => end += length,
+                Err(Errno::NOSPC) => length /= 2,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(Trouble::at(&path, &error.into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Undoes [`fill`](Self::fill).
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be removed.
+    pub(crate) fn free(&self) -> Result<(), Trouble> {
+        let path = self.filler();
+        fs::remove_file(&path).map_err(|error| Trouble::at(&path, &error))
+    }
+
+    /// Cuts its power: what was not synced is gone, and every write fails until it is mounted again.
+    ///
+    /// # Errors
+    ///
+    /// The file system does not know how.
+    pub(crate) fn cut_power(&self) -> Result<(), Trouble> {
+        command::run("perl", &["-e", SHUTDOWN, text(&self.at)])
+    }
+
+    /// Mounts it again. No process may use it.
+    ///
+    /// # Errors
+    ///
+    /// Somebody does, or ext4 does not recover.
+    pub(crate) fn restore_power(&self) -> Result<(), Trouble> {
+        let until = Instant::now() + UNMOUNT_TIMEOUT;
+        // The kernel may still hold files of a process that is gone, on behalf of its ring.
+        while let Err(trouble) = command::run("umount", &[text(&self.at)]) {
+            if Instant::now() > until {
+                return Err(trouble);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.mount()
+    }
+
+    fn mount(&self) -> Result<(), Trouble> {
+        // The loop device frees itself when it is unmounted.
+        let options = "loop,errors=remount-ro";
+        command::run(
+            "mount",
+            &["-t", "ext4", "-o", options, text(&self.image), text(&self.at)],
+        )
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.at.join("filler")
+    }
+}
+
+/// Which disks can be had here, the best first, and why the better ones cannot.
+pub(crate) fn probe(folder: &Path) -> (Kind, Vec<Trouble>) {
+    let mut refused = Vec::new();
+    for kind in [Kind::Ext4, Kind::Memory] {
+        match try_out(kind, folder) {
+            Ok(()) => return (kind, refused),
+            Err(trouble) => refused.push(trouble),
+        }
+    }
+    (Kind::Folder, refused)
+}
+
+/// Makes a disk, cuts its power and restores it; leaves nothing mounted.
+fn try_out(kind: Kind, folder: &Path) -> Result<(), Trouble> {
+    let disk = Disk::make(kind, folder, "probe")?;
+    let mut tried = Ok(());
+    if disk.has_power() {
+        tried = disk.cut_power().and_then(|()| disk.restore_power());
+    }
+    let unmounted = command::run("umount", &[text(&disk.at)]);
+    let _ = fs::remove_file(&disk.image);
+    tried.and(unmounted)
+}
+
+fn text(path: &Path) -> &str {
+    // The folder's name is the user's; ours are plain.
+    path.to_str().unwrap_or_default()
+}
