@@ -52,8 +52,8 @@ pub(crate) struct Tally {
 }
 
 impl Load {
-    /// Starts clients. Times are told since `start`.
-    pub(crate) fn start(seed: u64, start: Instant) -> Self {
+    /// Starts clients. Times are told since `start`. Nodes keep all that was put: that ballast is bounded.
+    pub(crate) fn start(seed: u64, start: Instant, ballast_bytes_max: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let tally = Arc::new(Tally::default());
         let mut rng = Rng::with_seed(seed);
@@ -70,7 +70,7 @@ impl Load {
         });
         let clients = clients.collect();
         let stopped = Arc::clone(&stop);
-        let ballast = thread::spawn(move || put_ballast(&stopped));
+        let ballast = thread::spawn(move || put_ballast(&stopped, ballast_bytes_max / BALLAST_BYTES));
         Self {
             stop,
             tally,
@@ -218,10 +218,13 @@ impl User {
     }
 }
 
-fn put_ballast(stop: &AtomicBool) -> Result<(), Trouble> {
+fn put_ballast(stop: &AtomicBool, count: usize) -> Result<(), Trouble> {
     let mut client = connect(1..=NODES, REQUEST_TIMEOUT, 0)?;
     let value = vec![b'.'; BALLAST_BYTES];
-    while !stop.load(Ordering::Relaxed) {
+    for _ in 0..count {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
         match client.put(b"ballast", &value) {
             Ok(()) | Err(Error::Refused(_) | Error::Unknown) => {}
             Err(error) => return Err(Trouble::new(format!("ballast: {error}"))),

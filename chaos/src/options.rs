@@ -12,7 +12,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     pub(crate) kraftd: Option<PathBuf>,
     /// How long faults last, in seconds.
-    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(10..=86_400))]
+    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(10..=3600))]
     pub(crate) seconds: u64,
     /// The schedule of faults is drawn from it, or KRAFT_SEED; drawn by the system if there is none.
     #[arg(long)]

@@ -47,7 +47,8 @@ const ASK_TIMEOUT: Duration = Duration::from_millis(400);
 ///
 /// The machine refuses something that it allowed before, or a node ends, hangs or recovers as none may.
 pub(crate) fn run(options: &Options, folder: &Path, stop: &AtomicBool) -> Result<Ending, Trouble> {
-    if let Err(trouble) = network::make() {
+    let possible = disk::check_room(folder, options.seconds).and_then(|()| network::make());
+    if let Err(trouble) = possible {
         return Ok(Ending::Impossible(trouble.to_string()));
     }
     let seed = options.seed.unwrap_or_default();
@@ -71,7 +72,7 @@ pub(crate) fn run(options: &Options, folder: &Path, stop: &AtomicBool) -> Result
     let text: String = events.iter().map(|event| format!("{event}\n")).collect();
     write(&folder.join("schedule.txt"), &text)?;
     run.start_all()?;
-    let load = Load::start(seed, run.start);
+    let load = Load::start(seed, run.start, disks.ballast_bytes_max());
     let passed = if planted {
         run.roll_back(span, stop)
     } else {
@@ -83,7 +84,7 @@ pub(crate) fn run(options: &Options, folder: &Path, stop: &AtomicBool) -> Result
         write_history(folder, history)?;
     }
     passed?;
-    run.conclude(folder, history?)
+    run.conclude(options, folder, history?)
 }
 
 /// The program that runs as a node.
@@ -400,7 +401,7 @@ impl Run {
     }
 
     /// All is whole again: the cluster has to commit, all nodes to agree, and the history to be possible.
-    fn conclude(mut self, folder: &Path, mut history: History) -> Result<Ending, Trouble> {
+    fn conclude(mut self, options: &Options, folder: &Path, mut history: History) -> Result<Ending, Trouble> {
         self.note("all faults are over");
         let healed = Instant::now();
         let commits = verdict::wait_for_commit(&mut self.cluster)?;
@@ -417,26 +418,7 @@ impl Run {
             self.cluster.verify(node)?;
         }
         self.cluster.read_logs()?;
-        let (mut seen, mut dropped) = (0, 0);
-        for packets in self.packets.drain(..) {
-            let counts = packets.counts();
-            seen += counts.0;
-            dropped += counts.1;
-            packets.stop()?;
-        }
-        let fired: Vec<String> = self
-            .fired
-            .iter()
-            .map(|(sort, count)| format!("{sort} {count}"))
-            .collect();
-        println!("kraft-chaos: faults: {}", fired.join(", "));
-        println!(
-            "kraft-chaos: {} connections severed, {seen} packets held and {dropped} of them lost, {} of {} nodes noticed \
-             that their disk was gone",
-            self.severed,
-            self.disks_noticed,
-            self.fired.get(&Sort::PowerOfDisk).copied().unwrap_or(0)
-        );
+        self.tell_faults(options)?;
         println!(
             "kraft-chaos: when all was whole again the cluster committed within {} ms, and all nodes agreed within {} ms",
             commits.as_millis(),
@@ -449,6 +431,37 @@ impl Run {
             }
             Err(why) => Ending::Violated(why),
         })
+    }
+
+    /// Ends what holds packets, and tells which faults there were.
+    fn tell_faults(&mut self, options: &Options) -> Result<(), Trouble> {
+        let (mut seen, mut dropped) = (0, 0);
+        for packets in self.packets.drain(..) {
+            let counts = packets.counts();
+            seen += counts.0;
+            dropped += counts.1;
+            packets.stop()?;
+        }
+        let count = |sort: Sort| self.fired.get(&sort).copied().unwrap_or(0);
+        let held = count(Sort::Delay) + count(Sort::Loss) + count(Sort::Reorder);
+        let severs = count(Sort::Sever);
+        let disks = count(Sort::PowerOfDisk);
+        let fired = self.fired.iter().map(|(sort, count)| format!("{sort} {count}"));
+        println!("kraft-chaos: faults: {}", fired.collect::<Vec<_>>().join(", "));
+        println!(
+            "kraft-chaos: {} connections severed, {seen} packets held and {dropped} of them lost, {} of {disks} nodes \
+             noticed that their disk was gone",
+            self.severed, self.disks_noticed,
+        );
+        // A kernel that does not know how takes both without a word.
+        if severs > 0 && self.severed == 0 {
+            self.left_out.push("severed connections (ss -K breaks none)".to_owned());
+        }
+        if held > 0 && seen == 0 {
+            let why = "delay, loss and reordering of packets (none came to user space)";
+            self.left_out.push(why.to_owned());
+        }
+        self.tell_left_out(options.left_out.as_deref())
     }
 
     /// A line of the journal, which is read when a run failed.

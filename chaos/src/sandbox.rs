@@ -8,7 +8,7 @@ use std::env;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -69,10 +69,7 @@ fn outside(mut options: Options) -> Result<ExitCode, Trouble> {
         Ok(user) => user,
         Err(why) => return skipped(&options, &why),
     };
-    fs::create_dir_all(&options.folder).map_err(|error| Trouble::at(&options.folder, &error))?;
-    let folder = fs::canonicalize(&options.folder).map_err(|error| Trouble::at(&options.folder, &error))?;
-    let folder = folder.join(format!("run-{}", process::id()));
-    fs::create_dir(&folder).map_err(|error| Trouble::at(&folder, &error))?;
+    let folder = make_folder(&options.folder)?;
     let status = wait(start(&options, user, &folder)?, &interrupted)?;
     let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
     let verdict = match (options.plant, code) {
@@ -104,6 +101,22 @@ fn outside(mut options: Options) -> Result<ExitCode, Trouble> {
             eprintln!("kraft-chaos: kept: {}", folder.display());
             eprintln!("kraft-chaos: again: {}", command(&options, seed));
             Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// A new folder of this process's, beside what earlier runs kept.
+fn make_folder(within: &Path) -> Result<PathBuf, Trouble> {
+    fs::create_dir_all(within).map_err(|error| Trouble::at(within, &error))?;
+    let within = fs::canonicalize(within).map_err(|error| Trouble::at(within, &error))?;
+    let mut count = 1;
+    loop {
+        let folder = within.join(format!("run-{}-{count}", process::id()));
+        match fs::create_dir(&folder) {
+            Ok(()) => return Ok(folder),
+            // Of a process that had this number before.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && count < 1000 => count += 1,
+            Err(error) => return Err(Trouble::at(&folder, &error)),
         }
     }
 }

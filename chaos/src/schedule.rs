@@ -166,9 +166,12 @@ impl Track {
             let Some(sort) = deck.pop() else { return events };
             let begins = at + rng.u64(self.pause_ms.0..=self.pause_ms.1);
             let mut lasts = rng.u64(self.lasts_ms.0..=self.lasts_ms.1);
-            if sort == Sort::Fill {
+            match sort {
                 // What is prepared ahead has to be used up before a full disk is felt.
-                lasts += 3000;
+                Sort::Fill => lasts += 3000,
+                // Nothing is learned while nobody runs.
+                Sort::KillAll | Sort::PowerOfAll => lasts = lasts.min(1000),
+                _ => {}
             }
             at = begins + lasts;
             if at >= span {

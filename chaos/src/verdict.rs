@@ -89,11 +89,34 @@ pub(crate) fn wait_for_agreement(cluster: &mut Cluster) -> Result<Duration, Trou
     }
 }
 
+/// What nodes say of themselves, a line each.
 fn statuses(client: &mut Client) -> String {
-    match client.status() {
-        Ok(reports) => format!("{reports:#?}"),
-        Err(error) => error.to_string(),
-    }
+    let reports = match client.status() {
+        Ok(reports) => reports,
+        Err(error) => return error.to_string(),
+    };
+    let lines = reports.iter().map(|status| match &status.report {
+        Ok(report) => {
+            let members = report.members.iter();
+            let matched = members.map(|member| format!("{} at {}, {} ms", member.node, member.matched, member.heard_ms));
+            format!(
+                "\n  node {} on {}: {:?} in term {}, leader {}, commit {}, applied {}, durable {}, last {}, up {} ms; {}",
+                report.node,
+                report.backend,
+                report.state,
+                report.term,
+                report.leader,
+                report.commit,
+                report.applied,
+                report.durable,
+                report.last,
+                report.uptime_ms,
+                matched.collect::<Vec<_>>().join("; ")
+            )
+        }
+        Err(why) => format!("\n  {}: {why}", status.node.name),
+    });
+    lines.collect()
 }
 
 /// Reads every key at every node, as operations of the history.
