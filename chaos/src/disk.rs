@@ -1,11 +1,12 @@
 //! The disks of nodes: a file system each, that can be filled, and whose power can be cut.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::fs::{FallocateFlags, fallocate, statvfs, syncfs};
 use rustix::io::Errno;
 
 use crate::command::{self, Trouble};
@@ -153,6 +154,24 @@ impl Disk {
         if self.filler().exists() { self.free() } else { Ok(()) }
     }
 
+    /// Fills it, frees it, and cuts its power before it is known on the disk that it was freed.
+    fn bear_faults(&self) -> Result<(), Trouble> {
+        self.fill()?;
+        let at = |error: io::Error| Trouble::at(&self.at, &error);
+        File::open(&self.at)
+            .and_then(|folder| Ok(syncfs(folder)?))
+            .map_err(at)?;
+        self.free()?;
+        if self.has_power() {
+            self.cut_power()?;
+            self.restore_power()?;
+        }
+        if self.filler().exists() {
+            return Err(Trouble::new(format!("{} is full again", self.at.display())));
+        }
+        Ok(())
+    }
+
     fn mount(&self) -> Result<(), Trouble> {
         // The loop device frees itself when it is unmounted.
         let options = "loop,errors=remount-ro";
@@ -179,13 +198,10 @@ pub(crate) fn probe(folder: &Path) -> (Kind, Vec<Trouble>) {
     (Kind::Folder, refused)
 }
 
-/// Makes a disk, cuts its power and restores it; leaves nothing mounted.
+/// Makes a disk and does to it what faults do; leaves nothing mounted.
 fn try_out(kind: Kind, folder: &Path) -> Result<(), Trouble> {
     let disk = Disk::make(kind, folder, "probe")?;
-    let mut tried = Ok(());
-    if disk.has_power() {
-        tried = disk.cut_power().and_then(|()| disk.restore_power());
-    }
+    let tried = disk.bear_faults();
     let unmounted = command::run("umount", &[text(&disk.at)]);
     let _ = fs::remove_file(&disk.image);
     tried.and(unmounted)
