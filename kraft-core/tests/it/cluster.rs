@@ -111,6 +111,8 @@ enum Event {
     Synced(NodeId, u64, SyncId),
     Loaded(NodeId, u64, Index, Vec<Entry>),
     Applied(NodeId, u64, Index),
+    /// The end of a turn that took several inputs.
+    Turned(NodeId),
 }
 
 #[derive(Debug)]
@@ -145,12 +147,51 @@ pub(crate) struct Node {
     /// State, term and leader, each time that they changed.
     pub(crate) roles: Vec<(NodeState, Term, NodeId)>,
     pub(crate) loads: usize,
+    /// Within a turn: its outputs are not drained yet.
+    is_turning: bool,
     said: Status,
+}
+
+impl Node {
+    /// A node on this disk, not started.
+    pub(crate) fn new(config: Config, disk: Disk) -> Self {
+        let raft = Raft::new(config.clone(), &disk.recovered(), Instant::ZERO).expect("it is right");
+        Self {
+            config,
+            said: raft.status(),
+            raft: None,
+            tail: Tail::new(Index(0), 0),
+            disk,
+            run: 0,
+            applied: Vec::new(),
+            roles: Vec::new(),
+            loads: 0,
+            is_turning: false,
+        }
+    }
+
+    /// Starts on what the disk holds, with so many bytes of memory for the log.
+    pub(crate) fn start(&mut self, now: Instant, memory: u64) {
+        assert!(self.raft.is_none(), "it is up");
+        let recovered = self.disk.recovered();
+        self.tail = Tail::new(recovered.last, memory);
+        self.raft = Some(Raft::new(self.config.clone(), &recovered, now).expect("it is right"));
+    }
+
+    /// Ends. What becomes of the disk is the caller's.
+    pub(crate) fn stop(&mut self) {
+        self.said = self.status();
+        self.is_turning = false;
+        self.raft = None;
+        self.applied.clear();
+    }
 }
 
 impl View for Node {
     fn status(&self) -> Status {
-        self.raft.as_ref().map_or_else(|| self.said.clone(), Raft::status)
+        // Until the turn ends nobody sees what it changed.
+        let raft = self.raft.as_ref().filter(|_| !self.is_turning);
+        raft.map_or_else(|| self.said.clone(), Raft::status)
     }
     fn run(&self) -> u64 {
         self.run
@@ -179,6 +220,8 @@ pub(crate) struct Weather {
     pub(crate) sync: Range<u64>,
     /// Entries are applied later than they are handed out.
     pub(crate) lazy_apply: bool,
+    /// How long a turn takes inputs before its outputs are drained; zero for one input a turn.
+    pub(crate) turn: u64,
 }
 
 pub(crate) const FAIR: Weather = Weather {
@@ -187,6 +230,7 @@ pub(crate) const FAIR: Weather = Weather {
     doubled: 0,
     sync: 100..300,
     lazy_apply: false,
+    turn: 0,
 };
 
 type Filter = Box<dyn FnMut(&Wire) -> bool>;
@@ -212,6 +256,8 @@ pub(crate) struct Cluster {
     pub(crate) answers: BTreeMap<RequestId, Result<Index, Refusal>>,
     /// Messages sent, by no means all delivered.
     pub(crate) sent: u64,
+    /// The highest term that anybody was in.
+    term_max: Term,
     seed: u64,
 }
 
@@ -238,23 +284,15 @@ impl Cluster {
             reads: 0,
             answers: BTreeMap::new(),
             sent: 0,
+            term_max: Term(0),
             seed,
         };
         for id in &ids {
             let mut config = Config::new(*id, ids.clone(), seed);
             change(&mut config);
-            let raft = Raft::new(config.clone(), &Disk::default().recovered(), Instant::ZERO).expect("it is right");
-            cluster.nodes.push(Node {
-                config,
-                said: raft.status(),
-                raft: Some(raft),
-                tail: Tail::new(Index(0), cluster.memory),
-                disk: Disk::default(),
-                run: 0,
-                applied: Vec::new(),
-                roles: Vec::new(),
-                loads: 0,
-            });
+            let mut node = Node::new(config, Disk::default());
+            node.start(Instant::ZERO, cluster.memory);
+            cluster.nodes.push(node);
         }
         cluster
     }
@@ -278,9 +316,19 @@ impl Cluster {
     }
 
     pub(crate) fn with_raft<T>(&mut self, id: u64, act: impl FnOnce(&mut Raft, &mut Tail, Instant) -> T) -> Option<T> {
+        let turn = self.weather.turn;
+        let node = &mut self.nodes[id as usize - 1];
+        if turn > 0 && node.raft.is_some() && !node.is_turning {
+            node.said = node.status();
+            node.is_turning = true;
+            let delay = self.rng.u64(0..turn);
+            self.schedule(delay, Event::Turned(NodeId(id)));
+        }
         let node = &mut self.nodes[id as usize - 1];
         let result = node.raft.as_mut().map(|raft| act(raft, &mut node.tail, self.now));
-        self.drain(id);
+        if !node.is_turning {
+            self.drain(id);
+        }
         result
     }
 
@@ -310,21 +358,16 @@ impl Cluster {
 
     pub(crate) fn crash(&mut self, id: u64) {
         let node = &mut self.nodes[id as usize - 1];
-        node.said = node.status();
-        node.raft = None;
+        node.stop();
         node.disk.crash(&mut self.rng);
-        node.applied.clear();
     }
 
     pub(crate) fn restart(&mut self, id: u64) {
         let (now, memory) = (self.now, self.memory);
         let node = &mut self.nodes[id as usize - 1];
-        assert!(node.raft.is_none(), "it is up");
         node.run += 1;
         node.config.seed = self.seed ^ (node.run << 32);
-        let recovered = node.disk.recovered();
-        node.tail = Tail::new(recovered.last, memory);
-        node.raft = Some(Raft::new(node.config.clone(), &recovered, now).expect("it is right"));
+        node.start(now, memory);
         self.drain(id);
     }
 
@@ -388,6 +431,7 @@ impl Cluster {
 
     /// Does what the node asks for, and checks the laws.
     pub(crate) fn drain(&mut self, id: u64) {
+        self.nodes[id as usize - 1].is_turning = false;
         loop {
             let node = &mut self.nodes[id as usize - 1];
             let Some(output) = node.raft.as_mut().and_then(|raft| raft.poll_output(&node.tail)) else {
@@ -398,6 +442,17 @@ impl Cluster {
         self.start_sync(id);
         if let Err(broken) = self.laws.check(&self.nodes) {
             panic!("{broken}, at {:?}, after a step of node {id}", self.now);
+        }
+        let hard = self.status(id).hard;
+        if self.term_max < hard.term {
+            // Thesis §9.6: a term begins with a candidate, so that who wins no pre-vote raises no term.
+            assert_eq!(
+                hard.vote,
+                NodeId(id),
+                "node {id} began term {} without a candidacy",
+                hard.term
+            );
+            self.term_max = hard.term;
         }
     }
 
@@ -526,7 +581,8 @@ impl Cluster {
             Event::Applied(id, run, through) if self.node(id.0).run == run && self.node(id.0).is_up() => {
                 self.with_raft(id.0, |raft, log, _| raft.applied(through, log));
             }
-            Event::Synced(..) | Event::Loaded(..) | Event::Applied(..) => {}
+            Event::Turned(id) if self.node(id.0).is_turning => self.drain(id.0),
+            Event::Turned(_) | Event::Synced(..) | Event::Loaded(..) | Event::Applied(..) => {}
         }
     }
 

@@ -110,6 +110,13 @@ impl Disk {
         self.is_busy = false;
     }
 
+    /// Power is cut, and nothing that was not synced is there.
+    pub(crate) fn lose(&mut self) {
+        self.pending.clear();
+        self.written = self.durable.clone();
+        self.is_busy = false;
+    }
+
     pub(crate) fn recovered(&self) -> Recovered {
         let mut terms: Vec<(Index, Term)> = Vec::new();
         for (at, entry) in self.durable.log.iter().enumerate() {

@@ -8,4 +8,5 @@ mod lone;
 mod random;
 mod reads;
 mod replication;
+mod scenario;
 mod storage;

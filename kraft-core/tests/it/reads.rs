@@ -170,6 +170,27 @@ fn an_answer_to_a_former_process_is_not_taken() {
 }
 
 #[test]
+fn lease_read_clock_skew() {
+    // There are no leases: that all were heard a moment ago, by a clock that stands still, answers no read.
+    let mut node = Lone::new();
+    let term = node.lead();
+    node.step(2, term, matched(1));
+    node.step(3, term, matched(1));
+    ask(&mut node, 1);
+    node.drain();
+    let asked = node.look();
+    let Some((_, Body::Heartbeat(heartbeat))) = asked.last() else {
+        panic!("a round: {asked:?}")
+    };
+    let alive = |round| Body::HeartbeatReply(kraft_core::message::HeartbeatReply { round });
+    node.step(2, term, alive(kraft_core::id::Round(heartbeat.round.0 - 1)));
+    node.step(3, term, alive(kraft_core::id::Round(heartbeat.round.0 - 1)));
+    assert_eq!(answers(&mut node), []);
+    node.step(3, term, alive(heartbeat.round));
+    assert_eq!(answers(&mut node), [(1, Ok(1))]);
+}
+
+#[test]
 fn loss_of_leadership_fails_reads() {
     let mut node = Lone::new();
     let term = node.lead();
