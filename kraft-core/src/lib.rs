@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 pub mod adapter;
+#[doc(hidden)]
+pub mod canary;
 pub mod client;
 pub mod handshake;
 pub mod id;

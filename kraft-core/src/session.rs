@@ -25,6 +25,7 @@ use std::collections::btree_map::Entry;
 
 use bytes::{Buf, BufMut, BytesMut};
 
+use crate::canary::{self, Canary};
 use crate::id::{Index, NodeId, Sequence, SessionId};
 use crate::machine::{Digest, StateMachine};
 use crate::message::{Command, EntryKind, Outcome, Refusal, Refused};
@@ -279,7 +280,8 @@ impl Sessions {
         if command.sequence < session.first_unanswered {
             return Applied::Unknown;
         }
-        match session.replies.get(&command.sequence) {
+        let kept = session.replies.get(&command.sequence);
+        match kept.filter(|_| !canary::is(Canary::RetryAppliedTwice)) {
             Some(Kept::Reply(kept)) => {
                 reply.put_slice(kept);
                 return Applied::Committed;

@@ -7,6 +7,7 @@ use super::engine::{Client, Timer};
 use super::output::{End, Output};
 use super::session::Session;
 use super::status::NodeReport;
+use crate::canary::{self, Canary};
 use crate::message::{self, Body, Message, Refusal};
 
 /// Answers `Unknown` to attempts of one call before that is its outcome. A node loses what it knows with its
@@ -107,6 +108,13 @@ impl Client {
         self.recall(id);
         let call = self.calls.get_mut(&id).expect("a lost attempt is of a call");
         match call.kind {
+            Kind::Command {
+                delivery: Delivery::AtMostOnce,
+                ..
+            } if canary::is(Canary::UnknownRefused) => {
+                let refused = self.no_leader();
+                self.finish(id, Outcome::Refused(refused));
+            }
             Kind::Command {
                 delivery: Delivery::AtMostOnce,
                 ..

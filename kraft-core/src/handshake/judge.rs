@@ -2,6 +2,7 @@
 
 use super::rejection::{Quoted, Span};
 use super::{Established, FRAME_MAX_LEAST, Identity, Member, Policy, Rejection, SILENT_AFTER};
+use crate::canary::{self, Canary};
 use crate::id::{ClusterId, Incarnation, NodeId};
 use crate::message::{Body, GoawayReason, Header, Hello, Message, Role, Welcome};
 use crate::time::Instant;
@@ -209,7 +210,7 @@ fn check_member<P: Policy + ?Sized>(
 ) -> Result<bool, Rejection> {
     match policy.member(from) {
         Member::New => Ok(true),
-        Member::Known(known) if known == incarnation => Ok(false),
+        Member::Known(known) if known == incarnation || canary::is(Canary::WipedNodeAccepted) => Ok(false),
         Member::Known(known) => Err(Rejection::new(
             GoawayReason::WrongIncarnation,
             format_args!(

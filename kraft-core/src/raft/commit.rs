@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{Output, Raft};
+use crate::canary::{self, Canary};
 use crate::id::Index;
 use crate::log::Log;
 use crate::message::NodeState;
@@ -28,13 +29,17 @@ const LOAD_ENTRIES_MAX: u64 = 4096;
 impl Raft {
     /// A leader counts who has what.
     pub(super) fn count_matches(&mut self, log: &mut impl Log) {
-        let durable = self.tail.durable();
+        let durable = match canary::is(Canary::LeaderCountsUnsynced) {
+            true => self.tail.terms.last(),
+            false => self.tail.durable(),
+        };
         let commit = self.majority().committed_index(|voter| match self.peer(voter) {
             Some(peer) => self.progress[peer].matched,
             None => durable,
         });
         // Thesis §3.6.2: only entries of the current term commit by counting; those before commit with them.
-        if commit <= self.commit || commit < self.term_start {
+        let is_own = commit >= self.term_start || canary::is(Canary::OldTermCommitted);
+        if commit <= self.commit || !is_own {
             return;
         }
         let own = self.commit.next().max(self.term_start);

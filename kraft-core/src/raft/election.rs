@@ -1,6 +1,7 @@
 //! Elections: deadlines, votes, pre-votes (thesis §9.6), stickiness (§4.2.3) and check-quorum (§6.2).
 
 use super::{Outgoing, Output, ROOM_LOW, ROOM_MIN, Raft, Violation};
+use crate::canary::{self, Canary};
 use crate::id::{NodeId, RequestId, Term};
 use crate::log::{Log, Proposal};
 use crate::message::{Body, EntryKind, Header, NodeState, Vote, VoteReply};
@@ -163,6 +164,9 @@ impl Raft {
 
     fn become_pre_candidate(&mut self) {
         self.become_follower(self.tail.hard.term, NodeId::NONE);
+        if canary::is(Canary::PreVoteBumpsTerm) {
+            self.become_follower(self.tail.hard.term.next(), NodeId::NONE);
+        }
         self.state = NodeState::PreCandidate;
         self.own_vote = true;
         for at in 0..self.progress.len() {
@@ -221,7 +225,7 @@ impl Raft {
     }
 
     pub(super) fn poll_grant(&mut self) -> Option<Output> {
-        if !self.tail.vote_is_durable() {
+        if !self.tail.vote_is_durable() && !canary::is(Canary::VoteBeforeSync) {
             return None;
         }
         let Grant { to, request } = self.grant.take()?;
@@ -255,8 +259,8 @@ impl Raft {
         }
         let HardState { term, vote: given } = self.tail.hard;
         let last = (self.tail.terms.last_term(), self.tail.terms.last());
-        let up_to_date = (vote.last_term, vote.last_index) >= last;
-        let is_free = given == from || (!given.is_some() && !self.leader.is_some());
+        let up_to_date = (vote.last_term, vote.last_index) >= last || canary::is(Canary::VoteForShorterLog);
+        let is_free = given == from || (!given.is_some() && !self.leader.is_some()) || canary::is(Canary::SecondVote);
         let eligible = vote.term == term && is_free || vote.pre && vote.term > term;
         let granted = eligible && up_to_date && !(vote.pre && clings);
         if granted && !vote.pre {
@@ -293,7 +297,8 @@ impl Raft {
             true => (NodeState::PreCandidate, term.next()),
             false => (NodeState::Candidate, term),
         };
-        if self.state == state && reply.term == asked && self.ballots[peer].asked {
+        let is_of_now = reply.term == asked || canary::is(Canary::StaleVoteCounted);
+        if self.state == state && is_of_now && self.ballots[peer].asked {
             // A voter that repeats itself is counted once; one that refuses after it granted cannot take it back.
             self.ballots[peer].granted.get_or_insert(reply.granted);
             self.count_votes(log);
@@ -323,6 +328,9 @@ impl Raft {
         self.elected_low = self.tail.room() < ROOM_LOW;
         self.heartbeat_deadline = self.now + self.config.heartbeat_interval;
         self.uncommitted_bytes = 0;
+        if canary::is(Canary::LeaderTruncates) {
+            self.truncate(self.commit.next(), log);
+        }
         // Thesis §6.4: what earlier terms left is committed by an entry of the own.
         let noop = Proposal {
             kind: EntryKind::Noop,

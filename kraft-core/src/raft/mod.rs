@@ -37,6 +37,7 @@ use self::quorum::Majority;
 use self::read_index::Reads;
 use self::replication::Follow;
 use self::tail::Tail;
+use crate::canary::{self, Canary};
 use crate::id::{Index, NodeId, RequestId, Round, SyncId, Term};
 use crate::log::{Log, Proposal};
 use crate::message::{Append, Body, Entries, Message, NodeState, Refusal};
@@ -376,6 +377,9 @@ impl Raft {
             self.tail.push(Index(first.0 + count - 1), self.tail.hard.term);
             self.tail.take_room(bytes);
             self.uncommitted_bytes = uncommitted_bytes;
+        }
+        if canary::is(Canary::WithdrawnSent) {
+            self.queue_appends(log);
         }
         Ok(first..Index(first.0 + count))
     }

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use super::{Outgoing, Output, Raft};
+use crate::canary::{self, Canary};
 use crate::id::{Index, NodeId, RequestId, Round, Term};
 use crate::message::{Body, Header, NodeState, ReadIndexReply, Refusal};
 use crate::time::Instant;
@@ -179,10 +180,10 @@ impl Raft {
         }
         let term = self.tail.hard.term;
         let stage = if self.state == NodeState::Leader {
-            if !self.has_committed_in_term() {
+            if !self.has_committed_in_term() && !canary::is(Canary::ReadBeforeNoop) {
                 return;
             }
-            if self.progress.is_empty() {
+            if self.progress.is_empty() || canary::is(Canary::ReadWithoutRound) {
                 let fresh = std::mem::take(&mut self.reads.fresh);
                 self.reads.answer(fresh, Ok(self.commit), term);
                 return;

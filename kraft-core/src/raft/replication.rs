@@ -2,6 +2,7 @@
 
 use super::progress::Mode;
 use super::{Outgoing, Output, Raft, Violation};
+use crate::canary::{self, Canary};
 use crate::id::{Index, NodeId, RequestId, Round, Term};
 use crate::log::Log;
 use crate::message::{Append, AppendReply, AppendResult, Body, Entries, Header, Heartbeat, HeartbeatReply, NodeState};
@@ -89,9 +90,16 @@ impl Raft {
             }
             self.take_entries(first, &append.entries, skip, sum, log);
         }
+        if canary::is(Canary::StaleAppendTruncates) {
+            self.truncate(matched.max(self.commit).next(), log);
+        }
         self.follow.verified = self.follow.verified.max(matched);
         self.follow.ack_due = true;
-        self.commit_to(append.commit.min(matched));
+        let verified = match canary::is(Canary::CommitBeyondVerified) {
+            true => self.tail.terms.last(),
+            false => matched,
+        };
+        self.commit_to(append.commit.min(verified));
         Ok(())
     }
 
@@ -100,7 +108,7 @@ impl Raft {
         let terms = &self.tail.terms;
         let count = append.entries.len();
         // What is below the base is committed, and so agrees; it is not held against the entries above.
-        let known = append.prev_index < terms.base();
+        let known = append.prev_index < terms.base() || canary::is(Canary::MismatchAccepted);
         if !known && terms.at(append.prev_index) != Some(append.prev_term) {
             return match append.prev_index <= self.commit {
                 true => Err(Violation::CommittedConflict),
@@ -184,7 +192,10 @@ impl Raft {
         if !self.follow.ack_due || !self.leader.is_some() || !self.tail.term_is_durable() {
             return None;
         }
-        let matched = self.follow.verified.min(self.tail.durable());
+        let matched = match canary::is(Canary::AckBeforeSync) {
+            true => self.follow.verified,
+            false => self.follow.verified.min(self.tail.durable()),
+        };
         if matched <= self.follow.acked && matched < self.follow.verified {
             return None;
         }
@@ -256,6 +267,9 @@ impl Raft {
                 hint_index,
                 hint_term,
             } => {
+                if canary::is(Canary::RejectionMatches) {
+                    self.progress[peer].matched(prev_index);
+                }
                 let (agree, _) = self.tail.terms.at_most(hint_index, hint_term);
                 self.progress[peer].rejected(prev_index, agree);
             }
@@ -338,8 +352,16 @@ impl Raft {
         Some(self.send(self.progress[peer].id, RequestId(0), append))
     }
 
+    /// The bug that the law of outputs is there to prevent: a range in a queue ([`Canary::WithdrawnSent`]).
+    pub(super) fn queue_appends(&mut self, log: &impl Log) {
+        for peer in 0..self.progress.len() {
+            let queued = self.poll_append(peer, log);
+            self.ready.extend(queued);
+        }
+    }
+
     /// Forgets the log from `from` on, which is not committed.
-    fn truncate(&mut self, from: Index, log: &mut impl Log) {
+    pub(super) fn truncate(&mut self, from: Index, log: &mut impl Log) {
         assert!(from > self.commit, "what is committed stays");
         self.tail.truncate(from);
         log.truncate(from);

@@ -25,6 +25,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Output;
+use crate::canary::{self, Canary};
 use crate::id::{Index, NodeId, SyncId, Term};
 use crate::storage::{HardState, Recovered};
 use crate::time::Instant;
@@ -180,6 +181,9 @@ impl Tail {
                 vote: NodeId::NONE,
             };
         }
+        if canary::is(Canary::TermBackOnRestart) {
+            hard.term = terms.last_term();
+        }
         let last = terms.last();
         Ok(Self {
             terms,
@@ -240,6 +244,9 @@ impl Tail {
             self.written = kept;
         }
         self.durable = self.durable.min(kept);
+        if canary::is(Canary::AckByIndex) {
+            return;
+        }
         for sync in &mut self.syncs {
             sync.through = sync.through.min(kept);
         }
@@ -287,7 +294,7 @@ impl Tail {
             self.durable_hard = sync.hard;
             self.durable = self.durable.max(sync.through);
         }
-        debug_assert!(self.durable <= self.written);
+        debug_assert!(self.durable <= self.written || canary::is(Canary::AckByIndex));
     }
 
     /// When the oldest sync in flight will have taken `limit`.

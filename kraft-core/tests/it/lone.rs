@@ -38,10 +38,15 @@ impl Lone {
     }
 
     pub(crate) fn with(term: u64, log: &[u64], change: impl FnOnce(&mut Config)) -> Self {
+        Self::above((0, 0), term, log, change)
+    }
+
+    /// With a log that begins behind `base`, index and term.
+    pub(crate) fn above(base: (u64, u64), term: u64, log: &[u64], change: impl FnOnce(&mut Config)) -> Self {
         let mut terms: Vec<(Index, Term)> = Vec::new();
         for (at, term) in log.iter().enumerate() {
             if terms.last().is_none_or(|run| run.1.0 != *term) {
-                terms.push((Index(at as u64 + 1), Term(*term)));
+                terms.push((Index(base.0 + at as u64 + 1), Term(*term)));
             }
         }
         let recovered = Recovered {
@@ -50,8 +55,9 @@ impl Lone {
                 vote: NodeId::NONE,
             },
             terms,
-            last: Index(log.len() as u64),
-            ..Recovered::default()
+            base_index: Index(base.0),
+            base_term: Term(base.1),
+            last: Index(base.0 + log.len() as u64),
         };
         let mut config = Config::new(NodeId(1), vec![NodeId(1), NodeId(2), NodeId(3)], 1);
         change(&mut config);

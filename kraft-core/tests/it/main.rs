@@ -1,5 +1,8 @@
 //! Raft as its users see it: whole clusters in virtual time, and single nodes fed by hand.
 
+mod bounds;
+#[cfg(kraft_canary)]
+mod canaries;
 mod cluster;
 mod disk;
 mod election;

@@ -182,9 +182,9 @@ fn lease_read_clock_skew() {
     let Some((_, Body::Heartbeat(heartbeat))) = asked.last() else {
         panic!("a round: {asked:?}")
     };
-    let alive = |round| Body::HeartbeatReply(kraft_core::message::HeartbeatReply { round });
-    node.step(2, term, alive(kraft_core::id::Round(heartbeat.round.0 - 1)));
-    node.step(3, term, alive(kraft_core::id::Round(heartbeat.round.0 - 1)));
+    let alive = |round| Body::HeartbeatReply(HeartbeatReply { round });
+    node.step(2, term, alive(Round(heartbeat.round.0 - 1)));
+    node.step(3, term, alive(Round(heartbeat.round.0 - 1)));
     assert_eq!(answers(&mut node), []);
     node.step(3, term, alive(heartbeat.round));
     assert_eq!(answers(&mut node), [(1, Ok(1))]);

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
+use kraft_core::canary::{self, Canary};
 use kraft_core::id::{Index, SyncId};
 use kraft_core::message::Entries;
 use kraft_core::storage::{Completed, Fault, HardState, Recovered, Storage};
@@ -298,7 +299,14 @@ impl<F: Files> DiskLog<F> {
         let id = self.asked.take()?;
         if let Some(first) = self.batch.parts().first().filter(|part| part.at.offset != 0) {
             let seed = self.identity.seed(first.at.segment);
-            self.batch.mark(0, 0, self.synced, seed);
+            let synced = match canary::is(Canary::MarkAheadOfSync) {
+                true => Position {
+                    segment: self.active().number,
+                    offset: self.end,
+                },
+                false => self.synced,
+            };
+            self.batch.mark(0, 0, synced, seed);
         }
         self.out = Some(Out {
             end: Position {

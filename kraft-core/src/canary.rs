@@ -1,0 +1,142 @@
+//! Deliberate bugs, to see that the checks find bugs.
+//!
+//! A build with `--cfg kraft_canary` can plant one at a time; `cargo ci canaries` makes that build, plants each, and
+//! fails unless some law finds it within the seeds that it runs. In any other build [`is`] is `false` at compile time,
+//! and nothing of a canary is left.
+
+/// One bug. What it says is what the code then does wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canary {
+    /// A vote is told before term and vote are on disk.
+    VoteBeforeSync,
+    /// A voter gives its vote to whoever asks, also a second one in a term.
+    SecondVote,
+    /// A voter does not compare the candidate's log with its own.
+    VoteForShorterLog,
+    /// A candidate counts votes that it was given in an earlier term.
+    StaleVoteCounted,
+    /// To ask for a pre-vote is to enter the next term.
+    PreVoteBumpsTerm,
+    /// A restart takes the term of the log's last entry for the term.
+    TermBackOnRestart,
+    /// A fresh leader drops what it does not know to be committed.
+    LeaderTruncates,
+    /// A leader counts who has entries of earlier terms, too (the paper's figure 8).
+    OldTermCommitted,
+    /// A leader counts its own log before that is on disk.
+    LeaderCountsUnsynced,
+    /// A refused append counts as one that arrived.
+    RejectionMatches,
+    /// A leader's append is made when it is proposed, and sent later whatever became of its entries.
+    WithdrawnSent,
+    /// An append is taken behind an entry of another term, or behind a gap.
+    MismatchAccepted,
+    /// An append that the log goes beyond cuts what is behind it.
+    StaleAppendTruncates,
+    /// A follower believes a commit index for all of its log, also where nobody compared that with the leader's.
+    CommitBeyondVerified,
+    /// A follower acknowledges what it has in memory.
+    AckBeforeSync,
+    /// A sync of entries that were overwritten counts for those that stand there instead.
+    AckByIndex,
+    /// A leader answers reads without asking whether it still leads.
+    ReadWithoutRound,
+    /// A leader answers reads before it has committed an entry of its term.
+    ReadBeforeNoop,
+    /// A command of a session is applied as often as it comes.
+    RetryAppliedTwice,
+    /// A client reports a command whose answer was lost as refused.
+    UnknownRefused,
+    /// A node whose disk was wiped is taken for the one that it was.
+    WipedNodeAccepted,
+    /// A batch in the log says that it is synced itself.
+    MarkAheadOfSync,
+    /// Damage below the mark is cut off as if it were a torn tail.
+    DamageCut,
+}
+
+impl Canary {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::VoteBeforeSync,
+        Self::SecondVote,
+        Self::VoteForShorterLog,
+        Self::StaleVoteCounted,
+        Self::PreVoteBumpsTerm,
+        Self::TermBackOnRestart,
+        Self::LeaderTruncates,
+        Self::OldTermCommitted,
+        Self::LeaderCountsUnsynced,
+        Self::RejectionMatches,
+        Self::WithdrawnSent,
+        Self::MismatchAccepted,
+        Self::StaleAppendTruncates,
+        Self::CommitBeyondVerified,
+        Self::AckBeforeSync,
+        Self::AckByIndex,
+        Self::ReadWithoutRound,
+        Self::ReadBeforeNoop,
+        Self::RetryAppliedTwice,
+        Self::UnknownRefused,
+        Self::WipedNodeAccepted,
+        Self::MarkAheadOfSync,
+        Self::DamageCut,
+    ];
+}
+
+/// What shows a canary.
+#[cfg(kraft_canary)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Whole nodes in virtual time.
+    Nodes,
+    /// Raft alone in bad weather: in whole nodes something else hides it.
+    Raft,
+    /// The log alone, on a disk that rots.
+    Log,
+}
+
+#[cfg(kraft_canary)]
+impl Canary {
+    /// Where it must be found.
+    #[must_use]
+    pub fn reach(self) -> Reach {
+        match self {
+            Self::VoteBeforeSync
+            | Self::StaleVoteCounted
+            | Self::PreVoteBumpsTerm
+            | Self::OldTermCommitted
+            | Self::WithdrawnSent
+            | Self::StaleAppendTruncates
+            | Self::ReadWithoutRound => Reach::Raft,
+            Self::MarkAheadOfSync | Self::DamageCut => Reach::Log,
+            _ => Reach::Nodes,
+        }
+    }
+}
+
+/// Whether this bug is planted.
+#[cfg(not(kraft_canary))]
+#[must_use]
+#[inline]
+pub const fn is(_: Canary) -> bool {
+    false
+}
+
+/// Whether this bug is planted, on this thread.
+#[cfg(kraft_canary)]
+#[must_use]
+pub fn is(canary: Canary) -> bool {
+    PLANTED.get() == Some(canary)
+}
+
+/// Plants a bug on this thread, or none.
+#[cfg(kraft_canary)]
+pub fn plant(canary: Option<Canary>) {
+    PLANTED.set(canary);
+}
+
+#[cfg(kraft_canary)]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Canary>> = const { std::cell::Cell::new(None) };
+}

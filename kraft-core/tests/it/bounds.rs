@@ -1,0 +1,199 @@
+//! Limits to the unit, and turns: what only a change of one sign in Raft would show.
+
+use kraft_core::id::{Index, Round, Term};
+use kraft_core::log::{Log, Proposal, Tail};
+use kraft_core::message::{Append, Body, Entries, Entry, EntryKind, NodeState, Refusal};
+use kraft_core::raft::{Output, Violation};
+
+use crate::cluster::{owned, proposal};
+use crate::lone::{Lone, append, heartbeat, matched, terms};
+
+/// Proposes one command of so many bytes.
+fn propose(node: &mut Lone, bytes: usize) -> Result<(), Refusal> {
+    let mut one = [proposal(1, bytes)].into_iter();
+    let result = node.raft.propose(&mut one, bytes as u64, node.now, &mut node.log);
+    node.drain();
+    result.map(drop)
+}
+
+/// What is to be loaded, first and one past the last.
+fn loads(node: &mut Lone) -> Vec<(u64, u64)> {
+    let outputs: Vec<_> = node.outputs.drain(..).collect();
+    let load = |output| match output {
+        Output::Load(range) => Some((range.start.0, range.end.0)),
+        _ => None,
+    };
+    outputs.into_iter().filter_map(load).collect()
+}
+
+/// Entries of term 1 come back from the disk.
+fn load(node: &mut Lone, first: u64, count: u64) {
+    let entry = |at: u64| Entry {
+        term: Term(1),
+        kind: EntryKind::Command,
+        crc: 0,
+        payload: at.to_le_bytes().to_vec().into(),
+    };
+    let entries = (first..first + count).map(entry).collect();
+    node.log.restore(Index(first), entries);
+    node.raft.loaded(Index(first)..Index(first + count), &mut node.log);
+    node.drain();
+}
+
+#[test]
+fn the_state_machine_and_followers_take_turns_at_the_disk() {
+    let mut node = Lone::recovered(1, &[1; 8]);
+    let term = node.lead();
+    node.step(2, term, matched(9));
+    assert_eq!(loads(&mut node), [(1, 9)], "to be applied");
+    node.step(3, term, matched(3));
+    load(&mut node, 1, 1);
+    assert_eq!(loads(&mut node), [(4, 9)], "for node 3");
+    load(&mut node, 4, 1);
+    assert_eq!(loads(&mut node), [(2, 9)], "to be applied");
+    load(&mut node, 2, 1);
+    assert_eq!(loads(&mut node), [(5, 9)], "for node 3");
+}
+
+#[test]
+fn what_is_loaded_for_a_follower_does_not_keep_others_in_memory() {
+    let mut node = Lone::recovered(1, &[1; 4]);
+    node.log = Tail::new(Index(4), 0);
+    let term = node.lead();
+    node.step(2, term, matched(5));
+    load(&mut node, 1, 2);
+    load(&mut node, 3, 2);
+    node.outputs.clear();
+    node.step(3, term, matched(1));
+    assert_eq!(loads(&mut node), [(2, 5)]);
+    node.propose(1);
+    node.sync();
+    node.step(2, term, matched(6));
+    assert_eq!(node.raft.status().applied, Index(6));
+    assert!(
+        node.log.fit(Index(6)..Index(7), 100, 1).is_empty(),
+        "entry 6 was applied"
+    );
+}
+
+#[test]
+fn a_leader_leaves_room_for_its_successors_to_the_byte() {
+    let mut node = Lone::new();
+    node.lead();
+    node.raft.room(4096 + 16, node.now);
+    assert_eq!(propose(&mut node, 16), Ok(()));
+    node.raft.room(u64::MAX, node.now);
+    node.raft.room(4096 + 15 + 8192, node.now);
+    assert_eq!(propose(&mut node, 8192 + 16), Err(Refusal::NoSpace));
+    assert_eq!(node.state(), NodeState::Leader, "there is room for smaller ones");
+}
+
+#[test]
+fn a_leader_with_little_room_yields_at_the_byte() {
+    for (room, state) in [(8192, NodeState::Leader), (8191, NodeState::Follower)] {
+        let mut node = Lone::new();
+        node.lead();
+        node.raft.room(room, node.now);
+        assert_eq!(propose(&mut node, 8192), Err(Refusal::NoSpace));
+        assert_eq!(node.state(), state, "{room} bytes");
+    }
+}
+
+#[test]
+fn what_is_uncommitted_is_bounded_to_the_byte() {
+    let mut node = Lone::with(0, &[], |config| config.uncommitted_bytes_max = 32);
+    node.lead();
+    assert_eq!(propose(&mut node, 16), Ok(()));
+    assert_eq!(propose(&mut node, 17), Err(Refusal::Overloaded));
+    assert_eq!(propose(&mut node, 16), Ok(()));
+    assert_eq!(propose(&mut node, 8), Err(Refusal::Overloaded));
+}
+
+#[test]
+fn no_proposals_are_no_entries() {
+    let mut node = Lone::new();
+    node.lead();
+    let last = node.raft.status().last;
+    let mut none = std::iter::empty::<Proposal>().collect::<Vec<_>>().into_iter();
+    let range = node.raft.propose(&mut none, 0, node.now, &mut node.log);
+    node.drain();
+    assert_eq!(range, Ok(last.next()..last.next()));
+    assert_eq!(node.raft.status().last, last);
+}
+
+#[test]
+fn what_is_below_the_base_agrees_and_what_is_above_is_compared() {
+    let above = || Lone::above((5, 2), 3, &[2, 3], |_| {});
+    let mut node = above();
+    // Whatever its terms are below the base, they are not known here.
+    node.step(2, 3, append((3, 1), &[1, 2, 2, 3, 3], 0));
+    assert_eq!((terms(&node), node.raft.status().last), (vec![3], Index(8)));
+    let conflict = Err(Violation::CommittedConflict);
+    assert_eq!(
+        above().try_step(2, 3, append((5, 1), &[3], 0)),
+        conflict,
+        "behind another base"
+    );
+    assert_eq!(
+        above().try_step(2, 3, append((4, 1), &[3], 0)),
+        conflict,
+        "at another base"
+    );
+    assert_eq!(above().try_step(2, 3, append((4, 1), &[2, 2], 0)), Ok(()));
+}
+
+#[test]
+fn a_follower_takes_what_it_has_room_for_to_the_byte() {
+    for (room, last) in [(24, 3), (23, 0)] {
+        let mut node = Lone::new();
+        node.raft.room(room, node.now);
+        node.step(2, 1, append((0, 0), &[1, 1, 1], 0));
+        assert_eq!(
+            node.raft.status().last,
+            Index(last),
+            "three of 8 bytes, room for {room}"
+        );
+    }
+}
+
+#[test]
+fn answers_to_an_earlier_term_of_office_do_not_count() {
+    let mut node = Lone::new();
+    let first = node.lead();
+    node.step(3, first + 1, heartbeat(0));
+    let second = node.lead();
+    let last = node.raft.status().last;
+    node.step(2, first, matched(last.0));
+    assert_eq!((node.raft.status().commit, node.state()), (Index(0), NodeState::Leader));
+    node.step(2, second, matched(last.0));
+    assert_eq!(node.raft.status().commit, last);
+}
+
+#[test]
+fn entries_that_are_there_are_skipped_in_both_halves_of_a_ring() {
+    let entry = |at: u64| Entry {
+        term: Term(1),
+        kind: EntryKind::Command,
+        crc: 0,
+        payload: at.to_le_bytes().to_vec().into(),
+    };
+    let entries: Vec<_> = (1..=5).map(entry).collect();
+    for (there, front) in [(3, 1), (2, 3), (3, 2)] {
+        let mut node = Lone::new();
+        let send = |node: &mut Lone, front: &[Entry], back: &[Entry]| {
+            let append = Append {
+                prev_index: Index(0),
+                prev_term: Term(0),
+                commit: Index(0),
+                round: Round(0),
+                entries: Entries::Shared(front, back),
+            };
+            node.step(2, 1, Body::Append(append));
+        };
+        send(&mut node, &entries[..there], &[]);
+        send(&mut node, &entries[..front], &entries[front..]);
+        let range = node.log.first()..Index(6);
+        let log: Vec<_> = node.log.entries(range).iter().map(owned).collect();
+        assert_eq!(log, entries, "{there} were there, the ring ends behind {front}");
+    }
+}

@@ -1,0 +1,25 @@
+//! Whole nodes in virtual time, under all faults.
+
+use std::time::Duration;
+
+use kraft::sim::{Faults, Options, run};
+use kraft_core::canary::Reach;
+
+use crate::Trial;
+
+pub(crate) const TRIAL: Trial = Trial {
+    name: "whole nodes",
+    reach: Reach::Nodes,
+    seeds: 200,
+    run: |seed| {
+        let options = Options {
+            seed,
+            nodes: [3, 5][seed as usize % 2],
+            users: 4,
+            span: Duration::from_secs(20),
+            faults: Faults::ALL,
+            ..Options::default()
+        };
+        run(&options).map(drop).map_err(|violation| violation.what)
+    },
+};
