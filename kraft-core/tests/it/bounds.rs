@@ -1,6 +1,6 @@
 //! Limits to the unit, and turns: what only a change of one sign in Raft would show.
 
-use kraft_core::id::{Index, Round, Term};
+use kraft_core::id::{Index, NodeId, Round, Term};
 use kraft_core::log::{Log, Proposal, Tail};
 use kraft_core::message::{Append, Body, Entries, Entry, EntryKind, NodeState, Refusal};
 use kraft_core::raft::{Output, Violation};
@@ -196,4 +196,24 @@ fn entries_that_are_there_are_skipped_in_both_halves_of_a_ring() {
         let log: Vec<_> = node.log.entries(range).iter().map(owned).collect();
         assert_eq!(log, entries, "{there} were there, the ring ends behind {front}");
     }
+}
+
+#[test]
+fn who_loses_its_leader_asks_within_a_tenth_of_a_timeout_and_not_all_at_once() {
+    let left = |seed| {
+        let mut node = Lone::with(0, &[], |config| config.seed = seed);
+        node.step(2, 1, heartbeat(0));
+        let before = node.raft.deadline();
+        node.raft.unreachable(NodeId(3), node.now);
+        assert_eq!(node.raft.deadline(), before, "it led nobody");
+        node.raft.unreachable(NodeId(2), node.now);
+        let deadline = node.raft.deadline().expect("it waits for an election");
+        deadline.saturating_since(node.now).as_millis()
+    };
+    let all: Vec<_> = (0..64).map(left).collect();
+    let (least, most) = (all.iter().min(), all.iter().max());
+    assert!(
+        least < Some(&5) && (Some(&10)..Some(&15)).contains(&most),
+        "{least:?} {most:?} of 15 ms"
+    );
 }
