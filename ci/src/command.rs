@@ -99,20 +99,23 @@ fn judge(command: Command, shown: &str) -> Result<(), Failure> {
     }
 }
 
-/// What `cargo ARGUMENTS` prints.
+/// What `cargo ARGUMENTS` prints, with these variables added to its environment.
 ///
 /// # Errors
 ///
 /// As [`cargo`].
-pub(crate) fn cargo_output(arguments: &[&str]) -> Result<String, Failure> {
-    let shown = show("cargo", &[], arguments);
+pub(crate) fn cargo_output(variables: &[(&str, &str)], arguments: &[&str]) -> Result<String, Failure> {
+    let shown = show("cargo", variables, arguments);
     println!("ci: $ {shown}");
     let output = Command::new(program())
         .args(arguments)
+        .envs(variables.iter().copied())
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| Failure::new(format!("`{shown}`: {error}")))?;
     if !output.status.success() {
+        // What a test says of its failure is there, too.
+        print!("{}", String::from_utf8_lossy(&output.stdout));
         return Err(Failure::new(format!("`{shown}`: {}", output.status)));
     }
     String::from_utf8(output.stdout).map_err(|error| Failure::new(format!("`{shown}`: {error}")))

@@ -8,18 +8,22 @@
 use std::process::ExitCode;
 
 mod bsd;
+mod canaries;
 mod chaos;
 mod command;
+mod coverage;
 mod debian;
 mod deps;
 mod features;
 mod libuv;
 mod models;
+mod mutants;
 mod readme;
 mod report;
 mod sanitizers;
 mod source;
 mod steps;
+mod tools;
 
 use crate::command::Failure;
 use crate::report::Report;

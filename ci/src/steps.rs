@@ -1,7 +1,7 @@
 //! The steps by name.
 
 use crate::command::{Failure, cargo, cargo_with};
-use crate::{bsd, chaos, deps, features, libuv, models, readme, sanitizers};
+use crate::{bsd, canaries, chaos, coverage, deps, features, libuv, models, mutants, readme, sanitizers};
 
 /// What `cargo ci NAME` runs.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Outcome {
 
 /// What must hold before a change lands, the quick ones first.
 pub(crate) const ALL: &[&str] = &[
-    "fmt", "deps", "clippy", "doc", "test", "tls", "libuv", "loom", "chaos", "tsan", "bsd",
+    "fmt", "deps", "clippy", "doc", "test", "tls", "libuv", "loom", "canaries", "chaos", "tsan", "bsd",
 ];
 
 pub(crate) const STEPS: &[Step] = &[
@@ -86,6 +86,11 @@ pub(crate) const STEPS: &[Step] = &[
         run: models::run,
     },
     Step {
+        name: "canaries",
+        what: "deliberate bugs, planted one at a time, each of which a law has to find",
+        run: canaries::run,
+    },
+    Step {
         name: "asan",
         what: "the adapters' tests under AddressSanitizer, with rustup's nightly",
         run: sanitizers::addresses,
@@ -106,8 +111,18 @@ pub(crate) const STEPS: &[Step] = &[
         run: chaos::long,
     },
     Step {
+        name: "mutants",
+        what: "Raft with one small change at a time, each of which its tests notice, by cargo-mutants",
+        run: mutants::run,
+    },
+    Step {
+        name: "coverage",
+        what: "which lines of Raft the simulator reaches, by rustup's llvm-tools",
+        run: coverage::run,
+    },
+    Step {
         name: "long",
-        what: "tests in release with many more seeds and none skipped, the demo, benchmarks, and `hack`",
+        what: "tests in release with many more seeds and none skipped, the demo, benchmarks, and the slow steps",
         run: long,
     },
 ];
@@ -190,6 +205,8 @@ fn long() -> Result<Outcome, Failure> {
     cargo(&words("bench --workspace --bench *"))?;
     let chaos = chaos::long()?;
     sanitizers::addresses()?;
+    coverage::run()?;
+    mutants::run()?;
     // Features change seldom, and a hundred combinations take minutes that `all` has for what changes often.
     let features = features::run()?;
     Ok(chaos.and(features))

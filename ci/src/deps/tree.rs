@@ -44,9 +44,10 @@ pub(crate) fn fetch() -> Result<(), Failure> {
 ///
 /// `cargo tree` failed.
 pub(crate) fn problems() -> Result<Vec<String>, Failure> {
-    let members = names(&cargo_output(&words(
-        "tree --workspace --depth 0 --prefix none --format {p}",
-    ))?);
+    let members = names(&cargo_output(
+        &[],
+        &words("tree --workspace --depth 0 --prefix none --format {p}"),
+    )?);
     let mut problems = Vec::new();
     for member in &members {
         let Some((_, allowed)) = INWARD.iter().find(|(name, _)| name == member) else {
@@ -78,7 +79,7 @@ pub(crate) fn problems() -> Result<Vec<String>, Failure> {
 /// What a crate depends on when it runs, without itself: build scripts and tests may have more.
 fn run_time(krate: &str, options: &str) -> Result<BTreeSet<String>, Failure> {
     let command = format!("tree -p {krate} --edges normal --target all --prefix none --format {{p}} {options}");
-    let mut found = names(&cargo_output(&words(&command))?);
+    let mut found = names(&cargo_output(&[], &words(&command))?);
     found.remove(krate);
     Ok(found)
 }

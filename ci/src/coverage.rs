@@ -1,0 +1,151 @@
+//! Which lines of Raft the simulator reaches.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use crate::command::{Failure, cargo_output, output, run as run_program};
+use crate::steps::Outcome;
+
+/// Where everything of this step stands.
+const FOLDER: &str = "target/coverage";
+
+/// What is looked at.
+const SOURCE: &str = "kraft-core/src/raft/";
+
+/// Of a hundred lines.
+const LINES_MIN: f64 = 95.0;
+
+/// Seeds of each of the simulator's tests.
+const SEEDS: &str = "100";
+
+/// How often each line of a file was reached.
+type Lines = BTreeMap<u32, u64>;
+
+/// Runs the simulator's tests in a build that counts, and prints what they do not reach.
+///
+/// # Errors
+///
+/// Less is reached than should be.
+pub(crate) fn run() -> Result<Outcome, Failure> {
+    if let Err(failure) = run_program("rustup", &[], &["component", "add", "llvm-tools"]) {
+        println!("ci: ======== SKIPPED: NO line of Raft is counted: {failure}");
+        return Ok(Outcome::Skipped(format!(
+            "lines that the simulator reaches ({failure})"
+        )));
+    }
+    let profiles = format!("{FOLDER}/profiles");
+    if Path::new(&profiles).exists() {
+        fs::remove_dir_all(&profiles).map_err(|error| Failure::new(format!("{profiles}: {error}")))?;
+    }
+    let counts = std::env::current_dir().map_err(|error| Failure::new(format!("the working folder: {error}")))?;
+    let counts = format!("{}/{profiles}/%p-%m.profraw", counts.display());
+    let variables = [
+        ("RUSTFLAGS", "-Cinstrument-coverage"),
+        ("CARGO_TARGET_DIR", FOLDER),
+        ("CARGO_PROFILE_RELEASE_LTO", "off"),
+        ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
+        ("LLVM_PROFILE_FILE", counts.as_str()),
+        ("KRAFT_SEEDS", SEEDS),
+    ];
+    let build = words("test --locked --release -p kraft-raft --test it --no-run --message-format=json");
+    let built = cargo_output(&variables, &build)?;
+    let program = executable(&built).ok_or_else(|| Failure::new("cargo does not say which program it built"))?;
+    run_program(program, &variables, &["sim::"])?;
+    let folder = tools()?;
+    let merged = format!("{FOLDER}/merged.profdata");
+    let merge = ["merge", "--sparse", &profiles, "-o", &merged];
+    run_program(&format!("{folder}/llvm-profdata"), &[], &merge)?;
+    let profile = format!("--instr-profile={merged}");
+    let export = ["export", "--format=lcov", &profile, program];
+    let report = output(&format!("{folder}/llvm-cov"), &export)?;
+    judge(&files(&report))
+}
+
+fn words(command: &str) -> Vec<&str> {
+    command.split_whitespace().collect()
+}
+
+/// The test program, of what cargo says in JSON.
+fn executable(messages: &str) -> Option<&str> {
+    let mut lines = messages.lines().rev();
+    let (_, rest) = lines.find_map(|line| line.split_once("\"executable\":\""))?;
+    rest.split('"').next()
+}
+
+/// Where the toolchain keeps its llvm-tools.
+fn tools() -> Result<String, Failure> {
+    let place = output("rustc", &["--print", "target-libdir"])?;
+    let folder = Path::new(place.trim()).parent().map(|parent| parent.join("bin"));
+    let folder = folder.ok_or_else(|| Failure::new("rustc does not say where its libraries are"))?;
+    Ok(folder.display().to_string())
+}
+
+/// The files that are looked at, of a report in the form of lcov.
+fn files(report: &str) -> BTreeMap<String, Lines> {
+    let mut files: BTreeMap<String, Lines> = BTreeMap::new();
+    let mut file = None;
+    for line in report.lines() {
+        if let Some(path) = line.strip_prefix("SF:") {
+            file = path.find(SOURCE).map(|at| path[at..].to_owned());
+        } else if let (Some(count), Some(file)) = (line.strip_prefix("DA:"), &file)
+            && let Some((line, count)) = count.split_once(',')
+            && let (Ok(line), Ok(count)) = (line.parse(), count.parse())
+        {
+            let seen: &mut u64 = files.entry(file.clone()).or_default().entry(line).or_default();
+            *seen = (*seen).max(count);
+        }
+    }
+    files
+}
+
+fn judge(files: &BTreeMap<String, Lines>) -> Result<Outcome, Failure> {
+    let (mut all, mut reached) = (0, 0);
+    for (file, lines) in files {
+        let source = fs::read_to_string(file).map_err(|error| Failure::new(format!("{file}: {error}")))?;
+        let missed: Vec<_> = lines
+            .iter()
+            .filter(|(_, count)| **count == 0)
+            .map(|(line, _)| *line)
+            .collect();
+        println!("{file}: {} of {} lines", lines.len() - missed.len(), lines.len());
+        for line in &missed {
+            let text = source.lines().nth(*line as usize - 1).unwrap_or_default();
+            println!("  {line:>4} {text}");
+        }
+        all += lines.len();
+        reached += lines.len() - missed.len();
+    }
+    if all == 0 {
+        return Err(Failure::new(format!("nothing of {SOURCE} was counted")));
+    }
+    let percent = 100.0 * reached as f64 / all as f64;
+    println!("{SOURCE}: {reached} of {all} lines, {percent:.1} %");
+    match percent >= LINES_MIN {
+        true => Ok(Outcome::Passed),
+        false => Err(Failure::new(format!(
+            "the simulator reaches {percent:.1} % of the lines of {SOURCE}, at least {LINES_MIN} % it should"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_reached_if_any_copy_of_its_function_is() {
+        let report = "SF:/x/kraft-core/src/raft/mod.rs\nDA:1,0\nDA:2,7\nend_of_record\n\
+                      SF:/x/kraft-core/src/log.rs\nDA:1,0\nend_of_record\n\
+                      SF:/x/kraft-core/src/raft/mod.rs\nDA:1,3\nDA:3,0\nend_of_record\n";
+        let lines = Lines::from([(1, 3), (2, 7), (3, 0)]);
+        let expected = BTreeMap::from([("kraft-core/src/raft/mod.rs".to_owned(), lines)]);
+        assert_eq!(files(report), expected);
+    }
+
+    #[test]
+    fn the_program_is_the_last_that_was_built() {
+        let messages = "{\"executable\":null}\n{\"name\":\"it\",\"executable\":\"/t/it-1\",\"fresh\":true}\n{}\n";
+        assert_eq!(executable(messages), Some("/t/it-1"));
+    }
+}
