@@ -1,12 +1,14 @@
 //! Limits to the unit, and turns: what only a change of one sign in Raft would show.
 
+use std::time::Duration;
+
 use kraft_core::id::{Index, NodeId, Round, Term};
 use kraft_core::log::{Log, Proposal, Tail};
 use kraft_core::message::{Append, Body, Entries, Entry, EntryKind, NodeState, Refusal};
 use kraft_core::raft::{Output, Violation};
 
 use crate::cluster::{owned, proposal};
-use crate::lone::{Lone, append, heartbeat, matched, terms};
+use crate::lone::{Lone, append, heartbeat, matched, terms, vote, voted};
 
 /// Proposes one command of so many bytes.
 fn propose(node: &mut Lone, bytes: usize) -> Result<(), Refusal> {
@@ -216,4 +218,58 @@ fn who_loses_its_leader_asks_within_a_tenth_of_a_timeout_and_not_all_at_once() {
         least < Some(&5) && (Some(&10)..Some(&15)).contains(&most),
         "{least:?} {most:?} of 15 ms"
     );
+}
+
+#[test]
+fn a_voter_clings_to_a_leader_for_the_least_timeout_and_no_longer() {
+    for (nanos, granted) in [(149_999_999, false), (150_000_000, true)] {
+        let mut node = Lone::new();
+        node.step(2, 1, heartbeat(0));
+        node.look();
+        node.now += Duration::from_nanos(nanos);
+        node.step(3, 1, vote(true, 2, (0, 0)));
+        assert_eq!(node.look(), [(3, voted(true, granted, 2))], "after {nanos} ns");
+    }
+}
+
+#[test]
+fn without_check_quorum_a_leader_that_hears_nobody_stays() {
+    let mut node = Lone::with(0, &[], |config| config.check_quorum = false);
+    node.lead();
+    for _ in 0..100 {
+        node.pass(50);
+    }
+    assert_eq!(node.state(), NodeState::Leader);
+}
+
+#[test]
+fn a_leader_that_hears_nobody_stays_for_the_greatest_timeout() {
+    let mut node = Lone::new();
+    node.lead();
+    node.pass(299);
+    assert_eq!(node.state(), NodeState::Leader);
+    node.pass(1);
+    assert_eq!(node.state(), NodeState::Follower);
+}
+
+#[test]
+fn a_sync_that_takes_too_long_costs_the_leader_its_office_to_the_millisecond() {
+    let mut node = Lone::with(0, &[], |config| config.check_quorum = false);
+    node.lead();
+    node.propose(1);
+    node.pass(999);
+    assert_eq!(node.state(), NodeState::Leader);
+    node.pass(1);
+    assert_eq!(node.state(), NodeState::Follower);
+}
+
+#[test]
+fn a_leader_s_deadline_is_that_of_its_next_heartbeat() {
+    let mut node = Lone::new();
+    node.lead();
+    let next = |node: &Lone| node.raft.deadline().map(|at| at.saturating_since(node.now).as_millis());
+    assert_eq!(next(&node), Some(50));
+    node.pass(50);
+    assert_eq!(node.look().len(), 2, "a heartbeat each");
+    assert_eq!(next(&node), Some(50));
 }
