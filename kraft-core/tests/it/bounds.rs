@@ -273,3 +273,26 @@ fn a_leader_s_deadline_is_that_of_its_next_heartbeat() {
     assert_eq!(node.look().len(), 2, "a heartbeat each");
     assert_eq!(next(&node), Some(50));
 }
+
+#[test]
+fn who_has_little_room_lets_others_ask_first_and_who_has_none_never_asks() {
+    let (follower, asks) = (NodeState::Follower, NodeState::PreCandidate);
+    for (room, states) in [
+        (8192, [asks, asks, asks]),
+        (8191, [follower, asks, asks]),
+        (1024, [follower, asks, asks]),
+        (1023, [follower, follower, follower]),
+    ] {
+        let mut node = Lone::new();
+        node.raft.room(room, node.now);
+        let seen = [0; 3].map(|_| {
+            node.pass(300);
+            node.state()
+        });
+        assert_eq!(seen, states, "room for {room} bytes");
+    }
+    let mut single = Lone::with(0, &[], |config| config.voters = vec![NodeId(1)]);
+    single.raft.room(1024, single.now);
+    single.pass(300);
+    assert_ne!(single.state(), follower, "there is nobody to ask first");
+}
