@@ -60,8 +60,8 @@ pub(super) struct Turn {
     pub(super) starved: [VecDeque<ConnId>; 2],
     /// What is lent to the user. It is only met after a panic of his, and goes back to the ring then.
     pub(super) lent: Option<Filled>,
-    /// Buffers for what is put while a connection is served.
-    pub(super) spare: Segments,
+    /// Buffers for what is put while a connection is served. Boxed, so that the backends are about as big as each other.
+    pub(super) spare: Box<Segments>,
     /// What a broken connection is read into.
     pub(super) scratch: Vec<u8>,
     /// From so many bytes at a time on nothing is copied, if the kernel knows how.
@@ -92,7 +92,7 @@ impl Turn {
             closed: VecDeque::new(),
             starved: Default::default(),
             lent: None,
-            spare: Segments::new(),
+            spare: Box::default(),
             scratch: Vec::new(),
             zero_copy_min: None,
             zero_copy_sends: 0,
