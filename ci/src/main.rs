@@ -21,6 +21,7 @@ mod mutants;
 mod readme;
 mod report;
 mod sanitizers;
+mod simulate;
 mod source;
 mod steps;
 mod tools;

@@ -1,7 +1,7 @@
 //! The steps by name.
 
 use crate::command::{Failure, cargo, cargo_with};
-use crate::{bsd, canaries, chaos, coverage, deps, features, libuv, models, mutants, readme, sanitizers};
+use crate::{bsd, canaries, chaos, coverage, deps, features, libuv, models, mutants, readme, sanitizers, simulate};
 
 /// What `cargo ci NAME` runs.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Outcome {
 
 /// What must hold before a change lands, the quick ones first.
 pub(crate) const ALL: &[&str] = &[
-    "fmt", "deps", "clippy", "doc", "test", "tls", "libuv", "loom", "canaries", "chaos", "tsan", "bsd",
+    "fmt", "deps", "clippy", "doc", "test", "simulate", "tls", "libuv", "loom", "canaries", "chaos", "tsan", "bsd",
 ];
 
 pub(crate) const STEPS: &[Step] = &[
@@ -49,6 +49,11 @@ pub(crate) const STEPS: &[Step] = &[
         name: "test",
         what: "the test command of README.md",
         run: test,
+    },
+    Step {
+        name: "simulate",
+        what: "2,000 clusters for a simulated minute each, under faults, and some of them twice",
+        run: simulate::run,
     },
     Step {
         name: "doc",
@@ -186,15 +191,12 @@ fn long() -> Result<Outcome, Failure> {
         &[("KRAFT_SEEDS", "2000")],
         &words("test -p kraft-adapters --release --test it random_scripts"),
     )?;
-    // A seed of Raft alone takes milliseconds, one of whole nodes with their disks a good part of a second.
+    // A seed of Raft alone takes milliseconds, one of whole nodes with their disks some tens of them.
     cargo_with(
         &[("KRAFT_SEEDS", "20000")],
         &words("test -p kraft-core --release --test it random"),
     )?;
-    cargo_with(
-        &[("KRAFT_SEEDS", "500")],
-        &words("test -p kraft-raft --release --test it sim::"),
-    )?;
+    simulate::many()?;
     // Processes take their own time: three seconds a seed.
     cargo_with(
         &[("KRAFT_SEEDS", "50"), ("KRAFT_NO_SKIP", "1")],

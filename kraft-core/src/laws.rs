@@ -143,6 +143,18 @@ impl Laws {
         self.check_survival(nodes, self.committed())
     }
 
+    /// The same after a step in which nothing changed but the node at `at`.
+    ///
+    /// # Errors
+    ///
+    /// R1-R6 or R11 does not hold.
+    pub fn check_turned<V: View>(&mut self, nodes: &[V], at: usize) -> Result<(), Broken> {
+        if nodes[at].is_up() {
+            self.check_node(&nodes[at])?;
+        }
+        self.check_survival(nodes, self.committed())
+    }
+
     fn check_node(&mut self, node: &impl View) -> Result<(), Broken> {
         let status = node.status();
         let id = status.id;

@@ -131,6 +131,10 @@ impl Paths {
         self.path(from, to).conditions = Some(conditions);
     }
 
+    pub(super) fn unset(&mut self, from: HostId, to: HostId) {
+        self.path(from, to).conditions = None;
+    }
+
     pub(super) fn block(&mut self, from: HostId, to: HostId, blocked: bool) {
         self.path(from, to).blocked = blocked;
     }

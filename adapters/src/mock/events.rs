@@ -38,6 +38,8 @@ pub(super) enum Event {
     Room { wire: WireId, side: Side },
     /// A reset reaches `side`.
     Reset { wire: WireId, side: Side },
+    /// A torn connection ends.
+    Torn { wire: WireId },
 }
 
 impl State {
@@ -65,6 +67,10 @@ impl State {
             Event::Arrive { wire, side } => self.arrived(wire, side),
             Event::Acknowledge { wire, side, since } => self.acknowledge(wire, side, since),
             Event::Room { wire, side } => self.ready(wire, side),
+            Event::Torn { wire } => {
+                self.break_end(wire, Side::Dialler, CloseReason::Reset);
+                self.break_end(wire, Side::Acceptor, CloseReason::Reset);
+            }
             Event::Reset { wire, side } => {
                 let cut = (self.wire(wire)).is_none_or(|state| {
                     let (from, to) = (state.end(side.other()).host, state.end(side).host);

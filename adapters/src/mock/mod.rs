@@ -32,6 +32,7 @@
 mod conditions;
 mod events;
 mod network;
+mod relay;
 mod remote;
 mod state;
 #[cfg(test)]
@@ -55,6 +56,7 @@ use kraft_core::timers::Timers;
 
 pub use self::conditions::{Conditions, Latency};
 pub use self::network::{HostId, Network};
+pub use self::relay::{Leaving, Meddling};
 pub use self::remote::Remote;
 use self::wake::Wake;
 use self::wire::{Side, WireId};

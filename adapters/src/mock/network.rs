@@ -10,6 +10,7 @@ use kraft_core::time::Instant;
 
 use super::Mock;
 use super::conditions::Conditions;
+use super::relay::{Leaving, Meddling, Relay};
 use super::remote::Remote;
 use super::state::State;
 use super::wire::Side;
@@ -261,6 +262,40 @@ impl Network {
     /// Resets every connection between two hosts, at both ends, as a middlebox does that forgot them.
     pub fn reset(&self, one: HostId, other: HostId) {
         self.state().reset_between(one, other);
+    }
+
+    /// Ends every connection between two hosts in the middle: of what is on its way a random part still arrives, down
+    /// to the byte.
+    pub fn tear(&self, one: HostId, other: HostId) {
+        self.state().tear_between(one, other);
+    }
+
+    /// Takes the conditions of one direction back: those for all hold again.
+    pub fn unset_conditions_between(&self, from: HostId, to: HostId) {
+        self.state().paths.unset(from, to);
+    }
+}
+
+/// On the way.
+impl Network {
+    /// Shows `tap` all bytes that leave a host for another one. It must not call the network.
+    pub fn tap(&self, tap: impl FnMut(&Leaving<'_>) + Send + 'static) {
+        self.state().tap.0 = Some(Box::new(tap));
+    }
+
+    /// Puts a relay in the way of all connections to a port, which takes the streams apart into frames and passes these
+    /// on. `frame_bytes` says how long a frame is that begins with some bytes, once they tell. Until it is told to
+    /// [`meddle`](Self::meddle) it only holds frames until they are whole.
+    pub fn relay(&self, port: u16, frame_bytes: fn(&[u8]) -> Option<usize>) {
+        self.state().relay = Some(Relay::new(port, frame_bytes));
+    }
+
+    /// What the relay does to frames from here on. The first frame of each connection, which says who sends, always
+    /// comes once and first.
+    pub fn meddle(&self, meddling: Meddling) {
+        if let Some(relay) = &mut self.state().relay {
+            relay.meddling = meddling;
+        }
     }
 }
 

@@ -15,8 +15,12 @@ use kraft_core::time::Instant;
 use super::HostId;
 use super::conditions::{Conditions, Paths};
 use super::events::{Due, Event};
+use super::relay::{Leaving, Relay, Tap};
 use super::wake::Wake;
 use super::wire::{Flight, Side, Wire, WireId};
+
+/// How long what is left of a torn connection has to be read.
+const TEAR_DELAY: Duration = Duration::from_millis(1);
 
 /// Where the ports begin that a system hands out (RFC 6335 §6).
 const FIRST_EPHEMERAL_PORT: u16 = 49152;
@@ -33,6 +37,8 @@ pub(super) struct State {
     pub(super) by_hand: bool,
     pub(super) dialled: VecDeque<WireId>,
     pub(super) listeners: BTreeMap<(HostId, Endpoint), Backlog>,
+    pub(super) tap: Tap,
+    pub(super) relay: Option<Relay>,
     wires: Vec<Slot>,
     free: Vec<u32>,
     queue: BinaryHeap<Reverse<Due>>,
@@ -111,6 +117,8 @@ impl State {
             by_hand,
             dialled: VecDeque::new(),
             listeners: BTreeMap::new(),
+            tap: Tap::default(),
+            relay: None,
             wires: Vec::new(),
             free: Vec::new(),
             queue: BinaryHeap::new(),
@@ -244,6 +252,27 @@ impl State {
         }
     }
 
+    /// Ends the connections between two hosts, each direction after a part of what is on its way.
+    pub(super) fn tear_between(&mut self, one: HostId, other: HostId) {
+        for id in self.wires_of(|host| host == one) {
+            let Some(wire) = self.wire(id) else { continue };
+            let ends = [wire.end(Side::Dialler).host, wire.end(Side::Acceptor).host];
+            if ends != [Some(one), Some(other)] && ends != [Some(other), Some(one)] {
+                continue;
+            }
+            for side in [Side::Dialler, Side::Acceptor] {
+                let count = self.rng.u64(..);
+                let Some(wire) = self.wire_mut(id) else { continue };
+                wire.severed = true;
+                wire.pipe_mut(side).tear(count);
+                self.ready(id, side.other());
+            }
+            // What is left arrives first.
+            let at = self.now + TEAR_DELAY;
+            self.plan(at, Event::Torn { wire: id });
+        }
+    }
+
     fn wires_of(&self, is_wanted: impl Fn(HostId) -> bool) -> Vec<WireId> {
         let has_end = |wire: &Wire, side| wire.end(side).host.is_some_and(&is_wanted);
         let wires = self.wires.iter().enumerate();
@@ -331,35 +360,67 @@ impl State {
 
     /// Takes from `segments` what there is room for. Returns how many bytes.
     pub(super) fn send(&mut self, id: WireId, side: Side, segments: &mut Segments) -> usize {
-        let Some((room, wire)) = self.room(id, side) else {
+        let Some((room, _)) = self.room(id, side) else {
             return 0;
         };
         let count = room.min(segments.len());
-        let pipe = wire.pipe_mut(side);
         let mut left = count;
+        let mut put = 0;
         for slice in segments.slices() {
             let part = left.min(slice.len());
-            pipe.put(&slice[..part]);
+            put += self.put(id, side, &slice[..part]);
             left -= part;
             if left == 0 {
                 break;
             }
         }
         segments.advance(count);
-        pipe.wants_room |= !segments.is_empty();
-        self.launch(id, side, count, false);
+        let wire = self.wire_mut(id).expect("there was room in it");
+        wire.pipe_mut(side).wants_room |= !segments.is_empty();
+        self.launch(id, side, put, false);
         count
     }
 
     /// The same for bytes of a hand.
     pub(super) fn send_bytes(&mut self, id: WireId, side: Side, bytes: &[u8]) -> usize {
-        let Some((room, wire)) = self.room(id, side) else {
+        let Some((room, _)) = self.room(id, side) else {
             return 0;
         };
         let count = room.min(bytes.len());
-        wire.pipe_mut(side).put(&bytes[..count]);
-        self.launch(id, side, count, false);
+        let put = self.put(id, side, &bytes[..count]);
+        self.launch(id, side, put, false);
         count
+    }
+
+    /// Puts bytes into a wire, past whoever looks and by way of a relay. Returns how many go on.
+    fn put(&mut self, id: WireId, side: Side, bytes: &[u8]) -> usize {
+        let slot = &mut self.wires[id.index as usize];
+        let wire = slot.wire.as_mut().expect("there was room in it");
+        let (from, to) = (wire.end(side).host, wire.end(side.other()).host);
+        let (Some(from), Some(to)) = (from, to) else {
+            wire.pipe_mut(side).put(bytes);
+            return bytes.len();
+        };
+        let port = wire.port();
+        if let Some(tap) = &mut self.tap.0 {
+            tap(&Leaving {
+                at: self.now,
+                from,
+                to,
+                port,
+                stream: id.stream(side),
+                bytes,
+            });
+        }
+        if let Some(relay) = self.relay.as_ref().filter(|relay| relay.port == port) {
+            let pipe = wire.pipe_mut(side);
+            let course = (from, to, side == Side::Dialler);
+            let passed = relay.pass(&mut pipe.held, course, bytes, &mut self.rng);
+            pipe.put(&passed);
+            return passed.len();
+        }
+        wire.pipe_mut(side).put(bytes);
+        bytes.len()
     }
 
     /// Ends what `side` sends.
@@ -517,6 +578,9 @@ impl State {
     fn room(&mut self, id: WireId, side: Side) -> Option<(usize, &mut Wire)> {
         let wire = self.wire(id)?;
         let conditions = (self.paths).conditions(wire.end(side).host, wire.end(side.other()).host);
+        if wire.severed {
+            return None;
+        }
         let room = wire.pipe(side).room(conditions.window);
         Some((room, self.wire_mut(id)?))
     }
@@ -570,7 +634,16 @@ impl State {
 
     fn remove(&mut self, id: WireId) {
         let slot = &mut self.wires[id.index as usize];
-        slot.wire = None;
+        let wire = slot.wire.take();
+        if let (Some(relay), Some(mut wire)) = (&mut self.relay, wire)
+            && relay.port == wire.port()
+        {
+            for side in [Side::Dialler, Side::Acceptor] {
+                if let (Some(from), Some(to)) = (wire.end(side).host, wire.end(side.other()).host) {
+                    relay.remember((from, to, side == Side::Dialler), &mut wire.pipe_mut(side).held);
+                }
+            }
+        }
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(id.index);
     }

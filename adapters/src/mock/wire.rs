@@ -8,12 +8,21 @@ use kraft_core::id::ConnId;
 use kraft_core::time::Instant;
 
 use super::HostId;
+use super::relay::Held;
 
 /// Names a wire for as long as it exists; events for one that is gone find nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct WireId {
     pub(super) index: u32,
     pub(super) generation: u32,
+}
+
+impl WireId {
+    /// Names one direction of it.
+    pub(super) fn stream(self, side: Side) -> u64 {
+        let wire = u64::from(self.index) << 32 | u64::from(self.generation);
+        wire << 1 | side.index() as u64
+    }
 }
 
 /// One end of a wire.
@@ -47,6 +56,8 @@ pub(super) struct Wire {
     pub(super) to: Endpoint,
     /// Whether the dialler knows that it was accepted.
     pub(super) connected: bool,
+    /// Nothing is sent any more: what is left of it arrives, then it breaks.
+    pub(super) severed: bool,
     ends: [End; 2],
     /// By the side that sends.
     pipes: [Pipe; 2],
@@ -90,6 +101,8 @@ pub(super) struct Pipe {
     pub(super) stalled_since: Option<Instant>,
     /// An acknowledgement of this direction is held up by the other one.
     pub(super) unacknowledged: bool,
+    /// What a relay holds.
+    pub(super) held: Held,
 }
 
 /// What one flush sent.
@@ -106,6 +119,7 @@ impl Wire {
             from,
             to,
             connected: false,
+            severed: false,
             ends: [
                 End {
                     host,
@@ -143,6 +157,14 @@ impl Wire {
 
     pub(super) fn pipe_mut(&mut self, side: Side) -> &mut Pipe {
         &mut self.pipes[side.index()]
+    }
+
+    /// The port that was dialled, zero if there is none.
+    pub(super) fn port(&self) -> u16 {
+        match &self.to {
+            Endpoint::Tcp(address) => address.port(),
+            Endpoint::Unix(_) => 0,
+        }
     }
 
     pub(super) fn is_gone(&self) -> bool {
@@ -218,6 +240,18 @@ impl Pipe {
     pub(super) fn drop_flights(&mut self) {
         self.bytes.truncate(self.arrived);
         self.flights.clear();
+        self.attempts = 0;
+        self.stalled_since = None;
+    }
+
+    /// Of what is on its way a part arrives at once, which `chance` picks, and the rest is gone.
+    pub(super) fn tear(&mut self, chance: u64) {
+        let flying = self.bytes.len() - self.arrived;
+        let kept = usize::try_from(chance % (flying as u64 + 1)).expect("it is at most a length");
+        self.bytes.truncate(self.arrived + kept);
+        self.arrived += kept;
+        self.flights.clear();
+        self.fin_sent = true;
         self.attempts = 0;
         self.stalled_since = None;
     }

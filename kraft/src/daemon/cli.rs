@@ -43,6 +43,8 @@ enum Action {
     Certs(Certs),
     /// Show three nodes on this host that lose their leader under load, and nothing else.
     Demo(Demo),
+    #[cfg(feature = "sim")]
+    Simulate(super::simulate::Simulate),
     /// Tell the configuration.
     #[command(subcommand)]
     Config(ConfigAction),
@@ -142,6 +144,8 @@ impl Action {
             Self::Log(action) => action.run(),
             Self::Certs(certs) => certs.run(),
             Self::Demo(demo) => demo.run(),
+            #[cfg(feature = "sim")]
+            Self::Simulate(simulate) => simulate.run(),
             Self::Config(ConfigAction::Show(args)) => args.run(),
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! `init` writes a data folder, `serve` runs the node in it, `config show` tells what it would run with and why,
 //! `doctor` which event loops work here, `log` looks at the log of a node that is down, `certs` makes certificates for a
-//! first cluster, `demo` shows a cluster losing its leader and nothing else.
+//! first cluster, `demo` shows a cluster losing its leader and nothing else, `simulate` tries to break one in virtual
+//! time.
 //!
 //! - [`config`]: one table of fields, from which flags, variables, the file and the documentation are made.
 //! - [`http`], [`metrics`]: what a monitor reads, free of I/O.
@@ -29,6 +30,8 @@ mod rate;
 mod security;
 mod serve;
 mod signals;
+#[cfg(feature = "sim")]
+mod simulate;
 
 pub use cli::main;
 pub use exit::{Exit, Failure};

@@ -1,4 +1,4 @@
-//! One machine of the simulated cluster: a disk, and a node that comes and goes.
+//! One machine of the simulated cluster: a disk, a clock, and a node that comes and goes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -6,20 +6,24 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use kraft_adapters::Config as AdapterConfig;
-use kraft_adapters::mock::{HostId, Mock, Network};
+use kraft_adapters::mock::{HostId, Network};
 use kraft_core::adapter::ListenOptions;
 use kraft_core::id::{ClusterId, GroupId, Incarnation, Index, NodeId};
 use kraft_core::laws::{Mark, View};
-use kraft_core::message::Role;
-use kraft_core::node::{Config, Done, Member, Node, Notice, Parts, Task};
+use kraft_core::message::{NodeState, Role};
+use kraft_core::node::{Config, Done, Failure, Member, Node, Notice, Parts, Task};
 use kraft_core::raft::Status;
 use kraft_core::storage::{HardState, Work};
 use kraft_core::time::Instant;
-use kraft_protocols::Binary;
 
+use super::audit::{Audit, Overheard};
+use super::clock::{Clock, Clocked};
+use super::plan::Setup;
 use super::watch::{Record, Watch, lock};
 use crate::kv::{self, Kv};
-use crate::storage::{self, DiskLog, DiskWork, LogIdentity, Loss, MemFiles};
+use crate::storage::format::{RECORD_BYTES, Record as LogRecord, segment_name};
+use crate::storage::inspect::{self, Dumped};
+use crate::storage::{self, DiskLog, DiskWork, LogIdentity, Loss, MemFiles, OpenError};
 
 /// The port for peers.
 pub(super) const PEER_PORT: u16 = 7000;
@@ -28,17 +32,34 @@ pub(super) const CLIENT_PORT: u16 = 7001;
 
 const CLUSTER: &str = "simulated";
 
-pub(super) type SimNode = Node<Mock, Binary, Watch<DiskLog<MemFiles>>, Kv>;
+pub(super) type SimNode = Node<Clocked, Overheard, Watch<DiskLog<MemFiles>>, Kv>;
+
+/// Why a node is not up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fall {
+    /// Its log is damaged, which is said (exit code 74).
+    Damaged(String),
+    /// Its disk failed, which is said (exit code 75).
+    Disk(String),
+    /// What should never be.
+    Wrong(String),
+}
+
+/// A flipped bit.
+#[derive(Clone, Debug)]
+pub(super) struct Rot {
+    pub(super) file: String,
+    offset: usize,
+    bits: u8,
+}
 
 /// How long the disk takes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct DiskSpeed {
-    /// Of an ordinary sync, at most.
-    pub(super) usual: Duration,
-    /// Of a stalled one.
-    pub(super) stall: Duration,
-    /// How often that happens, 0 to 1.
-    pub(super) stalls: f64,
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stall {
+    /// Of a stalled sync.
+    pub(super) span: Duration,
+    /// How often that happens, of 256.
+    pub(super) often: u8,
 }
 
 /// One machine.
@@ -48,8 +69,18 @@ pub(super) struct Host {
     pub(super) node: Option<SimNode>,
     /// Does not get to run, as under SIGSTOP.
     pub(super) is_paused: bool,
-    files: MemFiles,
+    pub(super) files: MemFiles,
+    pub(super) clock: Clock,
+    pub(super) stall: Stall,
+    /// What is wrong with the bytes on the disk, so that the node must not start.
+    pub(super) rot: Option<Rot>,
+    place: usize,
+    setup: Setup,
+    audit: Audit,
+    incarnation: Incarnation,
     record: Arc<Mutex<Record>>,
+    /// What the disk held before it was wiped.
+    ghost: Option<Arc<Mutex<Record>>>,
     /// Peers' incarnations, as the data folder keeps them.
     known: BTreeMap<NodeId, Incarnation>,
     /// Blocking work under way, with the time at which it is through.
@@ -57,65 +88,93 @@ pub(super) struct Host {
     last_status: Status,
     run: u64,
     rng: Rng,
-    speed: DiskSpeed,
+    deadline: Option<Instant>,
+    is_full: bool,
+    /// Of the errors of the disk, how many the node was seen to bear.
+    borne: u64,
 }
 
 impl Host {
-    pub(super) fn new(id: NodeId, host: HostId, seed: u64, speed: DiskSpeed) -> Self {
+    pub(super) fn new(id: NodeId, host: HostId, rng: Rng, setup: Setup, audit: Audit) -> Self {
         let status = Status {
             id,
             hard: HardState::default(),
-            state: kraft_core::message::NodeState::Follower,
+            state: NodeState::Follower,
             leader: NodeId::NONE,
             commit: Index::ZERO,
             applied: Index::ZERO,
             last: Index::ZERO,
             durable: Index::ZERO,
         };
+        let record = Arc::default();
+        audit.enter(host.index(), id, &record);
         Self {
             id,
             host,
             node: None,
             is_paused: false,
             files: MemFiles::new(),
-            record: Arc::default(),
+            clock: Clock::new(),
+            stall: Stall::default(),
+            rot: None,
+            place: host.index(),
+            setup,
+            audit,
+            incarnation: Incarnation(1000 + id.0),
+            record,
+            ghost: None,
             known: BTreeMap::new(),
             work: Vec::new(),
             last_status: status,
             run: 0,
-            rng: Rng::with_seed(seed),
-            speed,
+            rng,
+            deadline: None,
+            is_full: false,
+            borne: 0,
         }
     }
 
-    /// Starts the node on what its disk holds.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with that.
-    pub(super) fn start(&mut self, network: &Network, members: &[(NodeId, HostId)]) -> Result<(), String> {
-        let incarnation = Incarnation(1000 + self.id.0);
-        let identity = LogIdentity {
+    /// Whether its data folder was wiped: it is a member no more, and nobody may take it for one.
+    pub(super) fn is_wiped(&self) -> bool {
+        self.ghost.is_some()
+    }
+
+    /// Whether it believes that it knows this member.
+    pub(super) fn knows(&self, node: NodeId) -> bool {
+        self.known.contains_key(&node)
+    }
+
+    fn log_identity(&self) -> LogIdentity {
+        LogIdentity {
             cluster: ClusterId::from_name(CLUSTER),
             node: self.id,
-            incarnation,
+            incarnation: self.incarnation,
             group: GroupId(0),
-        };
+        }
+    }
+
+    fn open_log(&self) -> Result<(DiskLog<MemFiles>, kraft_core::storage::Recovered), Fall> {
         let config = storage::Config {
-            segment_bytes: 256 << 10,
-            first_segment_bytes: 64 << 10,
+            segment_bytes: self.setup.segment_bytes,
+            first_segment_bytes: self.setup.first_segment_bytes,
             zero_step_bytes: 64 << 10,
             log_bytes_max: 64 << 20,
+            load_bytes_max: self.setup.load_bytes_max,
             ..storage::Config::default()
         };
-        let opened = DiskLog::open(self.files.clone(), identity, config, Index::ZERO);
-        let (log, recovered) = opened.map_err(|error| format!("node {}: {error}", self.id))?;
+        let opened = DiskLog::open(self.files.clone(), self.log_identity(), config, Index::ZERO);
+        let (log, recovered) = opened.map_err(|error| match error {
+            OpenError::Damaged(_) => Fall::Damaged(error.to_string()),
+            OpenError::Failed(_) => Fall::Disk(error.to_string()),
+            OpenError::Config(_) => Fall::Wrong(error.to_string()),
+        })?;
         lock(&self.record)
             .recovered(&recovered)
-            .map_err(|what| format!("node {}: {what}", self.id))?;
-        let adapter = network
-            .open(self.host, &AdapterConfig::default())
-            .map_err(|error| error.to_string())?;
+            .map_err(|what| Fall::Wrong(format!("node {}: {what}", self.id)))?;
+        Ok((log, recovered))
+    }
+
+    fn config(&mut self, members: &[(NodeId, HostId)]) -> Config {
         let members = members
             .iter()
             .map(|(node, host)| Member {
@@ -124,36 +183,63 @@ impl Host {
                 incarnation: self.known.get(node).copied(),
             })
             .collect();
-        let mut config = Config::new(CLUSTER, self.id, incarnation, members, self.rng.u64(..));
-        // Small, so that entries leave memory and come back from the disk.
-        config.tail_bytes_max = 16 << 10;
+        let mut config = Config::new(CLUSTER, self.id, self.incarnation, members, self.rng.u64(..));
+        let setup = &self.setup;
+        config.tail_bytes_max = setup.tail_bytes_max;
+        config.applied_per_turn_max = setup.applied_per_turn_max;
+        config.limits.frame_max = setup.frame_max;
+        config.raft.pre_vote = setup.pre_vote;
+        config.raft.check_quorum = setup.check_quorum;
+        config.raft.election_timeout = setup.election_timeout.clone();
+        config.raft.heartbeat_interval = setup.heartbeat_interval;
+        config.raft.append_entries_max = setup.append_entries_max;
+        config.raft.inflight_messages_max = setup.inflight_messages_max;
+        config
+    }
+
+    /// Starts the node on what its disk holds.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with that.
+    pub(super) fn start(&mut self, network: &Network, members: &[(NodeId, HostId)]) -> Result<(), Fall> {
+        let (log, recovered) = self.open_log()?;
+        let adapter = network
+            .open(self.host, &AdapterConfig::default())
+            .map_err(|error| Fall::Wrong(error.to_string()))?;
+        let config = self.config(members);
         let parts = Parts {
-            adapter,
-            protocol: Binary,
+            adapter: Clocked::new(adapter, self.clock.clone()),
+            protocol: Overheard::new(self.audit.clone(), self.place),
             storage: Watch::new(log, Arc::clone(&self.record)),
             recovered,
             machine: Kv::new(kv::Limits::default()),
         };
-        let mut node = Node::open(config, parts, |_: Notice<'_>| {})?;
+        let mut node = Node::open(config, parts, |_: Notice<'_>| {}).map_err(Fall::Wrong)?;
         for (role, port) in [(Role::Peer, PEER_PORT), (Role::Client, CLIENT_PORT)] {
             let at = self.host.address(port).into();
             node.listen(role, &at, ListenOptions::default())
-                .map_err(|error| error.to_string())?;
+                .map_err(|error| Fall::Wrong(error.to_string()))?;
         }
         self.run += 1;
-        self.last_status = node.status();
         self.node = Some(node);
+        self.note_status();
+        self.refresh();
         Ok(())
     }
 
     /// Ends the node as `kill -9` does, or, with its disk's cache, as a loss of power.
     pub(super) fn crash(&mut self, network: &Network, power: bool) {
-        // Some of the work under way may have come to the disk.
+        // Of the work under way some may have come to the disk, and some stopped in the middle.
         for (_, task) in self.work.drain(..) {
-            if let Task::Storage(work) = task
-                && self.rng.bool()
-            {
-                let _ = work.run();
+            let Task::Storage(work) = task else { continue };
+            match self.rng.u8(..3) {
+                0 => {}
+                1 => drop(work.run()),
+                _ => {
+                    self.files.crash_after(self.rng.u64(..5));
+                    drop(work.run());
+                }
             }
         }
         if power {
@@ -162,21 +248,104 @@ impl Host {
             network.crash(self.host);
         }
         self.node = None;
-        self.files.crash(if power {
-            Loss::Random(self.rng.u64(..))
-        } else {
-            Loss::Nothing
+        self.is_paused = false;
+        self.deadline = None;
+        self.audit.place(self.place, NodeState::Follower);
+        self.files.crash(match power {
+            true if self.rng.u8(..4) == 0 => Loss::All,
+            true => Loss::Random(self.rng.u64(..)),
+            false => Loss::Nothing,
         });
     }
 
-    /// When this machine has something to do that the network does not know of.
-    pub(super) fn deadline(&mut self) -> Option<Instant> {
-        if self.is_paused {
-            return None;
+    /// Leaves the disk so many bytes.
+    pub(super) fn fill(&mut self, room: u64) {
+        self.files.set_capacity(Some(self.files.used_bytes() + room));
+        self.is_full = true;
+    }
+
+    /// There is room on the disk again.
+    pub(super) fn empty(&mut self) {
+        self.files.set_capacity(None);
+        self.is_full = false;
+    }
+
+    /// Whether there is something wrong with the disk for which a node may end. The next time it must be something new.
+    pub(super) fn has_bad_disk(&mut self) -> bool {
+        let fired = self.files.fired();
+        let is_bad = self.is_full || self.rot.is_some() || fired > self.borne;
+        self.borne = fired;
+        is_bad
+    }
+
+    /// Empties the data folder of a node that is down. Its id comes back with another incarnation.
+    pub(super) fn wipe(&mut self) {
+        let record = std::mem::take(&mut self.record);
+        self.ghost.get_or_insert(record);
+        self.files = MemFiles::new();
+        self.is_full = false;
+        self.borne = 0;
+        self.known.clear();
+        self.incarnation = Incarnation(self.incarnation.0 + 1_000_000);
+        self.audit.enter(self.place, self.id, &self.record);
+    }
+
+    /// Flips a bit on the disk of a node that is down, where its log says itself that it was synced. Returns whether
+    /// there is such a place.
+    ///
+    /// # Errors
+    ///
+    /// The log could not be opened, as a start finds it.
+    pub(super) fn rot(&mut self) -> Result<bool, Fall> {
+        // What is open writes above the mark again, and so all that is there is below the mark.
+        drop(self.open_log()?);
+        let mut records = Vec::new();
+        let dumped = inspect::dump(&self.files, Some(self.log_identity()), |dumped| match dumped {
+            // What stands behind the place where a later segment goes on is part of the log no more.
+            Dumped::Segment(_, Some(header)) => records.retain(|(at, _)| *at < header.follows),
+            Dumped::Record(at, record) => {
+                let payload = match record {
+                    LogRecord::Entry { length, .. } => length,
+                    _ => 0,
+                };
+                records.push((at, RECORD_BYTES + payload));
+            }
+            _ => {}
+        });
+        dumped.map_err(|fault| Fall::Disk(fault.to_string()))?;
+        // The last record is the mark that vouches for all others.
+        records.pop();
+        if records.is_empty() {
+            return Ok(false);
         }
+        let (at, bytes) = records[self.rng.usize(..records.len())];
+        let rot = Rot {
+            file: segment_name(at.segment),
+            offset: (at.offset + self.rng.u32(..bytes)) as usize,
+            bits: 1 << self.rng.u32(..8),
+        };
+        self.files.rot(&rot.file, rot.offset, rot.bits);
+        self.rot = Some(rot);
+        Ok(true)
+    }
+
+    /// Puts the flipped bit back.
+    pub(super) fn restore(&mut self) {
+        if let Some(rot) = self.rot.take() {
+            self.files.rot(&rot.file, rot.offset, rot.bits);
+        }
+    }
+
+    /// When this machine has something to do that the network does not know of.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline.filter(|_| !self.is_paused)
+    }
+
+    /// Computes [`deadline`](Self::deadline) anew: after whatever may have changed it.
+    pub(super) fn refresh(&mut self) {
         let work = self.work.iter().map(|(at, _)| *at).min();
-        let node = self.node.as_mut().map(SimNode::next_deadline);
-        [work, node].into_iter().flatten().min()
+        let node = self.node.as_mut().map(|node| self.clock.global(node.next_deadline()));
+        self.deadline = [work, node].into_iter().flatten().min();
     }
 
     /// One turn of the node, if it runs.
@@ -184,15 +353,31 @@ impl Host {
     /// # Errors
     ///
     /// What ended the node.
-    pub(super) fn turn(&mut self, now: Instant) -> Result<(), String> {
+    pub(super) fn turn(&mut self, now: Instant) -> Result<(), Fall> {
         let Some(node) = self.node.as_mut().filter(|_| !self.is_paused) else {
             return Ok(());
         };
-        let failed = |failure| format!("node {}: {failure}", self.id);
-        node.poll(Some(now)).map_err(failed)?;
+        let failed = |failure| match failure {
+            Failure::Disk(fault) => Fall::Disk(fault.to_string()),
+            Failure::Loop(error) => Fall::Wrong(format!("node {}: {error}", self.id)),
+        };
+        node.poll(Some(Instant::ZERO)).map_err(failed)?;
         while let Some(at) = self.work.iter().position(|(at, _)| *at <= now) {
             let done = match self.work.remove(at).1 {
-                Task::Storage(work) => Done::Storage(work.run()),
+                Task::Storage(work) => {
+                    let (is_urgent, fired) = (work.is_urgent(), self.files.fired());
+                    let done = Done::Storage(work.run());
+                    if is_urgent && self.files.fired() > fired {
+                        return match node.complete(done) {
+                            Ok(()) => Err(Fall::Wrong(format!(
+                                "node {} goes on after a write or sync of its log failed",
+                                self.id
+                            ))),
+                            Err(failure) => Err(failed(failure)),
+                        };
+                    }
+                    done
+                }
                 Task::Resolve { node, .. } => Done::Resolved {
                     node,
                     addresses: Ok(Vec::new()),
@@ -210,16 +395,30 @@ impl Host {
         }
         node.settle().map_err(failed)?;
         while let Some(task) = node.next_task() {
-            let usual = self.speed.usual.mul_f64(self.rng.f64());
-            let span = if self.rng.f64() < self.speed.stalls {
-                self.speed.stall
-            } else {
-                usual
+            let stalls = self.stall.often > 0 && self.rng.u8(..) < self.stall.often;
+            let span = match stalls {
+                true => self.stall.span,
+                false => self.setup.sync_max.mul_f64(self.rng.f64()),
             };
             self.work.push((now + span, task));
         }
-        self.last_status = node.status();
+        self.borne = self.files.fired();
+        self.note_status();
+        self.refresh();
         Ok(())
+    }
+
+    fn note_status(&mut self) {
+        let Some(node) = &self.node else { return };
+        let status = node.status();
+        if status.state != self.last_status.state {
+            self.audit.place(self.place, status.state);
+        }
+        self.last_status = status;
+    }
+
+    pub(super) fn last_status(&self) -> &Status {
+        &self.last_status
     }
 
     /// A hash of everything that the node applied, with how far that goes.
@@ -230,6 +429,11 @@ impl Host {
             node.status().applied,
             node.machine().digest() ^ node.sessions().digest().rotate_left(1),
         ))
+    }
+
+    /// What the laws look at: of a node that was wiped, what its disk held.
+    fn seen(&self) -> &Mutex<Record> {
+        self.ghost.as_ref().unwrap_or(&self.record)
     }
 }
 
@@ -243,18 +447,18 @@ impl View for &Host {
     }
 
     fn is_up(&self) -> bool {
-        self.node.is_some()
+        self.node.is_some() && self.ghost.is_none()
     }
 
     fn entry(&self, index: Index) -> Option<Mark> {
-        lock(&self.record).entry(index)
+        lock(self.seen()).entry(index)
     }
 
     fn disk(&self) -> HardState {
-        lock(&self.record).disk()
+        lock(self.seen()).disk()
     }
 
     fn disk_entry(&self, index: Index) -> Option<Mark> {
-        lock(&self.record).disk_entry(index)
+        lock(self.seen()).disk_entry(index)
     }
 }

@@ -35,6 +35,8 @@ struct Disk {
     /// How often it crashed: what was opened before is dead.
     age: u64,
     plan: Vec<Planned>,
+    /// Planned errors that happened.
+    fired: u64,
     capacity: Option<u64>,
     operations: u64,
     crash_at: Option<u64>,
@@ -198,6 +200,23 @@ impl MemFiles {
         });
     }
 
+    /// How many of the planned errors happened so far. Short reads and writes are none.
+    #[must_use]
+    pub fn fired(&self) -> u64 {
+        self.disk().fired
+    }
+
+    /// Forgets what was planned and has not happened.
+    pub fn forgive(&self) {
+        self.disk().plan.clear();
+    }
+
+    /// Bytes of all files together.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.disk().used_bytes()
+    }
+
     /// Bounds the bytes of all files together.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.disk().capacity = bytes;
@@ -358,7 +377,9 @@ impl Disk {
                 plan[at].skip -= 1;
                 continue;
             }
-            return Ok(Some(plan.remove(at).failure));
+            let failure = plan.remove(at).failure;
+            self.fired += u64::from(matches!(failure, Failure::Error(_)));
+            return Ok(Some(failure));
         }
         Ok(None)
     }
@@ -376,11 +397,14 @@ impl Disk {
         names.find_map(|(name, named)| (*named == file).then(|| name.clone()))
     }
 
-    fn free_bytes(&self) -> u64 {
+    fn used_bytes(&self) -> u64 {
         let linked = self.folders.values().flat_map(|folder| folder.names.values());
-        let used: u64 = linked.map(|file| self.files[file].cache.len() as u64).sum();
+        linked.map(|file| self.files[file].cache.len() as u64).sum()
+    }
+
+    fn free_bytes(&self) -> u64 {
         self.capacity
-            .map_or(u64::MAX / 2, |capacity| capacity.saturating_sub(used))
+            .map_or(u64::MAX / 2, |capacity| capacity.saturating_sub(self.used_bytes()))
     }
 }
 
@@ -523,7 +547,10 @@ impl MemFile {
         if disk.age != self.age {
             return Err(io::Error::other("the file was open before a crash"));
         }
-        let name = disk.name_of(self.file).unwrap_or_default();
+        let name = match disk.plan.is_empty() {
+            true => String::new(),
+            false => disk.name_of(self.file).unwrap_or_default(),
+        };
         let failure = disk.begin(operation, &name)?;
         let free = disk.free_bytes();
         let file = disk.files.get_mut(&self.file).expect("an open file is there");

@@ -1,0 +1,389 @@
+//! `kraftd simulate`: whole clusters in virtual time, under faults, for as many seeds as one likes.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use kraft_core::handshake::Kind as Message;
+
+use super::cli::print;
+use super::{Exit, Failure};
+use crate::sim::{self, Faults, Kind, Kinds, Mode, Options, Report, STATES, Violation};
+
+/// How often it tells how far it is: on a terminal, and in a file that somebody follows.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+const PROGRESS_EVERY_IN_FILE: Duration = Duration::from_secs(15);
+
+/// Run clusters in virtual time, under faults, and check every law at every step.
+///
+/// Each seed is a run of its own, byte for byte the same on any machine: it draws the number of nodes and users, how
+/// the nodes are set up, which faults happen, how often and how hard. A law that does not hold is told with the seed,
+/// the command that shows it again, and the steps that led there, after faults that do not matter were left out.
+///
+/// Exit status: 0 if every law held, 1 if one did not.
+#[derive(Args, Debug)]
+pub(super) struct Simulate {
+    /// The seeds to run, the last one not among them.
+    #[arg(long, value_name = "A..B", default_value = "0..100")]
+    seeds: String,
+    /// Nodes of each cluster, 1 to 15; without it the seed draws 1, 3, 5 or 7.
+    #[arg(long, value_name = "N")]
+    nodes: Option<String>,
+    /// What goes wrong: names with commas between them, all, or none; without it the seed draws some.
+    #[arg(long, value_name = "LIST")]
+    faults: Option<String>,
+    /// The wire format.
+    #[arg(long, value_name = "NAME", default_value = "binary")]
+    protocol: String,
+    /// Keep faults within what Raft tolerates, and demand that the cluster commits all the while.
+    #[arg(long)]
+    liveness: bool,
+    /// How long faults happen in each run, in virtual time.
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    span: String,
+    /// How many seeds are run at a time; without it as many as there are processors.
+    #[arg(long, value_name = "N")]
+    jobs: Option<String>,
+    /// Run each seed twice, and compare the hashes of all that happened.
+    #[arg(long)]
+    twice: bool,
+}
+
+/// What the command line asks for, checked.
+#[derive(Clone, Debug)]
+struct Plan {
+    seeds: Range<u64>,
+    nodes: Option<usize>,
+    faults: Faults,
+    mode: Mode,
+    span: Duration,
+    jobs: usize,
+    twice: bool,
+}
+
+impl Simulate {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        self.plan()?.run()
+    }
+
+    fn plan(&self) -> Result<Plan, Failure> {
+        if self.protocol != "binary" {
+            return Err(usage("protocol", &self.protocol, "this kraftd has binary"));
+        }
+        let bounds = self.seeds.split_once("..").and_then(|(from, to)| {
+            let (from, to) = (from.parse().ok()?, to.parse().ok()?);
+            (from < to).then_some(from..to)
+        });
+        let seeds = bounds.ok_or_else(|| usage("seeds", &self.seeds, "give two numbers, the lesser first: 0..100"))?;
+        let nodes = self
+            .nodes
+            .as_ref()
+            .map(|text| number(text, 1..=15).ok_or_else(|| usage("nodes", text, "give a number from 1 to 15")))
+            .transpose()?;
+        let jobs = match &self.jobs {
+            Some(text) => number(text, 1..=1024).ok_or_else(|| usage("jobs", text, "give a number from 1 to 1024"))?,
+            None => thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        };
+        let faults = match &self.faults {
+            None => Faults::Drawn,
+            Some(text) => Faults::These(text.parse::<Kinds>().map_err(|error| usage("faults", text, &error))?),
+        };
+        let span = humantime::parse_duration(&self.span).ok();
+        let span = span.filter(|span| (Duration::from_millis(1)..=Duration::from_secs(86_400)).contains(span));
+        Ok(Plan {
+            seeds,
+            nodes,
+            faults,
+            mode: if self.liveness { Mode::Liveness } else { Mode::Safety },
+            span: span.ok_or_else(|| usage("span", &self.span, "give a time from 1ms to 1day: 60s"))?,
+            jobs,
+            twice: self.twice,
+        })
+    }
+}
+
+fn usage(flag: &str, value: &str, cure: &str) -> Failure {
+    Failure {
+        exit: Exit::Usage,
+        message: format!("--{flag} {value}: {cure}"),
+    }
+}
+
+fn number(text: &str, bounds: std::ops::RangeInclusive<usize>) -> Option<usize> {
+    text.parse().ok().filter(|number| bounds.contains(number))
+}
+
+impl Plan {
+    fn options(&self, seed: u64) -> Options {
+        let drawn = Options::drawn(seed);
+        Options {
+            nodes: self.nodes.unwrap_or(drawn.nodes),
+            faults: self.faults,
+            mode: self.mode,
+            span: self.span,
+            ..drawn
+        }
+    }
+
+    fn run(&self) -> Result<(), Failure> {
+        let began = Instant::now();
+        let (total, failed) = self.run_all(began);
+        let figures = Figures {
+            total: &total,
+            elapsed: began.elapsed(),
+            jobs: self.jobs,
+        };
+        print(&format!("{figures}\n"))?;
+        let Some(violation) = failed else { return Ok(()) };
+        eprintln!("{violation}; looking for what matters to it");
+        // The panics of attempts say nothing that the first one did not.
+        std::panic::set_hook(Box::new(|_| {}));
+        let violation = sim::shrink(violation, |options| eprintln!("  {}", options.command()));
+        drop(std::panic::take_hook());
+        print(&told(&violation))?;
+        Err(Failure::new(format!(
+            "{}; run it again with: {}",
+            violation.what,
+            violation.command()
+        )))
+    }
+
+    fn run_all(&self, began: Instant) -> (Report, Option<Box<Violation>>) {
+        let next = AtomicU64::new(self.seeds.start);
+        let stop = AtomicBool::new(false);
+        let (sender, results) = mpsc::channel();
+        let mut total = Report::default();
+        let mut failed = None;
+        thread::scope(|scope| {
+            for _ in 0..self.jobs {
+                let (sender, next, stop) = (sender.clone(), &next, &stop);
+                scope.spawn(move || {
+                    while !stop.load(Ordering::Relaxed) {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        if seed >= self.seeds.end || sender.send(self.run_one(seed)).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            drop(sender);
+            let mut progress = Progress::new(began, self.seeds.end - self.seeds.start);
+            for result in results {
+                match result {
+                    Ok(report) => total.add(&report),
+                    Err(violation) => {
+                        stop.store(true, Ordering::Relaxed);
+                        failed.get_or_insert(violation);
+                    }
+                }
+                progress.tell(&total);
+            }
+            progress.end();
+        });
+        (total, failed)
+    }
+
+    fn run_one(&self, seed: u64) -> Result<Report, Box<Violation>> {
+        let options = self.options(seed);
+        let report = sim::run(&options)?;
+        if self.twice {
+            let again = sim::run(&options)?;
+            if again != report {
+                return Err(Box::new(Violation {
+                    at: kraft_core::time::Instant::ZERO,
+                    what: format!(
+                        "a second run is another one: {:x}, then {:x}",
+                        report.trace, again.trace
+                    ),
+                    steps: Vec::new(),
+                    options,
+                }));
+            }
+        }
+        Ok(report)
+    }
+}
+
+/// A violation with the steps that led there.
+fn told(violation: &Violation) -> String {
+    let mut text = String::from("the last steps:\n");
+    for step in &violation.steps {
+        text.push_str(step);
+        text.push('\n');
+    }
+    let Options { seed, nodes, users, .. } = violation.options;
+    text + &format!(
+        "broken: {}\nseed:   {seed}, {nodes} nodes, {users} users, at {:?}\nagain:  {}\n",
+        violation.what,
+        violation.at,
+        violation.command()
+    )
+}
+
+/// A line that tells how far it is.
+struct Progress {
+    began: Instant,
+    told: Instant,
+    seeds: u64,
+    is_terminal: bool,
+}
+
+impl Progress {
+    fn new(began: Instant, seeds: u64) -> Self {
+        Self {
+            began,
+            told: began,
+            seeds,
+            is_terminal: io::stderr().is_terminal(),
+        }
+    }
+
+    fn tell(&mut self, total: &Report) {
+        let every = match self.is_terminal {
+            true => PROGRESS_EVERY,
+            false => PROGRESS_EVERY_IN_FILE,
+        };
+        if self.told.elapsed() < every {
+            return;
+        }
+        self.told = Instant::now();
+        let Self { seeds, .. } = self;
+        let rate = speed(total.simulated, self.began.elapsed());
+        let line = format!(
+            "{}/{seeds} seeds, {:.1} h simulated, {rate:.0} times real time, {} operations, {} faults",
+            total.runs,
+            hours(total.simulated),
+            total.committed,
+            total.fired.total()
+        );
+        let (before, after) = if self.is_terminal { ("\r\x1b[K", "") } else { ("", "\n") };
+        let mut err = io::stderr().lock();
+        let _ = write!(err, "{before}{line}{after}").and_then(|()| err.flush());
+    }
+
+    fn end(&self) {
+        if self.is_terminal {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+fn hours(span: Duration) -> f64 {
+    span.as_secs_f64() / 3600.0
+}
+
+fn speed(simulated: Duration, elapsed: Duration) -> f64 {
+    simulated.as_secs_f64() / elapsed.as_secs_f64().max(0.001)
+}
+
+/// What all runs came to.
+struct Figures<'a> {
+    total: &'a Report,
+    elapsed: Duration,
+    jobs: usize,
+}
+
+impl fmt::Display for Figures<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let total = self.total;
+        let rate = speed(total.simulated, self.elapsed);
+        writeln!(
+            f,
+            "{} seeds: {:.2} h simulated in {:.1} s on {} threads: {:.3} h a second, {rate:.0} times real time",
+            total.runs,
+            hours(total.simulated),
+            self.elapsed.as_secs_f64(),
+            self.jobs,
+            rate / 3600.0
+        )?;
+        writeln!(
+            f,
+            "operations: {} committed, {} unknown, {} refused; highest index {}, highest term {}; {} steps",
+            total.committed, total.unknown, total.refused, total.commit, total.term, total.steps
+        )?;
+        writeln!(f, "faults: {}: {}", total.fired.total(), total.fired)?;
+        let missing: Vec<_> = Kind::ALL
+            .into_iter()
+            .filter(|kind| total.fired.count(*kind) == 0)
+            .collect();
+        if !missing.is_empty() && missing.len() < Kind::ALL.len() {
+            writeln!(f, "faults that never happened: {}", Kinds::of(&missing))?;
+        }
+        let reached = Message::ALL
+            .into_iter()
+            .flat_map(|kind| STATES.map(|state| (kind, state)));
+        let reached = reached
+            .filter(|(kind, state)| total.handled.count(*kind, *state) > 0)
+            .count();
+        writeln!(f, "handled, by kind and state ({reached} of them):\n{}", total.handled)?;
+        write!(f, "trace: {:016x}", total.trace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn simulate(seeds: &str) -> Simulate {
+        Simulate {
+            seeds: seeds.to_owned(),
+            nodes: Some("3".to_owned()),
+            faults: Some("crash,one-way".to_owned()),
+            protocol: "binary".to_owned(),
+            liveness: false,
+            span: "1s".to_owned(),
+            jobs: Some("2".to_owned()),
+            twice: true,
+        }
+    }
+
+    #[track_caller]
+    fn check(change: impl FnOnce(&mut Simulate), expected: &str) {
+        let mut args = simulate("0..2");
+        change(&mut args);
+        let failure = args.plan().expect_err("it is wrong");
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.message.starts_with(expected), "{failure}");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_usage() {
+        check(|args| args.seeds = "7".into(), "--seeds 7: give two numbers");
+        check(|args| args.seeds = "7..7".into(), "--seeds 7..7: ");
+        check(|args| args.nodes = Some("16".into()), "--nodes 16: ");
+        check(|args| args.jobs = Some("0".into()), "--jobs 0: ");
+        check(|args| args.span = "soon".into(), "--span soon: ");
+        check(
+            |args| args.protocol = "morse".into(),
+            "--protocol morse: this kraftd has binary",
+        );
+        check(
+            |args| args.faults = Some("fire".into()),
+            "--faults fire: no fault is called \"fire\"",
+        );
+    }
+
+    #[test]
+    fn a_violation_names_its_command_and_a_run_its_figures() {
+        let plan = simulate("3..4").plan().expect("it is right");
+        let options = plan.options(3);
+        assert_eq!(
+            options.command(),
+            "kraftd simulate --seeds 3..4 --nodes 3 --span 1.000s --faults one-way,crash"
+        );
+        let report = plan.run_one(3).expect("every law holds, and again");
+        let figures = Figures {
+            total: &report,
+            elapsed: Duration::from_secs(1),
+            jobs: 2,
+        };
+        let text = figures.to_string();
+        assert!(text.starts_with("1 seeds: ") && text.contains("AppendReply"), "{text}");
+    }
+}

@@ -1,0 +1,228 @@
+//! Who sees every frame: that nothing leaves a node before what it rests on is durable (law R10), which messages were
+//! handled in which state, and the hash of it all.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kraft_adapters::mock::Leaving;
+use kraft_core::handshake::Kind as Message;
+use kraft_core::id::{Index, NodeId};
+use kraft_core::laws::{Laws, Mark, View};
+use kraft_core::message::{AppendResult, Body, NodeState};
+use kraft_core::outbox::Outbox;
+use kraft_core::protocol::{DecodeError, Decoded, EncodeError, Limits, Protocol};
+use kraft_core::raft::Status;
+use kraft_core::storage::HardState;
+use kraft_protocols::Binary;
+
+use super::host::PEER_PORT;
+use super::report::Handled;
+use super::trace::{Step, Trace};
+use super::watch::{Record, lock};
+
+/// What a frame may be at most to be looked at; above every `frame_max` that is drawn.
+const LIMITS: Limits = Limits {
+    frame_max: 16 << 20,
+    entries_max: 1 << 16,
+};
+
+/// Sees every frame of a run. Clones are the same auditor.
+#[derive(Clone)]
+pub(super) struct Audit(Arc<Mutex<Books>>);
+
+impl fmt::Debug for Audit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Audit").finish_non_exhaustive()
+    }
+}
+
+/// What the auditor keeps.
+pub(super) struct Books {
+    pub(super) trace: Trace,
+    pub(super) handled: Handled,
+    /// By the index of their hosts.
+    nodes: Vec<Audited>,
+    /// Frames of which a part has left, by stream.
+    partial: BTreeMap<u64, Vec<u8>>,
+    laws: Laws,
+    broken: Option<String>,
+}
+
+/// A node as the auditor knows it.
+#[derive(Clone)]
+struct Audited {
+    id: NodeId,
+    record: Arc<Mutex<Record>>,
+    state: NodeState,
+}
+
+impl Audit {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Books {
+            trace: Trace::new(),
+            handled: Handled::default(),
+            nodes: Vec::new(),
+            partial: BTreeMap::new(),
+            laws: Laws::new(0),
+            broken: None,
+        })))
+    }
+
+    pub(super) fn books(&self) -> MutexGuard<'_, Books> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The node of the host at `at` keeps this record.
+    pub(super) fn enter(&self, at: usize, id: NodeId, record: &Arc<Mutex<Record>>) {
+        let audited = Audited {
+            id,
+            record: Arc::clone(record),
+            state: NodeState::Follower,
+        };
+        let mut books = self.books();
+        if at < books.nodes.len() {
+            books.nodes[at] = audited;
+        } else {
+            books.nodes.push(audited);
+        }
+    }
+
+    /// The node of the host at `at` is in this state.
+    pub(super) fn place(&self, at: usize, state: NodeState) {
+        self.books().nodes[at].state = state;
+    }
+
+    /// The first thing that was wrong, once.
+    pub(super) fn broken(&self) -> Option<String> {
+        self.books().broken.take()
+    }
+
+    /// Bytes leave a host.
+    pub(super) fn leaves(&self, leaving: &Leaving<'_>) {
+        let books = &mut *self.books();
+        let (from, to) = (leaving.from.index(), leaving.to.index());
+        if leaving.port != PEER_PORT || from >= books.nodes.len() || to >= books.nodes.len() {
+            return;
+        }
+        let mut partial = books.partial.remove(&leaving.stream).unwrap_or_default();
+        let whole = partial.is_empty();
+        if !whole {
+            partial.extend_from_slice(leaving.bytes);
+        }
+        let mut bytes = if whole { leaving.bytes } else { &partial[..] };
+        while let Ok(Decoded::Message { message, consumed }) = Binary.decode(bytes, &LIMITS) {
+            books.frame(leaving, &message);
+            bytes = &bytes[consumed..];
+        }
+        if !bytes.is_empty() {
+            let rest = bytes.to_vec();
+            books.partial.insert(leaving.stream, rest);
+        }
+    }
+}
+
+impl Books {
+    fn frame(&mut self, leaving: &Leaving<'_>, message: &kraft_core::message::Message<'_>) {
+        let from = self.nodes[leaving.from.index()].clone();
+        let to = self.nodes[leaving.to.index()].id;
+        let term = message.header.term;
+        if let Err(broken) = self.laws.sent(&from, to, term, &message.body)
+            && self.broken.is_none()
+        {
+            self.broken = Some(broken.to_string());
+        }
+        let index = match &message.body {
+            Body::Heartbeat(_) | Body::HeartbeatReply(_) => return,
+            Body::Append(append) => Index(append.prev_index.0 + append.entries.len() as u64),
+            Body::AppendReply(reply) => match reply.result {
+                AppendResult::Matched(index) => index,
+                AppendResult::Rejected { prev_index, .. } => prev_index,
+            },
+            Body::Vote(vote) => vote.last_index,
+            _ => Index::ZERO,
+        };
+        let step = Step::Frame {
+            from: from.id,
+            to,
+            kind: Message::of(&message.body),
+            term,
+            index,
+        };
+        self.trace.push(leaving.at, step);
+    }
+}
+
+impl View for Audited {
+    fn status(&self) -> Status {
+        Status {
+            id: self.id,
+            hard: self.disk(),
+            state: self.state,
+            leader: NodeId::NONE,
+            commit: Index::ZERO,
+            applied: Index::ZERO,
+            last: Index::ZERO,
+            durable: Index::ZERO,
+        }
+    }
+
+    fn run(&self) -> u64 {
+        0
+    }
+
+    fn is_up(&self) -> bool {
+        true
+    }
+
+    fn entry(&self, index: Index) -> Option<Mark> {
+        lock(&self.record).entry(index)
+    }
+
+    fn disk(&self) -> HardState {
+        lock(&self.record).disk()
+    }
+
+    fn disk_entry(&self, index: Index) -> Option<Mark> {
+        lock(&self.record).disk_entry(index)
+    }
+}
+
+/// A format that tells the auditor what it decodes for the node of the host at `place`.
+#[derive(Clone, Debug)]
+pub(super) struct Overheard {
+    audit: Audit,
+    place: usize,
+}
+
+impl Overheard {
+    pub(super) fn new(audit: Audit, place: usize) -> Self {
+        Self { audit, place }
+    }
+}
+
+impl Protocol for Overheard {
+    fn encode(
+        &self,
+        message: &kraft_core::message::Message<'_>,
+        frame_max: usize,
+        out: &mut Outbox,
+    ) -> Result<(), EncodeError> {
+        Binary.encode(message, frame_max, out)
+    }
+
+    fn decode<'a>(&self, input: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, DecodeError> {
+        let decoded = Binary.decode(input, limits)?;
+        if let Decoded::Message { message, consumed } = &decoded {
+            let books = &mut *self.audit.books();
+            let state = books.nodes[self.place].state;
+            books.handled.note(Message::of(&message.body), state);
+            books.trace.mix_bytes(&input[..*consumed]);
+        }
+        Ok(decoded)
+    }
+
+    fn name(&self) -> &'static str {
+        Binary.name()
+    }
+}

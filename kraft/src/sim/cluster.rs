@@ -1,0 +1,369 @@
+//! The stepping of a run: whatever happens next, and what must hold after it.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use kraft_adapters::mock::{HostId, Network};
+use kraft_core::id::NodeId;
+use kraft_core::laws::Laws;
+use kraft_core::message::NodeState;
+use kraft_core::time::Instant;
+
+use super::atlas::Atlas;
+use super::audit::Audit;
+use super::faults::Kind;
+use super::host::{Fall, Host};
+use super::network::{Weather, relay};
+use super::plan::{Plan, stream};
+use super::report::{Report, Violation};
+use super::strike::Ailment;
+use super::trace::Step;
+use super::user::{History, User};
+use super::{Faults, Options};
+
+/// Purposes of generators; those of faults come first.
+const NETWORK: u64 = 100;
+const HOSTS: u64 = 200;
+const USERS: u64 = 300;
+
+/// Steps that a violation tells.
+const STEPS_TOLD: usize = 60;
+
+/// A disk that is full and a log that is damaged keep a node from starting; it tries again after so long.
+pub(super) const RESTART_EVERY: Duration = Duration::from_secs(2);
+
+pub(super) struct Cluster {
+    pub(super) options: Options,
+    pub(super) plan: Plan,
+    pub(super) network: Network,
+    pub(super) weather: Weather,
+    pub(super) hosts: Vec<Host>,
+    pub(super) members: Vec<(NodeId, HostId)>,
+    users: Vec<User>,
+    /// When each user has something to do that the network does not know of.
+    user_deadlines: Vec<Option<Instant>>,
+    laws: Laws,
+    pub(super) atlas: Atlas,
+    pub(super) audit: Audit,
+    history: History,
+    /// What is to be mended, and when.
+    pub(super) ailments: Vec<(Instant, Ailment)>,
+    /// When each kind of fault begins next.
+    onsets: [Option<Instant>; Kind::ALL.len()],
+    /// One for each kind.
+    pub(super) rngs: Vec<Rng>,
+    pub(super) report: Report,
+}
+
+impl Cluster {
+    pub(super) fn new(options: &Options) -> Self {
+        let plan = Plan::draw(options);
+        let network = Network::new(stream(options.seed, NETWORK).u64(..));
+        let audit = Audit::new();
+        let listener = audit.clone();
+        network.tap(move |leaving| listener.leaves(leaving));
+        // Without a fault that needs it the relay would only hold frames together.
+        if [Kind::Duplicate, Kind::Reorder, Kind::Replay]
+            .iter()
+            .any(|kind| plan.kinds.has(*kind))
+        {
+            relay(&network);
+        }
+        let members: Vec<_> = (1..=options.nodes as u64)
+            .map(|id| (NodeId(id), network.add_host()))
+            .collect();
+        let new = |(id, host): &(NodeId, HostId)| {
+            let rng = stream(options.seed, HOSTS + id.0);
+            Host::new(*id, *host, rng, plan.setup.clone(), audit.clone())
+        };
+        let hosts: Vec<_> = members.iter().map(new).collect();
+        let places = members.iter().map(|(_, host)| *host).collect();
+        Self {
+            weather: Weather::new(network.clone(), places, plan.calm),
+            laws: Laws::new(options.nodes),
+            atlas: Atlas::new(options.nodes, options.mode),
+            rngs: (1..=Kind::ALL.len() as u64)
+                .map(|kind| stream(options.seed, 1000 + kind))
+                .collect(),
+            options: options.clone(),
+            plan,
+            network,
+            hosts,
+            members,
+            users: Vec::new(),
+            user_deadlines: Vec::new(),
+            audit,
+            history: History::default(),
+            ailments: Vec::new(),
+            onsets: [None; Kind::ALL.len()],
+            report: Report::default(),
+        }
+    }
+
+    pub(super) fn run(&mut self) -> Result<Report, String> {
+        self.begin()?;
+        if self.atlas.is_kept() {
+            self.laws.healed(self.network.now(), self.options.heal_max);
+        }
+        self.step_until(Instant::ZERO + self.options.span, |_| false)?;
+        self.onsets = [None; Kind::ALL.len()];
+        self.heal()?;
+        self.recover()?;
+        for user in &mut self.users {
+            user.is_done = true;
+        }
+        // Everybody must come to the same state.
+        let deadline = self.network.now() + self.options.heal_max;
+        self.step_until(deadline, |cluster| {
+            cluster.agree() && cluster.users.iter().all(User::is_idle)
+        })?;
+        if !self.agree() {
+            let tell = |host: &Host| format!("{:?}, state {:x?}", host.last_status(), host.state());
+            let states: Vec<_> = self.hosts.iter().map(tell).collect();
+            return Err(format!(
+                "the nodes do not come to one state (R5): {}",
+                states.join("; ")
+            ));
+        }
+        let views: Vec<_> = self.hosts.iter().collect();
+        self.laws.check_all(&views).map_err(|broken| broken.to_string())?;
+        self.history.check()?;
+        Ok(self.tally())
+    }
+
+    fn begin(&mut self) -> Result<(), String> {
+        for at in 0..self.hosts.len() {
+            self.start(at)?;
+        }
+        let nodes: Vec<_> = self.members.iter().map(|(_, host)| *host).collect();
+        for user in 0..self.options.users as u64 {
+            let seed = stream(self.options.seed, USERS + user).u64(..);
+            let Options { keys, pace, .. } = self.options;
+            let user = User::new(&self.network, &nodes, keys, pace, seed).map_err(|error| error.to_string())?;
+            self.users.push(user);
+            self.user_deadlines.push(Some(Instant::ZERO));
+        }
+        let places = nodes.into_iter().chain(self.users.iter().map(|user| user.host));
+        self.weather = Weather::new(self.network.clone(), places.collect(), self.plan.calm);
+        for kind in self.plan.kinds.iter() {
+            self.draw_onset(kind);
+        }
+        Ok(())
+    }
+
+    /// Healed, the cluster commits again, and every user gets something done.
+    fn recover(&mut self) -> Result<(), String> {
+        self.laws.healed(self.network.now(), self.options.heal_max);
+        let deadline = self.network.now() + self.options.heal_max;
+        let before = self.history.committed();
+        self.step_until(deadline, |cluster| {
+            cluster.history.committed() > before + cluster.users.len()
+        })
+    }
+
+    fn tally(&mut self) -> Report {
+        let books = self.audit.books();
+        Report {
+            runs: 1,
+            simulated: self.network.now() - Instant::ZERO,
+            committed: self.history.committed(),
+            unknown: self.history.unknown,
+            refused: self.history.refused,
+            commit: self.laws.committed(),
+            handled: books.handled,
+            trace: books.trace.hash(),
+            ..self.report.clone()
+        }
+    }
+
+    /// What a run tells that failed.
+    pub(super) fn violation(&self, what: String) -> Violation {
+        Violation {
+            options: Options {
+                faults: Faults::These(self.plan.kinds),
+                ..self.options.clone()
+            },
+            at: self.network.now(),
+            what,
+            steps: self.audit.books().trace.tail(STEPS_TOLD),
+        }
+    }
+
+    /// Whether every node that has its disk applied all that is committed, and came to the same state.
+    fn agree(&self) -> bool {
+        let committed = self.laws.committed();
+        let mut members = self.hosts.iter().filter(|host| !host.is_wiped() && host.rot.is_none());
+        let are_through = members
+            .clone()
+            .all(|host| host.node.is_some() && host.last_status().applied == committed);
+        if !are_through {
+            return false;
+        }
+        let first = members.next().and_then(Host::state);
+        members.all(|host| host.state() == first)
+    }
+
+    fn step_until(&mut self, until: Instant, mut is_enough: impl FnMut(&Self) -> bool) -> Result<(), String> {
+        while self.network.now() < until && !is_enough(self) {
+            self.step(until)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the next thing happen, whatever it is.
+    fn step(&mut self, until: Instant) -> Result<(), String> {
+        self.report.steps += 1;
+        let hosts = self.hosts.iter().filter_map(Host::deadline);
+        let users = self.user_deadlines.iter().flatten().copied();
+        let faults = self.onsets.iter().flatten().copied();
+        let faults = faults.chain(self.ailments.iter().map(|(at, _)| *at));
+        let next = hosts.chain(users).chain(faults).min().unwrap_or(until).min(until);
+        match self.network.advance(next) {
+            Some(id) => self.turn(id)?,
+            None => self.turn_due()?,
+        }
+        self.laws.time(self.network.now()).map_err(|broken| broken.to_string())
+    }
+
+    fn turn(&mut self, id: HostId) -> Result<(), String> {
+        match id.index().checked_sub(self.hosts.len()) {
+            None => self.turn_host(id.index()),
+            Some(user) => self.turn_user(user),
+        }
+    }
+
+    fn turn_user(&mut self, at: usize) -> Result<(), String> {
+        let now = self.network.now();
+        let history = &mut self.history;
+        self.users[at].turn(now, history).map_err(|error| error.to_string())?;
+        self.user_deadlines[at] = self.users[at].deadline();
+        Ok(())
+    }
+
+    fn turn_host(&mut self, at: usize) -> Result<(), String> {
+        let now = self.network.now();
+        let fell = self.hosts[at].turn(now).err();
+        self.check(at)?;
+        match fell {
+            Some(fall) => self.fell(at, fall),
+            None => Ok(()),
+        }
+    }
+
+    /// The clock stands at a deadline that the network does not know of.
+    fn turn_due(&mut self) -> Result<(), String> {
+        let now = self.network.now();
+        for at in 0..self.hosts.len() {
+            if self.hosts[at].deadline().is_some_and(|due| due <= now) {
+                self.turn_host(at)?;
+            }
+        }
+        for at in 0..self.users.len() {
+            if self.user_deadlines[at].is_some_and(|due| due <= now) {
+                self.turn_user(at)?;
+            }
+        }
+        while let Some(at) = self.ailments.iter().position(|(at, _)| *at <= now) {
+            let (_, ailment) = self.ailments.remove(at);
+            self.mend(ailment)?;
+        }
+        for kind in Kind::ALL {
+            if self.onsets[kind.index()].is_some_and(|at| at <= now) {
+                self.strike(kind)?;
+                self.draw_onset(kind);
+            }
+        }
+        Ok(())
+    }
+
+    fn draw_onset(&mut self, kind: Kind) {
+        let wait = self.plan.wait(kind, &mut self.rngs[kind.index()]);
+        self.onsets[kind.index()] = Some(self.network.now() + wait);
+    }
+
+    /// After a turn of the node of the host at `at`.
+    fn check(&mut self, at: usize) -> Result<(), String> {
+        if let Some(broken) = self.audit.broken() {
+            return Err(broken);
+        }
+        let host = &self.hosts[at];
+        if host.is_wiped() {
+            return check_stranger(host);
+        }
+        let views: Vec<_> = self.hosts.iter().collect();
+        let committed = self.laws.committed();
+        self.laws
+            .check_turned(&views, at)
+            .map_err(|broken| broken.to_string())?;
+        let now = self.network.now();
+        if self.laws.committed() > committed && self.atlas.is_kept() {
+            self.laws.healed(now, self.options.heal_max);
+        }
+        let status = self.hosts[at].last_status();
+        self.report.term = self.report.term.max(status.hard.term);
+        let trace = &mut self.audit.books().trace;
+        trace.note(now, at, status);
+        Ok(())
+    }
+
+    /// The node of the host at `at` ended, or did not start.
+    pub(super) fn fell(&mut self, at: usize, fall: Fall) -> Result<(), String> {
+        let now = self.network.now();
+        let host = &mut self.hosts[at];
+        let (is_expected, what) = match fall {
+            // Nothing may be cut away: the file is named, and the node stays down.
+            Fall::Damaged(what) => (host.rot.as_ref().is_some_and(|rot| what.contains(&rot.file)), what),
+            Fall::Disk(what) => (host.has_bad_disk(), what),
+            Fall::Wrong(what) => (false, what),
+        };
+        if !is_expected {
+            return Err(format!("node {} ended: {what}", host.id));
+        }
+        if host.node.is_some() {
+            host.crash(&self.network, false);
+        }
+        let down = Step::Ended(host.id, what.into());
+        self.audit.books().trace.push(now, down);
+        if !self.is_down(at) {
+            self.ailments.push((now + RESTART_EVERY, Ailment::Down(at)));
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_down(&self, at: usize) -> bool {
+        let down = |ailment: &Ailment| matches!(ailment, Ailment::Down(of) if *of == at);
+        self.ailments.iter().any(|(_, ailment)| down(ailment))
+    }
+
+    /// Starts the node of the host at `at`.
+    pub(super) fn start(&mut self, at: usize) -> Result<(), String> {
+        let now = self.network.now();
+        let host = &mut self.hosts[at];
+        let rotten = host.rot.as_ref().map(|rot| rot.file.clone());
+        match host.start(&self.network, &self.members) {
+            Ok(()) => {
+                if let Some(file) = rotten {
+                    return Err(format!("node {} started although {file} is damaged", self.hosts[at].id));
+                }
+                let started = Step::Started(host.id);
+                self.audit.books().trace.push(now, started);
+                self.check(at)
+            }
+            Err(fall) => self.fell(at, fall),
+        }
+    }
+}
+
+/// A node whose disk was wiped is nobody: nothing of the cluster reaches it, and it leads nobody.
+fn check_stranger(host: &Host) -> Result<(), String> {
+    let Some(node) = &host.node else { return Ok(()) };
+    let status = node.status();
+    let is_nobody = status.state != NodeState::Leader && status.last.0 == 0 && status.commit.0 == 0;
+    match is_nobody {
+        true => Ok(()),
+        false => Err(format!(
+            "node {}, whose disk was wiped, was taken for its old self: {status:?} (R6)",
+            host.id
+        )),
+    }
+}

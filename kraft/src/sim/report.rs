@@ -1,0 +1,190 @@
+//! What runs came to.
+
+use std::fmt;
+use std::time::Duration;
+
+use kraft_core::handshake::Kind as Message;
+use kraft_core::id::{Index, Term};
+use kraft_core::message::NodeState;
+use kraft_core::time::Instant;
+
+use super::Options;
+use super::faults::Kind;
+
+/// What a run came to, or several together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Runs.
+    pub runs: u64,
+    /// Virtual time that passed.
+    pub simulated: Duration,
+    /// Operations that users know to have happened.
+    pub committed: usize,
+    /// Operations that may have happened.
+    pub unknown: u64,
+    /// Operations that did not happen.
+    pub refused: u64,
+    /// The highest committed index.
+    pub commit: Index,
+    /// The highest term.
+    pub term: Term,
+    /// Faults that began, by kind.
+    pub fired: Fired,
+    /// What nodes were given to handle.
+    pub handled: Handled,
+    /// Steps of the simulation.
+    pub steps: u64,
+    /// A hash of every frame and of every node's states: equal for equal runs.
+    pub trace: u64,
+}
+
+impl Report {
+    /// Takes another run in.
+    pub fn add(&mut self, other: &Self) {
+        self.runs += other.runs;
+        self.simulated += other.simulated;
+        self.committed += other.committed;
+        self.unknown += other.unknown;
+        self.refused += other.refused;
+        self.commit = self.commit.max(other.commit);
+        self.term = self.term.max(other.term);
+        self.steps += other.steps;
+        // Runs end in any order.
+        self.trace = self.trace.wrapping_add(other.trace);
+        for (mine, others) in self.fired.0.iter_mut().zip(other.fired.0) {
+            *mine += others;
+        }
+        for (mine, others) in self
+            .handled
+            .0
+            .iter_mut()
+            .flatten()
+            .zip(other.handled.0.iter().flatten())
+        {
+            *mine += others;
+        }
+    }
+}
+
+/// How many faults began, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fired([u64; Kind::ALL.len()]);
+
+impl Fired {
+    /// Of one kind.
+    #[must_use]
+    pub fn count(&self, kind: Kind) -> u64 {
+        self.0[kind.index()]
+    }
+
+    /// Of all kinds.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    pub(super) fn note(&mut self, kind: Kind) {
+        self.0[kind.index()] += 1;
+    }
+}
+
+impl fmt::Display for Fired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for kind in Kind::ALL {
+            if self.count(kind) > 0 {
+                write!(f, "{separator}{kind} {}", self.count(kind))?;
+                separator = ", ";
+            }
+        }
+        if separator.is_empty() {
+            f.write_str("none")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The states of a node, in the order of the counters.
+pub const STATES: [NodeState; 4] = [
+    NodeState::Follower,
+    NodeState::PreCandidate,
+    NodeState::Candidate,
+    NodeState::Leader,
+];
+
+/// How many messages of each kind nodes handled, by the state that they were in when the turn began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handled([[u64; STATES.len()]; Message::ALL.len()]);
+
+impl Handled {
+    /// Of one kind, in one state.
+    #[must_use]
+    pub fn count(&self, kind: Message, state: NodeState) -> u64 {
+        self.0[kind as usize][state_index(state)]
+    }
+
+    pub(super) fn note(&mut self, kind: Message, state: NodeState) {
+        self.0[kind as usize][state_index(state)] += 1;
+    }
+}
+
+fn state_index(state: NodeState) -> usize {
+    match state {
+        NodeState::Follower => 0,
+        NodeState::PreCandidate => 1,
+        NodeState::Candidate => 2,
+        NodeState::Leader => 3,
+    }
+}
+
+impl fmt::Display for Handled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:<16}{:>12}{:>14}{:>12}{:>12}",
+            "", "follower", "pre-candidate", "candidate", "leader"
+        )?;
+        for kind in Message::ALL {
+            let counts = STATES.map(|state| self.count(kind, state));
+            if counts.iter().any(|count| *count > 0) {
+                let [follower, pre_candidate, candidate, leader] = counts;
+                let name = format!("{kind:?}");
+                write!(
+                    f,
+                    "\n{name:<16}{follower:>12}{pre_candidate:>14}{candidate:>12}{leader:>12}"
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A law that did not hold, or a node that died of something that it should bear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The run that showed it.
+    pub options: Options,
+    /// When, in virtual time.
+    pub at: Instant,
+    /// What.
+    pub what: String,
+    /// The last steps before it.
+    pub steps: Vec<String>,
+}
+
+impl Violation {
+    /// The command that shows it again.
+    #[must_use]
+    pub fn command(&self) -> String {
+        self.options.command()
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "seed {} at {:?}: {}", self.options.seed, self.at, self.what)
+    }
+}
+
+impl std::error::Error for Violation {}

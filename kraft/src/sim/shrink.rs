@@ -1,0 +1,90 @@
+//! Makes a failing run smaller, so that it can be read.
+
+use std::time::Duration;
+
+use kraft_core::time::Instant;
+
+use super::{Faults, Options, Violation, run};
+
+/// How many runs it may take.
+const RUNS_MAX: usize = 64;
+
+/// Runs a failing run again with kinds of faults left out one by one, and with less time, for as long as it still
+/// fails. Returns the smallest failure, which need not be of the same law, and tells `progress` of each attempt.
+pub fn shrink(violation: Box<Violation>, mut progress: impl FnMut(&Options)) -> Box<Violation> {
+    let mut smallest = violation;
+    let mut runs = 0;
+    let mut attempt = |options: &Options| {
+        if runs == RUNS_MAX {
+            return None;
+        }
+        runs += 1;
+        progress(options);
+        run(options).err()
+    };
+    cut(&mut smallest, &mut attempt);
+    // What is left out first may be needed only because of what is left out later: until nothing changes.
+    loop {
+        let before = smallest.options.kinds();
+        for kind in before.iter() {
+            let left = smallest.options.kinds();
+            let fewer = Options {
+                faults: Faults::These(left.without(kind)),
+                ..smallest.options.clone()
+            };
+            if let Some(found) = attempt(&fewer) {
+                smallest = found;
+            }
+        }
+        cut(&mut smallest, &mut attempt);
+        if smallest.options.kinds() == before {
+            return smallest;
+        }
+    }
+}
+
+/// Ends the faults earlier: at the violation, or at a part of the time before it.
+fn cut(smallest: &mut Box<Violation>, attempt: &mut impl FnMut(&Options) -> Option<Box<Violation>>) {
+    for _ in 0..4 {
+        let at = smallest.at - Instant::ZERO;
+        let span = smallest.options.span;
+        // Whole milliseconds, as the command says them.
+        let whole = |span: Duration| Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX) + 1);
+        let shorter = if at < span { whole(at) } else { whole(span / 2) };
+        if shorter >= span {
+            return;
+        }
+        let less = Options {
+            span: shorter,
+            ..smallest.options.clone()
+        };
+        match attempt(&less) {
+            Some(found) => *smallest = found,
+            None => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::{Kind, Kinds};
+
+    #[test]
+    fn what_does_not_matter_is_left_out() {
+        // A bound that no cluster can meet is broken whatever else happens.
+        let options = Options {
+            seed: 3,
+            faults: Faults::These(Kinds::of(&[Kind::Reset, Kind::Pause])),
+            span: Duration::from_secs(2),
+            heal_max: Duration::ZERO,
+            ..Options::default()
+        };
+        let violation = run(&options).expect_err("nobody catches up in no time");
+        let shrunk = shrink(violation, |_| {});
+        assert_eq!(shrunk.options.faults, Faults::NONE);
+        assert!(shrunk.options.span < options.span, "{:?}", shrunk.options);
+        assert!(shrunk.what.contains("one state"), "{shrunk}");
+        assert_eq!(run(&shrunk.options).expect_err("it is the same run").what, shrunk.what);
+    }
+}

@@ -1,0 +1,384 @@
+//! How faults begin and how they end.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::time::Duration;
+
+use fastrand::Rng;
+use kraft_core::id::NodeId;
+
+use super::cluster::Cluster;
+use super::faults::Kind;
+use super::host::{Host, Stall};
+use super::network::Pair;
+use super::trace::Step;
+use crate::storage::{Failure, Operation};
+
+/// A fault that ends by itself, or when all is healed.
+#[derive(Debug)]
+pub(super) enum Ailment {
+    /// A node is down, and starts again.
+    Down(usize),
+    Paused(usize),
+    /// Paths are cut, or clogged, and with them these nodes from the others.
+    Cut(Kind, Vec<Pair>, Vec<usize>),
+    Weather(Kind, Vec<Pair>),
+    Meddled(Kind),
+    Stalled(usize),
+    Full(usize),
+    /// A write, sync or read is about to fail.
+    Failing(Kind, usize),
+    Drifting(usize),
+    Rotten(usize),
+}
+
+impl Ailment {
+    /// Whom it hurts so that a majority must do without.
+    fn victims(&self) -> Vec<usize> {
+        match self {
+            Self::Down(at) | Self::Paused(at) | Self::Stalled(at) | Self::Full(at) | Self::Rotten(at) => vec![*at],
+            Self::Failing(_, at) => vec![*at],
+            Self::Cut(_, _, victims) => victims.clone(),
+            Self::Weather(..) | Self::Meddled(_) | Self::Drifting(_) => Vec::new(),
+        }
+    }
+
+    /// Whether it ends when the node of the host at `at` is ended and started by another fault.
+    fn is_over_with(&self, at: usize) -> bool {
+        matches!(self, Self::Down(of) | Self::Paused(of) if *of == at)
+    }
+}
+
+impl Cluster {
+    /// A fault of this kind begins, if there is somebody whom it may befall.
+    pub(super) fn strike(&mut self, kind: Kind) -> Result<(), String> {
+        let mut rng = self.rngs[kind.index()].fork();
+        let at = rng.usize(..self.hosts.len());
+        let now = self.network.now();
+        let span = spell(&mut rng);
+        let ailment = match kind {
+            Kind::Loss | Kind::Delay | Kind::Bandwidth => {
+                let pairs = self.some_pairs(&mut rng);
+                self.weather.worsen(&pairs, kind, self.atlas.is_kept(), &mut rng);
+                Some(Ailment::Weather(kind, pairs))
+            }
+            Kind::Partition | Kind::OneWay | Kind::Clog => match self.hinder(kind, at, span, &mut rng) {
+                None => return Ok(()),
+                ailment => ailment,
+            },
+            Kind::Reset | Kind::Tear => {
+                self.end_connections(kind, at, &mut rng);
+                None
+            }
+            Kind::Duplicate | Kind::Reorder | Kind::Replay => {
+                self.weather.meddle(kind, 0.3 * rng.f64());
+                Some(Ailment::Meddled(kind))
+            }
+            Kind::Jump | Kind::Drift => self.upset_clock(kind, at, &mut rng),
+            _ if !self.atlas.allows(&self.hurt(), at) => return Ok(()),
+            Kind::Rot => return self.rot(at, span),
+            Kind::Wipe => return self.wipe(at, span),
+            _ => match self.strike_node(kind, at, &mut rng) {
+                None => return Ok(()),
+                ailment => ailment,
+            },
+        };
+        let is_of_all = matches!(
+            ailment,
+            Some(Ailment::Weather(..) | Ailment::Meddled(_) | Ailment::Cut(..))
+        );
+        let node = if is_of_all { NodeId::NONE } else { self.hosts[at].id };
+        self.note_strike(kind, node);
+        if let Some(Ailment::Cut(_, pairs, _)) = &ailment {
+            self.note_cuts(pairs);
+        }
+        self.ailments.extend(ailment.map(|ailment| (now + span, ailment)));
+        Ok(())
+    }
+
+    fn note_strike(&mut self, kind: Kind, node: NodeId) {
+        self.report.fired.note(kind);
+        let now = self.network.now();
+        self.audit.books().trace.push(now, Step::Fault(kind, node));
+    }
+
+    fn note_cuts(&self, pairs: &[Pair]) {
+        let now = self.network.now();
+        let trace = &mut self.audit.books().trace;
+        let nodes = self.hosts.len();
+        for &(from, to) in pairs.iter().filter(|(from, to)| *from < nodes && *to < nodes) {
+            trace.push(now, Step::Cut(self.hosts[from].id, self.hosts[to].id));
+        }
+    }
+
+    /// All pairs, those of one host, or those from or to it.
+    fn some_pairs(&self, rng: &mut Rng) -> Vec<Pair> {
+        let count = self.weather.len();
+        let (which, at) = (rng.u8(..4), rng.usize(..count));
+        let all = (0..count).flat_map(|from| (0..count).map(move |to| (from, to)));
+        let picked = all.filter(|(from, to)| match which {
+            _ if from == to => false,
+            0 => *from == at || *to == at,
+            1 => *from == at,
+            2 => *to == at,
+            _ => true,
+        });
+        picked.collect()
+    }
+
+    /// Paths are cut or clogged. `None` if that would hurt too many.
+    fn hinder(&mut self, kind: Kind, at: usize, span: Duration, rng: &mut Rng) -> Option<Ailment> {
+        let nodes = self.hosts.len();
+        let mut victims = Vec::new();
+        if self.atlas.is_kept() {
+            let mut hurt = self.hurt();
+            let wanted = if kind == Kind::Partition {
+                rng.usize(1..=nodes)
+            } else {
+                1
+            };
+            for at in (at..nodes).chain(0..at).take(wanted) {
+                if self.atlas.allows(&hurt, at) {
+                    hurt.insert(at);
+                    victims.push(at);
+                }
+            }
+            if victims.is_empty() {
+                return None;
+            }
+        }
+        let count = self.weather.len();
+        let all = (0..count).flat_map(|from| (0..count).map(move |to| (from, to)));
+        let all = all.filter(|(from, to)| from < to);
+        let mut pairs = Vec::new();
+        // One bit a host: on which side it is.
+        let sides = if self.atlas.is_kept() {
+            let bit = |at: &usize| 1 << at;
+            victims
+                .iter()
+                .map(bit)
+                .fold(rng.u64(..) << nodes, |sides, bit| sides | bit)
+        } else {
+            rng.u64(..)
+        };
+        let is_partial = kind != Kind::Partition || !self.atlas.is_kept() && rng.u8(..5) < 2;
+        let often = rng.u8(20..200);
+        for (one, other) in all {
+            let is_picked = match (is_partial, self.atlas.is_kept()) {
+                (false, _) => (sides >> one ^ sides >> other) & 1 == 1,
+                (true, true) => victims.contains(&one) || victims.contains(&other),
+                (true, false) => rng.u8(..) < often,
+            };
+            if !is_picked {
+                continue;
+            }
+            match (kind, rng.bool()) {
+                (Kind::Partition, _) => pairs.extend([(one, other), (other, one)]),
+                (_, true) => pairs.push((one, other)),
+                (_, false) => pairs.push((other, one)),
+            }
+        }
+        if kind == Kind::Clog {
+            for pair in std::mem::take(&mut pairs) {
+                self.weather.clog(pair, span);
+            }
+        }
+        self.weather.cut(&pairs);
+        Some(Ailment::Cut(kind, pairs, victims))
+    }
+
+    fn end_connections(&self, kind: Kind, at: usize, rng: &mut Rng) {
+        let is_all = rng.bool();
+        for other in (0..self.weather.len()).filter(|other| *other != at) {
+            match kind {
+                _ if !is_all && rng.bool() => {}
+                Kind::Reset => self.weather.reset(at, other),
+                _ => self.weather.tear(at, other),
+            }
+        }
+    }
+
+    fn upset_clock(&mut self, kind: Kind, at: usize, rng: &mut Rng) -> Option<Ailment> {
+        let now = self.network.now();
+        let host = &mut self.hosts[at];
+        if kind == Kind::Jump {
+            // From a millisecond to an hour.
+            host.clock.jump(now, Duration::from_millis(1 << rng.u32(..22)));
+            host.refresh();
+            return None;
+        }
+        // Five in a hundred, or a half and twice.
+        let rate = match self.atlas.is_kept() {
+            true => rng.u64(996_147..1_101_004),
+            false => rng.u64(524_288..2_097_152),
+        };
+        host.clock.drift(now, rate);
+        host.refresh();
+        Some(Ailment::Drifting(at))
+    }
+
+    /// A fault of one machine. `None` if it is in no state for that.
+    fn strike_node(&mut self, kind: Kind, at: usize, rng: &mut Rng) -> Option<Ailment> {
+        let host = &mut self.hosts[at];
+        let runs = host.node.is_some() && !host.is_paused;
+        match kind {
+            Kind::Crash | Kind::Power if runs => {
+                host.crash(&self.network, kind == Kind::Power);
+                Some(Ailment::Down(at))
+            }
+            Kind::Pause if runs => {
+                host.is_paused = true;
+                self.network.freeze(host.host);
+                Some(Ailment::Paused(at))
+            }
+            Kind::Stall => {
+                host.stall = Stall {
+                    span: Duration::from_millis(200 << rng.u32(..5)),
+                    often: 1 << rng.u32(..8),
+                };
+                Some(Ailment::Stalled(at))
+            }
+            Kind::Full => {
+                host.fill(rng.u64(..(256 << 10)));
+                Some(Ailment::Full(at))
+            }
+            Kind::WriteError | Kind::SyncError | Kind::ReadError => {
+                let operation = match kind {
+                    Kind::WriteError => Operation::Write,
+                    Kind::SyncError => Operation::Sync,
+                    _ => Operation::Read,
+                };
+                let failure = match kind != Kind::SyncError && rng.u8(..3) == 0 {
+                    true => Failure::Short,
+                    // EIO has no kind of its own.
+                    false => Failure::Error(io::ErrorKind::Other),
+                };
+                host.files.fail(operation, "", rng.u32(..8), failure);
+                Some(Ailment::Failing(kind, at))
+            }
+            _ => None,
+        }
+    }
+
+    /// A bit rots on the disk of a node while that is down. It must not start until the bit is back.
+    fn rot(&mut self, at: usize, span: Duration) -> Result<(), String> {
+        if !self.atlas.allows_loss(&lost(&self.hosts), at) {
+            return Ok(());
+        }
+        let host = &mut self.hosts[at];
+        if host.node.is_some() {
+            host.crash(&self.network, false);
+        }
+        match host.rot() {
+            Ok(true) => {
+                let id = host.id;
+                self.note_strike(Kind::Rot, id);
+                // Somebody looks at the disk in the end.
+                let until = self.network.now() + span * 4;
+                self.ailments.push((until, Ailment::Rotten(at)));
+            }
+            Ok(false) => {}
+            Err(fall) => return self.fell(at, fall),
+        }
+        self.ailments.retain(|(_, ailment)| !ailment.is_over_with(at));
+        self.start(at)
+    }
+
+    /// The data folder of a node is gone, and somebody makes another one for the same id.
+    fn wipe(&mut self, at: usize, span: Duration) -> Result<(), String> {
+        let id = self.hosts[at].id;
+        let others = || self.hosts.iter().enumerate().filter(|(other, _)| *other != at);
+        // Who never met it would take it for a new one: it was not a member for anybody there.
+        let is_known = others().all(|(_, host)| host.is_wiped() || host.knows(id));
+        if !is_known || !self.atlas.allows_loss(&lost(&self.hosts), at) {
+            return Ok(());
+        }
+        let host = &mut self.hosts[at];
+        host.crash(&self.network, true);
+        host.wipe();
+        self.note_strike(Kind::Wipe, id);
+        self.ailments.retain(|(_, ailment)| !ailment.is_over_with(at));
+        self.ailments.push((self.network.now() + span, Ailment::Down(at)));
+        Ok(())
+    }
+
+    /// It is over.
+    pub(super) fn mend(&mut self, ailment: Ailment) -> Result<(), String> {
+        let now = self.network.now();
+        let (kind, node) = match &ailment {
+            Ailment::Down(at) => return self.start(*at),
+            Ailment::Paused(at) => {
+                self.hosts[*at].is_paused = false;
+                self.network.thaw(self.hosts[*at].host);
+                (Kind::Pause, self.hosts[*at].id)
+            }
+            Ailment::Cut(kind, pairs, _) => {
+                self.weather.mend(pairs);
+                (*kind, NodeId::NONE)
+            }
+            Ailment::Weather(kind, pairs) => {
+                self.weather.calm(pairs);
+                (*kind, NodeId::NONE)
+            }
+            Ailment::Meddled(kind) => {
+                self.weather.meddle(*kind, 0.0);
+                (*kind, NodeId::NONE)
+            }
+            Ailment::Stalled(at) => {
+                self.hosts[*at].stall = Stall::default();
+                (Kind::Stall, self.hosts[*at].id)
+            }
+            Ailment::Full(at) => {
+                self.hosts[*at].empty();
+                (Kind::Full, self.hosts[*at].id)
+            }
+            Ailment::Failing(kind, at) => {
+                self.hosts[*at].files.forgive();
+                (*kind, self.hosts[*at].id)
+            }
+            Ailment::Drifting(at) => {
+                self.hosts[*at].clock.steady(now);
+                self.hosts[*at].refresh();
+                (Kind::Drift, self.hosts[*at].id)
+            }
+            Ailment::Rotten(at) => {
+                self.hosts[*at].restore();
+                (Kind::Rot, self.hosts[*at].id)
+            }
+        };
+        let mended = Step::Mended(kind, node);
+        self.audit.books().trace.push(now, mended);
+        Ok(())
+    }
+
+    /// Everything is mended, but for disks that were wiped.
+    pub(super) fn heal(&mut self) -> Result<(), String> {
+        let mut ailments = std::mem::take(&mut self.ailments);
+        // A node starts on a disk that is mended already.
+        ailments.sort_by_key(|(_, ailment)| matches!(ailment, Ailment::Down(_)));
+        for (_, ailment) in ailments {
+            self.mend(ailment)?;
+        }
+        self.weather.heal();
+        Ok(())
+    }
+
+    /// Whom a majority must do without at the moment.
+    fn hurt(&self) -> BTreeSet<usize> {
+        let victims = self.ailments.iter().flat_map(|(_, ailment)| ailment.victims());
+        victims.chain(lost(&self.hosts)).collect()
+    }
+}
+
+/// Whose disks are lost, for good or for long.
+fn lost(hosts: &[Host]) -> BTreeSet<usize> {
+    let hosts = hosts.iter().enumerate();
+    let lost = hosts.filter(|(_, host)| host.is_wiped() || host.rot.is_some());
+    lost.map(|(at, _)| at).collect()
+}
+
+/// How long a fault lasts: mostly up to two seconds, at times up to fifteen.
+fn spell(rng: &mut Rng) -> Duration {
+    let most = if rng.u8(..8) == 0 { 15_000 } else { 2_000 };
+    Duration::from_millis(rng.u64(10..most))
+}
