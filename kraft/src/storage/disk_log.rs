@@ -476,6 +476,7 @@ impl<F: Files> Storage for DiskLog<F> {
         Some(DiskWork(match self.next_job()? {
             Job::Prepare(work) => Kind::Prepare(work),
             Job::Remove(number) => Kind::Remove(self.files.clone(), number),
+            Job::Measure => Kind::Measure(self.files.clone()),
         }))
     }
 
@@ -508,6 +509,10 @@ impl<F: Files> Storage for DiskLog<F> {
                 }
                 Ok(Some(Completed::Room))
             }
+            Outcome::Measured(free_bytes) => {
+                self.pool.measured(free_bytes);
+                Ok(Some(Completed::Room))
+            }
             Outcome::Removed => {
                 self.pool.removed();
                 Ok(None)
@@ -532,6 +537,10 @@ impl<F: Files> Storage for DiskLog<F> {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        if self.is_poisoned { None } else { self.pool.deadline() }
+        if self.is_poisoned {
+            None
+        } else {
+            self.pool.deadline(&self.config)
+        }
     }
 }

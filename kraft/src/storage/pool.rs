@@ -15,6 +15,13 @@ use super::work::{Making, PrepareWork, Progress};
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
+/// While the disk is short it is asked again after this whether somebody made room: what stands ready may be too little
+/// for the next message, and then nothing else would ask.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
+
+/// A disk with less than this, or than a segment, is short. Several of the largest messages, with what the log adds.
+const SHORT_BYTES: u64 = 16 << 20;
+
 /// A segment that waits for its turn, or one that the log writes to and whose file is still in the making.
 #[derive(Debug)]
 pub(crate) struct Spare<F: Files> {
@@ -49,6 +56,8 @@ pub(crate) struct Pool<F: Files> {
     next_number: u32,
     next_capacity: u32,
     free_bytes: u64,
+    /// When that was asked.
+    measured_at: Instant,
     failures: u32,
     retry_at: Option<Instant>,
     now: Instant,
@@ -59,6 +68,7 @@ pub(crate) struct Pool<F: Files> {
 pub(crate) enum Job<F: Files> {
     Prepare(PrepareWork<F>),
     Remove(u32),
+    Measure,
 }
 
 impl<F: Files> Pool<F> {
@@ -74,6 +84,7 @@ impl<F: Files> Pool<F> {
             retired: others.iter().map(|(number, size)| (*number, capacity(*size))).collect(),
             next_number,
             next_capacity: config.first_segment_bytes,
+            measured_at: Instant::ZERO,
             failures: 0,
             retry_at: None,
             now: Instant::ZERO,
@@ -84,9 +95,20 @@ impl<F: Files> Pool<F> {
         self.now = now;
     }
 
-    /// When a failed preparation is tried again.
-    pub(crate) const fn deadline(&self) -> Option<Instant> {
-        if self.is_out { None } else { self.retry_at }
+    /// When a failed preparation is tried again, or a disk that is almost full is looked at.
+    pub(crate) fn deadline(&self, config: &Config) -> Option<Instant> {
+        if self.is_out {
+            return None;
+        }
+        let measure_at = self.is_short(config).then(|| self.measured_at + MEASURE_EVERY);
+        self.retry_at.or(measure_at)
+    }
+
+    /// Whether there was little room on the disk. A preparation that fails asks by being tried again.
+    const fn is_short(&self, config: &Config) -> bool {
+        let segment_bytes = config.segment_bytes as u64;
+        let is_little = self.free_bytes < segment_bytes || self.free_bytes < SHORT_BYTES;
+        self.failures == 0 && is_little
     }
 
     /// The segment to go on in, with at least `needed` bytes. Its file may still be in the making.
@@ -165,7 +187,11 @@ impl<F: Files> Pool<F> {
                 self.making = self.plan_spare(ahead_bytes, live_bytes, config);
             }
         }
-        let making = self.making.take()?;
+        let Some(making) = self.making.take() else {
+            let is_due = self.is_short(config) && self.now >= self.measured_at + MEASURE_EVERY;
+            self.is_out = is_due;
+            return is_due.then_some(Job::Measure);
+        };
         self.is_out = true;
         Some(Job::Prepare(PrepareWork {
             files: self.files.clone(),
@@ -241,6 +267,7 @@ impl<F: Files> Pool<F> {
         };
         self.failures = 0;
         self.free_bytes = progress.free_bytes;
+        self.measured_at = self.now;
         if !progress.is_finished {
             self.making = Some(making);
             return None;
@@ -257,6 +284,13 @@ impl<F: Files> Pool<F> {
             return None;
         }
         Some(spare)
+    }
+
+    /// The disk was looked at.
+    pub(crate) fn measured(&mut self, free_bytes: io::Result<u64>) {
+        self.is_out = false;
+        self.measured_at = self.now;
+        self.free_bytes = free_bytes.unwrap_or(0);
     }
 
     pub(crate) const fn removed(&mut self) {

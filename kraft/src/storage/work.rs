@@ -26,6 +26,7 @@ pub(crate) enum Kind<F: Files> {
     Load(LoadWork<F>),
     Prepare(PrepareWork<F>),
     Remove(F, u32),
+    Measure(F),
 }
 
 /// What came of the work of a [`DiskLog`](super::DiskLog).
@@ -38,6 +39,7 @@ pub(crate) enum Outcome<F: Files> {
     Loaded(Index, Result<Vec<Entry>, Fault>),
     Prepared(Making<F>, Result<Progress, io::Error>),
     Removed,
+    Measured(io::Result<u64>),
 }
 
 impl<F: Files> Work for DiskWork<F> {
@@ -52,6 +54,7 @@ impl<F: Files> Work for DiskWork<F> {
             Kind::Sync(work) => work.run(),
             Kind::Load(work) => Outcome::Loaded(work.first, work.run()),
             Kind::Prepare(work) => work.run(),
+            Kind::Measure(files) => Outcome::Measured(files.free_bytes()),
             Kind::Remove(files, number) => {
                 // What stays because of an error is found and removed after the next start.
                 if files.remove(&segment_name(number)).is_ok() {

@@ -57,6 +57,23 @@ fn enospc_on_append() {
 }
 
 #[test]
+fn room_that_comes_back_is_noticed_though_a_segment_stands_ready() {
+    // Room is short, and no preparation is due or fails: a follower that has to refuse an append for it would ask
+    // nobody.
+    let mut rig = Rig::new(small());
+    let used = rig.files.used_bytes();
+    rig.files.set_capacity(Some(used + u64::from(small().segment_bytes)));
+    rig.run().unwrap();
+    let before = rig.log.room();
+    rig.files.set_capacity(None);
+    let at = rig.log.deadline().expect("the disk is looked at again");
+    rig.log.tick(at);
+    assert!(rig.run().unwrap().iter().any(|done| matches!(done, Completed::Room)));
+    assert!(rig.log.room() > before + (1 << 20), "{before} and {}", rig.log.room());
+    assert_eq!(rig.log.deadline(), None, "there is plenty");
+}
+
+#[test]
 fn a_batch_waits_for_a_segment_that_cannot_be_made() {
     let mut rig = Rig::new(small());
     rig.write(1, &[b"a"]);
