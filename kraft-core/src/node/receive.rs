@@ -19,6 +19,10 @@ use crate::time::Instant;
 
 use super::Task;
 
+/// Of a peer's frames only appends come to so many bytes, and only leaders send those. A part of a smaller one says
+/// nothing: a node that leads no more asks for votes and answers reads too.
+const BIG_FRAME_BYTES: usize = 256;
+
 /// What is lent, besides a connection itself, to deal with what arrived on it.
 pub(super) struct Lent<'a, P> {
     pub(super) protocol: &'a P,
@@ -142,7 +146,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             conn.frame_since = None;
             self.on_message(lent, conn, &message)
         });
-        let partial = inbox.pending() > 0;
+        let (partial, is_big) = (inbox.pending() > 0, inbox.pending() >= BIG_FRAME_BYTES);
         self.budget = budget;
         conn.inbox = inbox;
         if let Err(error) = fed {
@@ -155,7 +159,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             None
         };
         // A big frame on a slow line is a sign of life too.
-        if let Some(node) = conn.peer().filter(|_| partial) {
+        if let Some(node) = conn.peer().filter(|_| is_big) {
             self.raft.heard(node, lent.now);
         }
     }

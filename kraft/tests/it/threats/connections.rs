@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use kraft::adapter::{Endpoint, ListenOptions};
-use kraft::id::{ClusterId, GroupId, Index, NodeId, Term};
-use kraft::message::{Body, Goaway, GoawayReason, Message, NodeState, Role, Vote};
+use kraft::id::{ClusterId, GroupId, Index, NodeId, Round, Term};
+use kraft::message::{Body, Goaway, GoawayReason, Heartbeat, Message, NodeState, ReadIndexReply, Role, Vote};
 use kraft::node::Config;
 use kraft_core::handshake::{HELLO_TIMEOUT, SILENT_AFTER};
 
@@ -329,6 +329,33 @@ fn nothing_passes_while_a_first_contact_is_held() {
     lab.settle();
     assert_eq!(lab.node(1).status().hard.term.0, 0);
     assert!(peer.heard().concat().contains("NotAllowed"));
+}
+
+#[test]
+fn a_small_frame_in_pieces_is_no_sign_of_life_of_a_leader() {
+    // A leader that gave up goes on to answer reads and to ask for votes. If what came of such a frame counted as its
+    // sign of life, who believed in it would refuse its pre-votes, and all others, for as long as it speaks.
+    let mut lab = Lab::new(1, 3, |_| ());
+    let mut peer = lab.peer(2, 1);
+    let message = |body| Message {
+        header: line::header(NodeId(2), 5, 0),
+        body,
+    };
+    let round = Round(1);
+    let commit = Index(0);
+    peer.say(&message(Body::Heartbeat(Heartbeat { commit, round })));
+    lab.settle();
+    assert_eq!(lab.node(1).status().leader, NodeId(2));
+    let frame = line::frame(&message(Body::ReadIndexReply(ReadIndexReply::Refused)));
+    let (front, back) = frame.split_at(10);
+    peer.send(front);
+    let mut asked = false;
+    for _ in 0..40 {
+        lab.run_for(Duration::from_millis(50));
+        asked |= lab.state(1) == NodeState::PreCandidate;
+        peer.send(&[back, front].concat());
+    }
+    assert!(asked, "it still believes in node 2");
 }
 
 #[test]
