@@ -322,7 +322,9 @@ impl Turn {
     /// Hands the system what is put, and goes on with a closing flush.
     ///
     /// By a plain call as long as there is room: it is done when it returns, where a ring send costs an entry and a
-    /// completion more. Without room by the ring, which waits for some and sends in one.
+    /// completion more. Without room by the ring, which waits for some and sends in one. Measured over 64 connections:
+    /// sent by the ring alone, a message costs 2 % more CPU time at 64 B, 2-5 % at 16 KiB, 4-5 % at 64 KiB; sixteen
+    /// messages of 64 KiB at a time, which find no room, cost 4-8 % less.
     pub(super) fn send(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) else {
             return;
