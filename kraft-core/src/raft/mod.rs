@@ -379,7 +379,10 @@ impl Raft {
             self.uncommitted_bytes = uncommitted_bytes;
         }
         if canary::is(Canary::WithdrawnSent) {
-            self.queue_appends(log);
+            let queued: Vec<_> = (0..self.progress.len())
+                .filter_map(|peer| self.poll_append(peer, log))
+                .collect();
+            self.ready.extend(queued);
         }
         Ok(first..Index(first.0 + count))
     }

@@ -311,7 +311,7 @@ impl Raft {
         Some(self.send(to, RequestId(0), Outgoing::Other(heartbeat)))
     }
 
-    fn poll_append(&mut self, peer: usize, log: &impl Log) -> Option<Output> {
+    pub(super) fn poll_append(&mut self, peer: usize, log: &impl Log) -> Option<Output> {
         let last = self.tail.terms.last();
         let progress = &self.progress[peer];
         let next = progress.next;
@@ -350,14 +350,6 @@ impl Raft {
             range,
         };
         Some(self.send(self.progress[peer].id, RequestId(0), append))
-    }
-
-    /// The bug that the law of outputs is there to prevent: a range in a queue ([`Canary::WithdrawnSent`]).
-    pub(super) fn queue_appends(&mut self, log: &impl Log) {
-        for peer in 0..self.progress.len() {
-            let queued = self.poll_append(peer, log);
-            self.ready.extend(queued);
-        }
     }
 
     /// Forgets the log from `from` on, which is not committed.
