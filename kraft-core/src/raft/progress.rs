@@ -208,6 +208,24 @@ mod tests {
     }
 
     #[test]
+    fn an_acknowledgement_that_brings_nothing_new_ends_a_probe() {
+        let mut progress = replicating(3, &[5]);
+        progress.lost();
+        progress.matched(Index(3));
+        assert_eq!(progress.mode, Mode::Replicate);
+    }
+
+    #[test]
+    fn no_probe_is_due_once_all_that_was_sent_has_arrived() {
+        let mut progress = replicating(3, &[5, 7]);
+        progress.probe_due = true;
+        progress.matched(Index(5));
+        assert!(progress.probe_due, "the second may be lost");
+        progress.matched(Index(7));
+        assert!(!progress.probe_due);
+    }
+
+    #[test]
     fn a_follower_that_lost_what_it_acknowledged_is_sent_it_again() {
         let mut progress = replicating(3, &[5, 7, 9]);
         progress.matched(Index(7));
