@@ -31,9 +31,12 @@ pub struct Leaving<'a> {
     pub bytes: &'a [u8],
 }
 
+/// Called with all that leaves.
+type Listener = Box<dyn FnMut(&Leaving<'_>) + Send>;
+
 /// Sees all that leaves.
 #[derive(Default)]
-pub(super) struct Tap(pub(super) Option<Box<dyn FnMut(&Leaving<'_>) + Send>>);
+pub(super) struct Tap(pub(super) Option<Listener>);
 
 impl fmt::Debug for Tap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

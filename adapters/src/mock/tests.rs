@@ -400,3 +400,48 @@ fn a_mock_can_move_to_another_thread() {
     is_send::<Network>();
     is_send::<super::Remote>();
 }
+
+#[test]
+fn a_torn_connection_ends_within_what_was_sent() {
+    println!("KRAFT_SEED=0..20");
+    let mut cut_short = 0;
+    for seed in 0..20 {
+        let network = Network::new(seed);
+        let (one, two) = (network.add_host(), network.add_host());
+        let config = Config::default();
+        let mut mocks = [network.open(one, &config).unwrap(), network.open(two, &config).unwrap()];
+        mocks[1]
+            .listen(&two.address(1).into(), ListenOptions::default())
+            .unwrap();
+        let conn = mocks[0].connect(&two.address(1).into()).unwrap();
+        let sent: Vec<u8> = (0..=255).collect();
+        mocks[0].link(conn).unwrap().outbox().put(&sent).unwrap();
+        mocks[0].flush().unwrap();
+        let (mut heard, mut closed) = (Vec::new(), 0);
+        let mut is_torn = false;
+        let until = network.now() + Duration::from_secs(5);
+        while let Some(host) = network.advance(until) {
+            let mut connected = false;
+            let polled = mocks[host.index()].poll(Some(network.now()), |_, event| match event {
+                Event::Received { bytes, .. } => heard.extend_from_slice(bytes),
+                Event::Connected { .. } => connected = true,
+                Event::Closed { reason, .. } => {
+                    assert_eq!(reason, CloseReason::Reset);
+                    closed += 1;
+                }
+                _ => {}
+            });
+            polled.unwrap();
+            mocks[host.index()].flush().unwrap();
+            if connected && !is_torn {
+                // The bytes are on their way.
+                is_torn = true;
+                network.tear(one, two);
+            }
+        }
+        assert!(is_torn && closed == 2, "seed {seed}: closed {closed} times");
+        assert!(sent.starts_with(&heard), "seed {seed}");
+        cut_short += u32::from(!heard.is_empty() && heard.len() < sent.len());
+    }
+    assert!(cut_short > 5, "{cut_short} were cut within");
+}

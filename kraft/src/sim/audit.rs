@@ -226,3 +226,55 @@ impl Protocol for Overheard {
         Binary.name()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kraft_adapters::mock::Network;
+    use kraft_core::id::Term;
+    use kraft_core::message::{Header, Message as Sent, VoteReply};
+    use kraft_core::outbox::Segments;
+    use kraft_core::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_vote_that_leaves_before_it_is_durable_is_seen_however_it_is_cut() {
+        let network = Network::new(1);
+        let audit = Audit::new();
+        let hosts = [network.add_host(), network.add_host()];
+        for (host, id) in hosts.iter().zip(1..) {
+            audit.enter(host.index(), NodeId(id), &Arc::default());
+        }
+        let header = Header {
+            from: NodeId(1),
+            term: Term(4),
+            ..Header::default()
+        };
+        let reply = |granted| {
+            Body::VoteReply(VoteReply {
+                pre: false,
+                granted,
+                term: Term(4),
+            })
+        };
+        for (granted, broken) in [(false, None), (true, Some(true))] {
+            let mut out = Outbox::new(1 << 16);
+            let body = reply(granted);
+            Binary.encode(&Sent { header, body }, 1 << 16, &mut out).expect("it fits");
+            let mut segments = Segments::new();
+            out.take(&mut segments);
+            let bytes: Vec<u8> = segments.slices().flat_map(<[u8]>::to_vec).collect();
+            for piece in bytes.chunks(7) {
+                audit.leaves(&Leaving {
+                    at: Instant::ZERO,
+                    from: hosts[0],
+                    to: hosts[1],
+                    port: PEER_PORT,
+                    stream: 0,
+                    bytes: piece,
+                });
+            }
+            assert_eq!(audit.broken().map(|what| what.starts_with("R10")), broken);
+        }
+    }
+}

@@ -185,8 +185,34 @@ impl Cluster {
             },
             at: self.network.now(),
             what,
-            steps: self.audit.books().trace.tail(STEPS_TOLD),
+            steps: self.last_steps(),
         }
+    }
+
+    /// The last steps, and how every node stands.
+    fn last_steps(&self) -> Vec<String> {
+        let mut steps = self.audit.books().trace.tail(STEPS_TOLD);
+        steps.extend(self.hosts.iter().map(|host| {
+            let up = match (&host.node, host.is_paused, host.is_wiped()) {
+                (_, _, true) => "was wiped",
+                (None, ..) => "is down",
+                (_, true, _) => "is paused",
+                _ => "is up",
+            };
+            let status = host.last_status();
+            format!(
+                "node {} {up}: {:?} in term {} of leader {}, last {}, durable {}, commit {}, applied {}",
+                host.id,
+                status.state,
+                status.hard.term,
+                status.leader,
+                status.last,
+                status.durable,
+                status.commit,
+                status.applied
+            )
+        }));
+        steps
     }
 
     /// Whether every node that has its disk applied all that is committed, and came to the same state.

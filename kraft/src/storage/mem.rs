@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -50,7 +51,38 @@ struct Inode {
     /// What a crash leaves.
     disk: Vec<u8>,
     /// The sectors of the cache that a sync will write.
-    dirty: BTreeSet<usize>,
+    dirty: Sectors,
+}
+
+/// A set of sectors, a bit for each.
+#[derive(Clone, Debug, Default)]
+struct Sectors(Vec<u64>);
+
+impl Sectors {
+    fn add(&mut self, sectors: Range<usize>) {
+        if self.0.len() * 64 < sectors.end {
+            self.0.resize(sectors.end.div_ceil(64), 0);
+        }
+        for sector in sectors {
+            self.0[sector / 64] |= 1 << (sector % 64);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Empties it, and hands out what was in it, ascending.
+    fn take(&mut self) -> impl Iterator<Item = usize> + use<> {
+        let words = std::mem::take(&mut self.0);
+        words.into_iter().enumerate().flat_map(|(at, mut word)| {
+            std::iter::from_fn(move || {
+                let bit = word.trailing_zeros() as usize;
+                word &= word.wrapping_sub(1);
+                (bit < 64).then_some(at * 64 + bit)
+            })
+        })
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -263,9 +295,9 @@ impl MemFiles {
         }
         if loss != Loss::Nothing {
             for file in disk.files.values_mut() {
-                let dirty = std::mem::take(&mut file.dirty);
+                let dirty = file.dirty.take();
                 if let Some(chance) = &mut chance {
-                    for sector in dirty.into_iter().filter(|_| chance.next() % 2 == 0) {
+                    for sector in dirty.filter(|_| chance.next() % 2 == 0) {
                         file.write_back(sector);
                     }
                 }
@@ -594,17 +626,19 @@ impl File for MemFile {
                 file.cache.resize(to, 0);
             }
             file.cache[from..to].copy_from_slice(&bytes[..count]);
-            file.dirty.extend(from / SECTOR_BYTES..to.div_ceil(SECTOR_BYTES));
+            file.dirty.add(from / SECTOR_BYTES..to.div_ceil(SECTOR_BYTES));
             Ok(count)
         })
     }
 
     fn sync_data(&self) -> io::Result<()> {
         self.with(Operation::Sync, |file, failure, _| {
-            let dirty = std::mem::take(&mut file.dirty);
+            let dirty = file.dirty.take();
             if let Some(Failure::Error(kind)) = failure {
                 return Err(kind.into());
             }
+            // All at once: a new file comes to the disk in a thousand sectors.
+            file.disk.reserve(file.cache.len().saturating_sub(file.disk.len()));
             for sector in dirty {
                 file.write_back(sector);
             }

@@ -94,6 +94,75 @@ fn nodes_that_lose_power_all_the_time_lose_nothing_that_was_acknowledged() {
 }
 
 #[test]
+fn a_follower_behind_a_dead_connection_is_reached_again() {
+    // Cuts and cut power leave connections that one side has lost and the other holds for alive.
+    let faults = Faults::These(Kinds::of(&[Kind::Power, Kind::Partition, Kind::OneWay]));
+    check(
+        &Options {
+            faults,
+            ..Options::default()
+        },
+        10,
+    );
+}
+
+#[test]
+fn a_node_whose_disk_was_wiped_stays_a_stranger() {
+    let faults = Faults::These(Kinds::of(&[Kind::Wipe, Kind::Power]));
+    check(
+        &Options {
+            faults,
+            span: Duration::from_secs(30),
+            ..Options::default()
+        },
+        5,
+    );
+}
+
+#[test]
+fn a_node_whose_log_rots_stays_down_until_it_is_mended() {
+    let faults = Faults::These(Kinds::of(&[Kind::Rot, Kind::Crash]));
+    check(
+        &Options {
+            faults,
+            span: Duration::from_secs(30),
+            ..Options::default()
+        },
+        5,
+    );
+}
+
+#[test]
+fn nodes_end_where_their_disk_fails_and_start_again() {
+    let kinds = [
+        Kind::WriteError,
+        Kind::SyncError,
+        Kind::ReadError,
+        Kind::Full,
+        Kind::Stall,
+    ];
+    check(
+        &Options {
+            faults: Faults::These(Kinds::of(&kinds)),
+            ..Options::default()
+        },
+        10,
+    );
+}
+
+#[test]
+fn frames_that_come_twice_late_or_from_an_earlier_connection_change_nothing() {
+    let kinds = [Kind::Duplicate, Kind::Reorder, Kind::Replay, Kind::Tear];
+    check(
+        &Options {
+            faults: Faults::These(Kinds::of(&kinds)),
+            ..Options::default()
+        },
+        10,
+    );
+}
+
+#[test]
 fn a_simulated_run_is_replayed_byte_for_byte() {
     let options = Options {
         seed: 42,
@@ -110,19 +179,24 @@ fn a_simulated_run_is_replayed_byte_for_byte() {
 
 #[test]
 fn what_the_seed_draws_keeps_the_laws() {
-    for seed in seeds(20) {
+    for seed in seeds(10) {
         println!("KRAFT_SEED={seed}");
-        let report = run(&Options::drawn(seed)).unwrap_or_else(|violation| panic!("{violation}"));
+        let options = Options {
+            span: Duration::from_secs(15),
+            ..Options::drawn(seed)
+        };
+        let report = run(&options).unwrap_or_else(|violation| panic!("{violation}"));
         assert!(report.committed > 0, "seed {seed}: {report:?}");
     }
 }
 
 #[test]
 fn the_cluster_stays_live_under_what_raft_tolerates() {
-    for seed in seeds(20) {
+    for seed in seeds(10) {
         println!("KRAFT_SEED={seed}");
         let options = Options {
             mode: Mode::Liveness,
+            span: Duration::from_secs(15),
             ..Options::drawn(seed)
         };
         run(&options).unwrap_or_else(|violation| panic!("{violation}"));
