@@ -216,6 +216,17 @@ mod tests {
     }
 
     #[test]
+    fn an_append_that_arrived_before_the_next_sign_of_life_was_not_lost() {
+        let mut progress = replicating(3, &[5, 7]);
+        progress.alive();
+        progress.matched(Index(5));
+        progress.alive();
+        assert!(!progress.probe_due);
+        progress.alive();
+        assert!(progress.probe_due, "nothing of the second has come since the last one");
+    }
+
+    #[test]
     fn no_probe_is_due_once_all_that_was_sent_has_arrived() {
         let mut progress = replicating(3, &[5, 7]);
         progress.probe_due = true;
@@ -262,6 +273,9 @@ mod tests {
         progress.matched(Index(5));
         assert!(progress.has_window(&config));
         config.inflight_bytes_max = 20;
+        assert!(!progress.has_window(&config));
+        config.inflight_bytes_max = 1000;
+        config.inflight_messages_max = 2;
         assert!(!progress.has_window(&config));
     }
 }

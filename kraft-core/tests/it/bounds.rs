@@ -296,3 +296,36 @@ fn who_has_little_room_lets_others_ask_first_and_who_has_none_never_asks() {
     single.pass(300);
     assert_ne!(single.state(), follower, "there is nobody to ask first");
 }
+
+#[test]
+fn a_pre_vote_for_a_term_in_which_the_vote_is_given_is_refused() {
+    let mut node = Lone::recovered(4, &[]);
+    node.step(2, 5, vote(false, 5, (0, 0)));
+    node.sync();
+    node.look();
+    node.step(3, 4, vote(true, 5, (0, 0)));
+    assert_eq!(node.look(), [(3, voted(true, false, 5))]);
+}
+
+#[test]
+fn who_votes_for_another_stops_asking_for_itself() {
+    let mut node = Lone::recovered(5, &[]);
+    node.pass(300);
+    assert_eq!(node.state(), NodeState::PreCandidate);
+    node.step(2, 5, vote(false, 5, (0, 0)));
+    assert_eq!(node.state(), NodeState::Follower);
+}
+
+#[test]
+fn votes_of_an_earlier_candidacy_do_not_count() {
+    let mut node = Lone::with(0, &[], |config| config.pre_vote = false);
+    for term in 1..=2 {
+        node.pass(300);
+        node.sync();
+        assert_eq!((node.term(), node.state()), (term, NodeState::Candidate));
+    }
+    node.step(2, 1, voted(false, true, 1));
+    assert_eq!(node.state(), NodeState::Candidate);
+    node.step(2, 2, voted(false, true, 2));
+    assert_eq!(node.state(), NodeState::Leader);
+}
