@@ -170,6 +170,42 @@ fn an_answer_to_a_former_process_is_not_taken() {
 }
 
 #[test]
+fn an_answer_of_another_node_or_of_an_earlier_term_is_none() {
+    let mut node = Lone::new();
+    node.step(2, 1, heartbeat(0));
+    node.look();
+    ask(&mut node, 1);
+    node.drain();
+    let asked = node.sent.pop().expect("the question").header.request;
+    let reply = |from: u64, term: u64, node: &mut Lone| {
+        let header = kraft_core::message::Header {
+            from: NodeId(from),
+            term: kraft_core::id::Term(term),
+            request: asked,
+            ..kraft_core::message::Header::default()
+        };
+        let body = Body::ReadIndexReply(ReadIndexReply::At(Index(9)));
+        let message = kraft_core::message::Message { header, body };
+        node.raft.step(&message, node.now, &mut node.log).expect("no violation");
+        node.drain();
+    };
+    reply(3, 1, &mut node);
+    reply(2, 0, &mut node);
+    assert_eq!(answers(&mut node), []);
+    reply(2, 1, &mut node);
+    assert_eq!(answers(&mut node), [(1, Ok(9))]);
+}
+
+#[test]
+fn who_does_not_lead_refuses_to_answer_for_the_leader() {
+    let mut node = Lone::new();
+    node.step(2, 1, heartbeat(0));
+    node.look();
+    node.step(3, 1, Body::ReadIndex);
+    assert_eq!(node.look(), [(3, Body::ReadIndexReply(ReadIndexReply::Refused))]);
+}
+
+#[test]
 fn lease_read_clock_skew() {
     // There are no leases: that all were heard a moment ago, by a clock that stands still, answers no read.
     let mut node = Lone::new();
