@@ -206,6 +206,23 @@ fn who_does_not_lead_refuses_to_answer_for_the_leader() {
 }
 
 #[test]
+fn reads_that_a_fresh_leader_cannot_answer_end_at_their_deadline_and_not_before() {
+    let mut node = Lone::new();
+    node.lead();
+    ask(&mut node, 1);
+    node.drain();
+    let refused = [(1, Err(Refusal::NotLeader))];
+    let mut all = Vec::new();
+    for (millis, expected) in [(299, &[][..]), (1, &refused[..])] {
+        // Somebody is heard, so that it leads all the time, but commits nothing.
+        node.step(3, 1, Body::HeartbeatReply(HeartbeatReply { round: Round(0) }));
+        node.pass(millis);
+        all.extend(answers(&mut node));
+        assert_eq!(all, expected, "after {millis} ms more");
+    }
+}
+
+#[test]
 fn lease_read_clock_skew() {
     // There are no leases: that all were heard a moment ago, by a clock that stands still, answers no read.
     let mut node = Lone::new();
