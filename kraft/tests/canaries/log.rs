@@ -35,7 +35,7 @@ fn run(seed: u64) -> Result<(), String> {
         zero_step_bytes: 4096,
         ..Config::default()
     };
-    let opened = DiskLog::open(files.clone(), IDENTITY, config.clone(), Index::ZERO);
+    let opened = DiskLog::open(files.clone(), IDENTITY, config, Index::ZERO);
     let (mut log, _) = opened.map_err(|error| error.to_string())?;
     log.save(HardState {
         term: Term(1),
@@ -49,11 +49,11 @@ fn run(seed: u64) -> Result<(), String> {
         }
         log.append(Index(index), &Entries::Shared(&[entry(index, &mut rng)], &[]));
         log.sync(SyncId(index));
-        let works = std::iter::from_fn(|| {
+        let mut works = std::iter::from_fn(|| {
             let work = log.next_work()?;
             Some(log.done(work.run()).is_ok())
         });
-        if works.fold(true, |all, done| all && done) {
+        if works.all(|done| done) {
             synced = index;
         }
     }
