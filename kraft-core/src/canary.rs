@@ -102,13 +102,9 @@ impl Canary {
     #[must_use]
     pub fn reach(self) -> Reach {
         match self {
-            Self::VoteBeforeSync
-            | Self::StaleVoteCounted
-            | Self::PreVoteBumpsTerm
-            | Self::OldTermCommitted
-            | Self::WithdrawnSent
-            | Self::StaleAppendTruncates
-            | Self::ReadWithoutRound => Reach::Raft,
+            Self::PreVoteBumpsTerm | Self::OldTermCommitted | Self::WithdrawnSent | Self::ReadWithoutRound => {
+                Reach::Raft
+            }
             Self::MarkAheadOfSync | Self::DamageCut => Reach::Log,
             _ => Reach::Nodes,
         }

@@ -260,7 +260,9 @@ mod tests {
         for (granted, broken) in [(false, None), (true, Some(true))] {
             let mut out = Outbox::new(1 << 16);
             let body = reply(granted);
-            Binary.encode(&Sent { header, body }, 1 << 16, &mut out).expect("it fits");
+            Binary
+                .encode(&Sent { header, body }, 1 << 16, &mut out)
+                .expect("it fits");
             let mut segments = Segments::new();
             out.take(&mut segments);
             let bytes: Vec<u8> = segments.slices().flat_map(<[u8]>::to_vec).collect();

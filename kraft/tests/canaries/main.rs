@@ -86,11 +86,8 @@ impl Trial {
             (None, Some((seed, what))) => Err(format!("{name}, no canary, seed {seed}: {what}")),
             (Some(canary), None) => Err(format!("{name}: {canary:?} is not found within {seeds} seeds")),
             (Some(canary), Some((seed, what))) => {
-                println!(
-                    "canary: {canary:?} | {name} | {} | {}",
-                    seed + 1,
-                    what.replace('\n', " ")
-                );
+                let what = what.lines().next().unwrap_or_default();
+                println!("canary: {canary:?} | {name} | {} | {what}", seed + 1);
                 Ok(())
             }
         }
