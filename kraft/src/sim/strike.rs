@@ -151,15 +151,10 @@ impl Cluster {
         let all = (0..count).flat_map(|from| (0..count).map(move |to| (from, to)));
         let all = all.filter(|(from, to)| from < to);
         let mut pairs = Vec::new();
-        // One bit a host: on which side it is.
-        let sides = if self.atlas.is_kept() {
-            let bit = |at: &usize| 1 << at;
-            victims
-                .iter()
-                .map(bit)
-                .fold(rng.u64(..) << nodes, |sides, bit| sides | bit)
-        } else {
-            rng.u64(..)
+        // One bit a host: on which side it is. Users stay with the majority where there must be one that commits.
+        let sides = match self.atlas.is_kept() {
+            true => victims.iter().fold(0, |sides, at| sides | 1 << at),
+            false => rng.u64(..),
         };
         let is_partial = kind != Kind::Partition || !self.atlas.is_kept() && rng.u8(..5) < 2;
         let often = rng.u8(20..200);
