@@ -48,6 +48,10 @@ pub const SHARE_MIN: usize = 4096;
 ///    `Event::Drained` if [`pop_drained`](Self::pop_drained) says so. These two also have something to say without
 ///    any bytes: a mark on an empty outbox, a refusal that room was there for. So a backend asks whenever a link was
 ///    in the user's hands; [`has_news`](Self::has_news) is the cheap question.
+///
+/// Buffers of its own for each of many connections are never in the cache when they are written to. A backend that
+/// minds that has one more `Segments`, the spare one: it [lends](Self::lend) it to a link that it passes to the user, and
+/// when the link is back sends much at once, or [takes it back](Self::take_back) with little in it.
 #[derive(Debug)]
 pub struct Outbox {
     limit: usize,
@@ -187,17 +191,31 @@ impl Outbox {
         into.len()
     }
 
-    /// Exchanges the empty buffers that the next bytes go into for `spare`; does nothing if bytes wait already. For
-    /// backends: one set of buffers for whoever is served stays in the cache, where one a connection does not.
+    /// Lends the outbox `spare` for what is put next, in exchange for its own empty buffers. Whether it did: not if bytes
+    /// wait already. For backends, see the end of [the type's documentation](Self).
     ///
     /// # Panics
     ///
     /// If `spare` holds bytes.
-    pub fn refit(&mut self, spare: &mut Segments) {
+    pub fn lend(&mut self, spare: &mut Segments) -> bool {
         assert!(spare.is_empty(), "what is spare holds bytes");
-        if self.waiting.is_empty() {
+        let lends = self.waiting.is_empty();
+        if lends {
             mem::swap(&mut self.waiting, spare);
         }
+        lends
+    }
+
+    /// Takes back what [`lend`](Self::lend) lent, and gives the outbox its own buffers again. What waits is copied into
+    /// them. For backends.
+    ///
+    /// # Panics
+    ///
+    /// If `spare` holds bytes.
+    pub fn take_back(&mut self, spare: &mut Segments) {
+        assert!(spare.is_empty(), "what is spare holds bytes");
+        spare.append(&mut self.waiting);
+        mem::swap(&mut self.waiting, spare);
     }
 
     /// Bytes that wait to be taken, without those in flight. For backends.

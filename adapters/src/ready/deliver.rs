@@ -63,7 +63,7 @@ impl<S: Selector> Turn<S> {
                     // unless FIN came with the bytes, since that is the change that was told already.
                     conn.readable = bytes == self.scratch.len() || conn.fin_seen;
                     if conn.reading() == Reading::Deliver {
-                        conn.link.outbox().refit(&mut self.spare);
+                        let lent = conn.link.outbox().lend(&mut self.spare);
                         let event = Event::Received {
                             conn: id,
                             bytes: &self.scratch[..bytes],
@@ -72,7 +72,7 @@ impl<S: Selector> Turn<S> {
                         on_event(self.now, event);
                         count += 1;
                         if self.returned(id) {
-                            self.send_bulk(id);
+                            self.answered(id, lent);
                         }
                     }
                 }

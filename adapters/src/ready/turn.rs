@@ -46,7 +46,7 @@ pub(super) struct Turn<S> {
     pub(super) stats: Stats,
     /// What every read goes into.
     pub(super) scratch: Box<[u8]>,
-    /// Buffers for what is put while a connection is served.
+    /// Buffers that are lent to the connection that is served, for what it is put.
     pub(super) spare: Segments,
     /// Links that were in the user's hands.
     dirty: Vec<ConnId>,
@@ -263,16 +263,20 @@ impl<S: Selector> Turn<S> {
         }
     }
 
-    /// Sends what an event brought if it is much, and takes back the buffers that it was lent.
-    pub(super) fn send_bulk(&mut self, id: ConnId) {
+    /// The link came back behind an event for which it was `lent` buffers: much that was put leaves at once, and the
+    /// buffers come back, unless they hold what the system did not take.
+    pub(super) fn answered(&mut self, id: ConnId, lent: bool) {
         let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) else {
             return;
         };
-        if conn.link.outbox().waiting() >= BULK && conn.phase == Phase::Open {
+        if conn.link.outbox().waiting() >= BULK {
             self.send(id);
         }
-        if let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) {
-            conn.link.outbox().refit(&mut self.spare);
+        if lent
+            && let Some(conn) = self.conns.get_mut(id.slot(), id.generation())
+            && conn.link.outbox().waiting() < BULK
+        {
+            conn.link.outbox().take_back(&mut self.spare);
         }
     }
 

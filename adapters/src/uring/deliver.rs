@@ -114,14 +114,14 @@ impl Turn {
 
     /// Lends a buffer to the user, keeps a copy for one who paused, or drops it. The buffer goes back to the ring.
     fn lend<F: FnMut(Instant, Event<'_>)>(&mut self, id: ConnId, filled: Filled, on_event: &mut F) -> usize {
-        let mut count = 0;
+        let (mut count, mut lent) = (0, false);
         let bytes = self.bufs.bytes(self.lent.insert(filled));
         self.stats.bytes_in += bytes.len() as u64;
         if let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) {
             conn.fed = true;
             match conn.reading() {
                 Reading::Deliver if conn.held.is_empty() => {
-                    conn.link.outbox().refit(&mut self.spare);
+                    lent = conn.link.outbox().lend(&mut self.spare);
                     let event = Event::Received {
                         conn: id,
                         bytes,
@@ -137,7 +137,7 @@ impl Turn {
         }
         self.take_back();
         if count > 0 && self.returned(id) {
-            self.send_bulk(id);
+            self.answered(id, lent);
         }
         count
     }

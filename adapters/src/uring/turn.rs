@@ -60,7 +60,7 @@ pub(super) struct Turn {
     pub(super) starved: [VecDeque<ConnId>; 2],
     /// What is lent to the user. It is only met after a panic of his, and goes back to the ring then.
     pub(super) lent: Option<Filled>,
-    /// Buffers for what is put while a connection is served. Boxed, so that the backends are about as big as each other.
+    /// Buffers that are lent to the connection that is served, for what it is put. Boxed, so that the backends are about as big as each other.
     pub(super) spare: Box<Segments>,
     /// What a broken connection is read into.
     pub(super) scratch: Vec<u8>,
@@ -403,16 +403,20 @@ impl Turn {
         Ok(())
     }
 
-    /// Sends what an event brought if it is much, and takes back the buffers that it was lent.
-    pub(super) fn send_bulk(&mut self, id: ConnId) {
+    /// The link came back behind an event for which it was `lent` buffers: much that was put leaves at once, and the
+    /// buffers come back, unless they hold what the system did not take.
+    pub(super) fn answered(&mut self, id: ConnId, lent: bool) {
         let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) else {
             return;
         };
-        if conn.link.outbox().waiting() >= BULK && conn.phase == Phase::Open {
+        if conn.link.outbox().waiting() >= BULK {
             self.send(id);
         }
-        if let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) {
-            conn.link.outbox().refit(&mut self.spare);
+        if lent
+            && let Some(conn) = self.conns.get_mut(id.slot(), id.generation())
+            && conn.link.outbox().waiting() < BULK
+        {
+            conn.link.outbox().take_back(&mut self.spare);
         }
     }
 

@@ -157,6 +157,25 @@ impl Segments {
         }
     }
 
+    /// Moves what `other` holds behind what is here, and leaves it empty with the memory that it had.
+    pub(super) fn append(&mut self, other: &mut Self) {
+        let mut at = other.copied_at;
+        for piece in other.pieces.drain(..) {
+            match piece {
+                Piece::Copied(count) => {
+                    self.push_copied(&other.copied[at..at + count]);
+                    at += count;
+                }
+                Piece::Shared(bytes) => {
+                    self.len += bytes.len();
+                    self.pieces.push_back(Piece::Shared(bytes));
+                }
+            }
+        }
+        other.copied.clear();
+        (other.copied_at, other.len) = (0, 0);
+    }
+
     pub(super) fn push_shared(&mut self, bytes: &Bytes) {
         if bytes.len() < SHARE_MIN {
             return self.push_copied(bytes);

@@ -325,22 +325,30 @@ fn seed() -> u64 {
 }
 
 #[test]
-fn spare_buffers_take_the_place_of_empty_ones_alone() {
-    let mut outbox = Outbox::new(100);
+fn buffers_are_lent_where_nothing_waits_and_come_back_empty() {
+    let payload = Bytes::from(vec![7; SHARE_MIN]);
+    let mut outbox = Outbox::new(1 << 20);
     let mut spare = Segments::new();
     outbox.put(b"first").expect("it fits");
-    outbox.refit(&mut spare);
-    assert_eq!(outbox.len(), 5, "what waits stays");
+    assert!(!outbox.lend(&mut spare), "bytes wait");
     assert_eq!(taken(&mut outbox), b"first");
 
-    let mut used = Segments::new();
-    outbox.put(&[1; 64]).expect("it fits");
-    outbox.take(&mut used);
-    used.advance(64);
+    let mut large = Segments::new();
+    outbox.put(&[1; 1000]).expect("it fits");
+    outbox.take(&mut large);
+    large.advance(1000);
     outbox.settle(0);
-    assert!(used.capacity() >= 64);
-    outbox.refit(&mut used);
-    assert_eq!(used.capacity(), 0, "it has no more than the outbox had");
-    outbox.put(b"second").expect("it fits");
-    assert_eq!(taken(&mut outbox), b"second");
+    let memory = large.capacity();
+    assert!(outbox.lend(&mut large));
+    assert_eq!(large.capacity(), 0, "it has the outbox's own, which has none yet");
+
+    outbox.put(b"head").expect("it fits");
+    outbox.put_shared(&payload).expect("it fits");
+    outbox.put(b"tail").expect("it fits");
+    outbox.take_back(&mut large);
+    assert_eq!((large.capacity(), large.len()), (memory, 0), "it is back");
+    let whole = taken(&mut outbox);
+    assert_eq!((&whole[..4], &whole[4 + SHARE_MIN..]), (&b"head"[..], &b"tail"[..]));
+    assert_eq!(payload, whole[4..4 + SHARE_MIN]);
+    assert!(payload.is_unique(), "a shared payload was copied or kept");
 }
