@@ -132,7 +132,13 @@ impl Progress {
 
     /// What is in flight to it may be lost, and it may be gone: one append, when it gives a sign of life.
     pub(super) fn lost(&mut self) {
-        self.become_probe(self.matched.next());
+        // A probe stays where it is: who was down when this leader was elected has matched nothing so far, and would be
+        // sent the whole log.
+        let next = match self.mode {
+            Mode::Probe { .. } => self.next,
+            Mode::Replicate => self.matched.next(),
+        };
+        self.become_probe(next);
         self.mode = Mode::Probe { paused: true };
     }
 
@@ -234,6 +240,20 @@ mod tests {
         assert!(progress.probe_due, "the second may be lost");
         progress.matched(Index(7));
         assert!(!progress.probe_due);
+    }
+
+    #[test]
+    fn a_follower_that_was_down_at_the_election_is_not_sent_the_whole_log() {
+        let mut progress = Progress::new(NodeId(2));
+        progress.reset(Index(1000), Round(0));
+        progress.lost();
+        check(&progress, 0, 1000, 0);
+        progress.alive();
+        progress.rejected(Index(999), Index(990));
+        check(&progress, 0, 991, 0);
+        // A probe whose answer is lost asks at the same place.
+        progress.lost();
+        check(&progress, 0, 991, 0);
     }
 
     #[test]
