@@ -112,8 +112,8 @@ impl Cluster {
         for user in &mut self.users {
             user.is_done = true;
         }
-        // Everybody must come to the same state.
-        let deadline = self.network.now() + self.options.heal_max;
+        // Everybody must come to the same state. An entry at a time, as a seed may have it, that takes a while.
+        let deadline = self.network.now() + self.options.heal_max * 3;
         self.step_until(deadline, |cluster| {
             cluster.agree() && cluster.users.iter().all(User::is_idle)
         })?;
