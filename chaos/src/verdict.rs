@@ -25,8 +25,11 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a node may take to answer a page of a scan.
 const SCAN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Fewer committed operations than this show nothing, however short the run.
-const COMMITTED_MIN: u64 = 1000;
+/// Fewer committed writes of clients than this show nothing, however short the run.
+const WRITTEN_MIN: u64 = 1000;
+
+/// What reads at the end, when all is over, has this number plus the node's; clients have lower ones.
+const READERS: u32 = 100;
 
 /// Steps of the check for a key: seconds, of which nearly all keys take milliseconds.
 const STEPS_MAX: u64 = 20_000_000;
@@ -139,7 +142,7 @@ pub(crate) fn read_all(start: Instant) -> Result<History, Trouble> {
                 None => Answer::NotFound,
             };
             history.push(Operation {
-                client: 100 + u32::try_from(node).unwrap_or(0),
+                client: READERS + u32::try_from(node).unwrap_or(0),
                 key: name,
                 action: Action::Get,
                 begin,
@@ -182,24 +185,30 @@ fn scan(node: usize) -> Result<BTreeMap<Bytes, Bytes>, Trouble> {
 ///
 /// # Errors
 ///
-/// The history shows nothing: hardly anything was committed, or the check had to give up.
+/// The history shows nothing: clients wrote hardly anything, or the check had to give up.
 pub(crate) fn judge(history: &History) -> Result<Result<String, String>, Trouble> {
-    let (mut answered, mut refused, mut unknown) = (0, 0, 0);
-    for operation in history.operations() {
-        *match operation.fate {
-            Fate::Answered { .. } => &mut answered,
-            Fate::Refused => &mut refused,
-            Fate::Unknown => &mut unknown,
-        } += 1;
+    let (mut answered, mut written, mut refused, mut unknown) = (0, 0, 0, 0);
+    // Reads at the end are made of the state itself: a cluster that served nobody has them, too.
+    for operation in history.operations().iter().filter(|one| one.client < READERS) {
+        match &operation.fate {
+            Fate::Answered { answer, .. } => {
+                answered += 1;
+                written += u64::from(matches!(answer, Answer::Done | Answer::Number(_)));
+            }
+            Fate::Refused => refused += 1,
+            Fate::Unknown => unknown += 1,
+        }
     }
-    if answered < COMMITTED_MIN {
+    if written < WRITTEN_MIN {
         return Err(Trouble::new(format!(
-            "{answered} operations were committed, too few to show anything"
+            "{written} writes of clients were committed, too few to show anything: {answered} of their operations were \
+             answered, {refused} refused, {unknown} are of unknown outcome"
         )));
     }
     match history.check(Budget { steps: STEPS_MAX }) {
         Verdict::Linearizable => Ok(Ok(format!(
-            "the history is linearizable: {answered} operations answered, {refused} refused, {unknown} of unknown outcome"
+            "the history is linearizable: {answered} operations of clients answered, {written} of them writes, {refused} \
+             refused, {unknown} of unknown outcome"
         ))),
         impossible @ Verdict::NotLinearizable(_) => Ok(Err(impossible.to_string())),
         undecided @ Verdict::Undecided { .. } => Err(Trouble::new(undecided.to_string())),
@@ -230,7 +239,7 @@ mod tests {
 
     fn read(history: &mut History, sum: u64) {
         history.push(Operation {
-            client: 101,
+            client: READERS + 1,
             key: key_name(0),
             action: Action::Get,
             begin: 1 << 40,
@@ -243,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_history_that_lost_an_acknowledged_write_is_impossible() {
-        let count = COMMITTED_MIN + 100;
+        let count = WRITTEN_MIN + 100;
         let mut good = increments(count);
         read(&mut good, count);
         assert!(judge(&good).expect("decided").is_ok());
@@ -255,6 +264,19 @@ mod tests {
 
     #[test]
     fn a_history_of_next_to_nothing_shows_nothing() {
-        assert!(judge(&increments(COMMITTED_MIN - 1)).is_err());
+        assert!(judge(&increments(WRITTEN_MIN - 1)).is_err());
+    }
+
+    #[test]
+    fn reads_at_the_end_are_no_operations_of_clients() {
+        let mut reads = History::new();
+        for _ in 0..2 * WRITTEN_MIN {
+            read(&mut reads, 1);
+        }
+        let trouble = judge(&reads).expect_err("no client did anything");
+        assert!(trouble.to_string().starts_with("0 writes"), "{trouble}");
+        let mut few = increments(WRITTEN_MIN - 1);
+        few.merge(reads);
+        assert!(judge(&few).is_err());
     }
 }
