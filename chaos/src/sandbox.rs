@@ -46,7 +46,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) fn main() -> ExitCode {
     let options = Options::parse();
     let ended = match &options.inside {
-        Some(folder) => Ok(inside(&options, folder)),
+        Some(folder) => inside(&options, folder),
         None => outside(options),
     };
     ended.unwrap_or_else(|trouble| {
@@ -126,7 +126,16 @@ fn remove(folder: &Path) -> Result<(), Trouble> {
 }
 
 /// The run itself, as process 1 of its namespace.
-fn inside(options: &Options, folder: &Path) -> ExitCode {
+///
+/// # Errors
+///
+/// This is another process: the mounts and the rules for packets would be the machine's own.
+fn inside(options: &Options, folder: &Path) -> Result<ExitCode, Trouble> {
+    if process::id() != 1 {
+        return Err(Trouble::new(
+            "--inside is for the process that this program starts in namespaces of its own: leave it away",
+        ));
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&stop);
     // The process outside holds the other end and never writes: its end is the order to stop.
@@ -134,7 +143,7 @@ fn inside(options: &Options, folder: &Path) -> ExitCode {
         let _ = io::stdin().read(&mut [0]);
         seen.store(true, Ordering::Relaxed);
     });
-    match run::run(options, folder, &stop) {
+    Ok(match run::run(options, folder, &stop) {
         Ok(Ending::Good) => ExitCode::SUCCESS,
         Ok(Ending::Impossible(why)) => {
             let _ = skipped(options, &why);
@@ -148,7 +157,7 @@ fn inside(options: &Options, folder: &Path) -> ExitCode {
             eprintln!("kraft-chaos: FAILED: {trouble}");
             ExitCode::FAILURE
         }
-    }
+    })
 }
 
 fn seed(given: Option<u64>) -> Result<u64, Trouble> {
@@ -245,4 +254,18 @@ fn command(options: &Options, seed: u64) -> String {
         shown.push_str(" --plant rollback");
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_done_to_the_machine_itself() {
+        // No run comes far with it, whoever begins one.
+        let folder = Path::new("/nonexistent/run");
+        let options = Options::parse_from(["kraft-chaos", "--inside", "/nonexistent/run"]);
+        let refused = inside(&options, folder).expect_err("a test is not process 1");
+        assert!(refused.to_string().starts_with("--inside"), "{refused}");
+    }
 }
