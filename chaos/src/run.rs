@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -493,13 +493,16 @@ fn cuts(fault: &Fault, nodes: &[usize]) -> Vec<(usize, usize)> {
     }
 }
 
+/// Writes it as [`History::read`] takes it.
 fn write_history(folder: &Path, history: &History) -> Result<(), Trouble> {
-    let text: String = history
-        .operations()
-        .iter()
-        .map(|operation| format!("{operation}\n"))
-        .collect();
-    write(&folder.join("history.txt"), &text)
+    let path = folder.join("history.txt");
+    File::create(&path)
+        .and_then(|file| {
+            let mut file = BufWriter::new(file);
+            history.write(&mut file)?;
+            file.flush()
+        })
+        .map_err(|error| Trouble::at(&path, &error))
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Trouble> {
@@ -508,7 +511,31 @@ fn write(path: &Path, text: &str) -> Result<(), Trouble> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::BufReader;
+    use std::process;
+
+    use kraft::history::{Action, Fate, Operation};
+
     use super::*;
+
+    #[test]
+    fn the_history_of_a_run_can_be_read_back() {
+        let folder = env::temp_dir().join(format!("kraft-chaos-{}-history", process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let mut history = History::new();
+        history.push(Operation {
+            client: 1,
+            key: load::key_name(0),
+            action: Action::Delete,
+            begin: 1,
+            fate: Fate::Unknown,
+        });
+        write_history(&folder, &history).expect("written");
+        let file = File::open(folder.join("history.txt")).expect("there");
+        let read = History::read(BufReader::new(file));
+        fs::remove_dir_all(&folder).expect("removed");
+        assert_eq!(read.expect("a history"), history);
+    }
 
     #[track_caller]
     fn check(fault: &Fault, nodes: &[usize], expected: &[(usize, usize)]) {
