@@ -39,8 +39,8 @@ pub(crate) fn short() -> Result<Outcome, Failure> {
 ///
 /// As [`short`].
 pub(crate) fn long() -> Result<Outcome, Failure> {
-    run(&["--seconds", "20", "--plant", "rollback"])?;
-    run(&["--seconds", "600"])
+    let planted = run(&["--seconds", "20", "--plant", "rollback"])?;
+    Ok(planted.and(run(&["--seconds", "600"])?))
 }
 
 fn run(arguments: &[&str]) -> Result<Outcome, Failure> {

@@ -12,6 +12,7 @@ pub(crate) struct Step {
 }
 
 /// How a step that did not fail ended.
+#[must_use]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Passed,
@@ -21,8 +22,9 @@ pub(crate) enum Outcome {
 
 impl Outcome {
     /// Of two parts of a step: what either skipped is skipped.
-    fn and(self, other: Self) -> Self {
+    pub(crate) fn and(self, other: Self) -> Self {
         match (self, other) {
+            (Self::Skipped(one), Self::Skipped(other)) if one == other => Self::Skipped(one),
             (Self::Skipped(one), Self::Skipped(other)) => Self::Skipped(format!("{one}; {other}")),
             (Self::Passed, end) | (end, Self::Passed) => end,
         }
@@ -205,13 +207,16 @@ fn long() -> Result<Outcome, Failure> {
     cargo(&words("run --release --bin kraftd -- demo"))?;
     // Targets of kind bench alone: libraries and binaries have no figures to print.
     cargo(&words("bench --workspace --bench *"))?;
-    let chaos = chaos::long()?;
-    sanitizers::addresses()?;
-    coverage::run()?;
-    mutants::run()?;
     // Features change seldom, and a hundred combinations take minutes that `all` has for what changes often.
-    let features = features::run()?;
-    Ok(chaos.and(features))
+    let slow = [
+        chaos::long,
+        sanitizers::addresses,
+        coverage::run,
+        mutants::run,
+        features::run,
+    ];
+    slow.into_iter()
+        .try_fold(Outcome::Passed, |ended, part| Ok(ended.and(part()?)))
 }
 
 fn words(command: &str) -> Vec<&str> {
@@ -228,5 +233,16 @@ mod tests {
             assert!(find(name).is_some(), "{name}");
         }
         assert!(!ALL.contains(&"long"));
+    }
+
+    #[test]
+    fn what_a_part_skips_the_step_skips() {
+        let skipped = |what: &str| Outcome::Skipped(what.to_owned());
+        let fold = |parts: [Outcome; 3]| parts.into_iter().fold(Outcome::Passed, Outcome::and);
+        let passed = Outcome::Passed;
+        assert_eq!(fold([passed.clone(), passed.clone(), passed.clone()]), passed);
+        assert_eq!(fold([passed.clone(), skipped("a"), passed.clone()]), skipped("a"));
+        assert_eq!(fold([skipped("a"), passed, skipped("b")]), skipped("a; b"));
+        assert_eq!(fold([skipped("a"), skipped("a"), skipped("b")]), skipped("a; b"));
     }
 }
