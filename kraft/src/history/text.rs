@@ -9,6 +9,9 @@ use std::str::Split;
 
 use super::{Action, Answer, Fate, History, Operation};
 
+/// How much of a line an error quotes, in characters.
+const QUOTED: usize = 60;
+
 /// The first line, so that a file of another kind, or a later one, is not taken for a history.
 const HEAD: &str = "# kraft history 1";
 
@@ -25,22 +28,30 @@ impl History {
             .try_for_each(|operation| writeln!(out, "{operation}"))
     }
 
-    /// Reads what [`write`](Self::write) wrote. Empty lines and those that begin with `#` say nothing.
+    /// Reads what [`write`](Self::write) wrote. Empty lines and those that begin with `#` say nothing. What was cut
+    /// short within a line is refused; behind one, nobody can tell.
     ///
     /// # Errors
     ///
     /// Those of the reader, and [`io::ErrorKind::InvalidData`] with the number of the line that is no operation.
-    pub fn read(from: impl BufRead) -> io::Result<Self> {
+    pub fn read(mut from: impl BufRead) -> io::Result<Self> {
         let mut history = Self::new();
         let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
-        for (at, line) in from.lines().enumerate() {
-            let line = line?;
-            if at == 0 && line != HEAD {
+        let mut text = String::new();
+        for number in 1.. {
+            text.clear();
+            if from.read_line(&mut text)? == 0 && number > 1 {
+                break;
+            }
+            let Some(line) = text.strip_suffix('\n') else {
+                return Err(invalid(format!("line {number} has no end: the file was cut short")));
+            };
+            if number == 1 && line != HEAD {
                 return Err(invalid(format!("line 1 is not {HEAD:?}: this is no history")));
             }
             if !line.is_empty() && !line.starts_with('#') {
-                let operation = parse(&line).ok_or_else(|| invalid(format!("line {} is no operation: {line}", at + 1)));
-                history.push(operation?);
+                let no_operation = || invalid(format!("line {number} is no operation: {}", quoted(line)));
+                history.push(parse(line).ok_or_else(no_operation)?);
             }
         }
         Ok(history)
@@ -110,6 +121,15 @@ pub(super) fn escaped(bytes: &[u8]) -> String {
 
 pub(super) fn optional(value: Option<&[u8]>) -> String {
     value.map_or_else(|| "~".to_owned(), escaped)
+}
+
+/// The beginning of a line that may be anything.
+fn quoted(line: &str) -> String {
+    let mut quoted: String = line.chars().take(QUOTED).flat_map(char::escape_debug).collect();
+    if line.chars().nth(QUOTED).is_some() {
+        quoted.push_str("...");
+    }
+    quoted
 }
 
 fn parse(line: &str) -> Option<Operation> {

@@ -3,7 +3,7 @@
 use super::super::{Budget, History, Verdict};
 
 pub(super) fn history(lines: &str) -> History {
-    let text = format!("# kraft history 1\n{}", lines.replace("    ", ""));
+    let text = format!("# kraft history 1\n{}\n", lines.replace("    ", ""));
     History::read(text.as_bytes()).expect("a history")
 }
 

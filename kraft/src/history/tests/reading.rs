@@ -58,8 +58,11 @@ fn a_history_survives_the_round_trip() {
 #[test]
 fn what_is_no_history_is_refused_with_its_line() {
     for (text, said) in [
-        ("", None),
+        ("", Some("line 1 has no end")),
+        ("# kraft history 1", Some("line 1 has no end")),
+        ("# kraft history 1\n", None),
         ("# kraft history 2\n", Some("line 1 is not")),
+        ("\n# kraft history 1\n", Some("line 1 is not")),
         ("1 1 2 k get -> not-found\n", Some("line 1 is not")),
         ("# kraft history 1\n\n# a remark\n1 1 - k get -> unknown\n", None),
         ("# kraft history 1\n1 1 2 k get -> unknown\n", Some("line 2 is no")),
@@ -69,7 +72,12 @@ fn what_is_no_history_is_refused_with_its_line() {
         ("# kraft history 1\n1 1 2 k put %4 -> done\n", Some("line 2 is no")),
         ("# kraft history 1\n1 1 2 k put %+4 -> done\n", Some("line 2 is no")),
         ("# kraft history 1\n1 1 2 k delete -> done x\n", Some("line 2 is no")),
-        ("# kraft history 1\n1 1 2 k get -> value a\n1 1 2", Some("line 3 is no")),
+        (
+            "# kraft history 1\n1 1 2 k get -> value a\n1 1 2\n",
+            Some("line 3 is no"),
+        ),
+        // It is cut short, and what is there is an operation.
+        ("# kraft history 1\n1 1 2 k get -> value a", Some("line 2 has no end")),
     ] {
         let read = History::read(text.as_bytes());
         match said {
@@ -80,6 +88,14 @@ fn what_is_no_history_is_refused_with_its_line() {
             }
         }
     }
+}
+
+#[test]
+fn a_line_that_is_anything_is_quoted_in_part_and_escaped() {
+    let text = format!("# kraft history 1\n\x1b[2J{}\n", "x".repeat(10_000));
+    let error = History::read(text.as_bytes()).expect_err("no operation").to_string();
+    let expected = format!("line 2 is no operation: \\u{{1b}}[2J{}...", "x".repeat(56));
+    assert_eq!(error, expected);
 }
 
 #[test]
