@@ -135,7 +135,8 @@ pub struct History {
 /// How long to look for an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Steps for each key, each a fraction of a microsecond and some ten bytes of memory.
+    /// Steps for each key, each a fraction of a microsecond and at most some tens of bytes of memory: what is remembered of
+    /// a point counts by its size.
     pub steps: u64,
 }
 

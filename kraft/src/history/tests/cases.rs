@@ -316,3 +316,21 @@ fn a_budget_that_is_used_up_decides_nothing() {
     let verdict = history(&lines).check(Budget { steps: 3 });
     assert!(matches!(verdict, Verdict::NotLinearizable(_)), "{verdict}");
 }
+
+/// As many known operations, with more and more kinds of unknown outcome: each point remembers how many of each kind
+/// were used.
+#[test]
+fn what_a_point_remembers_counts_by_its_size() {
+    let is_decided = |kinds: u64| {
+        let mut lines = String::new();
+        for at in 0..100 {
+            lines += &format!("1 {} {} k put {at} -> done\n", 10 * at, 10 * at + 5);
+        }
+        for by in 1..=kinds {
+            lines += &format!("2 0 - k increment {by} -> unknown\n");
+        }
+        history(&lines).check(Budget { steps: 2000 }).is_linearizable()
+    };
+    assert!(is_decided(8));
+    assert!(!is_decided(800));
+}
