@@ -15,7 +15,8 @@ use crate::kv::{Kv, Limits};
 /// Operations that are shown of each kind.
 const SHOWN: usize = 8;
 
-/// A key whose operations no order explains: the shortest beginning of its history for which that is so.
+/// A key whose operations no order explains: the shortest beginning of its history for which that is so, as far as the
+/// budget went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contradiction {
     /// Which.
@@ -30,6 +31,8 @@ pub struct Contradiction {
     pub around: Vec<Operation>,
     /// Operations, whatever came of them, that would have written what the culprit saw.
     pub writers: Vec<Operation>,
+    /// Each shorter beginning that was tried was decided; if not, one of them may have no order either.
+    pub is_shortest: bool,
 }
 
 impl Contradiction {
@@ -45,12 +48,13 @@ impl Contradiction {
         // So many ends have an order, and so many have none; a budget that is used up counts as the former.
         let (mut good, mut bad) = (0, ends.len());
         let mut before = Vec::new();
+        let mut is_shortest = true;
         while good + 1 < bad {
             let count = good.midpoint(bad);
             let beginning = beginning(operations, &ends[..count]);
             match decide(&beginning.iter().collect::<Vec<_>>(), budget) {
                 Decision::Impossible => bad = count,
-                Decision::OutOfBudget { .. } => (good, before) = (count, Vec::new()),
+                Decision::OutOfBudget { .. } => (good, before, is_shortest) = (count, Vec::new(), false),
                 Decision::Ordered(order) => {
                     good = count;
                     before = order.into_iter().map(|at| beginning[at].clone()).collect();
@@ -71,6 +75,7 @@ impl Contradiction {
             leaves: replay(key, &before),
             culprit,
             before,
+            is_shortest,
         }
     }
 }
@@ -141,6 +146,12 @@ impl fmt::Display for Contradiction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "no order explains what clients saw of key {}", escaped(&self.key))?;
         writeln!(f, "(client, begin, end, key, action -> answer)")?;
+        if !self.is_shortest {
+            writeln!(
+                f,
+                "(the budget was used up while this was told: an earlier operation may be to blame already)"
+            )?;
+        }
         if !self.before.is_empty() {
             let leaves = optional(self.leaves.as_deref());
             writeln!(f, "this is one for what had ended before, and leaves {leaves}:")?;

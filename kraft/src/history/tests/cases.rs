@@ -1,6 +1,6 @@
 //! Histories by hand. A line is `CLIENT BEGIN END KEY ACTION -> ANSWER`, as histories are written.
 
-use super::super::{Budget, History, Verdict};
+use super::super::{Budget, Contradiction, History, Verdict};
 
 pub(super) fn history(lines: &str) -> History {
     let text = format!("# kraft history 1\n{}\n", lines.replace("    ", ""));
@@ -270,6 +270,20 @@ fn keys_are_judged_alone_and_a_bad_one_is_named() {
         said.starts_with("no order explains what clients saw of key b\n"),
         "{said}"
     );
+}
+
+#[test]
+fn an_explanation_that_stopped_for_the_budget_says_so() {
+    let history = history(
+        "1 1 2 k put a -> done
+        1 3 4 k put b -> done
+        2 5 6 k get -> value a
+        2 7 8 k get -> value b",
+    );
+    let operations: Vec<_> = history.operations().iter().collect();
+    let told = |budget| Contradiction::find(b"k", &operations, budget).to_string();
+    let says_so = |told: &str| told.contains("the budget was used up");
+    assert!(!says_so(&told(1000)) && says_so(&told(0)));
 }
 
 #[test]
