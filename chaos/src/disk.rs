@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -99,8 +100,9 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// Writing fails for another reason.
+    /// Writing fails for another reason, or nothing is mounted here.
     pub(crate) fn fill(&self) -> Result<(), Trouble> {
+        self.must_be_mounted()?;
         let path = self.filler();
         let file = File::create(&path).map_err(|error| Trouble::at(&path, &error))?;
         // Blocks are reserved, not written: the machine's own disk has other things to do.
@@ -130,8 +132,9 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// The file system does not know how.
+    /// The file system does not know how, or nothing is mounted here.
     pub(crate) fn cut_power(&self) -> Result<(), Trouble> {
+        self.must_be_mounted()?;
         command::run("perl", &["-e", SHUTDOWN, text(&self.at)])
     }
 
@@ -179,6 +182,22 @@ impl Disk {
             "mount",
             &["-t", "ext4", "-o", options, text(&self.image), text(&self.at)],
         )
+    }
+
+    /// Without a file system of its own, what is done to it would be done to the machine's.
+    fn must_be_mounted(&self) -> Result<(), Trouble> {
+        let device = |path: &Path| {
+            let found = fs::metadata(path).map_err(|error| Trouble::at(path, &error))?;
+            Ok(found.dev())
+        };
+        let around = self.at.parent().unwrap_or(&self.at);
+        if device(&self.at)? == device(around)? {
+            return Err(Trouble::new(format!(
+                "{}: no file system is mounted here: what is around it is left alone",
+                self.at.display()
+            )));
+        }
+        Ok(())
     }
 
     fn filler(&self) -> PathBuf {
@@ -231,4 +250,33 @@ pub(crate) fn check_room(folder: &Path, seconds: u64) -> Result<(), Trouble> {
 fn text(path: &Path) -> &str {
     // The folder's name is the user's; ours are plain.
     path.to_str().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::process;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_of_the_machine_s_own_disk_is_left_alone() {
+        let folder = env::temp_dir().join(format!("kraft-chaos-{}-disk", process::id()));
+        let disk = Disk {
+            kind: Kind::Ext4,
+            at: folder.join("disk"),
+            image: folder.join("disk.img"),
+        };
+        fs::create_dir_all(&disk.at).expect("a folder");
+        let refused = disk.must_be_mounted();
+        fs::remove_dir_all(&folder).expect("removed");
+        let trouble = refused.expect_err("nothing is mounted there");
+        assert!(trouble.to_string().contains("no file system is mounted"), "{trouble}");
+        // Every Linux has one there.
+        let other = Disk {
+            at: "/proc".into(),
+            ..disk
+        };
+        assert_eq!(other.must_be_mounted(), Ok(()));
+    }
 }
