@@ -11,12 +11,20 @@ use rustix::fs::{FallocateFlags, fallocate, statvfs, syncfs};
 use rustix::io::Errno;
 
 use crate::command::{self, Trouble};
+use crate::network::NODES;
 
 /// What a disk holds: several times what a run of ten minutes writes. The image is sparse.
 const IMAGE_BYTES: u64 = 1 << 30;
 
-/// What a disk in memory holds.
-const MEMORY: &str = "size=256m";
+/// What a disk in memory holds: its ballast, twice that for what clients write, and no more, for all of it is taken from
+/// the machine when it is filled.
+const MEMORY_BYTES: u64 = 96 << 20;
+
+/// How long clients may write to it, in seconds: they think too long to write 100 kB in each.
+const MEMORY_LASTS: u64 = 600;
+
+/// What the machine must have left when all disks in memory are full.
+const MEMORY_SPARE: u64 = 512 << 20;
 
 /// How long a file system may be in use by what is left of a dead process.
 const UNMOUNT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -44,7 +52,7 @@ impl Kind {
     /// How much of a disk may be used up on purpose.
     pub(crate) fn ballast_bytes_max(self) -> usize {
         match self {
-            Self::Memory => 100 << 20,
+            Self::Memory => 32 << 20,
             Self::Ext4 | Self::Folder => 400 << 20,
         }
     }
@@ -80,7 +88,10 @@ impl Disk {
                 command::run("mkfs.ext4", &["-q", "-F", "-m", "0", text(&disk.image)])?;
                 disk.mount()?;
             }
-            Kind::Memory => command::run("mount", &["-t", "tmpfs", "-o", MEMORY, "kraft-chaos", text(&disk.at)])?,
+            Kind::Memory => {
+                let size = format!("size={MEMORY_BYTES}");
+                command::run("mount", &["-t", "tmpfs", "-o", &size, "kraft-chaos", text(&disk.at)])?;
+            }
             Kind::Folder => {}
         }
         Ok(disk)
@@ -206,10 +217,10 @@ impl Disk {
 }
 
 /// Which disks can be had here, the best first, and why the better ones cannot.
-pub(crate) fn probe(folder: &Path) -> (Kind, Vec<Trouble>) {
+pub(crate) fn probe(folder: &Path, seconds: u64) -> (Kind, Vec<Trouble>) {
     let mut refused = Vec::new();
     for kind in [Kind::Ext4, Kind::Memory] {
-        match try_out(kind, folder) {
+        match check_memory(kind, seconds).and_then(|()| try_out(kind, folder)) {
             Ok(()) => return (kind, refused),
             Err(trouble) => refused.push(trouble),
         }
@@ -226,12 +237,46 @@ fn try_out(kind: Kind, folder: &Path) -> Result<(), Trouble> {
     tried.and(unmounted)
 }
 
-/// Whether the machine's own disk has room for a run of so many seconds.
+/// Whether disks in memory, if it is about these, can be had for so many seconds.
+fn check_memory(kind: Kind, seconds: u64) -> Result<(), Trouble> {
+    if kind != Kind::Memory {
+        return Ok(());
+    }
+    if seconds > MEMORY_LASTS {
+        return Err(Trouble::new(format!(
+            "disks in memory are full after {MEMORY_LASTS} seconds"
+        )));
+    }
+    let path = Path::new("/proc/meminfo");
+    let text = fs::read_to_string(path).map_err(|error| Trouble::at(path, &error))?;
+    check_available(&text)
+}
+
+/// Whether there is memory for all disks in it, by what `/proc/meminfo` says.
+fn check_available(meminfo: &str) -> Result<(), Trouble> {
+    let needed = NODES as u64 * MEMORY_BYTES + MEMORY_SPARE;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let number = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+    let available = number.map_or(0, |number: u64| number << 10);
+    if available >= needed {
+        return Ok(());
+    }
+    Err(Trouble::new(format!(
+        "disks in memory: {} MiB of memory available, {} MiB needed",
+        available >> 20,
+        needed >> 20
+    )))
+}
+
+/// Whether the machine's own disk has room for a run of so many seconds. Disks in memory need next to none of it.
 ///
 /// # Errors
 ///
 /// It has not: writes to images would fail, as if nodes were to blame.
-pub(crate) fn check_room(folder: &Path, seconds: u64) -> Result<(), Trouble> {
+pub(crate) fn check_room(kind: Kind, folder: &Path, seconds: u64) -> Result<(), Trouble> {
+    if kind == Kind::Memory {
+        return Ok(());
+    }
     // Measured: five nodes write less than 3 MB a second in all.
     let needed = (1 << 30) + seconds * (3 << 20);
     let found = statvfs(folder).map_err(|error| Trouble::at(folder, &error.into()))?;
@@ -258,6 +303,17 @@ mod tests {
     use std::process;
 
     use super::*;
+
+    #[test]
+    fn disks_in_memory_need_memory_that_is_available() {
+        let available = |kilobytes: u64| format!("MemTotal: 99999999 kB\nMemAvailable: {kilobytes} kB\nCached: 1 kB\n");
+        let needed = (5 * MEMORY_BYTES + MEMORY_SPARE) >> 10;
+        assert_eq!(check_available(&available(needed)), Ok(()));
+        assert!(check_available(&available(needed - 1)).is_err());
+        assert!(check_available("MemTotal: 99999999 kB\n").is_err());
+        assert!(check_memory(Kind::Memory, MEMORY_LASTS + 1).is_err());
+        assert_eq!(check_memory(Kind::Ext4, MEMORY_LASTS + 1), Ok(()));
+    }
 
     #[test]
     fn a_folder_of_the_machine_s_own_disk_is_left_alone() {

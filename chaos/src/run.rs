@@ -47,16 +47,16 @@ const ASK_TIMEOUT: Duration = Duration::from_millis(400);
 ///
 /// The machine refuses something that it allowed before, or a node ends, hangs or recovers as none may.
 pub(crate) fn run(options: &Options, folder: &Path, stop: &AtomicBool) -> Result<Ending, Trouble> {
-    let possible = disk::check_room(folder, options.seconds).and_then(|()| network::make());
+    let (disks, refused) = disk::probe(folder, options.seconds);
+    let possible = disk::check_room(disks, folder, options.seconds).and_then(|()| network::make());
     if let Err(trouble) = possible {
         return Ok(Ending::Impossible(trouble.to_string()));
     }
     let seed = options.seed.unwrap_or_default();
     let kraftd = kraftd(options)?;
-    let mut run = Run::prepare(kraftd, folder, seed)?;
+    let mut run = Run::prepare(kraftd, folder, seed, disks, &refused)?;
     run.tell_left_out(options.left_out.as_deref())?;
     let span = Duration::from_secs(options.seconds);
-    let disks = run.disks;
     let can_cut = run.can_cut;
     let can_hold = !run.packets.is_empty();
     let planted = options.plant.is_some();
@@ -109,7 +109,6 @@ struct Run {
     cluster: Cluster,
     lines: Lines,
     packets: Vec<Packets>,
-    disks: Kind,
     can_cut: bool,
     left_out: Vec<String>,
     /// A fault of its process or disk is under way, by node.
@@ -132,10 +131,9 @@ struct Active {
 }
 
 impl Run {
-    fn prepare(kraftd: PathBuf, folder: &Path, seed: u64) -> Result<Self, Trouble> {
+    fn prepare(kraftd: PathBuf, folder: &Path, seed: u64, disks: Kind, refused: &[Trouble]) -> Result<Self, Trouble> {
         let mut left_out = Vec::new();
-        let (disks, refused) = disk::probe(folder);
-        match (disks, refused.as_slice()) {
+        match (disks, refused) {
             (Kind::Ext4, _) => {}
             (Kind::Memory, [why, ..]) => left_out.push(format!("power cuts ({why})")),
             (_, why) => {
@@ -172,7 +170,6 @@ impl Run {
             cluster: Cluster::make(&kraftd, folder, disks, &backends)?,
             lines: Lines::default(),
             packets,
-            disks,
             can_cut: cut.is_ok(),
             left_out,
             is_busy: [false; NODES + 1],
