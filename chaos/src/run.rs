@@ -60,15 +60,15 @@ pub(crate) fn run(options: &Options, folder: &Path, stop: &AtomicBool) -> Result
     let can_cut = run.can_cut;
     let can_hold = !run.packets.is_empty();
     let planted = options.plant.is_some();
-    let events = schedule::draw(seed, span, |sort| match sort {
-        // A planted defect is to be found by itself.
-        _ if planted => false,
+    let can = |sort| match sort {
         Sort::Fill => disks != Kind::Folder,
         Sort::PowerOfDisk | Sort::Power | Sort::PowerOfAll => disks == Kind::Ext4,
         Sort::Isolate | Sort::CutOff | Sort::Deaf | Sort::Mute | Sort::Pair | Sort::Halves => can_cut,
         Sort::Delay | Sort::Loss | Sort::Reorder => can_hold,
         Sort::Kill | Sort::KillAll | Sort::Stop | Sort::Terminate | Sort::Sever => true,
-    });
+    };
+    // A planted defect is to be found by itself.
+    let events = schedule::draw(seed, span, |sort| !planted && can(sort));
     let text: String = events.iter().map(|event| format!("{event}\n")).collect();
     write(&folder.join("schedule.txt"), &text)?;
     run.start_all()?;
