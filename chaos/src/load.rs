@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use kraft::client::{Client, Config, Error, Node};
 use kraft::history::{Action, Answer, Fate, History};
-use kraft_core::client::{Delivery, Outcome, Request};
 
 use crate::cluster;
 use crate::command::Trouble;
@@ -164,19 +163,23 @@ impl User {
         while !self.stop.load(Ordering::Relaxed) {
             let key = round(self.start) * KEYS + self.rng.u32(0..KEYS);
             let (key, action) = self.draw(key);
-            let request = action.request(&key_name(key), Delivery::ExactlyOnce);
-            let operation = history.begin(self.id, &key_name(key), action, nanos(self.start));
-            let outcome = self.perform(&mut client, request)?;
-            history.end(operation, &outcome, nanos(self.start));
-            if let Some(last) = history.operations().last()
-                && let Fate::Answered { answer, .. } = &last.fate
-            {
-                self.seen = match answer {
-                    Answer::Value(value) => Some((key, Some(value.clone()))),
-                    Answer::NotFound => Some((key, None)),
-                    _ => self.seen.take(),
-                };
-            }
+            let start = self.start;
+            let ended = history
+                .perform(&mut client, self.id, &key_name(key), action, || nanos(start))
+                .map_err(|error| Trouble::new(format!("client {}: {error}", self.id)))?;
+            let count = match ended {
+                Fate::Answered { answer, .. } => {
+                    self.seen = match answer {
+                        Answer::Value(value) => Some((key, Some(value.clone()))),
+                        Answer::NotFound => Some((key, None)),
+                        _ => self.seen.take(),
+                    };
+                    &self.tally.committed
+                }
+                Fate::Refused => &self.tally.refused,
+                Fate::Unknown => &self.tally.unknown,
+            };
+            count.fetch_add(1, Ordering::Relaxed);
             thread::sleep(Duration::from_micros(self.rng.u64(0..THINKS_US)));
         }
         Ok(history)
@@ -198,23 +201,6 @@ impl User {
             }
         };
         (key, action)
-    }
-
-    fn perform(&self, client: &mut Client, request: Request) -> Result<Outcome, Trouble> {
-        let reply = match request {
-            Request::Command { command, .. } => client.command(command),
-            Request::Read { query } => client.read(query),
-            Request::Status { .. } => return Err(Trouble::new("a status is no operation")),
-        };
-        let (outcome, count) = match reply {
-            Ok(reply) => (Outcome::Committed(reply), &self.tally.committed),
-            // It did not and will not happen: the history is judged by its absence.
-            Err(Error::Refused(refused)) => (Outcome::Refused(refused), &self.tally.refused),
-            Err(Error::Unknown) => (Outcome::Unknown, &self.tally.unknown),
-            Err(error) => return Err(Trouble::new(format!("client {}: {error}", self.id))),
-        };
-        count.fetch_add(1, Ordering::Relaxed);
-        Ok(outcome)
     }
 }
 
