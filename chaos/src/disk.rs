@@ -293,8 +293,8 @@ pub(crate) fn check_room(kind: Kind, folder: &Path, seconds: u64) -> Result<(), 
 }
 
 fn text(path: &Path) -> &str {
-    // The folder's name is the user's; ours are plain.
-    path.to_str().unwrap_or_default()
+    path.to_str()
+        .expect("the folder of a run is in UTF-8, and our names are")
 }
 
 #[cfg(test)]

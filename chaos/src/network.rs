@@ -19,7 +19,7 @@ pub(crate) const NODES: usize = 5;
 const ENDS: usize = NODES + 1;
 
 /// Where the names of networks are. A file system of our own covers it, so that our names are nobody else's.
-const NAMES: &str = "/run";
+pub(crate) const NAMES: &str = "/run";
 
 /// Where a node is, or for 0 the clients.
 pub(crate) fn address(end: usize) -> Ipv4Addr {

@@ -19,6 +19,7 @@ use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::command::Trouble;
+use crate::network::NAMES;
 use crate::options::Options;
 use crate::run::{self, Ending};
 
@@ -109,6 +110,7 @@ fn outside(mut options: Options) -> Result<ExitCode, Trouble> {
 fn make_folder(within: &Path) -> Result<PathBuf, Trouble> {
     fs::create_dir_all(within).map_err(|error| Trouble::at(within, &error))?;
     let within = fs::canonicalize(within).map_err(|error| Trouble::at(within, &error))?;
+    check_folder(&within)?;
     let mut count = 1;
     loop {
         let folder = within.join(format!("run-{}-{count}", process::id()));
@@ -119,6 +121,25 @@ fn make_folder(within: &Path) -> Result<PathBuf, Trouble> {
             Err(error) => return Err(Trouble::at(&folder, &error)),
         }
     }
+}
+
+/// Whether all parts of a run find this folder.
+///
+/// # Errors
+///
+/// They do not, for this reason.
+fn check_folder(folder: &Path) -> Result<(), Trouble> {
+    let why = if folder.to_str().is_none() {
+        "its name is not in UTF-8, and has to be handed to other programs"
+    } else if folder.starts_with(NAMES) {
+        "a run covers what is there with a file system of its own"
+    } else {
+        return Ok(());
+    };
+    Err(Trouble::new(format!(
+        "{}: {why}: name another with --folder",
+        folder.display()
+    )))
 }
 
 fn remove(folder: &Path) -> Result<(), Trouble> {
@@ -258,7 +279,17 @@ fn command(options: &Options, seed: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
+
+    #[test]
+    fn a_folder_that_a_run_would_not_find_is_refused() {
+        let is_good = |folder: &[u8]| check_folder(Path::new(OsStr::from_bytes(folder))).is_ok();
+        assert!(is_good(b"/home/me/runs") && is_good(b"/running"));
+        assert!(!is_good(b"/run") && !is_good(b"/run/me") && !is_good(b"/home/\xff"));
+    }
 
     #[test]
     fn nothing_is_done_to_the_machine_itself() {
