@@ -139,7 +139,10 @@ impl Disk {
         fs::remove_file(&path).map_err(|error| Trouble::at(&path, &error))
     }
 
-    /// Cuts its power: what was not synced is gone, and every write fails until it is mounted again.
+    /// Cuts its power: what ext4 had not written is gone, and every write fails until it is mounted again.
+    ///
+    /// It is no test of barriers. What ext4 did write to its loop device is in the machine's own page cache, flushed or
+    /// not, and comes back: that a flush is missing is not seen here.
     ///
     /// # Errors
     ///
