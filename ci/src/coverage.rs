@@ -143,11 +143,9 @@ fn planted(source: &str) -> BTreeSet<u32> {
         planted.insert(line);
         let code = text.trim_start();
         let indent = text.len() - code.len();
-        if text.contains("match canary::is(") {
-            // What it is with the bug comes first.
-            planted.extend(lines.next().map(|(line, _)| line));
-        } else if code.starts_with("if ") {
-            let block = lines.by_ref().take_while(|(_, text)| text.get(indent..) != Some("}"));
+        if code.starts_with("if ") || text.contains("= if canary::is(") {
+            let ends = |text: &str| text.get(indent..).is_some_and(|rest| rest.starts_with('}'));
+            let block = lines.by_ref().take_while(|(_, text)| !ends(text));
             planted.extend(block.map(|(line, _)| line));
         }
     }
@@ -161,8 +159,8 @@ mod tests {
     #[test]
     fn lines_of_deliberate_bugs_do_not_count() {
         let source = "fn f() {\n    if canary::is(A) {\n        if x {\n            a();\n        }\n    }\n    b();\n    \
-                      match canary::is(B) {\n        true => c(),\n        false => d(),\n    }\n    e || canary::is(C)\n}\n";
-        assert_eq!(planted(source).into_iter().collect::<Vec<_>>(), [2, 3, 4, 5, 8, 9, 12]);
+                      let x = if canary::is(B) {\n        c()\n    } else {\n        d()\n    };\n    e || canary::is(C)\n}\n";
+        assert_eq!(planted(source).into_iter().collect::<Vec<_>>(), [2, 3, 4, 5, 8, 9, 13]);
     }
 
     #[test]

@@ -29,9 +29,10 @@ const LOAD_ENTRIES_MAX: u64 = 4096;
 impl Raft {
     /// A leader counts who has what.
     pub(super) fn count_matches(&mut self, log: &mut impl Log) {
-        let durable = match canary::is(Canary::LeaderCountsUnsynced) {
-            true => self.tail.terms.last(),
-            false => self.tail.durable(),
+        let durable = if canary::is(Canary::LeaderCountsUnsynced) {
+            self.tail.terms.last()
+        } else {
+            self.tail.durable()
         };
         let commit = self.majority().committed_index(|voter| match self.peer(voter) {
             Some(peer) => self.progress[peer].matched,

@@ -95,9 +95,10 @@ impl Raft {
         }
         self.follow.verified = self.follow.verified.max(matched);
         self.follow.ack_due = true;
-        let verified = match canary::is(Canary::CommitBeyondVerified) {
-            true => self.tail.terms.last(),
-            false => matched,
+        let verified = if canary::is(Canary::CommitBeyondVerified) {
+            self.tail.terms.last()
+        } else {
+            matched
         };
         self.commit_to(append.commit.min(verified));
         Ok(())
@@ -192,9 +193,10 @@ impl Raft {
         if !self.follow.ack_due || !self.leader.is_some() || !self.tail.term_is_durable() {
             return None;
         }
-        let matched = match canary::is(Canary::AckBeforeSync) {
-            true => self.follow.verified,
-            false => self.follow.verified.min(self.tail.durable()),
+        let matched = if canary::is(Canary::AckBeforeSync) {
+            self.follow.verified
+        } else {
+            self.follow.verified.min(self.tail.durable())
         };
         if matched <= self.follow.acked && matched < self.follow.verified {
             return None;

@@ -299,12 +299,13 @@ impl<F: Files> DiskLog<F> {
         let id = self.asked.take()?;
         if let Some(first) = self.batch.parts().first().filter(|part| part.at.offset != 0) {
             let seed = self.identity.seed(first.at.segment);
-            let synced = match canary::is(Canary::MarkAheadOfSync) {
-                true => Position {
+            let synced = if canary::is(Canary::MarkAheadOfSync) {
+                Position {
                     segment: self.active().number,
                     offset: self.end,
-                },
-                false => self.synced,
+                }
+            } else {
+                self.synced
             };
             self.batch.mark(0, 0, synced, seed);
         }

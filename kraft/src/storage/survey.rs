@@ -435,9 +435,10 @@ fn read_last<F: Files>(
         });
     }
     let claimed = rest.mark.map_or(survey.synced, |(_, synced)| synced.max(survey.synced));
-    let claimed = match canary::is(Canary::DamageCut) {
-        true => claimed.min(survey.end),
-        false => claimed,
+    let claimed = if canary::is(Canary::DamageCut) {
+        claimed.min(survey.end)
+    } else {
+        claimed
     };
     if claimed > survey.end {
         let kind = DamageKind::Bytes {
