@@ -385,12 +385,14 @@ impl Laws {
     /// R10: it rests on what a restart would not find.
     pub fn sent(&self, node: &impl View, to: NodeId, term: Term, body: &Body<'_>) -> Result<(), Broken> {
         let disk = node.disk();
+        // What waited on a slow line while a later term came to the disk: nobody can vote, or lead, in the former again.
+        let is_past = disk.term > term;
         let stands = match body {
-            Body::VoteReply(reply) if reply.granted && !reply.pre => disk == HardState { term, vote: to },
+            Body::VoteReply(reply) if reply.granted && !reply.pre => is_past || disk == HardState { term, vote: to },
             Body::Vote(vote) if !vote.pre => {
                 let id = node.status().id;
                 let claimed = node.disk_entry(vote.last_index).map_or(Term(0), |mark| mark.term);
-                disk == HardState { term, vote: id } && claimed == vote.last_term
+                is_past || disk == HardState { term, vote: id } && claimed == vote.last_term
             }
             Body::AppendReply(reply) => match reply.result {
                 AppendResult::Matched(Index::ZERO) => disk.term >= term,
@@ -594,6 +596,8 @@ mod tests {
             last_term: Term(1),
         };
         assert!(!sent(2, Body::Vote(asked)), "its vote went to another");
+        let late = laws.sent(&node, NodeId(2), Term(3), &Body::Vote(Vote { term: Term(3), ..asked }));
+        late.expect("it waited while a later term came to the disk");
     }
 
     #[test]

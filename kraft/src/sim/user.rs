@@ -62,6 +62,9 @@ struct UnderWay {
     is_read: bool,
 }
 
+/// The longest rest: where everybody rests for longer nothing is committed (law R9), with nobody to blame.
+const REST_MAX: Duration = Duration::from_secs(3);
+
 /// How a user behaves, as its seed draws it.
 #[derive(Clone, Copy, Debug)]
 struct Habits {
@@ -273,7 +276,8 @@ impl User {
         self.burst -= 1;
         self.rested_at = if self.burst == 0 {
             // As much as the burst was ahead of the pace.
-            now + self.pace.mul_f64(f64::from(self.habits.burst + 1) * self.rng.f64())
+            let rest = self.pace.mul_f64(f64::from(self.habits.burst + 1) * self.rng.f64());
+            now + rest.min(REST_MAX)
         } else {
             now
         };
