@@ -16,6 +16,9 @@ use super::cli::print;
 use super::{Exit, Failure};
 use crate::sim::{self, Faults, Kind, Kinds, Mode, Options, Report, STATES, Violation};
 
+/// The longest run: what a busy cluster writes in that time fits into the simulated logs.
+const SPAN_MAX: Duration = Duration::from_secs(30 * 60);
+
 /// How often it tells how far it is: on a terminal, and in a file that somebody follows.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 const PROGRESS_EVERY_IN_FILE: Duration = Duration::from_secs(15);
@@ -95,13 +98,13 @@ impl Simulate {
             Some(text) => Faults::These(text.parse::<Kinds>().map_err(|error| usage("faults", text, &error))?),
         };
         let span = humantime::parse_duration(&self.span).ok();
-        let span = span.filter(|span| (Duration::from_millis(1)..=Duration::from_secs(86_400)).contains(span));
+        let span = span.filter(|span| (Duration::from_millis(1)..=SPAN_MAX).contains(span));
         Ok(Plan {
             seeds,
             nodes,
             faults,
             mode: if self.liveness { Mode::Liveness } else { Mode::Safety },
-            span: span.ok_or_else(|| usage("span", &self.span, "give a time from 1ms to 1day: 60s"))?,
+            span: span.ok_or_else(|| usage("span", &self.span, "give a time from 1ms to 30min: 60s"))?,
             jobs,
             twice: self.twice,
         })

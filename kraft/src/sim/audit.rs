@@ -111,9 +111,19 @@ impl Audit {
             partial.extend_from_slice(leaving.bytes);
         }
         let mut bytes = if whole { leaving.bytes } else { &partial[..] };
-        while let Ok(Decoded::Message { message, consumed }) = Binary.decode(bytes, &LIMITS) {
-            books.frame(leaving, &message);
-            bytes = &bytes[consumed..];
+        loop {
+            match Binary.decode(bytes, &LIMITS) {
+                Ok(Decoded::Message { message, consumed }) => {
+                    books.frame(leaving, &message);
+                    bytes = &bytes[consumed..];
+                }
+                Ok(Decoded::NeedMore { .. }) => break,
+                Err(error) => {
+                    let what = format!("host {from} sent what is no frame: {error}");
+                    books.broken.get_or_insert(what);
+                    break;
+                }
+            }
         }
         if !bytes.is_empty() {
             let rest = bytes.to_vec();

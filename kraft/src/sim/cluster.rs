@@ -32,6 +32,9 @@ const STEPS_TOLD: usize = 60;
 /// A disk that is full and a log that is damaged keep a node from starting; it tries again after so long.
 pub(super) const RESTART_EVERY: Duration = Duration::from_secs(2);
 
+/// A turn that always has more to do would hang the run.
+const STEPS_AT_ONCE_MAX: u32 = 1_000_000;
+
 pub(super) struct Cluster {
     pub(super) options: Options,
     pub(super) plan: Plan,
@@ -46,6 +49,10 @@ pub(super) struct Cluster {
     pub(super) atlas: Atlas,
     pub(super) audit: Audit,
     history: History,
+    /// The users are done.
+    is_over: bool,
+    /// Steps since time went on.
+    steps_at_once: u32,
     /// What is to be mended, and when.
     pub(super) ailments: Vec<(Instant, Ailment)>,
     /// When each kind of fault begins next.
@@ -94,6 +101,8 @@ impl Cluster {
             user_deadlines: Vec::new(),
             audit,
             history: History::default(),
+            is_over: false,
+            steps_at_once: 0,
             ailments: Vec::new(),
             onsets: [None; Kind::ALL.len()],
             report: Report::default(),
@@ -125,6 +134,9 @@ impl Cluster {
                 states.join("; ")
             ));
         }
+        if !self.users.iter().all(User::is_idle) {
+            return Err("R9: an operation of a user does not end".to_owned());
+        }
         let views: Vec<_> = self.hosts.iter().collect();
         self.laws.check_all(&views).map_err(|broken| broken.to_string())?;
         self.history.check()?;
@@ -151,14 +163,23 @@ impl Cluster {
         Ok(())
     }
 
-    /// Healed, the cluster commits again, and every user gets something done.
+    /// Healed, the cluster commits again, and users get something done.
     fn recover(&mut self) -> Result<(), String> {
         self.laws.healed(self.network.now(), self.options.heal_max);
         let deadline = self.network.now() + self.options.heal_max;
         let before = self.history.committed();
-        self.step_until(deadline, |cluster| {
-            cluster.history.committed() > before + cluster.users.len()
-        })
+        let is_served = |cluster: &Self| cluster.history.committed() > before + cluster.users.len();
+        self.step_until(deadline, is_served)?;
+        if !is_served(self) {
+            let served = self.history.committed() - before;
+            return Err(format!(
+                "R9: healed, the cluster answered {served} operations until {deadline:?}"
+            ));
+        }
+        // Nobody asks for anything from here on.
+        self.is_over = true;
+        self.laws.hurt();
+        Ok(())
     }
 
     fn tally(&mut self) -> Report {
@@ -239,6 +260,7 @@ impl Cluster {
     /// Lets the next thing happen, whatever it is.
     fn step(&mut self, until: Instant) -> Result<(), String> {
         self.report.steps += 1;
+        let before = self.network.now();
         let hosts = self.hosts.iter().filter_map(Host::deadline);
         let users = self.user_deadlines.iter().flatten().copied();
         let faults = self.onsets.iter().flatten().copied();
@@ -248,7 +270,12 @@ impl Cluster {
             Some(id) => self.turn(id)?,
             None => self.turn_due()?,
         }
-        self.laws.time(self.network.now()).map_err(|broken| broken.to_string())
+        let now = self.network.now();
+        self.steps_at_once = if now == before { self.steps_at_once + 1 } else { 0 };
+        if self.steps_at_once > STEPS_AT_ONCE_MAX {
+            return Err(format!("R9: {STEPS_AT_ONCE_MAX} steps, and time stands still"));
+        }
+        self.laws.time(now).map_err(|broken| broken.to_string())
     }
 
     fn turn(&mut self, id: HostId) -> Result<(), String> {
@@ -315,7 +342,8 @@ impl Cluster {
         let host = &self.hosts[at];
         if host.is_wiped() {
             // A relay may pass on to one stranger what another one's old self had sent: it follows nobody by that.
-            let is_certain = !self.plan.kinds.has(Kind::Replay);
+            let strangers = self.hosts.iter().filter(|host| host.is_wiped()).count();
+            let is_certain = strangers == 1 || !self.plan.kinds.has(Kind::Replay);
             return if is_certain { check_stranger(host) } else { Ok(()) };
         }
         let views: Vec<_> = self.hosts.iter().collect();
@@ -324,7 +352,7 @@ impl Cluster {
             .check_turned(&views, at)
             .map_err(|broken| broken.to_string())?;
         let now = self.network.now();
-        if self.laws.committed() > committed && self.atlas.is_kept() {
+        if self.laws.committed() > committed && self.atlas.is_kept() && !self.is_over {
             self.laws.healed(now, self.options.heal_max);
         }
         let status = self.hosts[at].last_status();

@@ -2,8 +2,9 @@
 //!
 //! The driver, the protocol, the log and the state machine are the real ones; the adapter is the mock's network, the
 //! disk keeps what was synced and forgets the rest. A run follows from its [`Options`] byte for byte, on any machine:
-//! the seed draws which faults happen, how often and how hard, and how the nodes are set up. Laws R1-R11 are checked
-//! after every step, every frame on the wire against what is durable, and the users' history at the end.
+//! the seed draws which faults happen, how often and how hard, and how the nodes are set up. Laws R1-R6 and R11 are
+//! checked after every turn of a node, R10 on every frame between nodes as it leaves, R7 and R8 by the users' history at
+//! the end, R9 when all is healed.
 //!
 //! ```
 //! use kraft::sim::{Faults, Options, run};

@@ -10,8 +10,9 @@ use super::{Faults, Options, Violation, run};
 const RUNS_MAX: usize = 64;
 
 /// Runs a failing run again with kinds of faults left out one by one, and with less time, for as long as it still
-/// fails. Returns the smallest failure, which need not be of the same law, and tells `progress` of each attempt.
+/// fails by the same law. Returns the smallest failure, and tells `progress` of each attempt.
 pub fn shrink(violation: Box<Violation>, mut progress: impl FnMut(&Options)) -> Box<Violation> {
+    let broken = law(&violation.what).to_owned();
     let mut smallest = violation;
     let mut runs = 0;
     let mut attempt = |options: &Options| {
@@ -20,7 +21,7 @@ pub fn shrink(violation: Box<Violation>, mut progress: impl FnMut(&Options)) -> 
         }
         runs += 1;
         progress(options);
-        run(options).err()
+        run(options).err().filter(|found| law(&found.what) == broken)
     };
     cut(&mut smallest, &mut attempt);
     // What is left out first may be needed only because of what is left out later: until nothing changes.
@@ -41,6 +42,11 @@ pub fn shrink(violation: Box<Violation>, mut progress: impl FnMut(&Options)) -> 
             return smallest;
         }
     }
+}
+
+/// What a complaint begins with: the law, if it is of one.
+fn law(what: &str) -> &str {
+    what.split_once(':').map_or(what, |(law, _)| law)
 }
 
 /// Ends the faults earlier: at the violation, or at a part of the time before it.

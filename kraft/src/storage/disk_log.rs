@@ -22,7 +22,7 @@ use super::work::{DiskDone, DiskWork, Kind, LoadWork, Outcome, SyncWork};
 
 /// A payload of `n` bytes, `n` at least the session header of a command, takes less than this many times `n` with
 /// its record header, padding and a mark.
-const OVERHEAD_MAX: u64 = 4;
+pub(super) const OVERHEAD_MAX: u64 = 4;
 
 /// A segmented log.
 ///

@@ -8,6 +8,7 @@ use std::time::Duration;
 use kraft_core::time::Instant;
 
 use super::config::{Config, RESERVE_BYTES};
+use super::disk_log::OVERHEAD_MAX;
 use super::files::Files;
 use super::work::{Making, PrepareWork, Progress};
 
@@ -19,7 +20,7 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 /// for the next message, and then nothing else would ask.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
-/// A disk with less than this, or than a segment, is short. Several of the largest messages, with what the log adds.
+/// A disk with less than this is short, or with less than makes the log refuse what a segment holds.
 const SHORT_BYTES: u64 = 16 << 20;
 
 /// A segment that waits for its turn, or one that the log writes to and whose file is still in the making.
@@ -106,8 +107,8 @@ impl<F: Files> Pool<F> {
 
     /// Whether there was little room on the disk. A preparation that fails asks by being tried again.
     const fn is_short(&self, config: &Config) -> bool {
-        let segment_bytes = config.segment_bytes as u64;
-        let is_little = self.free_bytes < segment_bytes || self.free_bytes < SHORT_BYTES;
+        let for_a_segment = config.segment_bytes as u64 * OVERHEAD_MAX + RESERVE_BYTES;
+        let is_little = self.free_bytes < for_a_segment || self.free_bytes < SHORT_BYTES;
         self.failures == 0 && is_little
     }
 
