@@ -95,12 +95,7 @@ impl Raft {
         }
         self.follow.verified = self.follow.verified.max(matched);
         self.follow.ack_due = true;
-        let verified = if canary::is(Canary::CommitBeyondVerified) {
-            self.tail.terms.last()
-        } else {
-            matched
-        };
-        self.commit_to(append.commit.min(verified));
+        self.commit_to(append.commit.min(matched));
         Ok(())
     }
 
@@ -183,9 +178,11 @@ impl Raft {
     /// The log equals the leader's up to here. An entry of the current term can only come from its leader, and with it
     /// all before (thesis §3.5, log matching), also if this process did not see it come.
     fn verified(&self) -> Index {
-        match self.tail.terms.last_term() == self.tail.hard.term {
-            true => self.tail.terms.last(),
-            false => self.follow.verified,
+        let is_all = self.tail.terms.last_term() == self.tail.hard.term;
+        if is_all || canary::is(Canary::CommitBeyondVerified) {
+            self.tail.terms.last()
+        } else {
+            self.follow.verified
         }
     }
 

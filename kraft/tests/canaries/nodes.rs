@@ -10,7 +10,7 @@ use crate::Trial;
 pub(crate) const TRIAL: Trial = Trial {
     name: "whole nodes",
     reach: Reach::Nodes,
-    seeds: 200,
+    seeds: 400,
     run: |seed| {
         let options = if seed % 2 == 1 {
             Options::drawn(seed)
