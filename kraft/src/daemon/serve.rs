@@ -65,8 +65,9 @@ pub(super) fn run(data: &Path, folder: &Folder, loaded: &Loaded, exit_with_paren
     }
     let (mut server, recovered) = open(data, folder, config, transport, &counts)?;
     let bound = listen(&mut server, &addresses, config, &counts)?;
-    tell_start(data, config, &server, &recovered, &bound);
+    // Before it says that it serves: who reads that may stop it at once.
     running.get_or_init(|| server.handle());
+    tell_start(data, config, &server, &recovered, &bound);
     if exit_with_parent {
         parent.watch()?;
     }
