@@ -84,8 +84,9 @@ struct Habits {
 impl Habits {
     fn draw(rng: &mut Rng) -> Self {
         let patience = Duration::from_millis(400 << rng.u32(..5));
-        // Who tries elsewhere soon writes to a new leader while others still read from the old one.
-        let attempt = Duration::from_millis(10 << rng.u32(..7)).min(patience);
+        // Who tries elsewhere soon writes to a new leader while others still read from the old one. Longer than a commit
+        // among seven nodes takes, or it would never be served.
+        let attempt = Duration::from_millis(40 << rng.u32(..5)).min(patience);
         Self {
             depth: 1 << rng.u32(..5),
             burst: 1 << rng.u32(..6),
