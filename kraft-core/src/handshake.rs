@@ -186,6 +186,7 @@ impl Handshake {
                 features: local.features,
                 frame_max: local.frame_max,
                 cluster_name: &local.cluster_name,
+                membership: local.membership,
             }),
         }
     }

@@ -20,6 +20,7 @@ pub mod peers;
 pub mod protocol;
 pub mod raft;
 pub mod session;
+pub mod snapshot;
 pub mod storage;
 mod sync;
 pub mod time;

@@ -58,6 +58,12 @@ pub enum Body<'a> {
     ReadIndex,
     /// Leader to follower: from this one, or not at all.
     ReadIndexReply(ReadIndexReply),
+    /// Leader to follower: a piece of a snapshot, in place of entries that the leader's log no longer has (thesis §5.3).
+    Snapshot(SnapshotChunk<'a>),
+    /// Follower to leader: how much of a snapshot is here.
+    SnapshotReply(SnapshotReply),
+    /// Leader to its successor: campaign now (thesis §3.10).
+    TimeoutNow,
 
     /// Client to node: opens a session.
     OpenSession,
@@ -65,6 +71,14 @@ pub enum Body<'a> {
     Command(Command<'a>),
     /// Client to node: a linearizable query of the state machine.
     Read(Read<'a>),
+    /// Client to node: changes who the members are.
+    Change(Change<'a>),
+    /// Client to node: hand leadership over.
+    Transfer(Transfer),
+    /// Client to node: a piece of a snapshot, to be kept elsewhere.
+    Fetch(Fetch),
+    /// Node to client: that piece.
+    FetchReply(SnapshotChunk<'a>),
     /// Node to client: how a request ended.
     Reply(Outcome<'a>),
     /// Anyone to node: how are you?
@@ -122,6 +136,9 @@ pub struct Hello<'a> {
     pub frame_max: u32,
     /// The cluster's name, of which the header's id is a hash.
     pub cluster_name: &'a str,
+    /// Where the newest committed configuration stands that the dialler knows; zero if it knows none. A node that is
+    /// unknown here, and knows a later one, is a member that was added meanwhile.
+    pub membership: Index,
 }
 
 /// The side that was dialled accepts. Its id is the header's sender.
@@ -180,6 +197,8 @@ pub enum GoawayReason {
     Stopping,
     /// A message that contradicts what was agreed on.
     Violation,
+    /// The hello's node was a member and is none any more.
+    Removed,
 }
 
 /// What an entry is.
@@ -380,6 +399,106 @@ pub enum ReadIndexReply {
     Refused,
 }
 
+/// Which snapshot: two with the same id are the same bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct SnapshotId {
+    /// The last entry that it holds.
+    pub index: Index,
+    /// That entry's term.
+    pub term: Term,
+    /// Bytes of all of it.
+    pub bytes: u64,
+    /// CRC32C of all of it.
+    pub crc: u32,
+}
+
+/// A piece of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotChunk<'a> {
+    /// Of which snapshot.
+    pub id: SnapshotId,
+    /// Where in it the piece begins.
+    pub offset: u64,
+    /// The piece; empty only in a question how much is there already.
+    pub data: &'a [u8],
+}
+
+/// How much of a snapshot is here. That it is installed is said by an [`AppendReply`] that matches its index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotReply {
+    /// Of which snapshot.
+    pub id: SnapshotId,
+    /// How it goes.
+    pub result: SnapshotResult,
+}
+
+/// How the transfer of a snapshot goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotResult {
+    /// Everything before this offset is here: go on from there.
+    Received(u64),
+    /// There is no room for it: try again later.
+    NoSpace,
+    /// All of it came, and it is damaged: its sender should look at its disk.
+    Damaged,
+}
+
+/// Changes who the members are. Nothing happens if it is so already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change<'a> {
+    /// Adds a node, as a learner. The leader asks it first who it is.
+    Add {
+        /// Its id, never used before in this cluster.
+        node: NodeId,
+        /// `HOST:PORT` where its peers reach it.
+        address: &'a str,
+        /// Make it a voter as soon as it has caught up.
+        promote: bool,
+    },
+    /// Makes a voter of a learner that has caught up.
+    Promote {
+        /// Which.
+        node: NodeId,
+    },
+    /// Removes a member. Its id is not used again.
+    Remove {
+        /// Which.
+        node: NodeId,
+    },
+    /// Adds a node in the place of a member, which goes when the new one has caught up.
+    Replace {
+        /// Who goes.
+        node: NodeId,
+        /// Who comes.
+        by: NodeId,
+        /// `HOST:PORT` where its peers reach it.
+        address: &'a str,
+    },
+    /// Gives a member another address.
+    Move {
+        /// Which.
+        node: NodeId,
+        /// `HOST:PORT` where its peers reach it from now on.
+        address: &'a str,
+    },
+}
+
+/// Asks a leader to hand its leadership over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// To whom, [`NodeId::NONE`] for the voter that has most of the log.
+    pub to: NodeId,
+}
+
+/// Asks for a piece of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    /// Of which; the default asks for a new one, of what is applied now.
+    pub id: SnapshotId,
+    /// From where on.
+    pub offset: u64,
+}
+
 /// A command for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Command<'a> {
@@ -440,6 +559,22 @@ pub enum Refusal {
     Invalid,
     /// The node is going down.
     Stopping,
+    /// The node that is named is no member, or none that this can be done to.
+    UnknownMember,
+    /// The node that is named is a member in another way: at another address, or with another data folder.
+    MemberConflict,
+    /// Another change is under way, or the leader has not committed an entry of its term.
+    ChangeUnderWay,
+    /// The learner has not caught up.
+    NotCaughtUp,
+    /// No voter would be left, or more than there may be.
+    Voters,
+    /// The node that is named does not answer at its address.
+    Unreachable,
+    /// Leadership is being handed over.
+    Transferring,
+    /// It was tried, and did not come about in time.
+    TimedOut,
 }
 
 /// What a node says of itself.
@@ -459,6 +594,10 @@ pub struct StatusReply<'a> {
     pub last: Index,
     /// The last index that is on its disk.
     pub durable: Index,
+    /// The index of its newest snapshot, zero if it has none.
+    pub snapshot: Index,
+    /// Where its configuration stands in the log; zero for the one that it was founded with.
+    pub membership: Index,
     /// Milliseconds since it started.
     pub uptime_ms: u64,
     /// The version of its program.
@@ -482,6 +621,20 @@ pub enum NodeState {
     Leader,
 }
 
+/// What a member may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Standing {
+    /// It votes and counts.
+    #[default]
+    Voter,
+    /// It is sent the log, and does neither.
+    Learner,
+    /// It votes until the change that is under way is through, and no longer.
+    Leaving,
+    /// It is sent the log, and votes as soon as the change that is under way is through.
+    Joining,
+}
+
 /// What a node knows of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemberStatus<'a> {
@@ -489,6 +642,8 @@ pub struct MemberStatus<'a> {
     pub node: NodeId,
     /// Where its peers reach it.
     pub address: &'a str,
+    /// What it may do.
+    pub standing: Standing,
     /// How far its log is known to match, zero unless the replying node leads.
     pub matched: Index,
     /// Milliseconds since it was heard, `u64::MAX` if never.

@@ -5,8 +5,11 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use bytes::Bytes;
+
 use crate::id::{Index, NodeId, SyncId, Term};
 use crate::message::{Entries, Entry};
+use crate::snapshot::Snapshot;
 use crate::time::Instant;
 
 /// What a node must never forget: its term, and whom it voted for in it (thesis fig. 3.1).
@@ -31,6 +34,11 @@ pub struct Recovered {
     pub terms: Vec<(Index, Term)>,
     /// The last index; `base_index` if the log is empty.
     pub last: Index,
+    /// The newest snapshot that is whole. It holds what the log lacks: its index is at least `base_index`.
+    pub snapshot: Option<Snapshot>,
+    /// The payloads of the log's [`EntryKind::Membership`](crate::message::EntryKind::Membership) entries behind the
+    /// snapshot, ascending.
+    pub memberships: Vec<(Index, Bytes)>,
 }
 
 /// Keeps the log and the vote. Owned by a driver and called on its loop, so no call may block: calls collect what is

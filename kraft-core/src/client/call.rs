@@ -76,6 +76,14 @@ impl fmt::Display for Refused {
             Refusal::TooLarge => "it is above a limit",
             Refusal::Invalid => "the state machine cannot read it",
             Refusal::Stopping => "the node is going down",
+            Refusal::UnknownMember => "there is no such member",
+            Refusal::MemberConflict => "the member is another one",
+            Refusal::ChangeUnderWay => "another change of the members is under way",
+            Refusal::NotCaughtUp => "the learner has not caught up",
+            Refusal::Voters => "so many voters cannot be",
+            Refusal::Unreachable => "the node does not answer",
+            Refusal::Transferring => "leadership is being handed over",
+            Refusal::TimedOut => "it did not come about in time",
         };
         f.write_str(why)?;
         if !self.detail.is_empty() {

@@ -27,12 +27,26 @@ pub enum Kind {
     ReadIndex,
     /// [`Body::ReadIndexReply`].
     ReadIndexReply,
+    /// [`Body::Snapshot`].
+    Snapshot,
+    /// [`Body::SnapshotReply`].
+    SnapshotReply,
+    /// [`Body::TimeoutNow`].
+    TimeoutNow,
     /// [`Body::OpenSession`].
     OpenSession,
     /// [`Body::Command`].
     Command,
     /// [`Body::Read`].
     Read,
+    /// [`Body::Change`].
+    Change,
+    /// [`Body::Transfer`].
+    Transfer,
+    /// [`Body::Fetch`].
+    Fetch,
+    /// [`Body::FetchReply`].
+    FetchReply,
     /// [`Body::Reply`].
     Reply,
     /// [`Body::Status`].
@@ -43,7 +57,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 24] = [
         Self::Hello,
         Self::Welcome,
         Self::Goaway,
@@ -55,9 +69,16 @@ impl Kind {
         Self::VoteReply,
         Self::ReadIndex,
         Self::ReadIndexReply,
+        Self::Snapshot,
+        Self::SnapshotReply,
+        Self::TimeoutNow,
         Self::OpenSession,
         Self::Command,
         Self::Read,
+        Self::Change,
+        Self::Transfer,
+        Self::Fetch,
+        Self::FetchReply,
         Self::Reply,
         Self::Status,
         Self::StatusReply,
@@ -78,9 +99,16 @@ impl Kind {
             Body::VoteReply(_) => Self::VoteReply,
             Body::ReadIndex => Self::ReadIndex,
             Body::ReadIndexReply(_) => Self::ReadIndexReply,
+            Body::Snapshot(_) => Self::Snapshot,
+            Body::SnapshotReply(_) => Self::SnapshotReply,
+            Body::TimeoutNow => Self::TimeoutNow,
             Body::OpenSession => Self::OpenSession,
             Body::Command(_) => Self::Command,
             Body::Read(_) => Self::Read,
+            Body::Change(_) => Self::Change,
+            Body::Transfer(_) => Self::Transfer,
+            Body::Fetch(_) => Self::Fetch,
+            Body::FetchReply(_) => Self::FetchReply,
             Body::Reply(_) => Self::Reply,
             Body::Status => Self::Status,
             Body::StatusReply(_) => Self::StatusReply,
@@ -96,6 +124,8 @@ impl Kind {
                 | Self::HeartbeatReply
                 | Self::VoteReply
                 | Self::ReadIndexReply
+                | Self::SnapshotReply
+                | Self::FetchReply
                 | Self::Reply
                 | Self::StatusReply
         )
@@ -130,6 +160,8 @@ impl Kinds {
                 Kind::Heartbeat,
                 Kind::Vote,
                 Kind::ReadIndex,
+                Kind::Snapshot,
+                Kind::TimeoutNow,
                 Kind::Status,
                 Kind::Goaway,
             ]),
@@ -138,13 +170,23 @@ impl Kinds {
                 Kind::HeartbeatReply,
                 Kind::VoteReply,
                 Kind::ReadIndexReply,
+                Kind::SnapshotReply,
                 Kind::StatusReply,
                 Kind::Goaway,
             ]),
-            (Role::Client, Side::Dialler) => {
-                Self::list(&[Kind::OpenSession, Kind::Command, Kind::Read, Kind::Status, Kind::Goaway])
+            (Role::Client, Side::Dialler) => Self::list(&[
+                Kind::OpenSession,
+                Kind::Command,
+                Kind::Read,
+                Kind::Change,
+                Kind::Transfer,
+                Kind::Fetch,
+                Kind::Status,
+                Kind::Goaway,
+            ]),
+            (Role::Client, Side::Acceptor) => {
+                Self::list(&[Kind::Reply, Kind::FetchReply, Kind::StatusReply, Kind::Goaway])
             }
-            (Role::Client, Side::Acceptor) => Self::list(&[Kind::Reply, Kind::StatusReply, Kind::Goaway]),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the two judges of a handshake go by: who this side is, and what it knows of others.
 
-use crate::id::{ClusterId, GroupId, Incarnation, NodeId, RequestId, Term};
+use crate::id::{ClusterId, GroupId, Incarnation, Index, NodeId, RequestId, Term};
 use crate::message::{Body, Goaway, GoawayReason, Header, Message, Role, Versions};
 use crate::time::Instant;
 
@@ -22,6 +22,8 @@ pub struct Identity {
     /// The largest frame that this side takes, header included; at least
     /// [`FRAME_MAX_LEAST`](super::FRAME_MAX_LEAST).
     pub frame_max: u32,
+    /// Where the newest committed configuration stands that this side knows; zero from a client.
+    pub membership: Index,
 }
 
 impl Identity {
@@ -36,6 +38,7 @@ impl Identity {
             versions: Versions::OURS,
             features: 0,
             frame_max,
+            membership: Index::ZERO,
         }
     }
 
@@ -50,6 +53,7 @@ impl Identity {
             versions: Versions::OURS,
             features: 0,
             frame_max,
+            membership: Index::ZERO,
         }
     }
 

@@ -4,8 +4,9 @@ use super::*;
 use crate::id::{Index, RequestId, Round, Sequence, SessionId, Term};
 use crate::inbox::InboxError;
 use crate::message::{
-    Append, AppendReply, AppendResult, Command, Entries, Goaway, Heartbeat, HeartbeatReply, NodeState, Outcome, Read,
-    ReadIndexReply, StatusReply, Versions, Vote, VoteReply, Welcome,
+    Append, AppendReply, AppendResult, Change, Command, Entries, Fetch, Goaway, Heartbeat, HeartbeatReply, NodeState,
+    Outcome, Read, ReadIndexReply, SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult, StatusReply, Transfer,
+    Versions, Vote, VoteReply, Welcome,
 };
 use crate::protocol::{DecodeError, Foreign};
 
@@ -62,6 +63,7 @@ fn body(kind: Kind) -> Body<'static> {
             features: 0,
             frame_max: 1 << 20,
             cluster_name: "blue",
+            membership: Index::ZERO,
         }),
         Kind::Welcome => Body::Welcome(Welcome {
             incarnation: Incarnation(0x22),
@@ -104,6 +106,19 @@ fn body(kind: Kind) -> Body<'static> {
         }),
         Kind::ReadIndex => Body::ReadIndex,
         Kind::ReadIndexReply => Body::ReadIndexReply(ReadIndexReply::Refused),
+        Kind::Snapshot => Body::Snapshot(chunk()),
+        Kind::SnapshotReply => Body::SnapshotReply(SnapshotReply {
+            id: SnapshotId::default(),
+            result: SnapshotResult::Received(0),
+        }),
+        Kind::TimeoutNow => Body::TimeoutNow,
+        Kind::Change => Body::Change(Change::Remove { node: NodeId(1) }),
+        Kind::Transfer => Body::Transfer(Transfer { to: NodeId(1) }),
+        Kind::Fetch => Body::Fetch(Fetch {
+            id: SnapshotId::default(),
+            offset: 0,
+        }),
+        Kind::FetchReply => Body::FetchReply(chunk()),
         Kind::OpenSession => Body::OpenSession,
         Kind::Command => Body::Command(Command {
             session: SessionId(0),
@@ -122,11 +137,21 @@ fn body(kind: Kind) -> Body<'static> {
             first: Index(0),
             last: Index(0),
             durable: Index(0),
+            snapshot: Index(0),
+            membership: Index(0),
             uptime_ms: 0,
             version: "",
             backend: "",
             members: Vec::new(),
         }),
+    }
+}
+
+fn chunk() -> SnapshotChunk<'static> {
+    SnapshotChunk {
+        id: SnapshotId::default(),
+        offset: 0,
+        data: b"",
     }
 }
 
@@ -177,9 +202,16 @@ const TABLE: &str = "
     VoteReply       - - - - p -
     ReadIndex       - - p - - -
     ReadIndexReply  - - - - p -
+    Snapshot        - - p - - -
+    SnapshotReply   - - - - p -
+    TimeoutNow      - - p - - -
     OpenSession     - - - p - -
     Command         - - - p - -
     Read            - - - p - -
+    Change          - - - p - -
+    Transfer        - - - p - -
+    Fetch           - - - p - -
+    FetchReply      - - - - - p
     Reply           - - - - - p
     Status          - - p p - -
     StatusReply     - - - - p p

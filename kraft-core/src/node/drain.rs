@@ -166,6 +166,10 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
 fn is_reply(body: &Body<'_>) -> bool {
     matches!(
         body,
-        Body::AppendReply(_) | Body::HeartbeatReply(_) | Body::VoteReply(_) | Body::ReadIndexReply(_)
+        Body::AppendReply(_)
+            | Body::HeartbeatReply(_)
+            | Body::VoteReply(_)
+            | Body::ReadIndexReply(_)
+            | Body::SnapshotReply(_)
     )
 }

@@ -22,6 +22,7 @@ impl<S: Storage, M> Host<S, M> {
             MemberStatus {
                 node,
                 address,
+                standing: crate::message::Standing::Voter,
                 matched,
                 heard_ms: heard.map_or(u64::MAX, millis),
             }
@@ -34,6 +35,8 @@ impl<S: Storage, M> Host<S, M> {
             first: self.first,
             last: status.last,
             durable: status.durable,
+            snapshot: crate::id::Index::ZERO,
+            membership: crate::id::Index::ZERO,
             uptime_ms: millis(self.started),
             version: self.config.version,
             backend: self.backend,

@@ -233,6 +233,7 @@ impl Ledger {
             base_term: self.base_term,
             terms: self.terms.clone(),
             last: self.last,
+            ..Recovered::default()
         }
     }
 
