@@ -58,6 +58,7 @@ impl Lone {
             base_index: Index(base.0),
             base_term: Term(base.1),
             last: Index(base.0 + log.len() as u64),
+            ..Recovered::default()
         };
         let mut config = Config::new(NodeId(1), vec![NodeId(1), NodeId(2), NodeId(3)], 1);
         change(&mut config);
