@@ -53,6 +53,20 @@ pub enum Canary {
     MarkAheadOfSync,
     /// Damage below the mark is cut off as if it were a torn tail.
     DamageCut,
+    /// In a joint configuration the new majority is enough.
+    JointNeedsOne,
+    /// A learner that has the log counts as if it voted.
+    LearnerCounts,
+    /// A configuration is in force when it is committed.
+    ConfigurationAtCommit,
+    /// A leader that is no voter any more counts itself.
+    RemovedLeaderCounts,
+    /// A leader changes the members before it has committed an entry of its term (Ongaro's bug of 2015).
+    ChangeBeforeNoop,
+    /// A second change is begun while one is under way.
+    ChangesOverlap,
+    /// A configuration that was cut off the log stays in force.
+    ConfigurationStays,
 }
 
 impl Canary {
@@ -81,6 +95,13 @@ impl Canary {
         Self::WipedNodeAccepted,
         Self::MarkAheadOfSync,
         Self::DamageCut,
+        Self::JointNeedsOne,
+        Self::LearnerCounts,
+        Self::ConfigurationAtCommit,
+        Self::RemovedLeaderCounts,
+        Self::ChangeBeforeNoop,
+        Self::ChangesOverlap,
+        Self::ConfigurationStays,
     ];
 }
 
@@ -94,6 +115,8 @@ pub enum Reach {
     Raft,
     /// The log alone, on a disk that rots.
     Log,
+    /// Raft alone, while members change.
+    Members,
 }
 
 #[cfg(kraft_canary)]
@@ -106,6 +129,13 @@ impl Canary {
                 Reach::Raft
             }
             Self::MarkAheadOfSync | Self::DamageCut => Reach::Log,
+            Self::JointNeedsOne
+            | Self::LearnerCounts
+            | Self::ConfigurationAtCommit
+            | Self::RemovedLeaderCounts
+            | Self::ChangeBeforeNoop
+            | Self::ChangesOverlap
+            | Self::ConfigurationStays => Reach::Members,
             _ => Reach::Nodes,
         }
     }

@@ -66,10 +66,12 @@ impl Raft {
     /// The latest time by which a majority, the leader among it, was heard.
     fn quorum_heard(&self) -> Instant {
         let never = self.elected_at;
-        self.majority().reached(|voter| match self.peer(voter) {
-            Some(peer) => self.progress[peer].heard.map_or(never, |heard| heard.max(never)),
-            None => Instant::from_nanos(u64::MAX),
-        })
+        self.majority()
+            .reached(|voter| match self.peer(voter) {
+                Some(peer) => self.progress[peer].heard.map_or(never, |heard| heard.max(never)),
+                None => Instant::from_nanos(u64::MAX),
+            })
+            .unwrap_or(never)
     }
 
     /// When a leader that hears nobody gives up.

@@ -19,7 +19,7 @@ mod commit;
 mod config;
 mod election;
 mod progress;
-mod quorum;
+pub mod quorum;
 mod read_index;
 mod replication;
 mod tail;
@@ -535,9 +535,7 @@ impl Raft {
     }
 
     fn majority(&self) -> Majority<'_> {
-        Majority {
-            voters: &self.config.voters,
-        }
+        quorum::majority(&self.config.voters)
     }
 
     fn check_term(&self, term: Term) -> Result<(), Violation> {

@@ -216,10 +216,13 @@ impl Raft {
         if self.reads.batches.is_empty() {
             return;
         }
-        let confirmed = self.majority().reached(|voter| match self.peer(voter) {
-            Some(peer) => self.progress[peer].round_seen,
-            None => Round(u64::MAX),
-        });
+        let confirmed = self
+            .majority()
+            .reached(|voter| match self.peer(voter) {
+                Some(peer) => self.progress[peer].round_seen,
+                None => Round(u64::MAX),
+            })
+            .unwrap_or_default();
         while let Some(batch) = self.reads.batches.front() {
             let Stage::Confirm { round, index } = batch.stage else {
                 break;
