@@ -11,7 +11,7 @@
 //! | R3 | log matching | `check` |
 //! | R4 | leader completeness | `check` |
 //! | R5 | state-machine safety | `check` |
-//! | R6 | nothing acknowledged is lost while a majority's disks survive | `check`, [`acknowledged`](Laws::acknowledged) |
+//! | R6 | nothing acknowledged is lost while the disks of a majority, in a joint configuration of both, survive | `check`, [`acknowledged`](Laws::acknowledged) |
 //! | R7 | reads are linearizable | [`read_began`](Laws::read_began), [`read_answered`](Laws::read_answered) |
 //! | R8 | a retried command applies once | [`took_effect`](Laws::took_effect) |
 //! | R9 | healed, the cluster commits within a bound | [`healed`](Laws::healed), [`time`](Laws::time) |
@@ -23,8 +23,10 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::id::{Index, NodeId, Sequence, SessionId, Term};
+use crate::membership::Configuration;
 use crate::message::{AppendResult, Body, NodeState};
 use crate::raft::Status;
+use crate::raft::quorum::VoteResult;
 use crate::storage::HardState;
 use crate::time::Instant;
 
@@ -56,6 +58,12 @@ pub trait View {
 
     /// The entry at `index` that a restart would find.
     fn disk_entry(&self, index: Index) -> Option<Mark>;
+
+    /// The configurations that it may need, ascending, with their places in the log; the last is in force. Without any, a
+    /// majority is one of the voters that [`Laws::new`] was told.
+    fn configurations(&self) -> &[(Index, Configuration)] {
+        &[]
+    }
 }
 
 /// A law that does not hold.
@@ -79,6 +87,8 @@ impl std::error::Error for Broken {}
 #[derive(Debug)]
 pub struct Laws {
     voters: usize,
+    /// By which of them the newest committed entry was committed.
+    quorums: Vec<Configuration>,
     leaders: BTreeMap<Term, NodeId>,
     /// Entries by place and term: their digest and the term before. If each has one of each, logs match.
     entries: BTreeMap<(Index, Term), (u64, Term)>,
@@ -110,6 +120,7 @@ impl Laws {
     pub fn new(voters: usize) -> Self {
         Self {
             voters,
+            quorums: Vec::new(),
             leaders: BTreeMap::new(),
             entries: BTreeMap::new(),
             committed: Vec::new(),
@@ -137,9 +148,11 @@ impl Laws {
     ///
     /// R1-R6 or R11 does not hold.
     pub fn check<V: View>(&mut self, nodes: &[V]) -> Result<(), Broken> {
+        let before = self.committed();
         for node in nodes.iter().filter(|node| node.is_up()) {
             self.check_node(node)?;
         }
+        self.count(nodes, before);
         self.check_survival(nodes, self.committed())
     }
 
@@ -149,9 +162,11 @@ impl Laws {
     ///
     /// R1-R6 or R11 does not hold.
     pub fn check_turned<V: View>(&mut self, nodes: &[V], at: usize) -> Result<(), Broken> {
+        let before = self.committed();
         if nodes[at].is_up() {
             self.check_node(&nodes[at])?;
         }
+        self.count(nodes, before);
         self.check_survival(nodes, self.committed())
     }
 
@@ -278,13 +293,44 @@ impl Laws {
         let Some((mark, _)) = index.0.checked_sub(1).and_then(|at| self.committed.get(at as usize)) else {
             return Ok(());
         };
-        let holders = nodes
-            .iter()
-            .filter(|node| node.disk_entry(index) == Some(*mark))
-            .count();
-        match holders > self.voters / 2 {
+        let holders = holders(nodes, index, *mark);
+        let has_quorum = match self.quorums.is_empty() {
+            true => holders.len() > self.voters / 2,
+            false => self.quorums.iter().any(|quorum| is_held(quorum, &holders)),
+        };
+        match has_quorum {
             true => Ok(()),
-            false => broken(6, format!("{mark:?}, committed at {index}, stands on {holders} disks")),
+            false => broken(
+                6,
+                format!("{mark:?}, committed at {index}, stands on the disks of {holders:?} alone"),
+            ),
+        }
+    }
+
+    /// More may be committed than `before`: by which configuration? Whoever knows of it first has it in force, unless it
+    /// took the next step at once; then it is one of those behind the one of `before`.
+    fn count<V: View>(&mut self, nodes: &[V], before: Index) {
+        let index = self.committed();
+        let Some((mark, _)) = self.committed.get(before.0 as usize..).and_then(<[_]>::last) else {
+            return;
+        };
+        let holders = holders(nodes, index, *mark);
+        let mut candidates: Vec<&Configuration> = Vec::new();
+        let knows = |node: &&V| node.is_up() && node.status().commit == index;
+        for node in nodes.iter().filter(knows) {
+            let list = node.configurations();
+            let behind = list.partition_point(|(at, _)| *at <= before);
+            for (_, configuration) in &list[behind.saturating_sub(1)..] {
+                if !candidates.contains(&configuration) {
+                    candidates.push(configuration);
+                }
+            }
+        }
+        let held = candidates.iter().copied().filter(|of| is_held(of, &holders));
+        let held: Vec<_> = held.collect();
+        let quorums = if held.is_empty() { candidates } else { held };
+        if !quorums.iter().copied().eq(&self.quorums) {
+            self.quorums = quorums.into_iter().cloned().collect();
         }
     }
 
@@ -417,6 +463,18 @@ impl Laws {
     }
 }
 
+/// Whose disks have this entry.
+fn holders<V: View>(nodes: &[V], index: Index, mark: Mark) -> Vec<NodeId> {
+    let holds = |node: &&V| node.disk_entry(index) == Some(mark);
+    nodes.iter().filter(holds).map(|node| node.status().id).collect()
+}
+
+/// Whether these are a quorum.
+fn is_held(configuration: &Configuration, holders: &[NodeId]) -> bool {
+    let holds = |voter| holders.contains(&voter).then_some(true);
+    configuration.quorum().vote_result(holds) == VoteResult::Won
+}
+
 /// R11.
 fn check_monotone(node: &impl View, status: &Status, before: &Seen) -> Result<(), Broken> {
     let id = status.id;
@@ -477,6 +535,8 @@ mod tests {
                 applied: Index::ZERO,
                 last: Index(log.len() as u64),
                 durable: Index(log.len() as u64),
+                membership: Index::ZERO,
+                is_removed: false,
             },
             run: 0,
             log: log.to_vec(),

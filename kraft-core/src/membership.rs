@@ -13,7 +13,7 @@ use crate::id::{Incarnation, NodeId};
 use crate::message::Standing;
 use crate::raft::quorum::{self, Joint, VOTERS_MAX};
 
-pub use self::changer::{ChangeError, Changer, Step, Tracked};
+pub use self::changer::{ChangeError, Changed, Changer, Step, Tracked};
 pub use self::encoding::ConfigurationError;
 
 /// Members of a configuration: the voters of both majorities, and learners. A leader sends to each of them.

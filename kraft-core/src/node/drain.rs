@@ -54,6 +54,8 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                     request,
                     result: Err(why),
                 } => self.refuse_reads(adapter, protocol, request, why),
+                // The node knows the members that it was started with, and no others.
+                Output::Members { .. } => {}
                 Output::Role { state, term, leader } => {
                     self.role(adapter, protocol, Place { state, term, leader });
                 }

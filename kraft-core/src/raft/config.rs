@@ -5,14 +5,19 @@ use std::time::Duration;
 
 use super::quorum::VOTERS_MAX;
 use crate::id::NodeId;
+use crate::membership::ADDRESS_BYTES_MAX;
 
 /// How a node runs Raft. Checked by [`Config::validate`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The own id.
     pub id: NodeId,
-    /// All voters, the own id among them, ascending.
+    /// The voters that the cluster was founded with, the own id among them, ascending. In force until the log says
+    /// something else. Empty for a node that is added to a cluster: it waits until a leader tells it who the members are.
     pub voters: Vec<NodeId>,
+    /// Where the founding voters are reached, as far as it is to be in the configuration: members that are added learn
+    /// it there. Default empty.
+    pub addresses: Vec<(NodeId, String)>,
     /// Seeds election jitter and the first round.
     pub seed: u64,
     /// Redrawn from here at every reset, in `min..max`. Default 150-300 ms.
@@ -46,6 +51,7 @@ impl Config {
         Self {
             id,
             voters,
+            addresses: Vec::new(),
             seed,
             election_timeout: Duration::from_millis(150)..Duration::from_millis(300),
             pre_vote: true,
@@ -68,13 +74,16 @@ impl Config {
     /// Which field is wrong, and how.
     pub fn validate(&self) -> Result<(), String> {
         let Range { start, end } = self.election_timeout.clone();
-        if !self.id.is_some() || self.voters.binary_search(&self.id).is_err() {
+        let is_told = self.voters.is_empty() || self.voters.binary_search(&self.id).is_ok();
+        if !self.id.is_some() || !is_told {
             return Err(format!(
                 "voters: node {} is not among them, or they are not ascending",
                 self.id
             ));
         }
-        if !self.voters[0].is_some() || self.voters.windows(2).any(|pair| pair[0] >= pair[1]) {
+        if self.voters.first().is_some_and(|voter| !voter.is_some())
+            || self.voters.windows(2).any(|pair| pair[0] >= pair[1])
+        {
             return Err("voters: ids are ascending, from 1, each once".into());
         }
         if self.voters.len() > VOTERS_MAX {
@@ -87,6 +96,12 @@ impl Config {
             let interval = self.heartbeat_interval;
             return Err(format!(
                 "heartbeat_interval: twice {interval:?} is not less than {start:?}"
+            ));
+        }
+        let is_long = |address: &String| address.len() > ADDRESS_BYTES_MAX;
+        if let Some((node, _)) = self.addresses.iter().find(|(_, address)| is_long(address)) {
+            return Err(format!(
+                "addresses: that of node {node} is longer than {ADDRESS_BYTES_MAX} bytes"
             ));
         }
         let positive = [

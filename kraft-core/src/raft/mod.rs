@@ -12,12 +12,18 @@
 //! | `read_index` | linearizable reads |
 //! | `progress` | what a leader knows of a follower |
 //! | `tail` | the end of the log, and which output waits for which sync |
-//! | `quorum` | majorities |
+//! | `quorum` | majorities, of one set of voters and of two |
+//! | `membership` | changes of the members: which are possible, and how a leader gets them done |
+//! | `memberships` | the configurations of the log, by index |
+//! | `catch_up` | whether a learner keeps up |
 //! | `config` | what can be chosen, and its defaults |
 
+mod catch_up;
 mod commit;
 mod config;
 mod election;
+mod membership;
+mod memberships;
 mod progress;
 pub mod quorum;
 mod read_index;
@@ -32,8 +38,8 @@ use fastrand::Rng;
 use self::commit::Loading;
 pub use self::config::Config;
 use self::election::{Ballot, Grant};
+use self::memberships::Memberships;
 use self::progress::Progress;
-use self::quorum::Majority;
 use self::read_index::Reads;
 use self::replication::Follow;
 use self::tail::Tail;
@@ -85,6 +91,14 @@ pub enum Output {
         term: Term,
         /// Who leads, [`NodeId::NONE`] if unknown.
         leader: NodeId,
+    },
+    /// Another configuration is in force, or one is committed: [`Raft::configuration`] and
+    /// [`Raft::committed_configuration`] say which.
+    Members {
+        /// Where the one in force stands in the log.
+        in_force: Index,
+        /// Where the newest committed one does.
+        committed: Index,
     },
 }
 
@@ -151,6 +165,8 @@ pub enum Violation {
     Unasked,
     /// A kind that Raft does not take.
     Kind,
+    /// An entry says who the members are, and cannot be read.
+    Membership,
 }
 
 /// Raft, for one group on one node.
@@ -194,7 +210,8 @@ pub struct Raft {
     /// What was accepted from this term's leader, and what it was told of it.
     follow: Follow,
 
-    /// The other voters, ascending.
+    memberships: Memberships,
+    /// The other members, ascending, and as a leader those that were some until recently.
     progress: Vec<Progress>,
     elected_at: Instant,
     /// The no-op that this term of office began with.
@@ -244,6 +261,10 @@ pub struct Status {
     pub last: Index,
     /// Durable up to here.
     pub durable: Index,
+    /// Where the configuration in force stands in the log; zero for the one that the cluster was founded with.
+    pub membership: Index,
+    /// It was a member, and is none any more: that is committed.
+    pub is_removed: bool,
 }
 
 impl Raft {
@@ -255,18 +276,19 @@ impl Raft {
     pub fn new(config: Config, recovered: &Recovered, now: Instant) -> Result<Self, String> {
         config.validate()?;
         let tail = Tail::new(recovered)?;
+        let memberships = Memberships::new(&config, recovered)?;
         // Nodes that were given the same seed must not draw the same deadlines (`split_vote_even_cluster`).
         let mut rng = Rng::with_seed(config.seed ^ config.id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let round = Round(rng.u64(..) >> 2);
         let reads = Reads::new(rng.u64(..) >> 2);
-        let peers = config.voters.iter().copied().filter(|voter| *voter != config.id);
         let mut raft = Self {
             told: (NodeState::Follower, tail.hard.term, NodeId::NONE),
             commit: recovered.base_index,
             applied: recovered.base_index,
             applying: recovered.base_index,
-            progress: peers.clone().map(Progress::new).collect(),
-            ballots: peers.map(|_| Ballot::default()).collect(),
+            memberships,
+            progress: Vec::new(),
+            ballots: Vec::new(),
             state: NodeState::Follower,
             leader: NodeId::NONE,
             loading: None,
@@ -291,14 +313,17 @@ impl Raft {
             now,
             tail,
         };
+        raft.seat_members();
+        raft.memberships.told = (raft.configuration().0, raft.committed_configuration().0);
         // A single voter has nobody to wait for.
-        if !raft.progress.is_empty() {
+        if !raft.is_sole() {
             raft.reset_election_deadline();
         }
         Ok(raft)
     }
 
-    /// Takes a message of a peer. One of a node that is no voter is ignored.
+    /// Takes a message of a peer. Whoever leads or asks for votes is heard, member or not: this node's configuration may
+    /// be behind (thesis §4.1). Answers of those that were not asked are ignored.
     ///
     /// # Errors
     ///
@@ -306,39 +331,48 @@ impl Raft {
     pub fn step(&mut self, message: &Message<'_>, now: Instant, log: &mut impl Log) -> Result<(), Violation> {
         self.advance(now);
         let Message { header, body } = message;
+        if !header.from.is_some() || header.from == self.config.id {
+            return Ok(());
+        }
+        self.check_term(header.term)?;
+        match body {
+            Body::Append(append) => return self.step_append(header, append, log),
+            Body::Heartbeat(heartbeat) => return self.step_heartbeat(header, heartbeat),
+            // Nobody needs it: a majority has what it lacks, or has come to do without it.
+            Body::Vote(_) if self.is_former(header.from) => return Ok(()),
+            Body::Vote(vote) => return self.step_vote(header, vote),
+            Body::AppendReply(_)
+            | Body::HeartbeatReply(_)
+            | Body::VoteReply(_)
+            | Body::ReadIndex
+            | Body::ReadIndexReply(_) => {}
+            _ => return Err(Violation::Kind),
+        }
         let Some(peer) = self.peer(header.from) else {
             return Ok(());
         };
-        self.check_term(header.term)?;
         match body {
-            Body::Append(append) => self.step_append(peer, header, append, log),
-            Body::AppendReply(reply) => self.step_append_reply(peer, header, reply, log),
-            Body::Heartbeat(heartbeat) => self.step_heartbeat(peer, header, heartbeat),
-            Body::HeartbeatReply(reply) => self.step_heartbeat_reply(peer, header, reply),
-            Body::Vote(vote) => self.step_vote(header, vote),
-            Body::VoteReply(reply) => {
-                self.step_vote_reply(peer, header, reply, log);
-                Ok(())
-            }
-            Body::ReadIndex => {
-                self.step_read_index(header);
-                Ok(())
-            }
-            Body::ReadIndexReply(reply) => {
-                self.step_read_index_reply(header, reply);
-                Ok(())
-            }
-            _ => Err(Violation::Kind),
+            Body::AppendReply(reply) => return self.step_append_reply(peer, header, reply, log),
+            Body::HeartbeatReply(reply) => return self.step_heartbeat_reply(peer, header, reply, log),
+            Body::VoteReply(reply) => self.step_vote_reply(peer, header, reply, log),
+            Body::ReadIndex => self.step_read_index(header),
+            Body::ReadIndexReply(reply) => self.step_read_index_reply(header, reply),
+            _ => {}
         }
+        Ok(())
     }
 
     /// Takes note that time has passed.
     pub fn tick(&mut self, now: Instant, log: &mut impl Log) {
         self.advance(now);
         if self.state == NodeState::Leader {
-            self.tick_leader();
+            self.tick_leader(log);
         } else if self.election_deadline <= self.now {
-            self.campaign(log);
+            match self.may_campaign() {
+                true => self.campaign(log),
+                // The leader is gone; who votes will find another.
+                false => self.become_follower(self.tail.hard.term, NodeId::NONE),
+            }
         }
         self.reads.expire(self.now, self.tail.hard.term);
     }
@@ -428,6 +462,7 @@ impl Raft {
             "applied what was not handed out"
         );
         self.applied = through;
+        self.memberships.applied(through);
         self.evict(log);
     }
 
@@ -446,8 +481,8 @@ impl Raft {
         self.advance(now);
         if let Some(peer) = self.peer(node) {
             self.progress[peer].lost();
-            self.lose_leader(node);
         }
+        self.lose_leader(node);
     }
 
     /// Bytes of an unfinished frame came from this peer: a leader that sends a big one is alive.
@@ -462,10 +497,11 @@ impl Raft {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let role = match self.state {
-            NodeState::Leader => self.leader_deadline(),
-            _ => self.election_deadline,
+            NodeState::Leader => Some(self.leader_deadline()),
+            // Who does not vote has nothing to do about a leader that it does not hear, but to forget it.
+            _ => (self.leader.is_some() || self.may_campaign()).then_some(self.election_deadline),
         };
-        Some(self.reads.deadline().map_or(role, |reads| reads.min(role)))
+        role.into_iter().chain(self.reads.deadline()).min()
     }
 
     /// The next thing to do, `None` when all is done until the next input.
@@ -475,6 +511,11 @@ impl Raft {
             self.told = role;
             let (state, term, leader) = role;
             return Some(Output::Role { state, term, leader });
+        }
+        let (in_force, committed) = (self.configuration().0, self.committed_configuration().0);
+        if self.memberships.told != (in_force, committed) {
+            self.memberships.told = (in_force, committed);
+            return Some(Output::Members { in_force, committed });
         }
         if let Some(output) = self.tail.poll_output(self.now) {
             return Some(output);
@@ -506,10 +547,12 @@ impl Raft {
             applied: self.applied,
             last: self.tail.terms.last(),
             durable: self.tail.durable(),
+            membership: self.configuration().0,
+            is_removed: self.is_removed(),
         }
     }
 
-    /// How far a voter's log is known to match the leader's, and when it was last heard. Zero and `None` unless this
+    /// How far a member's log is known to match the leader's, and when it was last heard. Zero and `None` unless this
     /// node leads.
     #[must_use]
     pub fn progress(&self, node: NodeId) -> (Index, Option<Instant>) {
@@ -529,13 +572,9 @@ impl Raft {
         self.now = self.now.max(now);
     }
 
-    /// Where `node` stands in `progress`, if it is another voter.
+    /// Where `node` stands in `progress`, if it is another member.
     fn peer(&self, node: NodeId) -> Option<usize> {
         self.progress.iter().position(|progress| progress.id == node)
-    }
-
-    fn majority(&self) -> Majority<'_> {
-        quorum::majority(&self.config.voters)
     }
 
     fn check_term(&self, term: Term) -> Result<(), Violation> {

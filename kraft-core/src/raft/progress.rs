@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::Config;
+use super::catch_up::CatchUp;
 use crate::id::{Index, NodeId, Round};
 use crate::time::Instant;
 
@@ -46,6 +47,10 @@ pub(super) struct Progress {
     overdue: Index,
     /// An append without entries is due, behind all that are under way: they may be lost.
     pub(super) probe_due: bool,
+    /// Whether it keeps up.
+    pub(super) catch_up: CatchUp,
+    /// It is no member any more, and is told so until then.
+    pub(super) parts_at: Option<Instant>,
 }
 
 impl Progress {
@@ -64,6 +69,8 @@ impl Progress {
             heartbeat_due: false,
             overdue: Index::ZERO,
             probe_due: false,
+            catch_up: CatchUp::new(Instant::ZERO, Index::ZERO),
+            parts_at: None,
         }
     }
 

@@ -5,7 +5,9 @@ use super::{Outgoing, Output, Raft, Violation};
 use crate::canary::{self, Canary};
 use crate::id::{Index, NodeId, RequestId, Round, Term};
 use crate::log::Log;
-use crate::message::{Append, AppendReply, AppendResult, Body, Entries, Header, Heartbeat, HeartbeatReply, NodeState};
+use crate::message::{
+    Append, AppendReply, AppendResult, Body, Entries, EntryKind, Header, Heartbeat, HeartbeatReply, NodeState,
+};
 
 /// What a follower accepted from the leader of its term, and what it told it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,7 +61,6 @@ impl Raft {
 
     pub(super) fn step_append(
         &mut self,
-        _peer: usize,
         header: &Header,
         append: &Append<'_>,
         log: &mut impl Log,
@@ -69,6 +70,10 @@ impl Raft {
             return Ok(());
         }
         let place = self.place(header.term, append)?;
+        let configurations = match (&place, sum.has_membership) {
+            (Place::Fits { skip, .. }, true) => Self::read_configurations(&append.entries, *skip)?,
+            _ => Vec::new(),
+        };
         self.follow(header.from, header.term);
         self.follow.round = self.follow.round.max(append.round);
         let Place::Fits { skip, conflict } = place else {
@@ -89,6 +94,9 @@ impl Raft {
                 self.truncate(first, log);
             }
             self.take_entries(first, &append.entries, skip, sum, log);
+            let place = |at: usize| Index(append.prev_index.0 + at as u64 + 1);
+            let configurations = configurations.into_iter().map(|(at, of)| (place(at), of));
+            self.take_configurations(configurations.collect());
         }
         if canary::is(Canary::StaleAppendTruncates) {
             self.truncate(matched.max(self.commit).next(), log);
@@ -207,12 +215,7 @@ impl Raft {
         Some(self.send(self.leader, RequestId(0), Outgoing::Other(Body::AppendReply(reply))))
     }
 
-    pub(super) fn step_heartbeat(
-        &mut self,
-        _peer: usize,
-        header: &Header,
-        heartbeat: &Heartbeat,
-    ) -> Result<(), Violation> {
+    pub(super) fn step_heartbeat(&mut self, header: &Header, heartbeat: &Heartbeat) -> Result<(), Violation> {
         if !self.is_leaders(header)? {
             return Ok(());
         }
@@ -260,6 +263,7 @@ impl Raft {
             AppendResult::Matched(index) => {
                 self.progress[peer].matched(index);
                 self.count_matches(log);
+                self.keep_up(header.from, log);
             }
             AppendResult::Rejected {
                 prev_index,
@@ -282,10 +286,12 @@ impl Raft {
         peer: usize,
         header: &Header,
         reply: &HeartbeatReply,
+        log: &mut impl Log,
     ) -> Result<(), Violation> {
         if self.is_answer(peer, header, reply.round)? {
             self.progress[peer].alive();
             self.confirm_reads();
+            self.keep_up(header.from, log);
         }
         Ok(())
     }
@@ -356,6 +362,7 @@ impl Raft {
         assert!(from > self.commit, "what is committed stays");
         self.tail.truncate(from);
         log.truncate(from);
+        self.withdraw_configurations(from);
         if let Some(loading) = &mut self.loading {
             loading.is_stale |= from < loading.range.end;
         }
@@ -386,6 +393,8 @@ struct Sum {
     last_term: Term,
     /// Terms do not decrease, and none is zero.
     is_ordered: bool,
+    /// Some entry says who the members are.
+    has_membership: bool,
 }
 
 fn sum_up(entries: &Entries<'_>, skip: usize) -> Sum {
@@ -395,11 +404,13 @@ fn sum_up(entries: &Entries<'_>, skip: usize) -> Sum {
         first_term,
         last_term: first_term,
         is_ordered: first_term > Term(0),
+        has_membership: false,
     };
     entries.iter().skip(skip).for_each(|entry| {
         sum.bytes += entry.payload.len() as u64;
         sum.is_ordered &= entry.term >= sum.last_term;
         sum.last_term = entry.term;
+        sum.has_membership |= entry.kind == EntryKind::Membership;
     });
     sum
 }

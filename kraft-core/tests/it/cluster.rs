@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fastrand::Rng;
-use kraft_core::id::{Index, NodeId, RequestId, SyncId, Term};
+use kraft_core::id::{Incarnation, Index, NodeId, RequestId, SyncId, Term};
 use kraft_core::laws::{Laws, Mark, View};
 use kraft_core::log::{Log, Proposal, Tail};
-use kraft_core::message::{Append, Body, Entries, Entry, EntryKind, Header, Message, NodeState, Refusal};
+use kraft_core::membership::{Configuration, Step};
+use kraft_core::message::{Append, Body, Change, Entries, Entry, EntryKind, Header, Message, NodeState, Refusal};
 use kraft_core::raft::{Config, Outgoing, Output, Raft, Status};
 use kraft_core::storage::HardState;
 use kraft_core::time::Instant;
@@ -146,6 +147,8 @@ pub(crate) struct Node {
     pub(crate) applied: Vec<Mark>,
     /// State, term and leader, each time that they changed.
     pub(crate) roles: Vec<(NodeState, Term, NodeId)>,
+    /// Where the configurations in force and committed stand, each time that they changed.
+    pub(crate) members: Vec<(Index, Index)>,
     pub(crate) loads: usize,
     /// Within a turn: its outputs are not drained yet.
     is_turning: bool,
@@ -165,6 +168,7 @@ impl Node {
             run: 0,
             applied: Vec::new(),
             roles: Vec::new(),
+            members: Vec::new(),
             loads: 0,
             is_turning: false,
         }
@@ -207,6 +211,9 @@ impl View for Node {
     }
     fn disk_entry(&self, index: Index) -> Option<Mark> {
         self.disk.durable.entry(index).map(mark)
+    }
+    fn configurations(&self) -> &[(Index, Configuration)] {
+        self.raft.as_ref().map_or(&[], Raft::configurations)
     }
 }
 
@@ -295,6 +302,33 @@ impl Cluster {
             cluster.nodes.push(node);
         }
         cluster
+    }
+
+    /// One more node, that waits to be added.
+    pub(crate) fn join(&mut self) -> u64 {
+        let id = self.nodes.len() as u64 + 1;
+        let mut config = self.nodes[0].config.clone();
+        (config.id, config.voters, config.seed) = (NodeId(id), Vec::new(), self.seed);
+        let mut node = Node::new(config, Disk::default());
+        node.start(self.now, self.memory);
+        self.nodes.push(node);
+        self.drain(id);
+        id
+    }
+
+    pub(crate) fn change(&mut self, id: u64, change: &Change<'_>) -> Result<Index, Refusal> {
+        let result = self.with_raft(id, |raft, log, now| raft.change(change, Incarnation(0), now, log));
+        result.unwrap_or(Err(Refusal::Stopping))
+    }
+
+    pub(crate) fn reconfigure(&mut self, id: u64, steps: &[Step]) -> Result<Index, Refusal> {
+        let result = self.with_raft(id, |raft, log, now| raft.reconfigure(steps, now, log));
+        result.unwrap_or(Err(Refusal::Stopping))
+    }
+
+    /// The configuration in force at a node that is up.
+    pub(crate) fn configuration(&self, id: u64) -> &Configuration {
+        self.node(id).raft.as_ref().expect("it is up").configuration().1
     }
 
     pub(crate) fn node(&self, id: u64) -> &Node {
@@ -505,6 +539,7 @@ impl Cluster {
                 self.answers.insert(request, result);
             }
             Output::Role { state, term, leader } => node.roles.push((state, term, leader)),
+            Output::Members { in_force, committed } => node.members.push((in_force, committed)),
         }
     }
 
@@ -618,7 +653,12 @@ impl Cluster {
     fn settled(&self) -> Option<u64> {
         let leader = self.leader()?;
         let status = self.status(leader);
-        let follows = |node: &Node| node.status().leader == status.id && node.status().hard.term == status.hard.term;
+        let members = self.configuration(leader);
+        let follows = |node: &Node| {
+            let of = node.status();
+            let counts = members.member(of.id).is_some() || of.id == status.id;
+            !counts || of.leader == status.id && of.hard.term == status.hard.term
+        };
         let is_fresh = self
             .node(leader)
             .disk
@@ -628,13 +668,15 @@ impl Cluster {
         (!is_fresh && self.nodes.iter().filter(|node| node.is_up()).all(follows)).then_some(leader)
     }
 
-    /// Proposes at the leader and runs until everybody who is up has applied it.
+    /// Proposes at the leader and runs until every member who is up has applied it.
     #[track_caller]
     pub(crate) fn commit(&mut self, count: u64) {
         let leader = self.elect();
         let range = self.propose(leader, count).expect("it leads");
         self.run_until("applied everywhere", |cluster| {
-            let mut up = cluster.nodes.iter().filter(|node| node.is_up());
+            let members = cluster.configuration(leader);
+            let counts = |node: &&Node| node.is_up() && members.member(node.config.id).is_some();
+            let mut up = cluster.nodes.iter().filter(counts);
             up.all(|node| node.status().applied >= range.end.prev())
         });
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use fastrand::Rng;
 use kraft_core::id::{Index, SyncId, Term};
-use kraft_core::message::Entry;
+use kraft_core::message::{Entry, EntryKind};
 use kraft_core::storage::{HardState, Recovered};
 
 #[derive(Debug)]
@@ -124,10 +124,15 @@ impl Disk {
                 terms.push((Index(at as u64 + 1), entry.term));
             }
         }
+        let memberships = self.durable.log.iter().enumerate();
+        let memberships = memberships.filter(|(_, entry)| entry.kind == EntryKind::Membership);
         Recovered {
             hard: self.durable.hard,
             terms,
             last: Index(self.durable.log.len() as u64),
+            memberships: memberships
+                .map(|(at, entry)| (Index(at as u64 + 1), entry.payload.clone()))
+                .collect(),
             ..Recovered::default()
         }
     }

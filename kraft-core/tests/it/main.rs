@@ -8,6 +8,8 @@ mod disk;
 mod election;
 mod hostile;
 mod lone;
+mod members;
+mod members_weather;
 mod random;
 mod reads;
 mod replication;

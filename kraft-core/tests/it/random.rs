@@ -12,7 +12,7 @@ use crate::cluster::{Cluster, FAIR, Weather};
 /// Seeds of a run in which nothing else is said.
 const SEEDS: u64 = 400;
 
-fn draw_config(rng: &mut Rng, config: &mut Config) {
+pub(crate) fn draw_config(rng: &mut Rng, config: &mut Config) {
     config.append_entries_max = rng.usize(1..20);
     config.append_bytes_max = rng.usize(1..400);
     config.inflight_messages_max = rng.usize(1..8);
@@ -24,7 +24,7 @@ fn draw_config(rng: &mut Rng, config: &mut Config) {
     config.check_quorum = rng.u32(0..8) > 0;
 }
 
-fn draw_weather(rng: &mut Rng) -> Weather {
+pub(crate) fn draw_weather(rng: &mut Rng) -> Weather {
     // The last one is longer than an election timeout: what was said in one term comes in another.
     let delay_max = [300, 3_000, 30_000, 200_000][rng.usize(0..4)];
     Weather {
@@ -37,7 +37,7 @@ fn draw_weather(rng: &mut Rng) -> Weather {
     }
 }
 
-fn disturb(cluster: &mut Cluster, rng: &mut Rng) {
+pub(crate) fn disturb(cluster: &mut Cluster, rng: &mut Rng) {
     // Leaders are hit more often than others: what a fresh one leaves undone is where logs part.
     let id = match cluster.leader() {
         Some(leader) if rng.bool() => leader,
@@ -74,14 +74,14 @@ fn disturb(cluster: &mut Cluster, rng: &mut Rng) {
 
 /// A storm: nothing but terms that end before their entries are everywhere, for that is where Raft is hard (the
 /// paper's figure 8). Small appends, slow links, elections without asking first.
-fn draw_storm(rng: &mut Rng, config: &mut Config) {
+pub(crate) fn draw_storm(rng: &mut Rng, config: &mut Config) {
     config.append_entries_max = [1, 1, 3][rng.usize(0..3)];
     config.inflight_messages_max = rng.usize(1..3);
     config.pre_vote = rng.u32(0..4) == 0;
     config.check_quorum = rng.u32(0..4) == 0;
 }
 
-fn storm_weather(rng: &mut Rng) -> Weather {
+pub(crate) fn storm_weather(rng: &mut Rng) -> Weather {
     Weather {
         delay: 50..[3_000, 20_000, 200_000][rng.usize(0..3)],
         lost: 0,
@@ -92,7 +92,7 @@ fn storm_weather(rng: &mut Rng) -> Weather {
     }
 }
 
-fn disturb_leaders(cluster: &mut Cluster, rng: &mut Rng) {
+pub(crate) fn disturb_leaders(cluster: &mut Cluster, rng: &mut Rng) {
     let leads = |cluster: &Cluster, id: u64| {
         let node = cluster.node(id);
         node.is_up() && node.status().state == NodeState::Leader
@@ -134,7 +134,7 @@ fn disturb_leaders(cluster: &mut Cluster, rng: &mut Rng) {
 }
 
 /// Everything works again, and so does the cluster (R9).
-fn recover(cluster: &mut Cluster) {
+pub(crate) fn recover(cluster: &mut Cluster) {
     cluster.heal();
     cluster.weather = FAIR;
     for id in cluster.ids() {

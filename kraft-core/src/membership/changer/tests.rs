@@ -219,7 +219,7 @@ fn there_are_no_more_than_there_may_be() {
     let voters: Vec<_> = (1..=15).map(NodeId).collect();
     let mut script = Script::new();
     script.configuration = Configuration::founding(&voters);
-    let mut fails = |call: &str| {
+    let fails = |call: &str| {
         let changer = Changer {
             configuration: &script.configuration,
             progress: &script.progress,

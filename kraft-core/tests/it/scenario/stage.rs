@@ -530,6 +530,9 @@ impl Stage {
                     Err(refusal) => format!("{id} refuses read {request}: {refusal:?}"),
                 }
             }
+            Output::Members { in_force, committed } => {
+                format!("{id} members in force {in_force} committed {committed}")
+            }
             Output::Role { state, term, leader } => format!("{id} {}", words::role(state, term, leader)),
         };
         self.say(&line);

@@ -1,0 +1,134 @@
+//! Clusters whose members change in bad weather, drawn from seeds. `KRAFT_SEED=n` runs one seed alone,
+//! `KRAFT_SEEDS=n` so many.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use kraft_core::id::NodeId;
+use kraft_core::laws::View;
+use kraft_core::membership::{Plan, Step};
+use kraft_core::message::{Change, NodeState};
+
+use crate::cluster::Cluster;
+use crate::random;
+
+/// Seeds of a run in which nothing else is said.
+const SEEDS: u64 = 400;
+
+/// Nodes of a cluster, founded and joined, members and former ones.
+const NODES_MAX: u64 = 7;
+
+fn leads(cluster: &Cluster, id: u64) -> bool {
+    let node = cluster.node(id);
+    node.is_up() && node.status().state == NodeState::Leader
+}
+
+fn draw_steps(cluster: &Cluster, rng: &mut Rng) -> Vec<Step> {
+    let count = [1, 1, 2, 3][rng.usize(0..4)];
+    let step = |rng: &mut Rng| {
+        let node = NodeId(rng.u64(cluster.ids()));
+        match rng.u32(0..5) {
+            0..=1 => Step::Voter(node),
+            2 => Step::Learner(node, Plan::Stay),
+            _ => Step::Remove(node),
+        }
+    };
+    (0..count).map(|_| step(rng)).collect()
+}
+
+/// A change, at whoever believes to lead.
+fn change(cluster: &mut Cluster, rng: &mut Rng) {
+    if cluster.ids().end <= NODES_MAX && rng.u32(0..3) == 0 {
+        cluster.join();
+    }
+    let leaders: Vec<_> = cluster.ids().filter(|id| leads(cluster, *id)).collect();
+    for leader in leaders {
+        if rng.bool() {
+            let steps = draw_steps(cluster, rng);
+            let _ = cluster.reconfigure(leader, &steps);
+            continue;
+        }
+        let node = NodeId(rng.u64(cluster.ids()));
+        let by = NodeId(rng.u64(cluster.ids()));
+        let address = format!("h{by}:{}", rng.u32(0..2));
+        let address = address.as_str();
+        let change = match rng.u32(0..6) {
+            0..=1 => Change::Add {
+                node: by,
+                address,
+                promote: rng.bool(),
+            },
+            2 => Change::Promote { node },
+            3 => Change::Remove { node },
+            4 => Change::Replace { node, by, address },
+            _ => Change::Move { node: by, address },
+        };
+        let last = cluster.status(leader).last;
+        let before = cluster.configuration(leader).clone();
+        if cluster.change(leader, &change).is_err() {
+            let is_same = cluster.configuration(leader) == &before && cluster.status(leader).last == last;
+            assert!(is_same || !leads(cluster, leader), "refused, and yet done: {change:?}");
+        }
+    }
+}
+
+/// A cluster in the weather of this seed; how much it committed, and how many configurations.
+///
+/// # Panics
+///
+/// If a law does not hold.
+pub(crate) fn run(seed: u64) -> (u64, u64) {
+    let mut rng = Rng::with_seed(seed ^ 0x6d65_6d62);
+    let storms = rng.bool();
+    let drawn = rng.clone();
+    let mut cluster = Cluster::with([1, 2, 3, 3, 4][rng.usize(0..5)], seed, |config| match storms {
+        true => random::draw_storm(&mut drawn.clone(), config),
+        false => random::draw_config(&mut drawn.clone(), config),
+    });
+    cluster.memory = rng.u64(0..1000);
+    let pause = [8, 40][rng.usize(0..2)];
+    for _ in 0..2 {
+        cluster.weather = match storms {
+            true => random::storm_weather(&mut rng),
+            false => random::draw_weather(&mut rng),
+        };
+        let end = cluster.now + Duration::from_millis(rng.u64(200..2_000));
+        while cluster.now < end {
+            cluster.step();
+            if rng.u32(0..pause) > 0 {
+                continue;
+            }
+            match (rng.u32(0..3), storms) {
+                (0, _) => change(&mut cluster, &mut rng),
+                (_, true) => random::disturb_leaders(&mut cluster, &mut rng),
+                (_, false) => random::disturb(&mut cluster, &mut rng),
+            }
+        }
+        random::recover(&mut cluster);
+        cluster.laws.hurt();
+    }
+    let configurations = cluster.nodes.iter().map(|node| node.members.len() as u64).sum();
+    (cluster.laws.committed().0, configurations)
+}
+
+#[test]
+fn the_laws_hold_while_members_change() {
+    let number = |name| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
+    if let Some(seed) = number("KRAFT_SEED") {
+        println!("KRAFT_SEED={seed}");
+        run(seed);
+        return;
+    }
+    let seeds = number("KRAFT_SEEDS").unwrap_or(SEEDS);
+    let (mut committed, mut configurations) = (0, 0);
+    for seed in 0..seeds {
+        println!("KRAFT_SEED={seed}");
+        let (more, changed) = run(seed);
+        committed += more;
+        configurations += changed;
+    }
+    assert!(
+        committed > 10 * seeds && configurations > 5 * seeds,
+        "the weather leaves something to check: {committed} {configurations}"
+    );
+}
