@@ -498,7 +498,8 @@ fn check_monotone(node: &impl View, status: &Status, before: &Seen) -> Result<()
             format!("node {id} went back from {:?} to {status:?}", before.status),
         );
     }
-    match status.applied <= status.commit && status.commit <= status.last && status.durable <= status.last {
+    let is_within = status.durable.max(status.membership) <= status.last;
+    match status.applied <= status.commit && status.commit <= status.last && is_within {
         true => Ok(()),
         false => broken(11, format!("node {id}: {status:?}")),
     }

@@ -116,6 +116,13 @@ impl Raft {
     pub fn reconfigure(&mut self, steps: &[Step], now: Instant, log: &mut impl Log) -> Result<Index, Refusal> {
         self.advance(now);
         self.may_change()?;
+        let is_gone = |step: &Step| match *step {
+            Step::Voter(node) | Step::Learner(node, _) => self.configuration().1.is_removed(node),
+            Step::Remove(_) => false,
+        };
+        if steps.iter().any(is_gone) {
+            return Err(Refusal::MemberConflict);
+        }
         let next = self.next(steps)?;
         if next == *self.configuration().1 {
             return Ok(self.configuration().0);
@@ -373,12 +380,6 @@ impl Raft {
     /// Whether this node was a member, and the configuration that says that it is none is committed.
     pub(super) fn is_removed(&self) -> bool {
         self.committed_configuration().1.is_removed(self.config.id)
-    }
-
-    /// Whether `node` was a member, is none any more, and is not about to be one: that is committed.
-    pub(super) fn is_former(&self, node: NodeId) -> bool {
-        let is_coming = self.configuration().1.member(node).is_some();
-        self.committed_configuration().1.is_removed(node) && !is_coming
     }
 
     /// The commit index grew: former members are told, and then no more.

@@ -338,8 +338,8 @@ impl Raft {
         match body {
             Body::Append(append) => return self.step_append(header, append, log),
             Body::Heartbeat(heartbeat) => return self.step_heartbeat(header, heartbeat),
-            // Nobody needs it: a majority has what it lacks, or has come to do without it.
-            Body::Vote(_) if self.is_former(header.from) => return Ok(()),
+            // Nobody needs a former member to lead: a majority knows that it is one.
+            Body::Vote(_) if self.committed_configuration().1.is_removed(header.from) => return Ok(()),
             Body::Vote(vote) => return self.step_vote(header, vote),
             Body::AppendReply(_)
             | Body::HeartbeatReply(_)
@@ -351,6 +351,11 @@ impl Raft {
         let Some(peer) = self.peer(header.from) else {
             return Ok(());
         };
+        // One that is on its way out, and does not know it, may have campaigned: no reason to end this term.
+        let is_member = self.configuration().1.member(header.from).is_some();
+        if header.term > self.tail.hard.term && !is_member {
+            return Ok(());
+        }
         match body {
             Body::AppendReply(reply) => return self.step_append_reply(peer, header, reply, log),
             Body::HeartbeatReply(reply) => return self.step_heartbeat_reply(peer, header, reply, log),

@@ -10,7 +10,7 @@ use fastrand::Rng;
 use kraft_core::id::{Incarnation, Index, NodeId, RequestId, SyncId, Term};
 use kraft_core::laws::{Laws, Mark, View};
 use kraft_core::log::{Log, Proposal, Tail};
-use kraft_core::membership::{Configuration, Step};
+use kraft_core::membership::{Configuration, Plan, Seat, Step};
 use kraft_core::message::{Append, Body, Change, Entries, Entry, EntryKind, Header, Message, NodeState, Refusal};
 use kraft_core::raft::{Config, Outgoing, Output, Raft, Status};
 use kraft_core::storage::HardState;
@@ -324,6 +324,18 @@ impl Cluster {
     pub(crate) fn reconfigure(&mut self, id: u64, steps: &[Step]) -> Result<Index, Refusal> {
         let result = self.with_raft(id, |raft, log, now| raft.reconfigure(steps, now, log));
         result.unwrap_or(Err(Refusal::Stopping))
+    }
+
+    /// Whether there is a leader that is to stay, with a configuration that is to stay.
+    pub(crate) fn changes_are_through(&self) -> bool {
+        let Some(raft) = self.leader().and_then(|leader| self.node(leader).raft.as_ref()) else {
+            return false;
+        };
+        let (index, configuration) = raft.configuration();
+        let is_planned = |seat| matches!(seat, Seat::Learner(Plan::Promote | Plan::Replace(_)));
+        let is_planned = configuration.members().iter().any(|member| is_planned(member.seat));
+        let is_open = configuration.is_joint() || is_planned || index > raft.status().commit;
+        !is_open && configuration.votes(raft.status().id)
     }
 
     /// The configuration in force at a node that is up.

@@ -528,6 +528,8 @@ fn a_change_that_cannot_be_is_refused_by_its_name() {
         Err(Refusal::MemberConflict),
         "ids are not used again"
     );
+    let back = [Step::Voter(NodeId(4))];
+    assert_eq!(cluster.reconfigure(leader, &back), Err(Refusal::MemberConflict));
 
     let mut single = Cluster::new(1, 14);
     single.commit(1);

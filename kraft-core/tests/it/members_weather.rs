@@ -1,10 +1,11 @@
 //! Clusters whose members change in bad weather, drawn from seeds. `KRAFT_SEED=n` runs one seed alone,
 //! `KRAFT_SEEDS=n` so many.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fastrand::Rng;
-use kraft_core::id::NodeId;
+use kraft_core::id::{NodeId, Term};
 use kraft_core::laws::View;
 use kraft_core::membership::{Plan, Step};
 use kraft_core::message::{Change, NodeState};
@@ -16,7 +17,7 @@ use crate::random;
 const SEEDS: u64 = 400;
 
 /// Nodes of a cluster, founded and joined, members and former ones.
-const NODES_MAX: u64 = 7;
+const NODES_MAX: u64 = 9;
 
 fn leads(cluster: &Cluster, id: u64) -> bool {
     let node = cluster.node(id);
@@ -72,6 +73,37 @@ fn change(cluster: &mut Cluster, rng: &mut Rng) {
     }
 }
 
+/// Fresh leaders change one voter at once, and are cut off from some of the others: where terms meet before anything
+/// of theirs is committed, two changes can be under way that do not know of each other (Ongaro's bug of 2015).
+#[derive(Default)]
+struct Coups {
+    /// The terms in which somebody was seen to lead.
+    terms: BTreeSet<Term>,
+}
+
+impl Coups {
+    fn disturb(&mut self, cluster: &mut Cluster, rng: &mut Rng) {
+        for id in cluster.ids() {
+            if !leads(cluster, id) || !self.terms.insert(cluster.status(id).hard.term) {
+                continue;
+            }
+            let node = NodeId(rng.u64(cluster.ids()));
+            let step = match cluster.configuration(id).votes(node) {
+                true => Step::Remove(node),
+                false => Step::Voter(node),
+            };
+            let _ = cluster.reconfigure(id, &[step]);
+            cluster.cut.clear();
+            let side: Vec<_> = cluster.ids().filter(|_| rng.bool()).collect();
+            for from in cluster.ids() {
+                for to in cluster.ids().filter(|to| side.contains(&from) != side.contains(to)) {
+                    cluster.cut.insert((from, to));
+                }
+            }
+        }
+    }
+}
+
 /// A cluster in the weather of this seed; how much it committed, and how many configurations.
 ///
 /// # Panics
@@ -86,6 +118,10 @@ pub(crate) fn run(seed: u64) -> (u64, u64) {
         false => random::draw_config(&mut drawn.clone(), config),
     });
     cluster.memory = rng.u64(0..1000);
+    let mut coups = (seed % 3 == 1).then(Coups::default);
+    if coups.is_some() {
+        cluster.join();
+    }
     let pause = [8, 40][rng.usize(0..2)];
     for _ in 0..2 {
         cluster.weather = match storms {
@@ -95,6 +131,9 @@ pub(crate) fn run(seed: u64) -> (u64, u64) {
         let end = cluster.now + Duration::from_millis(rng.u64(200..2_000));
         while cluster.now < end {
             cluster.step();
+            if let Some(coups) = &mut coups {
+                coups.disturb(&mut cluster, &mut rng);
+            }
             if rng.u32(0..pause) > 0 {
                 continue;
             }

@@ -133,6 +133,20 @@ pub(crate) fn disturb_leaders(cluster: &mut Cluster, rng: &mut Rng) {
     }
 }
 
+/// Without pre-votes and stickiness whoever believes to be a voter, and is none, may depose leaders for ever: it is not
+/// sent what would teach it better.
+fn switch_off_disturbers(cluster: &mut Cluster) {
+    let leader = cluster.leader().expect("changes are through");
+    let members = cluster.configuration(leader).clone();
+    for id in cluster.ids() {
+        let config = &cluster.node(id).config;
+        let is_member = members.member(config.id).is_some();
+        if !is_member && !config.pre_vote && !config.check_quorum {
+            cluster.crash(id);
+        }
+    }
+}
+
 /// Everything works again, and so does the cluster (R9).
 pub(crate) fn recover(cluster: &mut Cluster) {
     cluster.heal();
@@ -151,6 +165,9 @@ pub(crate) fn recover(cluster: &mut Cluster) {
         let leader = cluster.leader().map(|id| cluster.status(id));
         leader.is_some_and(|status| status.commit == status.last)
     });
+    // A change that is under way may end with another leader.
+    cluster.run_until("changes are through", |cluster| cluster.changes_are_through());
+    switch_off_disturbers(cluster);
     cluster.commit(3);
     let leader = cluster.elect();
     // Reads that were under way end within an election timeout.
@@ -162,7 +179,8 @@ pub(crate) fn recover(cluster: &mut Cluster) {
         .laws
         .check_all(&cluster.nodes)
         .unwrap_or_else(|broken| panic!("{broken}"));
-    for id in cluster.ids() {
+    let up: Vec<_> = cluster.ids().filter(|id| cluster.node(*id).is_up()).collect();
+    for id in up {
         let log: Vec<_> = (1..=cluster.status(id).applied.0)
             .map(|at| cluster.node(id).entry(kraft_core::id::Index(at)))
             .collect();
