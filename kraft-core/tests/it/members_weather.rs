@@ -8,7 +8,7 @@ use fastrand::Rng;
 use kraft_core::id::{NodeId, Term};
 use kraft_core::laws::View;
 use kraft_core::membership::{Plan, Step};
-use kraft_core::message::{Change, NodeState};
+use kraft_core::message::{Body, Change, NodeState};
 
 use crate::cluster::Cluster;
 use crate::random;
@@ -104,12 +104,53 @@ impl Coups {
     }
 }
 
+/// Ongaro's bug of 2015, step by step: a leader adds a node, which nobody else hears of; the next one removes the former
+/// before anything of its own is committed, if it can; then the former one comes back, with the node that it added.
+fn contest(seed: u64) {
+    let mut cluster = Cluster::with(4, seed, |config| {
+        (config.pre_vote, config.check_quorum) = (false, false)
+    });
+    cluster.commit(1);
+    let former = cluster.elect();
+    let added = cluster.join();
+    let others: Vec<_> = (1..=4).filter(|id| *id != former).collect();
+    for id in &others {
+        cluster.cut_both(*id, former);
+        cluster.cut_both(*id, added);
+    }
+    let index = cluster
+        .reconfigure(former, &[Step::Voter(NodeId(added))])
+        .expect("it leads");
+    cluster.run_until("the added one has it", |cluster| cluster.status(added).durable >= index);
+    cluster.filter = Some(Box::new(|wire| !matches!(wire.body, Body::Append(_))));
+    let next = |cluster: &Cluster| others.iter().copied().find(|id| leads(cluster, *id));
+    cluster.run_until("the next leader", |cluster| next(cluster).is_some());
+    let leader = next(&cluster).expect("it was just seen");
+    let _ = cluster.reconfigure(leader, &[Step::Remove(NodeId(former))]);
+    let voter = *others.iter().rfind(|id| **id != leader).expect("three");
+    for id in others.iter().filter(|id| **id != voter) {
+        cluster.cut_both(*id, voter);
+    }
+    cluster.filter = None;
+    cluster.run_for(100);
+    for id in [former, added] {
+        cluster.cut.remove(&(id, voter));
+        cluster.cut.remove(&(voter, id));
+    }
+    cluster.run_for(1_000);
+    cluster.heal();
+    cluster.commit(1);
+}
+
 /// A cluster in the weather of this seed; how much it committed, and how many configurations.
 ///
 /// # Panics
 ///
 /// If a law does not hold.
 pub(crate) fn run(seed: u64) -> (u64, u64) {
+    if seed % 64 == 63 {
+        contest(seed);
+    }
     let mut rng = Rng::with_seed(seed ^ 0x6d65_6d62);
     let storms = rng.bool();
     let drawn = rng.clone();
