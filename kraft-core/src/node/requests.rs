@@ -224,8 +224,7 @@ impl Requests {
             return None;
         }
         let (_, group) = self.ready.pop_last()?;
-        self.waiting_reads -= group.len();
-        Some(group)
+        Some(self.waits_no_more(group))
     }
 
     /// The next reads that may be answered when everything through `applied` is applied.
