@@ -45,6 +45,8 @@ pub enum Canary {
     ReadBeforeNoop,
     /// A command of a session is applied as often as it comes.
     RetryAppliedTwice,
+    /// A snapshot that is restored brings the state, and no sessions.
+    SessionsNotRestored,
     /// A client reports a command whose answer was lost as refused.
     UnknownRefused,
     /// A node whose disk was wiped is taken for the one that it was.
@@ -77,6 +79,7 @@ impl Canary {
         Self::ReadWithoutRound,
         Self::ReadBeforeNoop,
         Self::RetryAppliedTwice,
+        Self::SessionsNotRestored,
         Self::UnknownRefused,
         Self::WipedNodeAccepted,
         Self::MarkAheadOfSync,
@@ -94,6 +97,8 @@ pub enum Reach {
     Raft,
     /// The log alone, on a disk that rots.
     Log,
+    /// The state alone, by its images.
+    State,
 }
 
 #[cfg(kraft_canary)]
@@ -106,6 +111,7 @@ impl Canary {
                 Reach::Raft
             }
             Self::MarkAheadOfSync | Self::DamageCut => Reach::Log,
+            Self::SessionsNotRestored => Reach::State,
             _ => Reach::Nodes,
         }
     }
