@@ -16,11 +16,16 @@ pub(super) enum Mode {
     },
     /// It does: `next` runs ahead, as far as the window allows.
     Replicate,
+    /// Entries that it needs are gone: it is sent a snapshot, at `index` or behind it, and no entries.
+    Snapshot {
+        /// What it will have then.
+        index: Index,
+    },
 }
 
 /// A follower, as its leader sees it.
 ///
-/// `matched < next`, and in `Replicate` everything between is in flight.
+/// `matched < next`; in `Replicate` everything between is in flight, in `Snapshot` nothing is.
 #[derive(Debug)]
 pub(super) struct Progress {
     pub(super) id: NodeId,
@@ -110,13 +115,41 @@ impl Progress {
                     self.probe_due = false;
                 }
             }
+            Mode::Snapshot { index: wanted } => {
+                if index >= wanted {
+                    self.become_probe(index.next());
+                    self.mode = Mode::Replicate;
+                }
+            }
+        }
+    }
+
+    /// The leader's log begins behind `base`. If that is enough for the follower, it needs no snapshot: it had more than
+    /// was known.
+    pub(super) fn served_by_log(&mut self, base: Index) {
+        if matches!(self.mode, Mode::Snapshot { .. }) && self.matched >= base {
+            self.become_probe(self.matched.next());
+            self.mode = Mode::Replicate;
+        }
+    }
+
+    /// It is sent a snapshot, which brings it to `index`.
+    pub(super) fn become_snapshot(&mut self, index: Index) {
+        self.become_probe(self.next);
+        self.mode = Mode::Snapshot { index };
+    }
+
+    /// The snapshot did not arrive.
+    pub(super) fn snapshot_ended(&mut self) {
+        if matches!(self.mode, Mode::Snapshot { .. }) {
+            self.lost();
         }
     }
 
     /// It refused an append behind `prev`; the logs agree at `agree` at the latest.
     pub(super) fn rejected(&mut self, prev: Index, agree: Index) {
         // Refusals come late and twice; a probe has one place.
-        if self.mode != Mode::Replicate && prev != self.next.prev() {
+        if self.mode != Mode::Replicate && prev != self.next.prev() || matches!(self.mode, Mode::Snapshot { .. }) {
             return;
         }
         // It refuses what it had acknowledged: its disk lost the end of its log. To believe a late refusal costs a
@@ -135,7 +168,7 @@ impl Progress {
         // A probe stays where it is: who was down when this leader was elected has matched nothing so far, and would be
         // sent the whole log.
         let next = match self.mode {
-            Mode::Probe { .. } => self.next,
+            Mode::Probe { .. } | Mode::Snapshot { .. } => self.next,
             Mode::Replicate => self.matched.next(),
         };
         self.become_probe(next);
@@ -151,6 +184,7 @@ impl Progress {
                 self.probe_due = self.matched < self.overdue;
                 self.overdue = self.inflight.front().map_or(Index::ZERO, |sent| sent.0);
             }
+            Mode::Snapshot { .. } => {}
         }
     }
 
@@ -161,6 +195,7 @@ impl Progress {
             Mode::Replicate => {
                 self.inflight.len() < config.inflight_messages_max && self.inflight_bytes < config.inflight_bytes_max
             }
+            Mode::Snapshot { .. } => false,
         }
     }
 
@@ -173,7 +208,7 @@ impl Progress {
                 self.inflight.push_back((last, bytes));
                 self.inflight_bytes += bytes;
             }
-            Mode::Replicate => {}
+            Mode::Replicate | Mode::Snapshot { .. } => {}
         }
     }
 }

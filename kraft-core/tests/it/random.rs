@@ -22,6 +22,14 @@ fn draw_config(rng: &mut Rng, config: &mut Config) {
     config.sync_stall_max = Duration::from_millis(rng.u64(20..400));
     config.pre_vote = rng.u32(0..4) > 0;
     config.check_quorum = rng.u32(0..8) > 0;
+    draw_margin(rng, config);
+}
+
+/// Mostly logs are shorter than how far some nodes lag.
+fn draw_margin(rng: &mut Rng, config: &mut Config) {
+    config.snapshot_margin_entries = [0, 0, 3, 50][rng.usize(0..4)];
+    config.snapshot_margin_bytes = [0, 200, 1 << 20][rng.usize(0..3)];
+    config.snapshot_hold_room_min = [0, 0, u64::MAX][rng.usize(0..3)];
 }
 
 fn draw_weather(rng: &mut Rng) -> Weather {
@@ -45,7 +53,7 @@ fn disturb(cluster: &mut Cluster, rng: &mut Rng) {
     };
     let other = rng.u64(cluster.ids());
     let is_up = cluster.node(id).is_up();
-    match rng.u32(0..24) {
+    match rng.u32(0..29) {
         0 if is_up => cluster.crash(id),
         1..=3 if !is_up => cluster.restart(id),
         4 => drop(cluster.cut.insert((id, other))),
@@ -64,6 +72,11 @@ fn disturb(cluster: &mut Cluster, rng: &mut Rng) {
             cluster.with_raft(id, |raft, _, now| raft.room(room, now));
         }
         15..=17 => drop(cluster.read(id)),
+        18..=21 => cluster.take_snapshot(id),
+        22 => {
+            let node = kraft_core::id::NodeId(other);
+            cluster.with_raft(id, |raft, _, now| raft.snapshot_ended(node, now));
+        }
         _ => {
             // Also where somebody believes to lead still.
             let at = cluster.leader().filter(|_| rng.bool()).unwrap_or(id);
@@ -79,6 +92,7 @@ fn draw_storm(rng: &mut Rng, config: &mut Config) {
     config.inflight_messages_max = rng.usize(1..3);
     config.pre_vote = rng.u32(0..4) == 0;
     config.check_quorum = rng.u32(0..4) == 0;
+    draw_margin(rng, config);
 }
 
 fn storm_weather(rng: &mut Rng) -> Weather {
@@ -97,7 +111,8 @@ fn disturb_leaders(cluster: &mut Cluster, rng: &mut Rng) {
         let node = cluster.node(id);
         node.is_up() && node.status().state == NodeState::Leader
     };
-    match rng.u32(0..8) {
+    match rng.u32(0..9) {
+        8 => cluster.take_snapshot(rng.u64(cluster.ids())),
         0 => {
             cluster.cut.clear();
             for from in cluster.ids() {
@@ -163,11 +178,11 @@ fn recover(cluster: &mut Cluster) {
         .check_all(&cluster.nodes)
         .unwrap_or_else(|broken| panic!("{broken}"));
     for id in cluster.ids() {
-        let log: Vec<_> = (1..=cluster.status(id).applied.0)
-            .map(|at| cluster.node(id).entry(kraft_core::id::Index(at)))
-            .collect();
-        let applied: Vec<_> = cluster.node(id).applied.iter().copied().map(Some).collect();
-        assert_eq!(applied, log, "node {id} applied its log");
+        let status = cluster.status(id);
+        cluster
+            .laws
+            .check_state(status.id, status.applied, &cluster.node(id).applied)
+            .unwrap_or_else(|broken| panic!("{broken}"));
     }
 }
 
