@@ -153,7 +153,7 @@ mod tests {
             group: GroupId(0),
         };
         let (storage, recovered) =
-            DiskLog::open(files, identity, storage::Config::default(), Index::ZERO).expect("a new log");
+            DiskLog::open(files, identity, storage::Config::default()).expect("a new log");
         let parts = Parts {
             adapter: network
                 .open(network.add_host(), &kraft_adapters::Config::default())

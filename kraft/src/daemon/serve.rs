@@ -128,7 +128,7 @@ fn open(
     let node_config = node_config(config, identity, &book)?;
     node_config.validate().map_err(wrong)?;
     log::debug!("reads the log");
-    let (storage, recovered) = DiskLog::open(files, identity.log(GroupId(0)), storage_config(config), Index::ZERO)
+    let (storage, recovered) = DiskLog::open(files, identity.log(GroupId(0)), storage_config(config))
         .map_err(|error| open_failure(&error))?;
     for torn in storage.torn() {
         // Told here and in no later start: the log goes on in another segment.

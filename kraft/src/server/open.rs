@@ -73,7 +73,7 @@ where
         let (cluster, node, incarnation) = (&identity.cluster, identity.node, identity.incarnation);
         let config = Config::new(cluster, node, incarnation, members.collect(), seed);
         let files = folder.log().map_err(OpenError::Folder)?;
-        let opened = DiskLog::open(files, identity.log(GroupId(0)), Default::default(), Index::ZERO);
+        let opened = DiskLog::open(files, identity.log(GroupId(0)), Default::default());
         let (storage, recovered) = opened.map_err(OpenError::Log)?;
         let parts = Parts {
             adapter,

@@ -185,7 +185,7 @@ fn misdirected_or_stale_block() {
         incarnation: Incarnation(4),
         ..IDENTITY
     };
-    other.log = DiskLog::open(MemFiles::new(), identity, small(), Index::ZERO)
+    other.log = DiskLog::open(MemFiles::new(), identity, small())
         .unwrap()
         .0;
     for block in [&second[1024..1536], &first[1536..2048]] {
@@ -215,7 +215,7 @@ fn misdirected_or_stale_block() {
     swapped.change(names[0], |bytes| bytes.clone_from(&second));
     assert_eq!(refused(&swapped, small()).kind, DamageKind::Foreign);
     // The log of another node.
-    let error = DiskLog::open(files, identity, small(), Index::ZERO).unwrap_err();
+    let error = DiskLog::open(files, identity, small()).unwrap_err();
     assert!(
         matches!(
             error,

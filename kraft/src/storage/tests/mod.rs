@@ -74,7 +74,7 @@ impl Rig {
     }
 
     fn try_open(files: MemFiles, config: Config) -> Result<Self, OpenError> {
-        let (log, recovered) = DiskLog::open(files.clone(), IDENTITY, config, Index::ZERO)?;
+        let (log, recovered) = DiskLog::open(files.clone(), IDENTITY, config)?;
         Ok(Self {
             files,
             config,

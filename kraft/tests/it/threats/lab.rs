@@ -124,7 +124,7 @@ impl<P: Protocol> Lab<P> {
             first_segment_bytes: 64 << 10,
             ..storage::Config::default()
         };
-        let (storage, recovered) = DiskLog::open(site.files.clone(), log, disk, Index::ZERO).expect("a log");
+        let (storage, recovered) = DiskLog::open(site.files.clone(), log, disk).expect("a log");
         let parts = Parts {
             adapter,
             protocol,

@@ -132,7 +132,7 @@ fn start<F: Files>(
         incarnation: Incarnation(id),
         group: GroupId(0),
     };
-    let (storage, recovered) = DiskLog::open(files, log, storage::Config::default(), Index::ZERO).expect("a log");
+    let (storage, recovered) = DiskLog::open(files, log, storage::Config::default()).expect("a log");
     // What each system has, on a thread of the test's choice.
     let loops = Choice::list([Backend::Epoll, Backend::Kqueue, Backend::Threads]);
     let parts = Parts {
