@@ -206,6 +206,7 @@ impl Site {
             };
             self.node.complete(match task {
                 Task::Storage(work) => Done::Storage(work.run()),
+                Task::Snapshot(work) => Done::Snapshot(work.run()),
                 Task::Resolve { node, .. } => Done::Resolved {
                     node,
                     addresses: Ok(vec![address(node.0)]),

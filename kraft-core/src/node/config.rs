@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::id::{Incarnation, NodeId};
 use super::snapshots;
+use crate::id::{Incarnation, NodeId};
 use crate::peers::Backoff;
 use crate::protocol::Limits;
 use crate::{raft, session};

@@ -41,9 +41,9 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 Output::Release(through) => {
                     let base = self.storage.release(through);
                     self.first = base.next();
-                    self.raft.released(base, &mut self.log);
+                    self.raft.released(base);
                 }
-                Output::SendSnapshot(to) => self.send_snapshot(to, adapter.now()),
+                Output::SendSnapshot { to, .. } => self.send_snapshot(to, adapter.now()),
                 Output::Restore(id) => self.restore(id),
                 Output::Send {
                     to,
@@ -100,7 +100,14 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             ..self.header(request)
         };
         let body = message.body(&self.log);
-        send_to(&self.peers, &self.conns, adapter, protocol, to, &Message { header, body });
+        send_to(
+            &self.peers,
+            &self.conns,
+            adapter,
+            protocol,
+            to,
+            &Message { header, body },
+        );
     }
 
     /// The same, for what is not of Raft.
@@ -113,7 +120,14 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         body: Body<'_>,
     ) {
         let header = self.header(request);
-        send_to(&self.peers, &self.conns, adapter, protocol, to, &Message { header, body });
+        send_to(
+            &self.peers,
+            &self.conns,
+            adapter,
+            protocol,
+            to,
+            &Message { header, body },
+        );
     }
 
     fn apply<A: Adapter, P: Protocol>(&mut self, adapter: &mut A, protocol: &P, range: Range<Index>) {

@@ -222,9 +222,10 @@ where
         let mut sessions = Sessions::new(config.sessions);
         let store = storage.snapshots();
         if let Some(snapshot) = &recovered.snapshot {
-            let (table, image) = snapshots::load(&store, snapshot.id).map_err(|error| error.to_string())?;
-            sessions.restore(table);
-            machine.restore(image);
+            let state = snapshots::load::<_, M::Image>(&store, snapshot.id, &config.sessions);
+            let state = state.map_err(|error| error.to_string())?;
+            sessions.restore(state.sessions);
+            machine.restore(state.machine);
         }
         let snapshots = snapshots::Snapshots::new(
             config.snapshots.clone(),

@@ -378,7 +378,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         conn.took(lent.link, &self.conns.limits);
     }
 
-    fn refuse<P: Protocol>(
+    pub(super) fn refuse<P: Protocol>(
         &mut self,
         lent: &mut Lent<'_, P>,
         conn: &mut Conn,

@@ -175,6 +175,8 @@ pub enum Violation {
     SecondLeader,
     /// A reply to what was never sent.
     Unasked,
+    /// A piece of a snapshot that is not a part of it, or more of it than may be under way.
+    SnapshotPiece,
     /// A kind that Raft does not take.
     Kind,
 }

@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use super::progress::Mode;
 use super::{Output, Raft, Violation};
 use crate::canary::{self, Canary};
-use crate::id::{Index, NodeId, Round};
+use crate::id::{Index, NodeId, Round, Term};
 use crate::log::Log;
 use crate::message::{AppendReply, AppendResult, Body, Header, NodeState, SnapshotId};
 use crate::snapshot::Snapshot;
@@ -188,6 +188,12 @@ impl Raft {
     #[must_use]
     pub fn base(&self) -> Index {
         self.tail.terms.base()
+    }
+
+    /// The term of the entry at `index`, `None` outside the log.
+    #[must_use]
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        self.tail.terms.at(index)
     }
 
     /// What the newest stored snapshot holds, zero if there is none.

@@ -128,8 +128,8 @@ fn open(
     let node_config = node_config(config, identity, &book)?;
     node_config.validate().map_err(wrong)?;
     log::debug!("reads the log");
-    let (storage, recovered) = DiskLog::open(files, identity.log(GroupId(0)), storage_config(config))
-        .map_err(|error| open_failure(&error))?;
+    let (storage, recovered) =
+        DiskLog::open(files, identity.log(GroupId(0)), storage_config(config)).map_err(|error| open_failure(&error))?;
     for torn in storage.torn() {
         // Told here and in no later start: the log goes on in another segment.
         log::warn!(kind = "torn_tail", file:% = torn.path.display(), byte = torn.offset, bytes = torn.bytes;

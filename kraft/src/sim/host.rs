@@ -232,13 +232,17 @@ impl Host {
     pub(super) fn crash(&mut self, network: &Network, power: bool) {
         // Of the work under way some may have come to the disk, and some stopped in the middle.
         for (_, task) in self.work.drain(..) {
-            let Task::Storage(work) = task else { continue };
+            let run: Box<dyn FnOnce()> = match task {
+                Task::Storage(work) => Box::new(move || drop(work.run())),
+                Task::Snapshot(work) => Box::new(move || drop(work.run())),
+                _ => continue,
+            };
             match self.rng.u8(..3) {
                 0 => {}
-                1 => drop(work.run()),
+                1 => run(),
                 _ => {
                     self.files.crash_after(self.rng.u64(..5));
-                    drop(work.run());
+                    run();
                 }
             }
         }
@@ -378,6 +382,7 @@ impl Host {
                     }
                     done
                 }
+                Task::Snapshot(work) => Done::Snapshot(work.run()),
                 Task::Resolve { node, .. } => Done::Resolved {
                     node,
                     addresses: Ok(Vec::new()),

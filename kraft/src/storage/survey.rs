@@ -468,8 +468,7 @@ fn note_membership<F: Files>(
                 return Err(damage(files, name, found.at.offset, DamageKind::Memberships).into());
             }
             let mut payload = Vec::new();
-            scan.payload(found, &mut payload)
-                .map_err(fault(files, name, "read"))?;
+            scan.payload(found, &mut payload).map_err(fault(files, name, "read"))?;
             survey.memberships.push((index, Bytes::from(payload)));
         }
         Record::Truncate(from) => survey.cut_memberships(from),

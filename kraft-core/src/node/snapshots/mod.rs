@@ -20,23 +20,22 @@ use bytes::Bytes;
 
 use self::receiving::{Piece, Receiving};
 use self::sending::{Next, Pace, Sending};
-pub use self::work::{SnapshotDone, SnapshotWork};
 pub(super) use self::work::load;
 use self::work::{Done, Jobs, Reader};
+pub use self::work::{SnapshotDone, SnapshotWork};
 use super::conns::Conn;
 use super::receive::Lent;
 use super::requests::{Asked, Origin};
 use super::{Failure, Host, Notice, Task};
 use crate::adapter::Adapter;
-use crate::handshake::Rejection;
 use crate::id::{ConnId, Index, NodeId, RequestId};
 use crate::machine::StateMachine;
 use crate::message::{
-    Body, Fetch, GoawayReason, Header, Message, Outcome, Refusal, Refused, SnapshotChunk, SnapshotId, SnapshotReply,
-    SnapshotResult,
+    Body, Fetch, Header, Message, Outcome, Refusal, Refused, SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult,
 };
 use crate::protocol::{EncodeError, Protocol};
 use crate::raft::Violation;
+use crate::session::StateImage;
 use crate::snapshot::{Head, Snapshot, SnapshotStore, StoreError};
 use crate::storage::{Fault, Storage};
 use crate::time::Instant;
@@ -178,9 +177,7 @@ impl<St: SnapshotStore> Snapshots<St> {
         // One that is on its way would be gone before it arrives, were they taken as fast as ever.
         let patience = if self.sending.is_empty() { 1 } else { 4 };
         let bytes_max = self.config.bytes.saturating_mul(patience);
-        self.entries >= self.config.entries.saturating_mul(patience)
-            || self.bytes >= bytes_max
-            || self.bytes > log_room
+        self.entries >= self.config.entries.saturating_mul(patience) || self.bytes >= bytes_max || self.bytes > log_room
     }
 
     /// Bytes that may leave now.
@@ -221,18 +218,20 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     fn take_snapshot(&mut self) {
         let applied = self.applied_unsaid.unwrap_or_else(|| self.raft.status().applied);
         let Some(term) = self.raft.term_at(applied) else { return };
-        let (membership_index, membership) = self.raft.membership_at(applied);
         let head = Head {
             index: applied,
             term,
-            membership_index,
-            membership,
+            membership_index: Index::ZERO,
+            membership: Bytes::new(),
         };
         self.snapshots.is_saving = true;
         self.snapshots.is_asked = false;
         (self.snapshots.entries, self.snapshots.bytes) = (0, 0);
-        let (sessions, machine) = (self.sessions.image(), self.machine.image());
-        let work = self.snapshots.jobs.save(head, sessions, machine);
+        let state = StateImage {
+            sessions: self.sessions.image(),
+            machine: self.machine.image(),
+        };
+        let work = self.snapshots.jobs.save(head, state);
         self.tasks.push_back(Task::Snapshot(work));
     }
 
@@ -259,7 +258,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         all.rotate_left(1);
         all.retain_mut(|sending| {
             // It has it, leads by now, or is no member any more.
-            if !self.raft.needs_snapshot(sending.to) {
+            if self.raft.sends_snapshot(sending.to).is_none() {
                 return false;
             }
             while self.send_piece(adapter, protocol, sending, now) {}
@@ -321,12 +320,12 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         header: &Header,
         chunk: &SnapshotChunk<'_>,
     ) -> Result<(), Violation> {
-        if !self.raft.takes_snapshot(header, &chunk.id) || self.snapshots.restoring.is_some() {
+        if !self.raft.takes_snapshot(header, &chunk.id) {
             return Ok(());
         }
         let from = header.from;
         match Receiving::take(&mut self.snapshots.receiving, from, chunk) {
-            Piece::Impossible => return Err(Violation::Snapshot),
+            Piece::Impossible => return Err(Violation::SnapshotPiece),
             Piece::Ignore => {}
             Piece::Answer => {
                 let there = self.snapshots.receiving.as_ref().map_or(0, |receiving| receiving.taken);
@@ -401,7 +400,10 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         if fetch.id != SnapshotId::default() {
             let reader = Reader::Client(conn.id, request);
             let length = usize::try_from(self.snapshots.pace.piece).unwrap_or(usize::MAX);
-            let work = self.snapshots.jobs.read::<M::Image>(reader, fetch.id, fetch.offset, length);
+            let work = self
+                .snapshots
+                .jobs
+                .read::<M::Image>(reader, fetch.id, fetch.offset, length);
             self.tasks.push_back(Task::Snapshot(work));
         } else if self.snapshots.waiting.len() >= WAITING_MAX {
             return self.refuse(lent, conn, message, Asked::Read, Refusal::Overloaded, "");
@@ -430,7 +432,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 piece,
             } => self.piece_read(adapter, protocol, reader, (id, offset), piece, now),
             Done::Received { id, end, result } => self.piece_written(adapter, protocol, id, end, result),
-            Done::Finished { id, result } => self.received(adapter, protocol, id, result, now),
+            Done::Finished { id, result } => self.snapshot_received(adapter, protocol, id, result, now),
             Done::Loaded { id, result } => return self.loaded(id, result),
             Done::Nothing => {}
         }
@@ -448,11 +450,15 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         match result {
             Ok(snapshot) => {
                 (self.observer)(Notice::SnapshotTaken { id: snapshot.id });
-                let Head { index, term, .. } = snapshot.head;
                 // One that was received meanwhile may be newer.
-                if self.snapshots.newest.as_ref().is_none_or(|newest| newest.id.index <= index) {
+                if self
+                    .snapshots
+                    .newest
+                    .as_ref()
+                    .is_none_or(|newest| newest.id.index <= snapshot.id.index)
+                {
+                    self.raft.snapshot_taken(snapshot.id.index, now);
                     self.snapshots.newest = Some(snapshot);
-                    self.raft.snapshot_taken(index, term, now);
                 }
             }
             Err(error) => {
@@ -466,7 +472,9 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 return;
             }
         }
-        let Some(id) = self.snapshots.newest.as_ref().map(|newest| newest.id) else { return };
+        let Some(id) = self.snapshots.newest.as_ref().map(|newest| newest.id) else {
+            return;
+        };
         let length = usize::try_from(self.snapshots.pace.piece).unwrap_or(usize::MAX);
         for (conn, request) in std::mem::take(&mut self.snapshots.waiting) {
             let reader = Reader::Client(conn, request);
@@ -606,7 +614,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         self.send_body(adapter, protocol, from, RequestId(0), body);
     }
 
-    fn received<A: Adapter, P: Protocol>(
+    fn snapshot_received<A: Adapter, P: Protocol>(
         &mut self,
         adapter: &mut A,
         protocol: &P,
@@ -621,7 +629,12 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         match result {
             Ok(snapshot) => {
                 (self.observer)(Notice::SnapshotReceived { node: from, id });
-                if self.snapshots.newest.as_ref().is_none_or(|newest| newest.id.index < id.index) {
+                if self
+                    .snapshots
+                    .newest
+                    .as_ref()
+                    .is_none_or(|newest| newest.id.index < id.index)
+                {
                     self.snapshots.newest = Some(snapshot.clone());
                 }
                 self.raft.install(&snapshot, now, &mut self.log);
@@ -641,19 +654,18 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     /// Raft says that the state machine is to be restored.
     pub(super) fn restore(&mut self, id: SnapshotId) {
         self.snapshots.restoring = Some(id);
-        let work = self.snapshots.jobs.load::<M::Image>(id);
+        let work = self.snapshots.jobs.load::<M::Image>(id, self.config.sessions);
         self.tasks.push_back(Task::Snapshot(work));
     }
 
-    fn loaded(
-        &mut self,
-        id: SnapshotId,
-        result: Result<(crate::session::Image, M::Image), StoreError>,
-    ) -> Result<(), Failure> {
-        let (sessions, machine) = result.map_err(|error| Failure::Disk(fault(error)))?;
+    fn loaded(&mut self, id: SnapshotId, result: Result<StateImage<M::Image>, StoreError>) -> Result<(), Failure> {
+        let StateImage { sessions, machine } = result.map_err(|error| Failure::Disk(fault(error)))?;
         self.snapshots.restoring = None;
         (self.snapshots.entries, self.snapshots.bytes) = (0, 0);
-        let former = (self.sessions.restore(sessions), self.machine.restore(machine));
+        let former = StateImage {
+            sessions: self.sessions.restore(sessions),
+            machine: self.machine.restore(machine),
+        };
         let work = self.snapshots.jobs.drop_state(former);
         self.tasks.push_back(Task::Snapshot(work));
         self.counters.restores += 1;

@@ -42,7 +42,10 @@ impl Receiving {
         if id.bytes == 0 || offset > id.bytes || length > id.bytes - offset {
             return Piece::Impossible;
         }
-        if slot.as_ref().is_some_and(|receiving| receiving.is_finishing && receiving.id != id) {
+        if slot
+            .as_ref()
+            .is_some_and(|receiving| receiving.is_finishing && receiving.id != id)
+        {
             return Piece::Ignore;
         }
         let receiving = match slot {
@@ -135,7 +138,11 @@ mod tests {
         assert_eq!(slot.as_ref().map(|receiving| receiving.taken), Some(0));
         assert_eq!(take(&mut slot, id(6, 6), 0, b"uvwxyz"), write(b"uvwxyz"));
         assert!(slot.as_mut().expect("it is under way").wrote(6));
-        assert_eq!(take(&mut slot, id(7, 6), 0, b"abc"), Piece::Ignore, "the former is being finished");
+        assert_eq!(
+            take(&mut slot, id(7, 6), 0, b"abc"),
+            Piece::Ignore,
+            "the former is being finished"
+        );
     }
 
     #[test]

@@ -110,7 +110,9 @@ impl Sending {
         if now < self.rests_until {
             return Next::Wait;
         }
-        let is_silent = self.asked.is_none_or(|asked| now >= asked.max(self.heard) + pace.ask_again);
+        let is_silent = self
+            .asked
+            .is_none_or(|asked| now >= asked.max(self.heard) + pace.ask_again);
         let (Some(there), false) = (self.there, is_silent) else {
             if !is_silent {
                 return Next::Wait;
@@ -145,7 +147,9 @@ impl Sending {
 
     /// When [`next`](Self::next) has something without anything coming.
     pub(super) fn deadline(&self, pace: &Pace) -> Instant {
-        let ask = self.asked.map_or(self.heard, |asked| asked.max(self.heard) + pace.ask_again);
+        let ask = self
+            .asked
+            .map_or(self.heard, |asked| asked.max(self.heard) + pace.ask_again);
         ask.min(self.heard + pace.give_up).max(self.rests_until)
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::id::{ConnId, NodeId, RequestId};
 use crate::message::SnapshotId;
-use crate::session;
+use crate::session::{Limits, StateImage};
 use crate::snapshot::{Head, Image, Snapshot, SnapshotStore, StoreError};
 
 /// Blocking work on snapshots. Opaque: it is of the node that handed it out, and goes back there.
@@ -79,7 +79,7 @@ pub(super) enum Done<I> {
     },
     Loaded {
         id: SnapshotId,
-        result: Result<(session::Image, I), StoreError>,
+        result: Result<StateImage<I>, StoreError>,
     },
     /// Nobody waits for it.
     Nothing,
@@ -91,7 +91,10 @@ impl<I: Image> Done<I> {
     }
 
     pub(super) fn unwrap(done: SnapshotDone) -> Self {
-        *done.0.downcast().expect("work goes back to the node that handed it out")
+        *done
+            .0
+            .downcast()
+            .expect("work goes back to the node that handed it out")
     }
 }
 
@@ -108,13 +111,9 @@ impl<St: SnapshotStore> Jobs<St> {
         }
     }
 
-    pub(super) fn save<I: Image>(&self, head: Head, sessions: session::Image, machine: I) -> SnapshotWork {
+    pub(super) fn save<I: Image>(&self, head: Head, state: StateImage<I>) -> SnapshotWork {
         self.work(false, move |store| {
-            let saved = store.save(&head, &mut |out| {
-                sessions.write(out)?;
-                machine.write(out)
-            });
-            Done::<I>::Saved(saved)
+            Done::<I>::Saved(store.save(&head, &mut |out| state.write(out)))
         })
     }
 
@@ -150,15 +149,15 @@ impl<St: SnapshotStore> Jobs<St> {
         })
     }
 
-    pub(super) fn load<I: Image>(&self, id: SnapshotId) -> SnapshotWork {
+    pub(super) fn load<I: Image>(&self, id: SnapshotId, limits: Limits) -> SnapshotWork {
         self.work(false, move |store| Done::<I>::Loaded {
             id,
-            result: load(store, id),
+            result: load(store, id, &limits),
         })
     }
 
     /// Drops a state that gave way to another. It may be large, and its memory is given back piece by piece.
-    pub(super) fn drop_state<I: Image>(&self, state: (session::Image, I)) -> SnapshotWork {
+    pub(super) fn drop_state<I: Image>(&self, state: StateImage<I>) -> SnapshotWork {
         self.work(false, move |_| {
             drop(state);
             Done::<I>::Nothing
@@ -167,11 +166,14 @@ impl<St: SnapshotStore> Jobs<St> {
 }
 
 /// Reads a snapshot's state.
-pub(super) fn load<St: SnapshotStore, I: Image>(store: &St, id: SnapshotId) -> Result<(session::Image, I), StoreError> {
+pub(in super::super) fn load<St: SnapshotStore, I: Image>(
+    store: &St,
+    id: SnapshotId,
+    limits: &Limits,
+) -> Result<StateImage<I>, StoreError> {
     let mut state = None;
     store.load(id, &mut |input| {
-        let sessions = session::Image::read(input)?;
-        state = Some((sessions, I::read(input)?));
+        state = Some(StateImage::read(input, limits)?);
         Ok(())
     })?;
     Ok(state.expect("the store calls it once"))

@@ -165,7 +165,11 @@ impl Checker {
     }
 
     fn enter(&mut self, front: &Front, at: u64) -> Result<Stage, Found> {
-        let membership = if front.membership_bytes == 0 { &[][..] } else { &self.partial };
+        let membership = if front.membership_bytes == 0 {
+            &[][..]
+        } else {
+            &self.partial
+        };
         let head = front.head(membership).map_err(|flaw| (at, flaw))?;
         self.head = Some((front.owner, head));
         Ok(Stage::BlockHeader)

@@ -63,10 +63,7 @@ pub(crate) fn find<F: Files>(files: &F, owner: Owner) -> Result<Finding, Fault> 
         let id = SnapshotId { bytes, ..named };
         match Reader::new(&file, Some(owner)).finish(Some(id)) {
             Ok(checked) => {
-                finding.newest = Some(Snapshot {
-                    id,
-                    head: checked.head,
-                });
+                finding.newest = Some(Snapshot { id, head: checked.head });
                 break;
             }
             Err(Stopped::Flawed(found)) => finding.flawed.push((name, id, found)),

@@ -293,11 +293,7 @@ impl<F: Files> SnapshotStore for DiskSnapshots<F> {
             return Err(shared.misused(format!("byte {offset} came where byte {expected} must follow")));
         }
         if data.len() as u64 > id.bytes - offset {
-            return Err(shared.misused(format!(
-                "{} bytes came at byte {offset} of {}",
-                data.len(),
-                id.bytes
-            )));
+            return Err(shared.misused(format!("{} bytes came at byte {offset} of {}", data.len(), id.bytes)));
         }
         let taken = shared.take(receiving, data);
         if taken.is_err() {
@@ -313,9 +309,7 @@ impl<F: Files> SnapshotStore for DiskSnapshots<F> {
         let Some(Receiving { file, checker, .. }) = slot.take_if(|receiving| receiving.id == id) else {
             return Err(shared.misused(format!("nothing of the snapshot at index {} is here", id.index)));
         };
-        let checked = checker
-            .finish_as(id)
-            .map_err(|found| shared.damaged(RECEIVING, found));
+        let checked = checker.finish_as(id).map_err(|found| shared.damaged(RECEIVING, found));
         let placed = checked.and_then(|checked| {
             let synced = file.sync_data();
             synced.map_err(|error| failed(shared.files.path(RECEIVING))(("fsync", error)))?;

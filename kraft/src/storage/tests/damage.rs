@@ -185,9 +185,7 @@ fn misdirected_or_stale_block() {
         incarnation: Incarnation(4),
         ..IDENTITY
     };
-    other.log = DiskLog::open(MemFiles::new(), identity, small())
-        .unwrap()
-        .0;
+    other.log = DiskLog::open(MemFiles::new(), identity, small()).unwrap().0;
     for block in [&second[1024..1536], &first[1536..2048]] {
         let files = files.fork();
         files.change(names[0], |bytes| bytes[1024..1536].copy_from_slice(block));
