@@ -22,6 +22,15 @@ impl Key {
     }
 }
 
+impl Default for Key {
+    fn default() -> Self {
+        Self::Inline {
+            len: 0,
+            bytes: [0; INLINE_MAX],
+        }
+    }
+}
+
 impl From<&[u8]> for Key {
     fn from(key: &[u8]) -> Self {
         match u8::try_from(key.len()) {

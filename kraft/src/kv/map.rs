@@ -1,13 +1,20 @@
 //! An ordered map whose clone takes no time: a B+tree of nodes that clones share until one of them changes.
+//!
+//! The crate `imbl` has one, too. It is under the MPL, which deny.toml does not allow, and brings eight crates; puts were
+//! no faster.
 
+mod cells;
+
+use std::cmp::Ordering;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use self::cells::Cells;
 use super::key::Key;
 
-/// Entries of a leaf, children of an inner node. Searching grows with it slowly; what a change copies while a clone
-/// shares the node grows with it at once.
-const NODE_MAX: usize = 32;
+/// Entries of a leaf, children of an inner node: few enough to look at one after the other, which the processor runs
+/// ahead of, as it cannot of a binary search. What a change copies while a clone shares the node grows with it.
+const NODE_MAX: usize = 16;
 
 /// A node with fewer is joined with a neighbour, or takes of it.
 const NODE_MIN: usize = NODE_MAX / 4;
@@ -19,8 +26,8 @@ const NODE_FILL: usize = NODE_MAX * 3 / 4;
 /// A value that clones share.
 pub(super) type Value = Arc<[u8]>;
 
-/// The map. Its clone is a reference; a change copies the nodes on the way to it that a clone refers to as well, two or
-/// three, and no value.
+/// The map. Its clone is a reference; a change copies the nodes on the way to it that a clone refers to as well, one
+/// a level, and no value.
 #[derive(Clone, Debug)]
 pub(super) struct Map {
     root: Arc<Node>,
@@ -35,19 +42,19 @@ enum Node {
     Inner(Inner),
 }
 
-/// Invariant: as many values as keys, which ascend.
-#[derive(Debug)]
+/// Invariant: as many values as keys, which ascend. A cell is empty behind the last alone.
+#[derive(Clone, Debug)]
 struct Leaf {
-    keys: Vec<Key>,
-    values: Vec<Value>,
+    keys: Cells<Key>,
+    values: Cells<Option<Value>>,
 }
 
 /// Invariants: as many bounds as children; `bounds[i]` is at most every key below `children[i]` and above every key
 /// below those before. The first is never looked at: what is below it belongs to the first child as well.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
-    bounds: Vec<Key>,
-    children: Vec<Arc<Node>>,
+    bounds: Cells<Key>,
+    children: Cells<Option<Arc<Node>>>,
 }
 
 /// A node that split off to the right of another, and its bound.
@@ -71,8 +78,8 @@ impl Map {
         let mut node = &*self.root;
         loop {
             match node {
-                Node::Inner(inner) => node = &inner.children[inner.position(key)],
-                Node::Leaf(leaf) => return leaf.position(key).ok().map(|at| &*leaf.values[at]),
+                Node::Inner(inner) => node = inner.child(inner.position(key)),
+                Node::Leaf(leaf) => return leaf.position(key).ok().map(|at| leaf.value(at)),
             }
         }
     }
@@ -82,8 +89,8 @@ impl Map {
         let (old, split) = Node::insert(&mut self.root, key, value);
         if let Some((bound, right)) = split {
             let mut inner = Inner::new();
-            inner.bounds.extend([Key::from(&b""[..]), bound]);
-            inner.children.extend([self.root.clone(), right]);
+            inner.push(Key::default(), self.root.clone());
+            inner.push(bound, right);
             self.root = Arc::new(Node::Inner(inner));
         }
         self.len += usize::from(old.is_none());
@@ -98,7 +105,7 @@ impl Map {
         while let Node::Inner(inner) = &*self.root
             && inner.children.len() == 1
         {
-            self.root = inner.children[0].clone();
+            self.root = inner.child(0).clone();
         }
         self.len -= 1;
         Some(bytes)
@@ -124,12 +131,12 @@ impl Node {
     fn insert(node: &mut Arc<Self>, key: &[u8], value: &[u8]) -> (Option<usize>, Split) {
         match Arc::make_mut(node) {
             Self::Leaf(leaf) => match leaf.position(key) {
-                Ok(at) => (Some(set(&mut leaf.values[at], value)), None),
+                Ok(at) => (Some(set(full(&mut leaf.values[at]), value)), None),
                 Err(at) => (None, leaf.insert(at, key.into(), value.into())),
             },
             Self::Inner(inner) => {
                 let at = inner.position(key);
-                let (old, split) = Self::insert(&mut inner.children[at], key, value);
+                let (old, split) = Self::insert(full(&mut inner.children[at]), key, value);
                 (old, split.and_then(|(bound, right)| inner.insert(at + 1, bound, right)))
             }
         }
@@ -145,8 +152,8 @@ impl Node {
             }
             Self::Inner(inner) => {
                 let at = inner.position(key);
-                Self::remove(&mut inner.children[at], key);
-                if inner.children[at].len() < NODE_MIN && inner.children.len() > 1 {
+                Self::remove(full(&mut inner.children[at]), key);
+                if inner.child(at).len() < NODE_MIN && inner.children.len() > 1 {
                     // The last has its neighbour to the left, the others to the right.
                     inner.join(at.min(inner.children.len() - 2));
                 }
@@ -165,35 +172,45 @@ impl Node {
 impl Leaf {
     fn new() -> Self {
         Self {
-            keys: Vec::with_capacity(NODE_MAX),
-            values: Vec::with_capacity(NODE_MAX),
+            keys: Cells::new(),
+            values: Cells::new(),
         }
     }
 
+    fn value(&self, at: usize) -> &[u8] {
+        self.values[at].as_ref().expect(EMPTY)
+    }
+
+    /// Where the key is, or where it belongs.
     fn position(&self, key: &[u8]) -> Result<usize, usize> {
-        self.keys.binary_search_by(|other| other.as_slice().cmp(key))
+        for (at, other) in self.keys.iter().enumerate() {
+            match other.as_slice().cmp(key) {
+                Ordering::Less => {}
+                Ordering::Equal => return Ok(at),
+                Ordering::Greater => return Err(at),
+            }
+        }
+        Err(self.keys.len())
     }
 
     fn insert(&mut self, at: usize, key: Key, value: Value) -> Split {
-        let split = (self.keys.len() == NODE_MAX).then(|| {
-            // Keys that come in order leave full leaves behind.
-            let middle = if at == NODE_MAX { NODE_MAX } else { NODE_MAX / 2 };
-            let mut right = Self::new();
-            right.keys.extend(self.keys.drain(middle..));
-            right.values.extend(self.values.drain(middle..));
-            right
-        });
-        let Some(mut right) = split else {
+        if self.keys.len() < NODE_MAX {
             self.keys.insert(at, key);
-            self.values.insert(at, value);
+            self.values.insert(at, Some(value));
             return None;
-        };
-        let (half, at) = match at.checked_sub(self.keys.len()) {
-            Some(at) if at > 0 || right.keys.is_empty() => (&mut right, at),
-            _ => (self, at),
+        }
+        // Keys that come in order leave full leaves behind.
+        let middle = if at == NODE_MAX { NODE_MAX } else { NODE_MAX / 2 };
+        let mut right = Self::new();
+        self.keys.move_to_front_of(NODE_MAX - middle, &mut right.keys);
+        self.values.move_to_front_of(NODE_MAX - middle, &mut right.values);
+        let (half, at) = if at < middle {
+            (self, at)
+        } else {
+            (&mut right, at - middle)
         };
         half.keys.insert(at, key);
-        half.values.insert(at, value);
+        half.values.insert(at, Some(value));
         Some((right.keys[0].clone(), Arc::new(Node::Leaf(right))))
     }
 }
@@ -201,91 +218,89 @@ impl Leaf {
 impl Inner {
     fn new() -> Self {
         Self {
-            bounds: Vec::with_capacity(NODE_MAX),
-            children: Vec::with_capacity(NODE_MAX),
+            bounds: Cells::new(),
+            children: Cells::new(),
         }
+    }
+
+    fn child(&self, at: usize) -> &Arc<Node> {
+        self.children[at].as_ref().expect(EMPTY)
+    }
+
+    fn push(&mut self, bound: Key, child: Arc<Node>) {
+        self.bounds.push(bound);
+        self.children.push(Some(child));
     }
 
     /// The child that has the key, if one has.
     fn position(&self, key: &[u8]) -> usize {
-        self.bounds[1..].partition_point(|bound| bound.as_slice() <= key)
+        let above = self.bounds[1..].iter().position(|bound| bound.as_slice() > key);
+        above.unwrap_or(self.bounds.len() - 1)
     }
 
     /// `at` is not 0: what splits off stands behind another.
     fn insert(&mut self, at: usize, bound: Key, child: Arc<Node>) -> Split {
-        let split = (self.children.len() == NODE_MAX).then(|| {
-            // As with leaves, but a node of one child would have no neighbour for it.
-            let middle = if at == NODE_MAX { NODE_MAX - 1 } else { NODE_MAX / 2 };
-            let mut right = Self::new();
-            right.bounds.extend(self.bounds.drain(middle..));
-            right.children.extend(self.children.drain(middle..));
-            right
-        });
-        let Some(mut right) = split else {
+        if self.children.len() < NODE_MAX {
             self.bounds.insert(at, bound);
-            self.children.insert(at, child);
+            self.children.insert(at, Some(child));
             return None;
-        };
-        let (half, at) = match at.checked_sub(self.children.len()) {
-            Some(at) if at > 0 => (&mut right, at),
-            _ => (self, at),
+        }
+        // As with leaves, but a node of one child would have no neighbour for it.
+        let middle = if at == NODE_MAX { NODE_MAX - 1 } else { NODE_MAX / 2 };
+        let mut right = Self::new();
+        self.bounds.move_to_front_of(NODE_MAX - middle, &mut right.bounds);
+        self.children.move_to_front_of(NODE_MAX - middle, &mut right.children);
+        let (half, at) = if at <= middle {
+            (self, at)
+        } else {
+            (&mut right, at - middle)
         };
         half.bounds.insert(at, bound);
-        half.children.insert(at, child);
+        half.children.insert(at, Some(child));
         Some((right.bounds[0].clone(), Arc::new(Node::Inner(right))))
     }
 
     /// Makes one of the children at `at` and behind, if one may have all, or divides what they have evenly.
     fn join(&mut self, at: usize) {
         let bound = self.bounds.remove(at + 1);
-        let mut right = self.children.remove(at + 1);
-        let bound = match (Arc::make_mut(&mut self.children[at]), Arc::make_mut(&mut right)) {
+        let mut other = self.children.remove(at + 1);
+        let right = full(&mut other);
+        let bound = match (Arc::make_mut(full(&mut self.children[at])), Arc::make_mut(right)) {
             (Node::Leaf(left), Node::Leaf(right)) => {
-                left.keys.append(&mut right.keys);
-                left.values.append(&mut right.values);
-                let half = half_if_too_many(left.keys.len());
-                right.keys.extend(left.keys.drain(half..));
-                right.values.extend(left.values.drain(half..));
-                left.keys.shrink_to(NODE_MAX);
-                left.values.shrink_to(NODE_MAX);
+                level(&mut left.keys, &mut right.keys);
+                level(&mut left.values, &mut right.values);
                 right.keys.first().cloned()
             }
             (Node::Inner(left), Node::Inner(right)) => {
                 right.bounds[0] = bound;
-                left.bounds.append(&mut right.bounds);
-                left.children.append(&mut right.children);
-                let half = half_if_too_many(left.children.len());
-                right.bounds.extend(left.bounds.drain(half..));
-                right.children.extend(left.children.drain(half..));
-                left.bounds.shrink_to(NODE_MAX);
-                left.children.shrink_to(NODE_MAX);
+                level(&mut left.bounds, &mut right.bounds);
+                level(&mut left.children, &mut right.children);
                 right.bounds.first().cloned()
             }
             _ => unreachable!("all leaves are equally deep"),
         };
         if let Some(bound) = bound {
             self.bounds.insert(at + 1, bound);
-            self.children.insert(at + 1, right);
+            self.children.insert(at + 1, other);
         }
     }
 }
 
-// A copy is made to be changed, and has room for that at once.
-impl Clone for Leaf {
-    fn clone(&self) -> Self {
-        let mut copy = Self::new();
-        copy.keys.extend_from_slice(&self.keys);
-        copy.values.extend_from_slice(&self.values);
-        copy
-    }
+/// What cells never are where the length says that they are used.
+const EMPTY: &str = "a cell within its length is not empty";
+
+fn full<T>(cell: &mut Option<T>) -> &mut T {
+    cell.as_mut().expect(EMPTY)
 }
 
-impl Clone for Inner {
-    fn clone(&self) -> Self {
-        let mut copy = Self::new();
-        copy.bounds.extend_from_slice(&self.bounds);
-        copy.children.extend_from_slice(&self.children);
-        copy
+/// Moves all to the left, if there is room, or makes both equally long.
+fn level<T: Default>(left: &mut Cells<T>, right: &mut Cells<T>) {
+    let all = left.len() + right.len();
+    let wanted = if all > NODE_MAX { all / 2 } else { all };
+    if left.len() < wanted {
+        left.take_front_of(wanted - left.len(), right);
+    } else {
+        left.move_to_front_of(left.len() - wanted, right);
     }
 }
 
@@ -297,10 +312,6 @@ fn set(value: &mut Value, new: &[u8]) -> usize {
         _ => *value = new.into(),
     }
     old
-}
-
-fn half_if_too_many(count: usize) -> usize {
-    if count > NODE_MAX { count / 2 } else { count }
 }
 
 /// Makes a map of entries that come in order.
@@ -324,7 +335,7 @@ impl Builder {
             self.leaves.push((full.keys[0].clone(), Arc::new(Node::Leaf(full))));
         }
         leaf.keys.push(key.into());
-        leaf.values.push(value.into());
+        leaf.values.push(Some(value.into()));
         self.len += 1;
         Some(())
     }
@@ -342,8 +353,7 @@ impl Builder {
                 .map(|at| {
                     let mut inner = Inner::new();
                     for (bound, child) in below.by_ref().take(each + usize::from(at < more)) {
-                        inner.bounds.push(bound);
-                        inner.children.push(child);
+                        inner.push(bound, child);
                     }
                     (inner.bounds[0].clone(), Arc::new(Node::Inner(inner)))
                 })
@@ -375,7 +385,7 @@ impl<'a> Iter<'a> {
                         Bound::Unbounded => 0,
                     };
                     self.path.push((inner, at + 1));
-                    node = &inner.children[at];
+                    node = inner.child(at);
                 }
                 Node::Leaf(leaf) => {
                     let at = match start {
@@ -398,13 +408,13 @@ impl<'a> Iterator for Iter<'a> {
         loop {
             let (leaf, at) = self.leaf.as_mut()?;
             if let Some(key) = leaf.keys.get(*at) {
-                let value = &*leaf.values[*at];
+                let value = leaf.value(*at);
                 *at += 1;
                 return Some((key.as_slice(), value));
             }
             self.leaf = None;
             while let Some((inner, next)) = self.path.last_mut() {
-                if let Some(child) = inner.children.get(*next) {
+                if let Some(Some(child)) = inner.children.get(*next) {
                     *next += 1;
                     self.descend(child, Bound::Unbounded);
                     break;

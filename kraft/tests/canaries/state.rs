@@ -78,18 +78,18 @@ fn run(seed: u64) -> Result<(), String> {
     restored.sessions.restore(image.sessions);
     restored.kv.restore(image.machine);
     if restored.digests() != digests {
-        return Err("a restored state is not the one that it was taken of".into());
+        return Err("a restored state is not the one that it was taken of (R5)".into());
     }
     for (entry, expected) in ahead.iter().zip(&replies) {
         if restored.apply(entry) != *expected {
             return Err(format!(
-                "entry {} is answered otherwise behind a snapshot",
+                "entry {} is answered otherwise behind a snapshot (R8)",
                 restored.index
             ));
         }
     }
     if restored.digests() != whole.digests() {
-        return Err("states behind a snapshot drift apart".into());
+        return Err("states behind a snapshot drift apart (R5)".into());
     }
     Ok(())
 }
