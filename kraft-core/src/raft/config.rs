@@ -40,9 +40,9 @@ pub struct Config {
     pub snapshot_margin_entries: u64,
     /// The same in payload bytes; what is more than the one or the other goes.
     pub snapshot_margin_bytes: u64,
-    /// While storage has this much room, a leader's log also keeps what followers that live still need: those that lag
+    /// While storage has more room than this, a leader's log also keeps what followers that live still need: those that lag
     /// beyond the margin, and those that are sent a snapshot, which would be of no use to them if the log began behind
-    /// it. A quarter of the log's limit is a good value.
+    /// it. `u64::MAX` for never; a quarter of the log's limit is a good value.
     pub snapshot_hold_room_min: u64,
     /// Reads that wait for a confirmation or to be forwarded; above it reads are refused as `Overloaded`.
     pub reads_max: usize,

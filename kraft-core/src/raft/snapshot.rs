@@ -330,7 +330,7 @@ impl Raft {
     /// that moves on faster than snapshots arrive would have it sent one after the other (`snapshot_vs_compaction_race`).
     fn held(&self) -> Index {
         let everything = Index(u64::MAX);
-        if self.state != NodeState::Leader || self.tail.room() < self.config.snapshot_hold_room_min {
+        if self.state != NodeState::Leader || self.tail.room() <= self.config.snapshot_hold_room_min {
             return everything;
         }
         let timeout = self.config.election_timeout.end;

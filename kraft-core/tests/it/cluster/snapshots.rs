@@ -1,6 +1,7 @@
 //! Snapshots of the nodes of a cluster: taken, sent in one piece, stored, installed, restored, and cut off by crashes
 //! between any two of these steps.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kraft_core::id::{Index, NodeId};
@@ -29,6 +30,8 @@ pub(crate) struct Snapshots {
     writing: Option<Stored>,
     /// How many it began to send, each by its number.
     pub(crate) sent: u64,
+    /// The newest transfer to each node.
+    sending: BTreeMap<NodeId, u64>,
     /// How often its log began anew behind one.
     pub(crate) installed: u64,
     /// Those that it restored.
@@ -74,6 +77,7 @@ impl Cluster {
         );
         node.snapshots.sent += 1;
         let (run, number) = (node.run, node.snapshots.sent);
+        node.snapshots.sending.insert(to, number);
         let chunk = SnapshotChunk {
             id: stored.snapshot.id,
             offset: 0,
@@ -156,7 +160,7 @@ impl Cluster {
                 node.snapshots.restored.push(snapshot);
                 self.with_raft(id.0, |raft, log, _| raft.applied(snapshot.index, log));
             }
-            Happening::Late(.., to, number) if node.snapshots.sent == number => {
+            Happening::Late(.., to, number) if node.snapshots.sending.get(&to) == Some(&number) => {
                 self.with_raft(id.0, |raft, _, now| {
                     if raft.sends_snapshot(to).is_some() {
                         raft.snapshot_ended(to, now);
