@@ -183,7 +183,7 @@ impl Site {
             incarnation: Incarnation(id),
             group: GroupId(0),
         };
-        let (storage, recovered) = DiskLog::open(MemFiles::new(), log, Default::default(), Index::ZERO)?;
+        let (storage, recovered) = DiskLog::open(MemFiles::new(), log, Default::default())?;
         let parts = Parts {
             adapter,
             protocol: Binary,

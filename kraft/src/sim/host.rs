@@ -162,7 +162,7 @@ impl Host {
             load_bytes_max: self.setup.load_bytes_max,
             ..storage::Config::default()
         };
-        let opened = DiskLog::open(self.files.clone(), self.log_identity(), config, Index::ZERO);
+        let opened = DiskLog::open(self.files.clone(), self.log_identity(), config);
         let (log, recovered) = opened.map_err(|error| match error {
             OpenError::Damaged(_) => Fall::Damaged(error.to_string()),
             OpenError::Failed(_) => Fall::Disk(error.to_string()),

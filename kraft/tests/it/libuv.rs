@@ -64,8 +64,7 @@ fn node_in(uv: &UvLoop) -> (Slot<Alone>, Endpoint) {
         incarnation,
         group: GroupId(0),
     };
-    let (storage, recovered) =
-        DiskLog::open(MemFiles::new(), log, storage::Config::default(), Index::ZERO).expect("an empty log");
+    let (storage, recovered) = DiskLog::open(MemFiles::new(), log, storage::Config::default()).expect("an empty log");
     let parts = Parts {
         adapter,
         protocol: Binary,

@@ -50,7 +50,7 @@ fn alone(observer: impl FnMut(Notice<'_>) + Send + 'static) -> (Alone, SocketAdd
         first_segment_bytes: 64 << 20,
         ..storage::Config::default()
     };
-    let (storage, recovered) = DiskLog::open(MemFiles::new(), log, disk, Index::ZERO).expect("an empty log");
+    let (storage, recovered) = DiskLog::open(MemFiles::new(), log, disk).expect("an empty log");
     // What each system has, on a thread of the test's choice.
     let loops = Choice::list([Backend::Epoll, Backend::Kqueue, Backend::Threads]);
     let opened = loops.open(&Default::default()).expect("a descriptor is free");

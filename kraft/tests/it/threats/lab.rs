@@ -8,7 +8,7 @@ use std::time::Duration;
 use kraft::adapter::{Endpoint, ListenOptions};
 use kraft::adapters;
 use kraft::adapters::mock::{HostId, Mock, Network};
-use kraft::id::{ClusterId, GroupId, Incarnation, Index, NodeId};
+use kraft::id::{ClusterId, GroupId, Incarnation, NodeId};
 use kraft::message::{NodeState, Role};
 use kraft::node::{Config, Done, Handle, Member, Node, Parts, Task};
 use kraft::protocol::Protocol;
@@ -124,7 +124,7 @@ impl<P: Protocol> Lab<P> {
             first_segment_bytes: 64 << 10,
             ..storage::Config::default()
         };
-        let (storage, recovered) = DiskLog::open(site.files.clone(), log, disk, Index::ZERO).expect("a log");
+        let (storage, recovered) = DiskLog::open(site.files.clone(), log, disk).expect("a log");
         let parts = Parts {
             adapter,
             protocol,
