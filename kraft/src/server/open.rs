@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use kraft_core::adapter::{Adapter, ListenOptions};
-use kraft_core::id::{GroupId, Index};
+use kraft_core::id::GroupId;
 use kraft_core::machine::StateMachine;
 use kraft_core::message::Role;
 use kraft_core::node::{Config, Member, Node, Notice, Parts};

@@ -6,7 +6,7 @@
 
 use kraft_core::id::{Index, NodeId};
 use kraft_core::snapshot::Head;
-use kraft_core::storage::HardState;
+use kraft_core::storage::{HardState, Recovered};
 
 use super::files::Files;
 use super::format::{LogIdentity, Position, segment_name};
@@ -20,6 +20,17 @@ use super::survey::{Damage, DamageKind, OpenError, Survey, damage, survey};
 pub(crate) struct Fitted<F> {
     pub(crate) survey: Survey<F>,
     pub(crate) finding: Finding,
+}
+
+impl<F> Fitted<F> {
+    /// What a node begins from.
+    pub(crate) fn recovered(&self) -> Recovered {
+        Recovered {
+            snapshot: self.finding.newest.clone(),
+            memberships: self.survey.memberships.clone(),
+            ..self.survey.ledger.recovered()
+        }
+    }
 }
 
 /// Reads snapshots and log, without touching them. `small_bytes` is as for [`survey`].

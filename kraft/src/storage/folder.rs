@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use kraft_core::id::{ClusterId, GroupId, Incarnation, Index, NodeId};
+use kraft_core::id::{ClusterId, GroupId, Incarnation, NodeId};
 
 use super::config::Config;
 use super::disk_log::DiskLog;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use kraft_core::canary::{self, Canary};
 use kraft_core::id::{Index, NodeId, Term};
 use kraft_core::message::EntryKind;
-use kraft_core::storage::{Fault, HardState, Recovered};
+use kraft_core::storage::{Fault, HardState};
 
 use super::files::{File, Files};
 use super::format::{
@@ -612,14 +612,6 @@ fn plan_rewrite<F>(survey: &mut Survey<F>, small_bytes: u32) {
 }
 
 impl<F> Survey<F> {
-    /// What a node begins from.
-    pub(crate) fn recovered(&self) -> Recovered {
-        Recovered {
-            memberships: self.memberships.clone(),
-            ..self.ledger.recovered()
-        }
-    }
-
     /// The last index that is not written again, and its term.
     pub(crate) fn rewrite_base(&self) -> (Index, Term) {
         let base = Index(self.ledger.last.0 - self.tail.len() as u64);

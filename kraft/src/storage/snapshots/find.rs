@@ -47,7 +47,7 @@ pub(crate) fn find_in<F: Files>(log: &F, owner: Owner) -> Result<Finding, Fault>
 }
 
 /// Looks for snapshots in their folder. Reads from the newest down to the first without a flaw.
-pub(crate) fn find<F: Files>(files: &F, owner: Owner) -> Result<Finding, Fault> {
+pub(super) fn find<F: Files>(files: &F, owner: Owner) -> Result<Finding, Fault> {
     let names = files.list().map_err(fault(files, "", "list"))?;
     let mut finding = Finding::default();
     let strays = [SAVING, RECEIVING].into_iter();

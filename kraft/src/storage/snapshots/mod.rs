@@ -25,8 +25,8 @@ use self::write::{Failed, SYNC_BYTES, Writer, check_room};
 use super::files::{File, Files, read_full_at, write_all_at};
 
 pub use find::SetAside;
-pub(crate) use find::{Finding, find, find_in};
-pub use report::{SnapshotReport, snapshot};
+pub(crate) use find::{Finding, find_in};
+pub use report::{SnapshotReport, SoundSnapshot, snapshot};
 
 /// The folder of the snapshots, in that of the log.
 pub(crate) const FOLDER: &str = "snapshots";

@@ -77,7 +77,7 @@ fn what_a_segment_held_before_is_not_told_as_torn() {
             rig.write(1, &[&[at ^ part; 200]]);
         }
         rig.files.crash(Loss::All);
-        let report = verify(&rig.files, None, Index::ZERO).unwrap();
+        let report = verify(&rig.files, None).unwrap();
         let last = report.verdict.unwrap().end.segment;
         let found = report.segments.iter().find(|segment| segment.number == last).unwrap();
         if found.header.unwrap().is_reused && !found.is_zero_behind && found.entry_count > 0 {

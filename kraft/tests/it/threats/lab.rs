@@ -8,7 +8,7 @@ use std::time::Duration;
 use kraft::adapter::{Endpoint, ListenOptions};
 use kraft::adapters;
 use kraft::adapters::mock::{HostId, Mock, Network};
-use kraft::id::{ClusterId, GroupId, Incarnation, Index, NodeId};
+use kraft::id::{ClusterId, GroupId, Incarnation, NodeId};
 use kraft::message::{NodeState, Role};
 use kraft::node::{Config, Done, Handle, Member, Node, Parts, Task};
 use kraft::protocol::Protocol;

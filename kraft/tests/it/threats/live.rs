@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use kraft::adapter::{Endpoint, ListenOptions};
 use kraft::adapters::{self, Backend, Choice};
-use kraft::id::{ClusterId, GroupId, Incarnation, Index, NodeId};
+use kraft::id::{ClusterId, GroupId, Incarnation, NodeId};
 use kraft::message::{NodeState, Role};
 use kraft::node::{Config, Failure, Handle, Member, Node, Notice, Outcome, Parts};
 use kraft::protocols::Binary;
