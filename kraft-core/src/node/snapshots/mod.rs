@@ -43,9 +43,10 @@ use crate::time::Instant;
 /// When snapshots are taken, and how fast they travel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// One is taken when so many entries were applied since the last. Default 1,000,000.
+    /// One is taken when so many entries were applied since the last. Default 10,000,000.
     pub entries: u64,
-    /// One is taken when so many payload bytes were applied since the last, or half of what the log still takes.
+    /// One is taken when the entries that were applied since the last have so many bytes, and at least as many as the
+    /// last has, so that no more is written for snapshots than for the log; but in any case before the log is full.
     /// Default 64 MiB.
     pub bytes: u64,
     /// Bytes of a piece of one on its way. Default 128 KiB; bounded by `frame_max`.
@@ -61,7 +62,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            entries: 1_000_000,
+            entries: 10_000_000,
             bytes: 64 << 20,
             piece_bytes: 128 << 10,
             window_bytes: 2 << 20,
@@ -176,7 +177,8 @@ impl<St: SnapshotStore> Snapshots<St> {
         }
         // One that is on its way would be gone before it arrives, were they taken as fast as ever.
         let patience = if self.sending.is_empty() { 1 } else { 4 };
-        let bytes_max = self.config.bytes.saturating_mul(patience);
+        let newest = self.newest.as_ref().map_or(0, |newest| newest.id.bytes);
+        let bytes_max = self.config.bytes.max(newest).saturating_mul(patience);
         self.entries >= self.config.entries.saturating_mul(patience) || self.bytes >= bytes_max || self.bytes > log_room
     }
 
@@ -449,6 +451,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         self.snapshots.is_saving = false;
         match result {
             Ok(snapshot) => {
+                self.counters.snapshots += 1;
                 (self.observer)(Notice::SnapshotTaken { id: snapshot.id });
                 // One that was received meanwhile may be newer.
                 if self
