@@ -39,6 +39,18 @@ pub enum Canary {
     AckBeforeSync,
     /// A sync of entries that were overwritten counts for those that stand there instead.
     AckByIndex,
+    /// The log's front is released up to what is applied, whatever the newest snapshot holds.
+    ReleasedBeyondSnapshot,
+    /// A snapshot is installed though more than it holds is committed.
+    OlderSnapshotInstalled,
+    /// What stands behind a snapshot's place stays, also where the log contradicts the snapshot.
+    ConflictKeptBehindSnapshot,
+    /// A snapshot is acknowledged when its first piece comes.
+    SnapshotAckOnSight,
+    /// A snapshot is acknowledged before the term of its sender is on disk.
+    SnapshotAckBeforeTerm,
+    /// The log begins behind a snapshot, and the state machine is as it was.
+    ResetWithoutRestore,
     /// A leader answers reads without asking whether it still leads.
     ReadWithoutRound,
     /// A leader answers reads before it has committed an entry of its term.
@@ -74,6 +86,12 @@ impl Canary {
         Self::CommitBeyondVerified,
         Self::AckBeforeSync,
         Self::AckByIndex,
+        Self::ReleasedBeyondSnapshot,
+        Self::OlderSnapshotInstalled,
+        Self::ConflictKeptBehindSnapshot,
+        Self::SnapshotAckOnSight,
+        Self::SnapshotAckBeforeTerm,
+        Self::ResetWithoutRestore,
         Self::ReadWithoutRound,
         Self::ReadBeforeNoop,
         Self::RetryAppliedTwice,
@@ -105,6 +123,12 @@ impl Canary {
             Self::PreVoteBumpsTerm | Self::OldTermCommitted | Self::WithdrawnSent | Self::ReadWithoutRound => {
                 Reach::Raft
             }
+            Self::ReleasedBeyondSnapshot
+            | Self::OlderSnapshotInstalled
+            | Self::ConflictKeptBehindSnapshot
+            | Self::SnapshotAckOnSight
+            | Self::SnapshotAckBeforeTerm
+            | Self::ResetWithoutRestore => Reach::Raft,
             Self::MarkAheadOfSync | Self::DamageCut => Reach::Log,
             _ => Reach::Nodes,
         }

@@ -28,6 +28,10 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 Output::Truncate(from) => self.storage.truncate(from),
                 Output::Sync(sync) => self.storage.sync(sync),
                 Output::Load(range) => self.storage.load(range),
+                // All of these follow from a snapshot that was found, taken or installed.
+                Output::Reset { .. } | Output::Release(_) | Output::SendSnapshot { .. } | Output::Restore(_) => {
+                    unreachable!("this driver has no snapshots")
+                }
                 Output::Send {
                     to,
                     request,
