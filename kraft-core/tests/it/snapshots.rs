@@ -476,15 +476,145 @@ fn what_is_released_is_held_by_a_snapshot_and_needed_by_nobody() {
         Some(&Output::Release(Index(14))),
         "and the margin"
     );
-    // Who has not been heard for long is not waited for, nor is anybody when there is little room.
+    // With little room nobody is waited for.
     node.propose(9);
     node.sync();
     node.step(2, term, matched(29));
     node.outputs.clear();
     node.raft.snapshot_taken(Index(29), node.now);
-    node.raft.room(1 << 20, node.now);
+    node.drain();
+    assert_eq!(outputs(&mut node), []);
+    node.raft.room((64 << 20) + 1, node.now);
+    node.drain();
+    assert_eq!(outputs(&mut node), []);
+    node.raft.room(64 << 20, node.now);
     node.drain();
     assert_eq!(outputs(&mut node), [Output::Release(Index(25))]);
+}
+
+#[test]
+fn a_follower_that_was_not_heard_for_an_election_timeout_holds_nothing() {
+    let mut node = Lone::with(0, &[], bare);
+    let term = node.lead();
+    node.propose(9);
+    node.sync();
+    node.step(3, term, matched(4));
+    node.step(2, term, matched(10));
+    node.raft.snapshot_taken(Index(10), node.now);
+    node.drain();
+    assert_eq!(outputs(&mut node).last(), Some(&Output::Release(Index(4))));
+    node.pass(299);
+    node.step(2, term, matched(10));
+    assert_eq!(outputs(&mut node), []);
+    node.pass(1);
+    assert_eq!(outputs(&mut node), [Output::Release(Index(10))]);
+}
+
+#[test]
+fn what_is_being_loaded_does_not_go() {
+    let mut node = Lone::above((4, 1), 2, &[1, 1, 1, 1, 2, 2], |config| {
+        bare(config);
+        config.snapshot_hold_room_min = u64::MAX;
+    });
+    node.log = Tail::new(Index(10), 0);
+    let term = node.lead();
+    node.step(2, term, matched(11));
+    assert_eq!(
+        node.outputs.pop(),
+        Some(Output::Load(Index(5)..Index(11))),
+        "to be applied"
+    );
+    let entry = Entry {
+        term: Term(1),
+        kind: EntryKind::Command,
+        crc: 0,
+        payload: bytes::Bytes::new(),
+    };
+    node.log.restore(Index(5), vec![entry; 6]);
+    node.raft.loaded(Index(5)..Index(11), &mut node.log);
+    node.drain();
+    assert_eq!(node.raft.status().applied, Index(11));
+    node.log = Tail::new(Index(11), 0);
+    // A follower needs what is from 7 on.
+    node.step(3, term, rejected(10, (6, 1)));
+    assert_eq!(node.outputs.pop(), Some(Output::Load(Index(7)..Index(12))));
+    outputs(&mut node);
+    node.raft.snapshot_taken(Index(10), node.now);
+    node.drain();
+    assert_eq!(outputs(&mut node), [Output::Release(Index(6))]);
+    node.raft.released(Index(6));
+    node.raft.loaded(Index(7)..Index(12), &mut node.log);
+    node.drain();
+    let said = outputs(&mut node);
+    assert!(
+        !said.contains(&Output::Release(Index(10))),
+        "it is loaded again: {said:?}"
+    );
+}
+
+#[test]
+fn the_log_s_front_goes_in_steps() {
+    let mut node = Lone::with(0, &[], |config| {
+        config.snapshot_margin_entries = 100;
+        config.snapshot_margin_bytes = u64::MAX;
+        config.voters = vec![NodeId(1)];
+    });
+    node.pass(0);
+    node.sync();
+    let mut released = Vec::new();
+    for last in (2..=400).step_by(3) {
+        node.propose(3);
+        node.sync();
+        node.raft.snapshot_taken(Index(last).min(Index(300)), node.now);
+        node.drain();
+        released.extend(outputs(&mut node).into_iter().filter_map(|output| match output {
+            Output::Release(through) => Some(through.0),
+            _ => None,
+        }));
+    }
+    assert!(
+        released
+            .windows(2)
+            .all(|pair| pair[1] >= pair[0] + 26 || pair[1] == 300),
+        "{released:?}"
+    );
+    assert!(
+        (8..=12).contains(&released.len()),
+        "a quarter of the margin at a time: {released:?}"
+    );
+    assert_eq!(released.last(), Some(&300), "and then all that the snapshot holds");
+}
+
+/// As `a_stale_load_is_not_taken_for_what_overwrote_it`, with a snapshot between the old and the new.
+#[test]
+fn a_load_that_reaches_beyond_a_snapshot_is_not_taken_for_what_came_behind_it() {
+    let mut node = Lone::recovered(2, &[1, 1, 1, 1, 1, 2, 2, 2]);
+    node.log = Tail::new(Index(8), 0);
+    let term = node.lead();
+    node.step(2, term, rejected(8, (0, 0)));
+    assert_eq!(node.outputs.pop(), Some(Output::Load(Index(1)..Index(9))));
+    let later = term + 1;
+    node.step(3, later, piece(6, later));
+    assert!(install(&mut node, 6, later));
+    restored(&mut node, 6);
+    node.step(3, later, append((6, later), &[later; 2000], 2006));
+    node.sync();
+    assert_eq!(node.raft.status().applied, Index(2006));
+    let old = Entry {
+        term: Term(2),
+        kind: EntryKind::Command,
+        crc: 0,
+        payload: bytes::Bytes::from_static(b"old"),
+    };
+    assert_eq!(node.log.first(), Index(7), "nothing goes before the load is back");
+    node.log.restore(Index(1), vec![old; 8]);
+    node.raft.loaded(Index(1)..Index(9), &mut node.log);
+    node.drain();
+    assert!(node.log.first() > Index(7));
+    assert!(
+        node.log.fit(Index(7)..Index(9), 99, 99).is_empty(),
+        "nothing old is left"
+    );
 }
 
 #[test]
