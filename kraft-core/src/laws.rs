@@ -21,10 +21,13 @@
 //! | R10 | nothing leaves before what it rests on is durable | [`sent`](Laws::sent) |
 //! | R11 | terms, votes, commit and applied never go back | `check` |
 
+mod seen;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use self::seen::SeenLog;
 use crate::id::{Index, NodeId, Sequence, SessionId, Term};
 use crate::message::{AppendResult, Body, NodeState};
 use crate::raft::Status;
@@ -115,43 +118,6 @@ struct Seen {
     status: Status,
     disk: HardState,
     log: SeenLog,
-}
-
-/// A node's log as it was seen.
-#[derive(Debug, Default)]
-struct SeenLog {
-    /// The place before its first entry, and the term there.
-    base: (Index, Term),
-    marks: Vec<Mark>,
-}
-
-impl SeenLog {
-    fn last(&self) -> Index {
-        Index(self.base.0.0 + self.marks.len() as u64)
-    }
-
-    fn last_term(&self) -> Term {
-        self.marks.last().map_or(self.base.1, |mark| mark.term)
-    }
-
-    fn get(&self, index: Index) -> Option<Mark> {
-        let at = index.0.checked_sub(self.base.0.0)?.checked_sub(1)?;
-        self.marks.get(at as usize).copied()
-    }
-
-    /// The log begins behind `base`.
-    fn begin(&mut self, base: (Index, Term)) {
-        if base.0 < self.base.0 || base.0 > self.last() {
-            self.marks.clear();
-        } else {
-            self.marks.drain(..(base.0.0 - self.base.0.0) as usize);
-        }
-        self.base = base;
-    }
-
-    fn truncate(&mut self, last: Index) {
-        self.marks.truncate(last.0.saturating_sub(self.base.0.0) as usize);
-    }
 }
 
 fn broken<T>(law: u8, detail: String) -> Result<T, Broken> {
@@ -563,6 +529,18 @@ mod tests {
         /// The terms of its entries, which are their digests too.
         log: Vec<u64>,
         disk: (u64, u64, Vec<u64>),
+        /// So many of its entries are gone, from memory and disk.
+        base: u64,
+        /// Index and term of its snapshot.
+        snapshot: (u64, u64),
+    }
+
+    impl Node {
+        /// The same one, with the front of its log gone.
+        fn without(mut self, base: u64, snapshot: (u64, u64)) -> Self {
+            (self.base, self.snapshot) = (base, snapshot);
+            self
+        }
     }
 
     /// A node in a term, whose log has these terms, all durable.
@@ -585,6 +563,8 @@ mod tests {
             run: 0,
             log: log.to_vec(),
             disk: (term, 0, log.to_vec()),
+            base: 0,
+            snapshot: (0, 0),
         }
     }
 
@@ -613,7 +593,7 @@ mod tests {
             true
         }
         fn entry(&self, index: Index) -> Option<Mark> {
-            mark(&self.log, index)
+            mark(&self.log, index).filter(|_| index.0 > self.base)
         }
         fn disk(&self) -> HardState {
             HardState {
@@ -622,7 +602,17 @@ mod tests {
             }
         }
         fn disk_entry(&self, index: Index) -> Option<Mark> {
-            mark(&self.disk.2, index)
+            mark(&self.disk.2, index).filter(|_| index.0 > self.base)
+        }
+        fn base(&self) -> (Index, Term) {
+            let term = mark(&self.log, Index(self.base)).map_or(Term(0), |mark| mark.term);
+            (Index(self.base), term)
+        }
+        fn disk_base(&self) -> Index {
+            Index(self.base)
+        }
+        fn disk_snapshot(&self) -> (Index, Term) {
+            (Index(self.snapshot.0), Term(self.snapshot.1))
         }
     }
 
@@ -650,6 +640,61 @@ mod tests {
         check(6, &[&[node(1, 2, &[1], 1), node(2, 2, &[], 0)]]);
         check(11, &[&[node(1, 2, &[], 0)], &[node(1, 1, &[], 0)]]);
         check(11, &[&holders, &[node(1, 2, &[1], 0)]]);
+    }
+
+    #[test]
+    fn a_snapshot_stands_for_the_front_of_a_log() {
+        let log = [1, 1, 2, 2];
+        let all = [node(1, 2, &log, 4), node(2, 2, &log, 4), node(3, 2, &log, 4)];
+        let mut laws = Laws::new(3);
+        laws.check(&all).expect("it is committed");
+        let released = all.clone().map(|node| node.without(2, (3, 2)));
+        laws.check(&released).expect("it is in a snapshot");
+        laws.check(&[
+            leader(1, 3, &log, 4).without(4, (4, 2)),
+            released[1].clone(),
+            released[2].clone(),
+        ])
+        .expect("a leader needs no more of a log");
+        laws.check_all(&released).expect("nothing is lost");
+        laws.check_state(
+            NodeId(1),
+            Index(2),
+            &log[..2]
+                .iter()
+                .map(|term| mark(&[*term], Index(1)).expect("one"))
+                .collect::<Vec<_>>(),
+        )
+        .expect("that was committed");
+        assert_eq!(
+            laws.check_state(NodeId(1), Index(2), &[])
+                .expect_err("it skipped some")
+                .law,
+            5
+        );
+        let other = mark(&[102], Index(1)).expect("one");
+        assert_eq!(
+            laws.check_state(NodeId(1), Index(1), &[other])
+                .expect_err("it is another")
+                .law,
+            5
+        );
+
+        let away = all.clone().map(|node| node.without(3, (2, 1)));
+        check(6, &[&all, &away]);
+        check(5, &[&all, &[node(1, 2, &log, 4).without(2, (3, 1))]]);
+        check(5, &[&all, &[node(1, 2, &[1, 2, 2, 2], 4).without(2, (2, 2))]]);
+        check(5, &[&all, &[node(1, 2, &[1, 1, 2, 2, 2, 2], 6).without(5, (5, 2))]]);
+        check(4, &[&all, &[leader(4, 3, &[1, 1, 2], 3).without(2, (2, 1))]]);
+        // Behind its front a log is judged as ever.
+        check(3, &[&all, &[node(4, 2, &[1, 1, 102, 2], 2).without(2, (2, 1))]]);
+        check(
+            2,
+            &[
+                &[leader(1, 2, &log, 2), all[1].clone()],
+                &[leader(1, 2, &log[..3], 2).without(2, (2, 1))],
+            ],
+        );
     }
 
     #[test]

@@ -116,12 +116,12 @@ impl Raft {
             Some(loading) if loading.is_stale => loading.range.start,
             _ => Index(u64::MAX),
         };
-        // A restore may take long; what comes meanwhile is loaded back when it is to be applied.
+        // A restore may take long; what is committed meanwhile is loaded back when it is to be applied.
         let applied = match self.is_restoring() {
-            true => kept,
-            false => self.applied.next(),
+            true => self.commit,
+            false => self.applied,
         };
-        log.evict(self.tail.durable().next().min(applied).min(kept));
+        log.evict(self.tail.durable().min(applied).next().min(kept));
     }
 
     /// Whether this node's first entry as a leader is committed, so that its commit index is the cluster's.

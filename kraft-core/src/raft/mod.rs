@@ -79,7 +79,8 @@ pub enum Output {
     /// Read from storage, and call [`Raft::loaded`]: in any case, also if a reset removed what is asked for before it
     /// was read.
     Load(Range<Index>),
-    /// Storage may forget entries up to here, a snapshot holds them; call [`Raft::released`] with what it did forget.
+    /// Storage may forget entries up to here, a snapshot holds them; call [`Raft::released`], before anything else, with
+    /// the place behind which its log begins from then on.
     Release(Index),
     /// This follower needs entries that are gone: send it the newest snapshot that is stored, which is at `index` or
     /// behind it, and keep that until it is through. Send as long as [`Raft::sends_snapshot`] says so; call

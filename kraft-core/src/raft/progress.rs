@@ -318,6 +318,43 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_ends_when_the_follower_has_it_or_needs_none() {
+        let mut progress = replicating(3, &[5, 7]);
+        progress.become_snapshot(Index(20));
+        check(&progress, 3, 8, 0);
+        progress.alive();
+        progress.sent(Index(9), 10);
+        progress.rejected(Index(7), Index(4));
+        progress.matched(Index(5));
+        progress.served_by_log(Index(10));
+        assert_eq!(progress.mode, Mode::Snapshot { index: Index(20) });
+        check(&progress, 5, 8, 0);
+        let mut has_it = progress;
+        has_it.matched(Index(20));
+        check(&has_it, 20, 21, 0);
+        assert_eq!(has_it.mode, Mode::Replicate);
+        let mut had_more = replicating(3, &[]);
+        had_more.become_snapshot(Index(20));
+        had_more.matched(Index(12));
+        had_more.served_by_log(Index(10));
+        check(&had_more, 12, 13, 0);
+        assert_eq!(had_more.mode, Mode::Replicate);
+    }
+
+    #[test]
+    fn a_snapshot_that_did_not_arrive_waits_for_a_sign_of_life() {
+        let mut progress = replicating(3, &[]);
+        progress.snapshot_ended();
+        assert_eq!(progress.mode, Mode::Replicate, "there was none");
+        progress.become_snapshot(Index(20));
+        progress.snapshot_ended();
+        assert_eq!(progress.mode, Mode::Probe { paused: true });
+        progress.alive();
+        check(&progress, 3, 4, 0);
+        assert_eq!(progress.mode, Mode::Probe { paused: false });
+    }
+
+    #[test]
     fn the_window_is_bounded_in_messages_and_bytes() {
         let mut config = Config::new(NodeId(1), vec![NodeId(1), NodeId(2)], 7);
         (config.inflight_messages_max, config.inflight_bytes_max) = (3, 25);

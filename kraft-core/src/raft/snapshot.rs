@@ -1,8 +1,21 @@
 //! What takes the place of a log's front (thesis §5): releasing it, sending a snapshot to who needs it, installing one.
 //!
 //! Raft knows of a snapshot that it is there, whole and durable, and which entry is its last. Bytes, pieces and files are
-//! the driver's: it takes a snapshot when it thinks fit and says so by [`Raft::snapshot_taken`], sends one when
-//! [`Output::SendSnapshot`] asks for it, and hands a received one over by [`Raft::install`].
+//! the driver's, which has to do this, in this order:
+//!
+//! | when | the driver |
+//! |---|---|
+//! | at the start | restores the state machine from [`Recovered::snapshot`](crate::storage::Recovered), then makes its `Raft` |
+//! | it thinks fit | freezes the state with what is applied, writes it, makes it durable, calls [`Raft::snapshot_taken`] |
+//! | [`Output::Release`] | gives it to storage; calls [`Raft::released`] with where the log begins from then on, before anything else: what is before that is not asked for any more |
+//! | [`Output::SendSnapshot`] | sends the newest snapshot in pieces while [`Raft::sends_snapshot`], and keeps it until then; calls [`Raft::snapshot_ended`] if that comes to nothing, and not if `sends_snapshot` ended it |
+//! | a piece comes | gives it to [`Raft::step`]; if that takes it and [`Raft::takes_snapshot`], writes it and answers how far it came |
+//! | all pieces came | checks, makes durable, calls [`Raft::install`]; whoever leads by then |
+//! | [`Output::Reset`] | lets storage's log begin anew; loads under way end somehow, and [`Raft::loaded`] is called for them |
+//! | [`Output::Restore`] | reads that snapshot, replaces the state; calls [`Raft::applied`]. Until then it takes no snapshot, and the state is good for reads of what it had |
+//!
+//! A crash between any two of these is mended by the next start: a snapshot that is whole counts, and a log that ends
+//! before it, or contradicts it, begins anew behind it.
 //!
 //! ```text
 //!   follower  Probe, Replicate --(the entry before the next one is gone)--> Snapshot --(it matches)--> Replicate
@@ -77,6 +90,21 @@ impl Weights {
     }
 }
 
+/// A snapshot's index is at most this. Entries come one by one, and never get there; a claim might, and the next entry
+/// would have no index.
+const SNAPSHOT_INDEX_MAX: u64 = 1 << 62;
+
+/// Whether there can be such a snapshot in `term`.
+fn check_id(term: Term, id: &SnapshotId) -> Result<(), Violation> {
+    if id.index.0 > SNAPSHOT_INDEX_MAX {
+        Err(Violation::IndexOverflow)
+    } else if id.index.0 == 0 || id.term.0 == 0 || id.term > term {
+        Err(Violation::TermOrder)
+    } else {
+        Ok(())
+    }
+}
+
 impl Raft {
     /// A snapshot of the own state machine, with everything up to `index` applied, is whole and durable. Once the log is
     /// longer than its margin an [`Output::Release`] follows.
@@ -114,11 +142,12 @@ impl Raft {
         let SnapshotId { index, term, .. } = snapshot.id;
         debug_assert_eq!((index, term), (snapshot.head.index, snapshot.head.term));
         // Judged when it came; what was committed since would show that it was none of this cluster's.
-        if term > self.tail.hard.term || self.contradicts(&snapshot.id, self.commit) {
+        if check_id(self.tail.hard.term, &snapshot.id).is_err() || self.contradicts(&snapshot.id, self.commit) {
             return false;
         }
-        let has_it = self.tail.terms.at(index) == Some(term);
-        if index <= self.commit && !canary::is(Canary::OlderSnapshotInstalled) || has_it {
+        let is_planted = canary::is(Canary::OlderSnapshotInstalled);
+        let has_it = self.tail.terms.at(index) == Some(term) && !is_planted;
+        if index <= self.commit && !is_planted || has_it {
             self.snapshot = self.snapshot.max(index);
             if has_it && self.state != NodeState::Leader {
                 self.commit_to(index);
@@ -168,7 +197,7 @@ impl Raft {
         self.state == NodeState::Follower
             && header.from == self.leader
             && header.term == self.tail.hard.term
-            && id.index > self.commit
+            && (id.index > self.commit || canary::is(Canary::OlderSnapshotInstalled))
             // One restore at a time; the leader asks again.
             && !self.is_restoring()
     }
@@ -204,12 +233,7 @@ impl Raft {
 
     /// A piece of a snapshot came. What is in it is not looked at here.
     pub(super) fn step_snapshot(&mut self, header: &Header, id: &SnapshotId) -> Result<(), Violation> {
-        if id.index.0 == u64::MAX {
-            return Err(Violation::IndexOverflow);
-        }
-        if id.index.0 == 0 || id.term.0 == 0 || id.term > header.term {
-            return Err(Violation::TermOrder);
-        }
+        check_id(header.term, id)?;
         if !self.is_leaders(header)? {
             return Ok(());
         }

@@ -429,6 +429,71 @@ mod tests {
         check_at_most(2, 0, (0, 0));
     }
 
+    #[track_caller]
+    fn check_release(base: u64, expected: &[Option<u64>]) {
+        let mut terms = Terms::new(&recovered(&[(1, 1), (4, 2), (5, 7)], 6)).expect("it fits");
+        terms.release(Index(base));
+        let at: Vec<_> = (0..8).map(|index| terms.at(Index(index)).map(|term| term.0)).collect();
+        assert_eq!(at, expected, "{base}");
+        assert_eq!(
+            (terms.base(), terms.last(), terms.last_term()),
+            (Index(base), Index(6), Term(7))
+        );
+        // It goes on as before.
+        terms.release(Index(base));
+        terms.push(Index(7), Term(7));
+        terms.push(Index(8), Term(9));
+        assert_eq!((terms.at(Index(7)), terms.at(Index(8))), (Some(Term(7)), Some(Term(9))));
+        terms.truncate(Index(7));
+        assert_eq!(
+            (terms.last(), terms.at_most(Index(6), Term(0)).0),
+            (Index(6), Index(base))
+        );
+    }
+
+    #[test]
+    fn a_released_front_leaves_the_rest_as_it_is() {
+        let (one, two, seven) = (Some(1), Some(2), Some(7));
+        check_release(0, &[Some(0), one, one, one, two, seven, seven, None]);
+        check_release(2, &[None, None, one, one, two, seven, seven, None]);
+        check_release(3, &[None, None, None, one, two, seven, seven, None]);
+        check_release(4, &[None, None, None, None, two, seven, seven, None]);
+        check_release(5, &[None, None, None, None, None, seven, seven, None]);
+        check_release(6, &[None, None, None, None, None, None, seven, None]);
+    }
+
+    #[test]
+    fn a_reset_makes_what_was_to_be_written_void() {
+        let mut tail = Tail::new(&recovered(&[(1, 1)], 4)).expect("it fits");
+        tail.push(Index(9), Term(2));
+        drain(&mut tail);
+        // Cut, appended to, and reset, in one turn.
+        tail.truncate(Index(3));
+        tail.push(Index(5), Term(3));
+        tail.hard.term = Term(10);
+        tail.reset(Index(6), Term(8));
+        tail.push(Index(7), Term(9));
+        let outputs = [
+            Output::Save(tail.hard),
+            Output::Reset {
+                index: Index(6),
+                term: Term(8),
+            },
+            Output::Append(Index(7)..Index(8)),
+            Output::Sync(SyncId(2)),
+        ];
+        assert_eq!(drain(&mut tail), outputs);
+        assert_eq!((tail.durable(), tail.terms.base()), (Index(6), Index(6)));
+        tail.synced(SyncId(1));
+        assert_eq!(
+            tail.durable(),
+            Index(6),
+            "the former log's sync says nothing of what is behind the snapshot"
+        );
+        tail.synced(SyncId(2));
+        assert_eq!(tail.durable(), Index(7));
+    }
+
     #[test]
     fn a_log_whose_terms_do_not_fit_is_refused() {
         for (terms, last) in [(&[(2, 1)][..], 3), (&[(1, 2), (3, 1)], 4), (&[(1, 1)], 0), (&[], 2)] {

@@ -146,6 +146,8 @@ pub(crate) struct Disk {
     pub(crate) is_busy: bool,
     /// Syncs do not end.
     pub(crate) is_stalled: bool,
+    /// Everything goes that is released; otherwise some of it, as if by files.
+    pub(crate) is_exact: bool,
 }
 
 impl Disk {
@@ -177,7 +179,10 @@ impl Disk {
 
     /// Up to `through` the log may go; some of it does. What goes is not always waited for.
     pub(crate) fn release(&mut self, through: Index, rng: &mut Rng) -> Index {
-        let base = Index(rng.u64(self.written.base.0.0..=through.0));
+        let base = match self.is_exact {
+            true => through,
+            false => Index(rng.u64(self.written.base.0.0..=through.0)),
+        };
         let is_known = self.durable.entry(base).map(|entry| entry.term) == self.written.term(base);
         if rng.bool() && base > self.durable.base.0 && is_known {
             self.durable.release(base);

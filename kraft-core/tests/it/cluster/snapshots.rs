@@ -49,7 +49,7 @@ impl Cluster {
     /// Begins to take a snapshot of a node, if there is something to take and it is not writing one already.
     pub(crate) fn take_snapshot(&mut self, id: u64) {
         let node = &mut self.nodes[id as usize - 1];
-        if !node.raft.is_some() || node.applied.is_empty() || node.snapshots.writing.is_some() {
+        if node.raft.is_none() || node.applied.is_empty() || node.snapshots.writing.is_some() {
             return;
         }
         let stored = Stored::of(&node.applied);
