@@ -74,7 +74,8 @@ pub(super) fn find<F: Files>(files: &F, owner: Owner) -> Result<Finding, Fault> 
 }
 
 impl Finding {
-    /// Gives those with a flaw other names, and removes what a crash left.
+    /// Gives those with a flaw other names, removes what a crash left, and makes durable what was found: after a kill
+    /// the newest may have its name in the page cache alone, and the log is to rely on it.
     pub(crate) fn clean<F: Files>(&self, files: &F) -> Result<Vec<SetAside>, Fault> {
         for stray in &self.strays {
             match files.remove(stray) {
@@ -94,7 +95,7 @@ impl Finding {
                 flaw: *flaw,
             });
         }
-        if !self.strays.is_empty() || !aside.is_empty() {
+        if self.newest.is_some() || !self.strays.is_empty() || !aside.is_empty() {
             files.sync_folder().map_err(fault(files, "", "fsync"))?;
         }
         Ok(aside)

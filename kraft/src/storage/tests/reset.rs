@@ -91,7 +91,7 @@ fn a_reset_withdraws_what_is_being_loaded_and_spares_what_is_read() {
 }
 
 #[test]
-fn a_reset_waits_for_room_and_shrinks_nothing_that_is_needed() {
+fn a_reset_waits_for_room() {
     let mut rig = Rig::new(small());
     rig.write(1, &[b"a"]);
     rig.snapshot(500, 6);
