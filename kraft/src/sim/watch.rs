@@ -1,5 +1,6 @@
 //! Storage and state machine under observation: what they were handed, and what of that a crash must not lose.
 
+use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +9,7 @@ use kraft_core::id::{Index, SyncId, Term};
 use kraft_core::laws::Mark;
 use kraft_core::machine::{Refused, StateMachine};
 use kraft_core::message::Entries;
-use kraft_core::snapshot::Head;
+use kraft_core::snapshot::{self, Head};
 use kraft_core::storage::{Completed, Fault, HardState, Recovered, Storage, Work};
 use kraft_core::time::Instant;
 
@@ -293,7 +294,47 @@ impl<M> Applies<M> {
     }
 }
 
+/// A state, and how far it came.
+#[derive(Debug)]
+pub(super) struct Reached<I> {
+    applied: Index,
+    inner: I,
+}
+
+impl<I: snapshot::Image> snapshot::Image for Reached<I> {
+    fn write(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        out.write_all(&self.applied.0.to_le_bytes())?;
+        self.inner.write(out)
+    }
+
+    fn read(input: &mut dyn io::Read) -> io::Result<Self> {
+        let mut applied = [0; 8];
+        input.read_exact(&mut applied)?;
+        Ok(Self {
+            applied: Index(u64::from_le_bytes(applied)),
+            inner: I::read(input)?,
+        })
+    }
+}
+
 impl<M: StateMachine> StateMachine for Applies<M> {
+    type Image = Reached<M::Image>;
+
+    fn image(&self) -> Self::Image {
+        Reached {
+            applied: lock(&self.record).applied,
+            inner: self.inner.image(),
+        }
+    }
+
+    fn restore(&mut self, image: Self::Image) -> Self::Image {
+        let applied = std::mem::replace(&mut lock(&self.record).applied, image.applied);
+        Reached {
+            applied,
+            inner: self.inner.restore(image.inner),
+        }
+    }
+
     fn check(&self, command: &[u8]) -> Result<(), Refused> {
         self.inner.check(command)
     }
