@@ -4,6 +4,7 @@ use super::Config;
 use crate::canary::{self, Canary};
 use crate::id::{Incarnation, Index, NodeId};
 use crate::membership::{Configuration, Plan, Seat};
+use crate::snapshot::Head;
 use crate::storage::Recovered;
 
 /// A configuration is in force from the moment that its entry is appended (thesis §4.1), and gives way to the one
@@ -13,6 +14,8 @@ pub(super) struct Memberships {
     /// Ascending, not empty. The first is that of the newest entry that was applied, of the snapshot, or the one that
     /// the cluster was founded with.
     list: Vec<(Index, Configuration)>,
+    /// The one that the cluster was founded with, as far as this node was told.
+    founding: Configuration,
     /// Something is left to do once the newest is committed: it is joint, or has learners that are to become voters.
     pub(super) is_unfinished: bool,
     /// Where those stand that were handed out last: in force, and committed.
@@ -36,7 +39,7 @@ impl Memberships {
         for (node, address) in &config.addresses {
             founding = founding.described(*node, address, Incarnation(0));
         }
-        let mut list = vec![(Index::ZERO, founding)];
+        let mut list = vec![(Index::ZERO, founding.clone())];
         if let Some(snapshot) = &recovered.snapshot {
             let head = &snapshot.head;
             if !head.membership.is_empty() {
@@ -50,12 +53,28 @@ impl Memberships {
         }
         let mut memberships = Self {
             list,
+            founding,
             is_unfinished: false,
             told: (Index::ZERO, Index::ZERO),
             seated: Index::ZERO,
         };
         memberships.refresh();
         Ok(memberships)
+    }
+
+    /// The configuration at the head of a snapshot, `None` if it cannot be read.
+    pub(super) fn of_head(&self, head: &Head) -> Option<(Index, Configuration)> {
+        if head.membership.is_empty() {
+            return Some((Index::ZERO, self.founding.clone()));
+        }
+        let configuration = Configuration::decode(&head.membership).ok()?;
+        Some((head.membership_index, configuration))
+    }
+
+    /// The log begins anew behind a snapshot with this one at its head.
+    pub(super) fn reset(&mut self, of: (Index, Configuration)) {
+        self.list = vec![of];
+        self.refresh();
     }
 
     fn refresh(&mut self) {

@@ -703,3 +703,38 @@ fn what_was_founded_with_addresses_tells_them_to_who_is_added() {
         (Some(Standing::Voter), Some(Standing::Learner))
     );
 }
+
+#[test]
+fn who_is_sent_a_snapshot_learns_the_members_from_it() {
+    let mut cluster = Cluster::with(3, 18, |config| {
+        (config.snapshot_margin_entries, config.snapshot_margin_bytes) = (0, 0);
+    });
+    cluster.commit(3);
+    let leader = cluster.elect();
+    for _ in 0..2 {
+        let new = cluster.join();
+        cluster.isolate(new);
+        cluster
+            .change(leader, &add(new, false))
+            .expect("it leads, and nothing is under way");
+        cluster.commit_at_leader(20);
+        cluster.snapshot(leader);
+        cluster.run_for(500);
+    }
+    let raft = cluster.node(leader).raft.as_ref().expect("it is up");
+    assert!(raft.base() > raft.configuration().0, "the log does not say it any more");
+    cluster.heal();
+    cluster.run_until("both have it", |cluster| {
+        (4..=5).all(|id| cluster.status(id).membership == cluster.status(leader).membership)
+    });
+    assert!(cluster.node(4).snapshots.installed > 0);
+    let told = cluster.configuration(leader).clone();
+    assert_eq!(cluster.configuration(4), &told);
+    // A restart has the snapshot alone.
+    for id in [leader, 4] {
+        cluster.crash(id);
+        cluster.restart(id);
+        assert_eq!(cluster.configuration(id), &told);
+    }
+    cluster.commit(1);
+}

@@ -112,6 +112,18 @@ const COUNTERS: &[Row<Counters>] = &[
     ("kraft_applied_entries_total", Counter, "Entries applied.", |counters| {
         counters.applied
     }),
+    (
+        "kraft_snapshots_taken_total",
+        Counter,
+        "Snapshots taken of the own state.",
+        |counters| counters.snapshots,
+    ),
+    (
+        "kraft_snapshots_restored_total",
+        Counter,
+        "Snapshots of the leader's that took the place of the own state.",
+        |counters| counters.restores,
+    ),
     ("kraft_syncs_total", Counter, "Syncs to disk.", |counters| {
         counters.syncs
     }),
@@ -168,6 +180,12 @@ const STATUS: &[StatusRow] = &[
         Gauge,
         "The first index of the log.",
         |status| status.first.0,
+    ),
+    (
+        "kraft_raft_snapshot_index",
+        Gauge,
+        "What the newest snapshot holds, 0 if there is none.",
+        |status| status.snapshot.0,
     ),
     ("kraft_raft_last_index", Gauge, "The last index of the log.", |status| {
         status.last.0
@@ -376,7 +394,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use kraft_core::id::{Index, NodeId, Term};
-    use kraft_core::message::MemberStatus;
+    use kraft_core::message::{MemberStatus, Standing};
 
     use super::*;
 
@@ -384,6 +402,7 @@ mod tests {
         let member = |node, heard_ms| MemberStatus {
             node: NodeId(node),
             address: "a:1",
+            standing: Standing::Voter,
             matched: Index(8),
             heard_ms,
         };
@@ -395,6 +414,8 @@ mod tests {
             first: Index(1),
             last: Index(commit),
             durable: Index(commit),
+            snapshot: Index::ZERO,
+            membership: Index::ZERO,
             uptime_ms: 1500,
             version: "0.1.0",
             backend: "ep\"oll\\",
@@ -496,9 +517,11 @@ mod tests {
             violations: 9,
             slow_readers: 10,
             elections_won: 11,
+            snapshots: 12,
+            restores: 13,
         };
         let shown: BTreeSet<_> = COUNTERS.iter().map(|row| (row.3)(&counters)).collect();
-        assert_eq!(shown, (1..=11).collect());
+        assert_eq!(shown, (1..=13).collect());
     }
 
     #[test]
