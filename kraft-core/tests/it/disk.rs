@@ -297,7 +297,6 @@ impl Disk {
             memberships: memberships
                 .map(|(at, entry)| (Index(base_index.0 + at as u64 + 1), entry.payload.clone()))
                 .collect(),
-            ..Recovered::default()
         }
     }
 }
