@@ -36,7 +36,7 @@ impl<S: Storage, M> Host<S, M> {
             last: status.last,
             durable: status.durable,
             snapshot: self.raft.snapshot(),
-            membership: crate::id::Index::ZERO,
+            membership: status.membership,
             uptime_ms: millis(self.started),
             version: self.config.version,
             backend: self.backend,

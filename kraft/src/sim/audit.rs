@@ -207,6 +207,8 @@ impl View for Audited {
             applied: Index::ZERO,
             last: Index::ZERO,
             durable: Index::ZERO,
+            membership: Index::ZERO,
+            is_removed: false,
         }
     }
 

@@ -116,6 +116,8 @@ impl Host {
             applied: Index::ZERO,
             last: Index::ZERO,
             durable: Index::ZERO,
+            membership: Index::ZERO,
+            is_removed: false,
         };
         let record = Arc::default();
         audit.enter(host.index(), id, &record);

@@ -220,11 +220,17 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     fn take_snapshot(&mut self) {
         let applied = self.applied_unsaid.unwrap_or_else(|| self.raft.status().applied);
         let Some(term) = self.raft.term_at(applied) else { return };
+        let (membership_index, configuration) = self.raft.configuration_at(applied);
+        let is_founding = membership_index == Index::ZERO;
         let head = Head {
             index: applied,
             term,
-            membership_index: Index::ZERO,
-            membership: Bytes::new(),
+            membership_index,
+            membership: if is_founding {
+                Bytes::new()
+            } else {
+                configuration.encode()
+            },
         };
         self.snapshots.is_saving = true;
         self.snapshots.is_asked = false;
