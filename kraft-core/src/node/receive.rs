@@ -307,6 +307,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 let _ = conn.send(lent.protocol, &reply, lent.link);
             }
             Body::StatusReply(_) => {}
+            Body::Fetch(fetch) => self.on_fetch(lent, conn, message, fetch),
             _ => return self.on_raft(lent, conn, message),
         }
         ControlFlow::Continue(())
@@ -325,7 +326,13 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 peer.accepted_heard = Some(lent.now);
             }
         }
-        let Err(violation) = self.raft.step(message, lent.now, &mut self.log) else {
+        let stepped = self.raft.step(message, lent.now, &mut self.log);
+        let stepped = stepped.and_then(|()| match &message.body {
+            Body::Snapshot(chunk) => self.on_snapshot(lent, conn, &message.header, chunk),
+            Body::SnapshotReply(reply) => self.on_snapshot_reply(node, reply, lent.now),
+            _ => Ok(()),
+        });
+        let Err(violation) = stepped else {
             return ControlFlow::Continue(());
         };
         self.counters.violations += 1;
@@ -371,7 +378,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         conn.took(lent.link, &self.conns.limits);
     }
 
-    fn refuse<P: Protocol>(
+    pub(super) fn refuse<P: Protocol>(
         &mut self,
         lent: &mut Lent<'_, P>,
         conn: &mut Conn,

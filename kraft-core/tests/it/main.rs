@@ -12,4 +12,5 @@ mod random;
 mod reads;
 mod replication;
 mod scenario;
+mod snapshots;
 mod storage;

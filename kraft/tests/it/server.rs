@@ -24,10 +24,20 @@ type Alone = Server<Any, Binary, DiskLog<MemFiles>, Nothing>;
 struct Nothing;
 
 impl StateMachine for Nothing {
+    type Image = [u8; 0];
+
     fn apply(&mut self, _: Index, _: &[u8], _: &mut BytesMut) {}
 
     fn read(&self, _: &[u8], _: &mut BytesMut) -> Result<(), Refused> {
         Ok(())
+    }
+
+    fn image(&self) -> [u8; 0] {
+        []
+    }
+
+    fn restore(&mut self, image: [u8; 0]) -> [u8; 0] {
+        image
     }
 
     fn digest(&self) -> u64 {

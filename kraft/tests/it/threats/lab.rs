@@ -318,6 +318,7 @@ impl<P: Protocol> Site<P> {
             let task = self.stalled.remove(at).expect("it was found");
             let done = match task {
                 Task::Storage(work) => Done::Storage(work.run()),
+                Task::Snapshot(work) => Done::Snapshot(work.run()),
                 // All others have addresses.
                 Task::Resolve { node, name } => {
                     self.resolved += 1;
