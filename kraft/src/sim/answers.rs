@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn a_disk_that_was_wiped_counts_as_what_it_was() {
         let mut nodes = nodes([2, 2, 0]);
-        nodes[1].is_wiped(&Arc::default());
+        nodes[1].wipe(&Arc::default());
         let mut answers = Answers::default();
         assert!(ask(&mut answers, &nodes, Some(Body::Command(COMMAND)), b""));
         nodes.swap(0, 1);

@@ -71,8 +71,8 @@ impl Audited {
         }
     }
 
-    /// It has this record from here on, and an empty disk.
-    pub(super) fn is_wiped(&mut self, record: &Arc<Mutex<Record>>) {
+    /// Its disk is empty, and it keeps this record from here on.
+    pub(super) fn wipe(&mut self, record: &Arc<Mutex<Record>>) {
         let former = std::mem::replace(&mut self.record, Arc::clone(record));
         self.ghost.get_or_insert(former);
         self.state = NodeState::Follower;
@@ -106,7 +106,7 @@ impl Audit {
     pub(super) fn enter(&self, at: usize, id: NodeId, record: &Arc<Mutex<Record>>) {
         let mut books = self.books();
         match books.nodes.get_mut(at) {
-            Some(node) => node.is_wiped(record),
+            Some(node) => node.wipe(record),
             None => books.nodes.push(Audited::new(id, record)),
         }
     }
