@@ -49,6 +49,12 @@ pub enum Canary {
     UnknownRefused,
     /// A node whose disk was wiped is taken for the one that it was.
     WipedNodeAccepted,
+    /// A leader hands over before its successor has all that there is.
+    TransferToLagging,
+    /// A transfer that comes to nothing is never given up.
+    TransferNeverEnds,
+    /// A node campaigns for a leader whose term has ended.
+    StaleTimeoutNow,
     /// A batch in the log says that it is synced itself.
     MarkAheadOfSync,
     /// Damage below the mark is cut off as if it were a torn tail.
@@ -79,6 +85,9 @@ impl Canary {
         Self::RetryAppliedTwice,
         Self::UnknownRefused,
         Self::WipedNodeAccepted,
+        Self::TransferToLagging,
+        Self::TransferNeverEnds,
+        Self::StaleTimeoutNow,
         Self::MarkAheadOfSync,
         Self::DamageCut,
     ];
@@ -102,9 +111,13 @@ impl Canary {
     #[must_use]
     pub fn reach(self) -> Reach {
         match self {
-            Self::PreVoteBumpsTerm | Self::OldTermCommitted | Self::WithdrawnSent | Self::ReadWithoutRound => {
-                Reach::Raft
-            }
+            Self::PreVoteBumpsTerm
+            | Self::OldTermCommitted
+            | Self::WithdrawnSent
+            | Self::ReadWithoutRound
+            | Self::TransferToLagging
+            | Self::TransferNeverEnds
+            | Self::StaleTimeoutNow => Reach::Raft,
             Self::MarkAheadOfSync | Self::DamageCut => Reach::Log,
             _ => Reach::Nodes,
         }

@@ -54,6 +54,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                     request,
                     result: Err(why),
                 } => self.refuse_reads(adapter, protocol, request, why),
+                Output::Transferred { to, result } => self.transferred(adapter, protocol, to, result),
                 Output::Role { state, term, leader } => {
                     self.role(adapter, protocol, Place { state, term, leader });
                 }

@@ -5,7 +5,7 @@ use std::io;
 use crate::adapter::{CloseReason, Endpoint};
 use crate::id::{ConnId, Incarnation, NodeId, Term};
 use crate::inbox::InboxError;
-use crate::message::{GoawayReason, NodeState};
+use crate::message::{GoawayReason, NodeState, Refusal};
 use crate::raft::Violation;
 
 /// Something that happened on a node. Lent to the observer that the node was opened with.
@@ -20,6 +20,13 @@ pub enum Notice<'a> {
         term: Term,
         /// Who leads.
         leader: NodeId,
+    },
+    /// Leadership that was to be handed over was, or stayed.
+    Transferred {
+        /// To whom it was to go.
+        to: NodeId,
+        /// Who leads, or why that is not so.
+        result: Result<NodeId, Refusal>,
     },
     /// A peer welcomed us: requests can go there.
     PeerUp {

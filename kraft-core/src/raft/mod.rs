@@ -11,6 +11,7 @@
 //! | `commit` | counting, applying, loading what left memory |
 //! | `read_index` | linearizable reads |
 //! | `progress` | what a leader knows of a follower |
+//! | `transfer` | leadership handed over |
 //! | `tail` | the end of the log, and which output waits for which sync |
 //! | `quorum` | majorities |
 //! | `config` | what can be chosen, and its defaults |
@@ -23,6 +24,7 @@ mod quorum;
 mod read_index;
 mod replication;
 mod tail;
+mod transfer;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -37,6 +39,7 @@ use self::quorum::Majority;
 use self::read_index::Reads;
 use self::replication::Follow;
 use self::tail::Tail;
+use self::transfer::Handover;
 use crate::canary::{self, Canary};
 use crate::id::{Index, NodeId, RequestId, Round, SyncId, Term};
 use crate::log::{Log, Proposal};
@@ -76,6 +79,14 @@ pub enum Output {
         request: RequestId,
         /// From where on, or why not.
         result: Result<Index, Refusal>,
+    },
+    /// Leadership that was to be handed over by [`Raft::transfer`] was, or stayed.
+    Transferred {
+        /// To whom it was to go.
+        to: NodeId,
+        /// Who leads. Or why that is not so: [`Refusal::TimedOut`], [`Refusal::Unreachable`], or
+        /// [`Refusal::NotLeader`] if this node leads no more, and not by the transfer.
+        result: Result<NodeId, Refusal>,
     },
     /// Term, state or leader changed. When leadership ends, whatever was proposed and is not applied is `Unknown`.
     Role {
@@ -189,6 +200,8 @@ pub struct Raft {
     yielded: bool,
     /// The vote for oneself, once it counts.
     own_vote: bool,
+    /// A candidate that its leader asked to campaign.
+    by_transfer: bool,
     ballots: Vec<Ballot>,
     grant: Option<Grant>,
     /// What was accepted from this term's leader, and what it was told of it.
@@ -205,6 +218,7 @@ pub struct Raft {
     /// When followers that saw no append since are told what was committed.
     commit_deadline: Option<Instant>,
     uncommitted_bytes: u64,
+    handover: Option<Handover>,
     round: Round,
     reads: Reads,
 
@@ -275,6 +289,7 @@ impl Raft {
             leader_heard: None,
             yielded: false,
             own_vote: false,
+            by_transfer: false,
             grant: None,
             follow: Follow::default(),
             elected_at: now,
@@ -283,6 +298,7 @@ impl Raft {
             heartbeat_deadline: now,
             commit_deadline: None,
             uncommitted_bytes: 0,
+            handover: None,
             round,
             reads,
             ready: VecDeque::new(),
@@ -320,6 +336,7 @@ impl Raft {
                 self.step_vote_reply(peer, header, reply, log);
                 Ok(())
             }
+            Body::TimeoutNow => self.step_timeout_now(header, log),
             Body::ReadIndex => {
                 self.step_read_index(header);
                 Ok(())
@@ -340,6 +357,7 @@ impl Raft {
         } else if self.election_deadline <= self.now {
             self.campaign(log);
         }
+        self.tick_transfer();
         self.reads.expire(self.now, self.tail.hard.term);
     }
 
@@ -348,7 +366,8 @@ impl Raft {
     ///
     /// # Errors
     ///
-    /// [`Refusal::NotLeader`], [`Refusal::Overloaded`] or [`Refusal::NoSpace`]; nothing happened.
+    /// [`Refusal::NotLeader`], [`Refusal::Transferring`], [`Refusal::Overloaded`] or [`Refusal::NoSpace`]; nothing
+    /// happened.
     pub fn propose(
         &mut self,
         proposals: &mut dyn ExactSizeIterator<Item = Proposal>,
@@ -359,6 +378,9 @@ impl Raft {
         self.advance(now);
         if self.state != NodeState::Leader {
             return Err(Refusal::NotLeader);
+        }
+        if self.handover.is_some() {
+            return Err(Refusal::Transferring);
         }
         if self.tail.room() < bytes.saturating_add(ROOM_RESERVE) {
             if self.tail.room() < ROOM_LOW && !self.elected_low {
@@ -447,6 +469,7 @@ impl Raft {
         if let Some(peer) = self.peer(node) {
             self.progress[peer].lost();
             self.lose_leader(node);
+            self.lose_successor(node);
         }
     }
 
@@ -465,7 +488,8 @@ impl Raft {
             NodeState::Leader => self.leader_deadline(),
             _ => self.election_deadline,
         };
-        Some(self.reads.deadline().map_or(role, |reads| reads.min(role)))
+        let others = [self.reads.deadline(), self.transfer_deadline()];
+        Some(others.into_iter().flatten().fold(role, Instant::min))
     }
 
     /// The next thing to do, `None` when all is done until the next input.
@@ -480,6 +504,7 @@ impl Raft {
             return Some(output);
         }
         self.start_reads();
+        self.conclude_transfer();
         if let Some(output) = self.ready.pop_front() {
             return Some(output);
         }
@@ -487,7 +512,7 @@ impl Raft {
             return Some(output);
         }
         let output = match self.state {
-            NodeState::Leader => self.poll_replication(log),
+            NodeState::Leader => self.poll_replication(log).or_else(|| self.poll_timeout_now()),
             NodeState::Candidate => self.poll_vote_request(),
             NodeState::Follower | NodeState::PreCandidate => self.poll_grant().or_else(|| self.poll_ack()),
         };

@@ -30,7 +30,7 @@ enum Place {
 
 impl Raft {
     /// A message that only a leader sends came from `from`.
-    fn follow(&mut self, from: NodeId, term: Term) {
+    pub(super) fn follow(&mut self, from: NodeId, term: Term) {
         if term > self.tail.hard.term || self.state != NodeState::Follower {
             self.become_follower(term, from);
         }
@@ -39,7 +39,7 @@ impl Raft {
     }
 
     /// Answers a deposed leader, so that it learns of the newer term, and judges whether `header` may lead.
-    fn is_leaders(&mut self, header: &Header) -> Result<bool, Violation> {
+    pub(super) fn is_leaders(&mut self, header: &Header) -> Result<bool, Violation> {
         if header.term < self.tail.hard.term {
             // Etcd's rule: with check-quorum a node whose term ran ahead gets no votes, so that its term must reach
             // the leader this way (`prevote_checkquorum_deadlock`).

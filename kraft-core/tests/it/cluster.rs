@@ -256,6 +256,12 @@ pub(crate) struct Cluster {
     pub(crate) answers: BTreeMap<RequestId, Result<Index, Refusal>>,
     /// Messages sent, by no means all delivered.
     pub(crate) sent: u64,
+    /// Transfers under way: at whom, and by when each must have ended.
+    pub(crate) transfers: Vec<(u64, Instant)>,
+    /// How transfers ended: at whom, to whom, and how.
+    pub(crate) transferred: Vec<(u64, NodeId, Result<NodeId, Refusal>)>,
+    /// Whom a leader told to campaign, and in which term.
+    told: BTreeSet<(u64, Term)>,
     /// The highest term that anybody was in.
     term_max: Term,
     seed: u64,
@@ -284,6 +290,9 @@ impl Cluster {
             reads: 0,
             answers: BTreeMap::new(),
             sent: 0,
+            transfers: Vec::new(),
+            transferred: Vec::new(),
+            told: BTreeSet::new(),
             term_max: Term(0),
             seed,
         };
@@ -356,7 +365,21 @@ impl Cluster {
         result.map(|()| request)
     }
 
+    /// Asks a node to hand leadership over, to 0 for whom it likes.
+    pub(crate) fn transfer(&mut self, id: u64, to: u64) -> Result<(), Refusal> {
+        let end = self.now + self.node(id).config.election_timeout.end;
+        self.transfers.push((id, end));
+        let result = self
+            .with_raft(id, |raft, _, now| raft.transfer(NodeId(to), now))
+            .unwrap_or(Err(Refusal::Stopping));
+        if result.is_err() {
+            self.transfers.pop();
+        }
+        result
+    }
+
     pub(crate) fn crash(&mut self, id: u64) {
+        self.transfers.retain(|transfer| transfer.0 != id);
         let node = &mut self.nodes[id as usize - 1];
         node.stop();
         node.disk.crash(&mut self.rng);
@@ -471,6 +494,9 @@ impl Cluster {
             Output::Send { .. } => {
                 let wire = Wire::new(NodeId(id), output, &node.tail);
                 self.check_sent(id, &wire);
+                if let Body::TimeoutNow = wire.body {
+                    self.told.insert((wire.to.0, wire.header.term));
+                }
                 self.send(wire);
             }
             Output::Load(range) => {
@@ -504,6 +530,11 @@ impl Cluster {
                 }
                 self.answers.insert(request, result);
             }
+            Output::Transferred { to, result } => {
+                let place = self.transfers.iter().position(|transfer| transfer.0 == id);
+                self.transfers.remove(place.expect("one end a transfer"));
+                self.transferred.push((id, to, result));
+            }
             Output::Role { state, term, leader } => node.roles.push((state, term, leader)),
         }
     }
@@ -517,6 +548,26 @@ impl Cluster {
             let from = append.prev_index.0 as usize;
             let written = &node.disk.written.log[from..from + wire.entries.len()];
             assert_eq!(wire.entries, written, "what is sent is the log");
+        }
+        match &wire.body {
+            // Thesis §3.10: what a successor lacks would keep it from being elected.
+            Body::TimeoutNow => {
+                let last = node.raft.as_ref().map(|raft| raft.status().last).expect("it speaks");
+                let there = self.node(wire.to.0).disk.durable.entry(last);
+                assert!(
+                    there.is_some() && there == node.disk.written.entry(last),
+                    "node {} is told to campaign without {last}",
+                    wire.to
+                );
+            }
+            Body::Vote(vote) if vote.by_transfer => {
+                let before = Term(vote.term.0 - 1);
+                assert!(
+                    self.told.contains(&(id, before)),
+                    "node {id} was not told in {before:?} to campaign"
+                );
+            }
+            _ => {}
         }
     }
 
@@ -552,6 +603,10 @@ impl Cluster {
             _ => self.now += Duration::from_millis(1),
         }
         let now = self.now;
+        let turn = Duration::from_micros(self.weather.turn);
+        for (id, end) in &self.transfers {
+            assert!(now <= *end + turn, "node {id} hands over, and over");
+        }
         self.laws.time(now).unwrap_or_else(|broken| panic!("{broken}"));
     }
 

@@ -13,3 +13,4 @@ mod reads;
 mod replication;
 mod scenario;
 mod storage;
+mod transfer;

@@ -45,7 +45,7 @@ fn disturb(cluster: &mut Cluster, rng: &mut Rng) {
     };
     let other = rng.u64(cluster.ids());
     let is_up = cluster.node(id).is_up();
-    match rng.u32(0..24) {
+    match rng.u32(0..26) {
         0 if is_up => cluster.crash(id),
         1..=3 if !is_up => cluster.restart(id),
         4 => drop(cluster.cut.insert((id, other))),
@@ -64,6 +64,8 @@ fn disturb(cluster: &mut Cluster, rng: &mut Rng) {
             cluster.with_raft(id, |raft, _, now| raft.room(room, now));
         }
         15..=17 => drop(cluster.read(id)),
+        18 => drop(cluster.transfer(id, 0)),
+        19 => drop(cluster.transfer(id, other)),
         _ => {
             // Also where somebody believes to lead still.
             let at = cluster.leader().filter(|_| rng.bool()).unwrap_or(id);
@@ -97,7 +99,7 @@ fn disturb_leaders(cluster: &mut Cluster, rng: &mut Rng) {
         let node = cluster.node(id);
         node.is_up() && node.status().state == NodeState::Leader
     };
-    match rng.u32(0..8) {
+    match rng.u32(0..9) {
         0 => {
             cluster.cut.clear();
             for from in cluster.ids() {
@@ -117,6 +119,10 @@ fn disturb_leaders(cluster: &mut Cluster, rng: &mut Rng) {
             }
         }
         4 => cluster.heal(),
+        8 => {
+            let (id, to) = (rng.u64(cluster.ids()), rng.u64(0..=cluster.nodes.len() as u64));
+            let _ = cluster.transfer(id, to);
+        }
         5 => {
             let id = rng.u64(cluster.ids());
             if !cluster.node(id).is_up() {
@@ -147,6 +153,7 @@ fn recover(cluster: &mut Cluster) {
         cluster.drain(id);
     }
     cluster.laws.healed(cluster.now, Duration::from_secs(3));
+    cluster.run_until("no transfer is under way", |cluster| cluster.transfers.is_empty());
     cluster.run_until("the backlog is committed", |cluster| {
         let leader = cluster.leader().map(|id| cluster.status(id));
         leader.is_some_and(|status| status.commit == status.last)

@@ -89,6 +89,8 @@ impl Stage {
             }
             ["propose", id, commands @ ..] if !commands.is_empty() => self.propose(self.id(id)?, commands),
             ["read", id] => self.read(self.id(id)?),
+            ["transfer", id] => self.transfer(self.id(id)?, NodeId::NONE),
+            ["transfer", id, to] => self.transfer(self.id(id)?, NodeId(self.id(to)?)),
             ["deliver", link, which @ ..] => {
                 for wire in self.take(link, which)? {
                     self.deliver(wire)?;
@@ -270,6 +272,14 @@ impl Stage {
         if let Some(Err(refusal)) = result {
             self.reads.remove(&request);
             self.say(&format!("{id} refuses read {request}: {refusal:?}"));
+        }
+        Ok(())
+    }
+
+    fn transfer(&mut self, id: u64, to: NodeId) -> Done {
+        let result = self.input(id, |node, now| Some(node.raft.as_mut()?.transfer(to, now)))?;
+        if let Some(Err(refusal)) = result {
+            self.say(&format!("{id} refuses: {refusal:?}"));
         }
         Ok(())
     }
@@ -530,6 +540,10 @@ impl Stage {
                     Err(refusal) => format!("{id} refuses read {request}: {refusal:?}"),
                 }
             }
+            Output::Transferred { to, result } => match result {
+                Ok(leader) => format!("{id} has handed over, {leader} leads"),
+                Err(refusal) => format!("{id} has not handed over to {to}: {refusal:?}"),
+            },
             Output::Role { state, term, leader } => format!("{id} {}", words::role(state, term, leader)),
         };
         self.say(&line);
