@@ -1,8 +1,10 @@
 //! The `binary` format: fixed fields at fixed places, then texts and payloads.
 //!
 //! Every body begins with the same 40 bytes and goes on with its kind's fields. The first two bytes say how long this
-//! fixed part is: a newer node appends fields to it, an older one skips what it does not know (law P11). Behind it
-//! stand the variable parts whose lengths the fixed part gives, those of an append's entries last.
+//! fixed part is: a newer node appends fields to it, an older one skips what it does not know (law P11). Fields that
+//! were appended since the first release are left out where they have their defaults, and so a frame without them is
+//! the bytes that it has always been. Behind the fixed part stand the variable parts whose lengths it gives, those of an
+//! append's entries last.
 //!
 //! Encoding allocates nothing and shares entries of 4 KiB and more with the outbox; decoding allocates one `Vec`, of
 //! the entries of an append or the members of a status, and lends everything else.

@@ -181,6 +181,10 @@ pub const fn kind_number(kind: Kind) -> u16 {
         Kind::Reply => 35,
         Kind::Status => 36,
         Kind::StatusReply => 37,
+        Kind::Change => 38,
+        Kind::Transfer => 39,
+        Kind::Fetch => 40,
+        Kind::FetchReply => 41,
     }
 }
 

@@ -244,6 +244,8 @@ impl Node {
             first: Index(1),
             last: Index(8),
             durable: Index(8),
+            snapshot: Index::ZERO,
+            membership: Index::ZERO,
             uptime_ms: 61_000,
             version: "0.1.0",
             backend: "epoll",

@@ -376,7 +376,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use kraft_core::id::{Index, NodeId, Term};
-    use kraft_core::message::MemberStatus;
+    use kraft_core::message::{MemberStatus, Standing};
 
     use super::*;
 
@@ -384,6 +384,7 @@ mod tests {
         let member = |node, heard_ms| MemberStatus {
             node: NodeId(node),
             address: "a:1",
+            standing: Standing::Voter,
             matched: Index(8),
             heard_ms,
         };
@@ -395,6 +396,8 @@ mod tests {
             first: Index(1),
             last: Index(commit),
             durable: Index(commit),
+            snapshot: Index::ZERO,
+            membership: Index::ZERO,
             uptime_ms: 1500,
             version: "0.1.0",
             backend: "ep\"oll\\",

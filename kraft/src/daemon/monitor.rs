@@ -98,6 +98,8 @@ mod tests {
             first: Index(1),
             last: Index(1),
             durable: Index(1),
+            snapshot: Index::ZERO,
+            membership: Index::ZERO,
             uptime_ms: 1,
             version: "0",
             backend: "mock",

@@ -6,15 +6,18 @@
 use kraft_core::handshake::Kind;
 use kraft_core::id::{ClusterId, GroupId, Incarnation, Index, NodeId, RequestId, Round, Sequence, SessionId, Term};
 use kraft_core::message::{
-    Append, AppendReply, AppendResult, Body, Command, Entries, EntryKind, EntryRef, Goaway, GoawayReason, Header,
-    Heartbeat, HeartbeatReply, Hello, MemberStatus, Message, NodeState, Outcome, Read, ReadIndexReply, Refusal,
-    Refused, Role, StatusReply, Versions, Vote, VoteReply, Welcome,
+    Append, AppendReply, AppendResult, Body, Change, Command, Entries, EntryKind, EntryRef, Fetch, Goaway,
+    GoawayReason, Header, Heartbeat, HeartbeatReply, Hello, MemberStatus, Message, NodeState, Outcome, Read,
+    ReadIndexReply, Refusal, Refused, Role, SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult, Standing,
+    StatusReply, Transfer, Versions, Vote, VoteReply, Welcome,
 };
 use kraft_core::protocol::{DecodeError, Decoded, Limits};
 
 use super::layout::{
-    APPEND_MATCHED, APPEND_REJECTED, ENTRY, MEMBER, Numbered, OUTCOME_COMMITTED, OUTCOME_REFUSED, OUTCOME_UNKNOWN,
-    READ_AT, READ_REFUSED, RUN, VOTE_BY_TRANSFER, VOTE_PRE, VOTE_REPLY_GRANTED, VOTE_REPLY_PRE, fixed,
+    ADD_PROMOTE, APPEND_MATCHED, APPEND_REJECTED, CHANGE_ADD, CHANGE_MOVE, CHANGE_PROMOTE, CHANGE_REMOVE,
+    CHANGE_REPLACE, ENTRY, MEMBER, Numbered, OUTCOME_COMMITTED, OUTCOME_REFUSED, OUTCOME_UNKNOWN, READ_AT,
+    READ_REFUSED, RUN, SNAPSHOT_DAMAGED, SNAPSHOT_NO_SPACE, SNAPSHOT_RECEIVED, VOTE_BY_TRANSFER, VOTE_PRE,
+    VOTE_REPLY_GRANTED, VOTE_REPLY_PRE, appended, fixed,
 };
 use super::{FORMAT, TEXT_MAX};
 use crate::frame::{self, HEADER, Opened};
@@ -66,10 +69,20 @@ impl<'a> Parts<'a> {
             offset: HEADER,
         };
         let length = usize::from(all.u16()?);
-        if length < fixed(kind) || length > covered.len() {
+        let known = fixed(kind) + appended(kind);
+        // Appended fields are all there or none: nobody has ever sent a part of them.
+        let is_known = length == fixed(kind) || length >= known;
+        if !is_known || length > covered.len() {
             return Err(DecodeError::Malformed { offset: HEADER });
         }
         let (front, tail) = covered.split_at(length);
+        // A message has one encoding: where they have nothing to say, they are left out.
+        let said = &front[fixed(kind)..];
+        if length == known && !said.is_empty() && said.iter().all(|&byte| byte == 0) {
+            return Err(DecodeError::Malformed {
+                offset: HEADER + fixed(kind),
+            });
+        }
         Ok(Self {
             fixed: Fields {
                 bytes: &front[2..],
@@ -79,7 +92,7 @@ impl<'a> Parts<'a> {
                 bytes: tail,
                 offset: HEADER + length,
             },
-            is_newer: length > fixed(kind),
+            is_newer: length > known,
         })
     }
 
@@ -167,6 +180,9 @@ fn body<'a>(kind: Kind, parts: &mut Parts<'a>) -> Result<Body<'a>> {
         }
         Kind::ReadIndex => Body::ReadIndex,
         Kind::ReadIndexReply => Body::ReadIndexReply(read_index_reply(fields)?),
+        Kind::Snapshot => Body::Snapshot(chunk(parts)?),
+        Kind::SnapshotReply => Body::SnapshotReply(snapshot_reply(fields)?),
+        Kind::TimeoutNow => Body::TimeoutNow,
         Kind::OpenSession => Body::OpenSession,
         Kind::Command => Body::Command(command(parts)?),
         Kind::Read => {
@@ -174,6 +190,17 @@ fn body<'a>(kind: Kind, parts: &mut Parts<'a>) -> Result<Body<'a>> {
             parts.fixed.reserved::<4>()?;
             Body::Read(Read { query })
         }
+        Kind::Change => Body::Change(change(parts)?),
+        Kind::Transfer => Body::Transfer(Transfer {
+            to: NodeId(fields.u64()?),
+        }),
+        Kind::Fetch => {
+            let id = snapshot(fields)?;
+            fields.reserved::<4>()?;
+            let offset = fields.u64()?;
+            Body::Fetch(Fetch { id, offset })
+        }
+        Kind::FetchReply => Body::FetchReply(chunk(parts)?),
         Kind::Reply => Body::Reply(outcome(parts)?),
         Kind::Status => Body::Status,
         Kind::StatusReply => Body::StatusReply(status(parts)?),
@@ -201,6 +228,7 @@ fn hello<'a>(parts: &mut Parts<'a>) -> Result<Hello<'a>> {
         features: fields.u64()?,
         frame_max,
         cluster_name,
+        membership: fields.appended_index()?,
     })
 }
 
@@ -306,6 +334,88 @@ fn read_index_reply(fields: &mut Fields<'_>) -> Result<ReadIndexReply> {
     }
 }
 
+fn snapshot(fields: &mut Fields<'_>) -> Result<SnapshotId> {
+    Ok(SnapshotId {
+        index: Index(fields.u64()?),
+        term: Term(fields.u64()?),
+        bytes: fields.u64()?,
+        crc: fields.u32()?,
+    })
+}
+
+fn chunk<'a>(parts: &mut Parts<'a>) -> Result<SnapshotChunk<'a>> {
+    let id = snapshot(&mut parts.fixed)?;
+    let data = parts.bytes()?;
+    let at_offset = parts.fixed.malformed();
+    let offset = parts.fixed.u64()?;
+    // Everybody who puts the piece in its place may count unchecked.
+    if id.bytes.checked_sub(offset).is_none_or(|rest| rest < data.len() as u64) {
+        return Err(at_offset);
+    }
+    Ok(SnapshotChunk { id, offset, data })
+}
+
+fn snapshot_reply(fields: &mut Fields<'_>) -> Result<SnapshotReply> {
+    let id = snapshot(fields)?;
+    let at_result = fields.malformed();
+    let result = fields.u8()?;
+    fields.reserved::<3>()?;
+    let result = match result {
+        SNAPSHOT_RECEIVED => SnapshotResult::Received(fields.u64()?),
+        SNAPSHOT_NO_SPACE | SNAPSHOT_DAMAGED => {
+            fields.reserved::<8>()?;
+            if result == SNAPSHOT_NO_SPACE {
+                SnapshotResult::NoSpace
+            } else {
+                SnapshotResult::Damaged
+            }
+        }
+        _ => return Err(at_result),
+    };
+    Ok(SnapshotReply { id, result })
+}
+
+fn change<'a>(parts: &mut Parts<'a>) -> Result<Change<'a>> {
+    let fields = &mut parts.fixed;
+    let at_change = fields.malformed();
+    let change = fields.u8()?;
+    let at_flags = fields.malformed();
+    let flags = fields.u8()?;
+    let known = if change == CHANGE_ADD { ADD_PROMOTE } else { 0 };
+    if !(CHANGE_ADD..=CHANGE_MOVE).contains(&change) {
+        return Err(at_change);
+    }
+    if flags & !known != 0 {
+        return Err(at_flags);
+    }
+    fields.reserved::<2>()?;
+    if matches!(change, CHANGE_PROMOTE | CHANGE_REMOVE) {
+        fields.reserved::<4>()?;
+        let node = NodeId(fields.u64()?);
+        fields.reserved::<8>()?;
+        return Ok(match change {
+            CHANGE_PROMOTE => Change::Promote { node },
+            _ => Change::Remove { node },
+        });
+    }
+    let address = parts.text()?;
+    let fields = &mut parts.fixed;
+    let node = NodeId(fields.u64()?);
+    if change == CHANGE_REPLACE {
+        let by = NodeId(fields.u64()?);
+        return Ok(Change::Replace { node, by, address });
+    }
+    fields.reserved::<8>()?;
+    Ok(match change {
+        CHANGE_ADD => Change::Add {
+            node,
+            address,
+            promote: flags & ADD_PROMOTE != 0,
+        },
+        _ => Change::Move { node, address },
+    })
+}
+
 fn command<'a>(parts: &mut Parts<'a>) -> Result<Command<'a>> {
     let fields = &mut parts.fixed;
     let session = SessionId(fields.u64()?);
@@ -362,6 +472,8 @@ fn status<'a>(parts: &mut Parts<'a>) -> Result<StatusReply<'a>> {
     let uptime_ms = fields.u64()?;
     let version = parts.text()?;
     let backend = parts.text()?;
+    let snapshot = parts.fixed.appended_index()?;
+    let membership = parts.fixed.appended_index()?;
     if count > parts.tail.bytes.len() / MEMBER {
         return Err(at_count);
     }
@@ -377,6 +489,8 @@ fn status<'a>(parts: &mut Parts<'a>) -> Result<StatusReply<'a>> {
         first,
         last,
         durable,
+        snapshot,
+        membership,
         uptime_ms,
         version,
         backend,
@@ -389,10 +503,12 @@ fn member<'a>(fields: &mut Fields<'a>) -> Result<MemberStatus<'a>> {
     let matched = Index(fields.u64()?);
     let heard_ms = fields.u64()?;
     let length = fields.length()?;
-    fields.reserved::<4>()?;
+    let standing = fields.u8_value::<Standing>()?;
+    fields.reserved::<3>()?;
     Ok(MemberStatus {
         node,
         address: fields.text(length)?,
+        standing,
         matched,
         heard_ms,
     })
@@ -444,6 +560,14 @@ impl<'a> Fields<'a> {
 
     fn u64(&mut self) -> Result<u64> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    /// An index that was appended to its kind: zero if the fixed part ends before it.
+    fn appended_index(&mut self) -> Result<Index> {
+        if self.bytes.is_empty() {
+            return Ok(Index::ZERO);
+        }
+        self.u64().map(Index)
     }
 
     fn u8_value<T: Numbered<Number = u8>>(&mut self) -> Result<T> {

@@ -1,15 +1,19 @@
 //! Messages to bytes.
 
 use kraft_core::handshake::Kind;
+use kraft_core::id::{Index, NodeId};
 use kraft_core::message::{
-    Append, AppendResult, Body, Entries, Header, MemberStatus, Message, Outcome, ReadIndexReply, StatusReply,
+    Append, AppendResult, Body, Change, Entries, Header, MemberStatus, Message, Outcome, ReadIndexReply, SnapshotChunk,
+    SnapshotId, SnapshotReply, SnapshotResult, StatusReply,
 };
 use kraft_core::outbox::{Frame, Full, Outbox};
 use kraft_core::protocol::EncodeError;
 
 use super::layout::{
-    APPEND_MATCHED, APPEND_REJECTED, ENTRY, FIXED_MAX, MEMBER, Numbered, OUTCOME_COMMITTED, OUTCOME_REFUSED,
-    OUTCOME_UNKNOWN, READ_AT, READ_REFUSED, RUN, VOTE_BY_TRANSFER, VOTE_PRE, VOTE_REPLY_GRANTED, VOTE_REPLY_PRE, fixed,
+    ADD_PROMOTE, APPEND_MATCHED, APPEND_REJECTED, CHANGE_ADD, CHANGE_MOVE, CHANGE_PROMOTE, CHANGE_REMOVE,
+    CHANGE_REPLACE, ENTRY, FIXED_MAX, MEMBER, Numbered, OUTCOME_COMMITTED, OUTCOME_REFUSED, OUTCOME_UNKNOWN, READ_AT,
+    READ_REFUSED, RUN, SNAPSHOT_DAMAGED, SNAPSHOT_NO_SPACE, SNAPSHOT_RECEIVED, VOTE_BY_TRANSFER, VOTE_PRE,
+    VOTE_REPLY_GRANTED, VOTE_REPLY_PRE, appended, fixed,
 };
 use super::{FORMAT, TEXT_MAX};
 use crate::frame::{Envelope, HEADER, kind_number};
@@ -17,7 +21,8 @@ use crate::frame::{Envelope, HEADER, kind_number};
 pub(super) fn encode(message: &Message<'_>, frame_max: usize, out: &mut Outbox) -> Result<(), EncodeError> {
     let kind = Kind::of(&message.body);
     let size = Size::of(&message.body)?;
-    let checked = size.covered.saturating_add(fixed(kind));
+    let fixed = fixed(kind) + if has_appended(&message.body) { appended(kind) } else { 0 };
+    let checked = size.covered.saturating_add(fixed);
     let length = checked.saturating_add(size.payloads);
     if length.saturating_add(HEADER) > frame_max {
         return Err(EncodeError::TooLarge);
@@ -25,11 +30,11 @@ pub(super) fn encode(message: &Message<'_>, frame_max: usize, out: &mut Outbox) 
     let length = u32::try_from(length).map_err(|_| EncodeError::TooLarge)?;
     let checked = u32::try_from(checked).expect("at most the length, which is a u32");
 
-    let mut start = Start::new(kind, &message.header);
+    let mut start = Start::new(fixed, &message.header);
     start.fields(&message.body, &size);
     assert_eq!(
         start.len,
-        HEADER + fixed(kind),
+        HEADER + fixed,
         "the fixed part of {kind:?} is as long as it says"
     );
     out.frame(|frame| {
@@ -60,6 +65,16 @@ pub(super) fn encode(message: &Message<'_>, frame_max: usize, out: &mut Outbox) 
     .map_err(|Full| EncodeError::Full)
 }
 
+/// Whether a field that was appended to its kind has something to say. If none has, the frame is as it was before there
+/// were any, byte for byte.
+fn has_appended(body: &Body<'_>) -> bool {
+    match body {
+        Body::Hello(hello) => hello.membership != Index::ZERO,
+        Body::StatusReply(status) => status.snapshot != Index::ZERO || status.membership != Index::ZERO,
+        _ => false,
+    }
+}
+
 /// Bytes behind the fixed part.
 #[derive(Default)]
 struct Size {
@@ -77,6 +92,8 @@ impl Size {
             Body::Goaway(goaway) => text(goaway.detail)?,
             Body::Command(command) => command.command.len(),
             Body::Read(read) => read.query.len(),
+            Body::Snapshot(chunk) | Body::FetchReply(chunk) => chunk.data.len(),
+            Body::Change(change) => text(address(change))?,
             Body::Reply(Outcome::Committed(answer)) => answer.len(),
             Body::Reply(Outcome::Refused(refused)) => text(refused.detail)?,
             Body::StatusReply(status) => {
@@ -114,6 +131,14 @@ fn text(text: &str) -> Result<usize, EncodeError> {
     Ok(text.len())
 }
 
+/// The text of a change.
+fn address<'a>(change: &Change<'a>) -> &'a str {
+    match *change {
+        Change::Add { address, .. } | Change::Replace { address, .. } | Change::Move { address, .. } => address,
+        Change::Promote { .. } | Change::Remove { .. } => "",
+    }
+}
+
 /// Header and fixed part of a frame under construction; the header is filled in last.
 struct Start {
     bytes: [u8; HEADER + FIXED_MAX],
@@ -121,12 +146,12 @@ struct Start {
 }
 
 impl Start {
-    fn new(kind: Kind, header: &Header) -> Self {
+    fn new(fixed: usize, header: &Header) -> Self {
         let mut start = Self {
             bytes: [0; HEADER + FIXED_MAX],
             len: HEADER,
         };
-        start.u16(u16::try_from(fixed(kind)).expect("fixed parts are short"));
+        start.u16(u16::try_from(fixed).expect("fixed parts are short"));
         start.skip(2);
         start.u32(header.group.0);
         start.u64(header.cluster.0);
@@ -150,6 +175,9 @@ impl Start {
                 self.u64(hello.incarnation.0);
                 self.u64(hello.nonce);
                 self.u64(hello.features);
+                if hello.membership != Index::ZERO {
+                    self.u64(hello.membership.0);
+                }
             }
             Body::Welcome(welcome) => {
                 self.u16(welcome.version);
@@ -164,7 +192,7 @@ impl Start {
                 self.skip(2);
                 self.length(goaway.detail.len());
             }
-            Body::ReadIndex | Body::OpenSession | Body::Status => {}
+            Body::OpenSession | Body::Status => {}
             Body::Command(command) => {
                 self.u64(command.session.0);
                 self.u64(command.sequence.0);
@@ -176,6 +204,14 @@ impl Start {
                 self.length(read.query.len());
                 self.skip(4);
             }
+            Body::Change(change) => self.change(change),
+            Body::Transfer(transfer) => self.u64(transfer.to.0),
+            Body::Fetch(fetch) => {
+                self.snapshot(&fetch.id);
+                self.skip(4);
+                self.u64(fetch.offset);
+            }
+            Body::FetchReply(chunk) => self.chunk(chunk),
             Body::Reply(outcome) => self.outcome(outcome),
             Body::StatusReply(status) => self.status(status),
             _ => self.raft(body, size),
@@ -234,9 +270,53 @@ impl Start {
                 self.skip(7);
                 self.u64(index);
             }
+            Body::Snapshot(chunk) => self.chunk(chunk),
+            Body::SnapshotReply(reply) => self.snapshot_reply(reply),
+            Body::ReadIndex | Body::TimeoutNow => {}
             // `Body` is open to other crates; whoever adds a kind finds this with the first round trip (P1).
             _ => unreachable!("every kind has a layout"),
         }
+    }
+
+    fn snapshot(&mut self, id: &SnapshotId) {
+        self.u64(id.index.0);
+        self.u64(id.term.0);
+        self.u64(id.bytes);
+        self.u32(id.crc);
+    }
+
+    fn chunk(&mut self, chunk: &SnapshotChunk<'_>) {
+        self.snapshot(&chunk.id);
+        self.length(chunk.data.len());
+        self.u64(chunk.offset);
+    }
+
+    fn snapshot_reply(&mut self, reply: &SnapshotReply) {
+        let (result, offset) = match reply.result {
+            SnapshotResult::Received(offset) => (SNAPSHOT_RECEIVED, offset),
+            SnapshotResult::NoSpace => (SNAPSHOT_NO_SPACE, 0),
+            SnapshotResult::Damaged => (SNAPSHOT_DAMAGED, 0),
+        };
+        self.snapshot(&reply.id);
+        self.u8(result);
+        self.skip(3);
+        self.u64(offset);
+    }
+
+    fn change(&mut self, change: &Change<'_>) {
+        let (number, flags, node, by) = match *change {
+            Change::Add { node, promote, .. } => (CHANGE_ADD, flag(promote, ADD_PROMOTE), node, NodeId::NONE),
+            Change::Promote { node } => (CHANGE_PROMOTE, 0, node, NodeId::NONE),
+            Change::Remove { node } => (CHANGE_REMOVE, 0, node, NodeId::NONE),
+            Change::Replace { node, by, .. } => (CHANGE_REPLACE, 0, node, by),
+            Change::Move { node, .. } => (CHANGE_MOVE, 0, node, NodeId::NONE),
+        };
+        self.u8(number);
+        self.u8(flags);
+        self.skip(2);
+        self.length(address(change).len());
+        self.u64(node.0);
+        self.u64(by.0);
     }
 
     fn outcome(&mut self, outcome: &Outcome<'_>) {
@@ -268,6 +348,10 @@ impl Start {
         self.u64(status.uptime_ms);
         self.length(status.version.len());
         self.length(status.backend.len());
+        if status.snapshot != Index::ZERO || status.membership != Index::ZERO {
+            self.u64(status.snapshot.0);
+            self.u64(status.membership.0);
+        }
     }
 
     fn put(&mut self, bytes: &[u8]) {
@@ -329,6 +413,8 @@ impl Covered<'_, '_> {
             Body::Goaway(goaway) => self.put(goaway.detail.as_bytes()),
             Body::Command(command) => self.put(command.command),
             Body::Read(read) => self.put(read.query),
+            Body::Snapshot(chunk) | Body::FetchReply(chunk) => self.put(chunk.data),
+            Body::Change(change) => self.put(address(change).as_bytes()),
             Body::Reply(Outcome::Committed(answer)) => self.put(answer),
             Body::Reply(Outcome::Refused(refused)) => self.put(refused.detail.as_bytes()),
             Body::StatusReply(status) => {
@@ -347,6 +433,7 @@ impl Covered<'_, '_> {
         fields[16..24].copy_from_slice(&member.heard_ms.to_le_bytes());
         let length = u32::try_from(member.address.len()).expect("a text is at most TEXT_MAX");
         fields[24..28].copy_from_slice(&length.to_le_bytes());
+        fields[28] = member.standing.number();
         self.put(&fields)?;
         self.put(member.address.as_bytes())
     }

@@ -1,7 +1,7 @@
 //! Lengths and numbers of the `binary` format, for both directions.
 
 use kraft_core::handshake::Kind;
-use kraft_core::message::{EntryKind, GoawayReason, NodeState, Refusal, Role};
+use kraft_core::message::{EntryKind, GoawayReason, NodeState, Refusal, Role, Standing};
 
 /// The longest text of a message, in bytes: a cluster's name, a detail, an address, a version.
 pub const TEXT_MAX: usize = 1024;
@@ -19,9 +19,9 @@ pub(super) const ENTRY: usize = 12;
 pub(super) const MEMBER: usize = 32;
 
 /// Bytes of the longest fixed part.
-pub(super) const FIXED_MAX: usize = fixed(Kind::StatusReply);
+pub(super) const FIXED_MAX: usize = fixed(Kind::StatusReply) + appended(Kind::StatusReply);
 
-/// Bytes of a body's fixed part: the 40 common ones and its kind's fields. Only ever grows.
+/// Bytes of a body's fixed part: the 40 common ones and its kind's fields, without those that were appended later.
 pub(super) const fn fixed(kind: Kind) -> usize {
     COMMON
         + match kind {
@@ -36,14 +36,34 @@ pub(super) const fn fixed(kind: Kind) -> usize {
             Kind::VoteReply => 16,
             Kind::ReadIndex => 0,
             Kind::ReadIndexReply => 16,
+            Kind::Snapshot => CHUNK,
+            Kind::SnapshotReply => 40,
+            Kind::TimeoutNow => 0,
             Kind::OpenSession => 0,
             Kind::Command => 32,
             Kind::Read => 8,
+            Kind::Change => 24,
+            Kind::Transfer => 8,
+            Kind::Fetch => 40,
+            Kind::FetchReply => CHUNK,
             Kind::Reply => 16,
             Kind::Status => 0,
             Kind::StatusReply => 72,
         }
 }
+
+/// Bytes of the fields that were appended to a kind's fixed part since its first release: all there, or none. Only ever
+/// grows.
+pub(super) const fn appended(kind: Kind) -> usize {
+    match kind {
+        Kind::Hello => 8,
+        Kind::StatusReply => 16,
+        _ => 0,
+    }
+}
+
+/// Bytes of the fields of a piece of a snapshot, whoever sends it.
+const CHUNK: usize = 40;
 
 pub(super) const VOTE_PRE: u8 = 1;
 pub(super) const VOTE_BY_TRANSFER: u8 = 2;
@@ -56,6 +76,18 @@ pub(super) const APPEND_REJECTED: u8 = 2;
 pub(super) const READ_AT: u8 = 1;
 pub(super) const READ_REFUSED: u8 = 2;
 
+pub(super) const SNAPSHOT_RECEIVED: u8 = 1;
+pub(super) const SNAPSHOT_NO_SPACE: u8 = 2;
+pub(super) const SNAPSHOT_DAMAGED: u8 = 3;
+
+pub(super) const CHANGE_ADD: u8 = 1;
+pub(super) const CHANGE_PROMOTE: u8 = 2;
+pub(super) const CHANGE_REMOVE: u8 = 3;
+pub(super) const CHANGE_REPLACE: u8 = 4;
+pub(super) const CHANGE_MOVE: u8 = 5;
+
+pub(super) const ADD_PROMOTE: u8 = 1;
+
 pub(super) const OUTCOME_COMMITTED: u8 = 1;
 pub(super) const OUTCOME_REFUSED: u8 = 2;
 pub(super) const OUTCOME_UNKNOWN: u8 = 3;
@@ -64,7 +96,7 @@ pub(super) const OUTCOME_UNKNOWN: u8 = 3;
 pub(super) trait Numbered: Copy + PartialEq + 'static {
     type Number: Copy + PartialEq + 'static;
 
-    /// Every value. Numbers are never zero, so that a field that was forgotten is no value.
+    /// Every value. Numbers are never zero, so that a field that was forgotten is no value; but for [`Standing`]'s.
     const ALL: &'static [(Self, Self::Number)];
 
     fn number(self) -> Self::Number {
@@ -111,6 +143,18 @@ impl Numbered for NodeState {
     ];
 }
 
+/// It stands where members had a reserved byte: zero is what they were when all of them were voters.
+impl Numbered for Standing {
+    type Number = u8;
+
+    const ALL: &'static [(Self, u8)] = &[
+        (Self::Voter, 0),
+        (Self::Learner, 1),
+        (Self::Leaving, 2),
+        (Self::Joining, 3),
+    ];
+}
+
 impl Numbered for GoawayReason {
     type Number = u16;
 
@@ -129,6 +173,7 @@ impl Numbered for GoawayReason {
         (Self::TooMany, 12),
         (Self::Stopping, 13),
         (Self::Violation, 14),
+        (Self::Removed, 15),
     ];
 }
 
@@ -143,6 +188,14 @@ impl Numbered for Refusal {
         (Self::TooLarge, 5),
         (Self::Invalid, 6),
         (Self::Stopping, 7),
+        (Self::UnknownMember, 8),
+        (Self::MemberConflict, 9),
+        (Self::ChangeUnderWay, 10),
+        (Self::NotCaughtUp, 11),
+        (Self::Voters, 12),
+        (Self::Unreachable, 13),
+        (Self::Transferring, 14),
+        (Self::TimedOut, 15),
     ];
 }
 
@@ -152,10 +205,11 @@ mod tests {
 
     #[test]
     fn the_longest_fixed_part_is_named() {
-        assert_eq!(Kind::ALL.map(fixed).into_iter().max(), Some(FIXED_MAX));
+        let longest = Kind::ALL.map(|kind| fixed(kind) + appended(kind));
+        assert_eq!(longest.into_iter().max(), Some(FIXED_MAX));
     }
 
-    fn check<T: Numbered + std::fmt::Debug>()
+    fn check<T: Numbered + std::fmt::Debug>(zero: Option<T>)
     where
         T::Number: Default + std::fmt::Debug,
     {
@@ -163,15 +217,16 @@ mod tests {
             assert_eq!(T::of(value.number()), Some(value));
             assert_eq!(value.number(), number, "each value stands once");
         }
-        assert_eq!(T::of(T::Number::default()), None);
+        assert_eq!(T::of(T::Number::default()), zero);
     }
 
     #[test]
     fn numbers_are_unique_and_not_zero() {
-        check::<Role>();
-        check::<EntryKind>();
-        check::<NodeState>();
-        check::<GoawayReason>();
-        check::<Refusal>();
+        check::<Role>(None);
+        check::<EntryKind>(None);
+        check::<NodeState>(None);
+        check::<Standing>(Some(Standing::Voter));
+        check::<GoawayReason>(None);
+        check::<Refusal>(None);
     }
 }

@@ -5,13 +5,14 @@ use fastrand::Rng;
 use kraft_core::handshake::Kind;
 use kraft_core::id::{ClusterId, GroupId, Incarnation, Index, NodeId, RequestId, Round, Sequence, SessionId, Term};
 use kraft_core::message::{
-    Append, AppendReply, AppendResult, Body, Command, Entries, Entry, EntryKind, Goaway, GoawayReason, Header,
-    Heartbeat, HeartbeatReply, Hello, MemberStatus, Message, NodeState, Outcome, Read, ReadIndexReply, Refusal,
-    Refused, Role, StatusReply, Versions, Vote, VoteReply, Welcome,
+    Append, AppendReply, AppendResult, Body, Change, Command, Entries, Entry, EntryKind, Fetch, Goaway, GoawayReason,
+    Header, Heartbeat, HeartbeatReply, Hello, MemberStatus, Message, NodeState, Outcome, Read, ReadIndexReply, Refusal,
+    Refused, Role, SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult, Standing, StatusReply, Transfer, Versions,
+    Vote, VoteReply, Welcome,
 };
 
 /// The reasons of a goaway, to draw from.
-pub const GOAWAY_REASONS: [GoawayReason; 14] = [
+pub const GOAWAY_REASONS: [GoawayReason; 15] = [
     GoawayReason::WrongCluster,
     GoawayReason::WrongNode,
     GoawayReason::OwnId,
@@ -26,10 +27,11 @@ pub const GOAWAY_REASONS: [GoawayReason; 14] = [
     GoawayReason::TooMany,
     GoawayReason::Stopping,
     GoawayReason::Violation,
+    GoawayReason::Removed,
 ];
 
 /// The reasons of a refusal, to draw from.
-pub const REFUSALS: [Refusal; 7] = [
+pub const REFUSALS: [Refusal; 15] = [
     Refusal::NotLeader,
     Refusal::Overloaded,
     Refusal::NoSpace,
@@ -37,6 +39,14 @@ pub const REFUSALS: [Refusal; 7] = [
     Refusal::TooLarge,
     Refusal::Invalid,
     Refusal::Stopping,
+    Refusal::UnknownMember,
+    Refusal::MemberConflict,
+    Refusal::ChangeUnderWay,
+    Refusal::NotCaughtUp,
+    Refusal::Voters,
+    Refusal::Unreachable,
+    Refusal::Transferring,
+    Refusal::TimedOut,
 ];
 
 /// A message's worth of owned memory; [`message`](Self::message) lends it.
@@ -141,6 +151,16 @@ impl Sample {
                 true => ReadIndexReply::At(Index(number(rng))),
                 false => ReadIndexReply::Refused,
             }),
+            Kind::Snapshot => Body::Snapshot(self.chunk(rng)),
+            Kind::SnapshotReply => Body::SnapshotReply(SnapshotReply {
+                id: snapshot(rng),
+                result: match rng.u8(0..3) {
+                    0 => SnapshotResult::Received(number(rng)),
+                    1 => SnapshotResult::NoSpace,
+                    _ => SnapshotResult::Damaged,
+                },
+            }),
+            Kind::TimeoutNow => Body::TimeoutNow,
             Kind::OpenSession => Body::OpenSession,
             Kind::Command => Body::Command(Command {
                 session: SessionId(number(rng)),
@@ -149,6 +169,15 @@ impl Sample {
                 command: &self.payload,
             }),
             Kind::Read => Body::Read(Read { query: &self.payload }),
+            Kind::Change => Body::Change(self.change(rng)),
+            Kind::Transfer => Body::Transfer(Transfer {
+                to: NodeId(number(rng)),
+            }),
+            Kind::Fetch => Body::Fetch(Fetch {
+                id: snapshot(rng),
+                offset: number(rng),
+            }),
+            Kind::FetchReply => Body::FetchReply(self.chunk(rng)),
             Kind::Reply => Body::Reply(self.outcome(rng)),
             Kind::Status => Body::Status,
             Kind::StatusReply => Body::StatusReply(self.status(rng)),
@@ -168,6 +197,39 @@ impl Sample {
             features: number(rng),
             frame_max: rng.u32(..),
             cluster_name: &self.texts[0],
+            membership: Index(number(rng)),
+        }
+    }
+
+    fn chunk(&self, rng: &mut Rng) -> SnapshotChunk<'_> {
+        let id = snapshot(rng);
+        let length = self.payload.len() as u64;
+        // So that the piece lies within the snapshot.
+        let bytes = id.bytes.max(length);
+        SnapshotChunk {
+            id: SnapshotId { bytes, ..id },
+            offset: number(rng).min(bytes - length),
+            data: &self.payload,
+        }
+    }
+
+    fn change(&self, rng: &mut Rng) -> Change<'_> {
+        let node = NodeId(number(rng));
+        let address = self.texts[0].as_str();
+        match rng.u8(0..5) {
+            0 => Change::Add {
+                node,
+                address,
+                promote: rng.bool(),
+            },
+            1 => Change::Promote { node },
+            2 => Change::Remove { node },
+            3 => Change::Replace {
+                node,
+                by: NodeId(number(rng)),
+                address,
+            },
+            _ => Change::Move { node, address },
         }
     }
 
@@ -206,6 +268,7 @@ impl Sample {
             NodeState::Candidate,
             NodeState::Leader,
         ];
+        let standings = [Standing::Voter, Standing::Learner, Standing::Leaving, Standing::Joining];
         let members = rng.usize(0..=6);
         StatusReply {
             state: rng.choice(states).expect("it is not empty"),
@@ -215,6 +278,8 @@ impl Sample {
             first: Index(number(rng)),
             last: Index(number(rng)),
             durable: Index(number(rng)),
+            snapshot: Index(number(rng)),
+            membership: Index(number(rng)),
             uptime_ms: number(rng),
             version: &self.texts[0],
             backend: &self.texts[1],
@@ -223,11 +288,21 @@ impl Sample {
                 .map(|address| MemberStatus {
                     node: NodeId(number(rng)),
                     address,
+                    standing: rng.choice(standings).expect("it is not empty"),
                     matched: Index(number(rng)),
                     heard_ms: number(rng),
                 })
                 .collect(),
         }
+    }
+}
+
+fn snapshot(rng: &mut Rng) -> SnapshotId {
+    SnapshotId {
+        index: Index(number(rng)),
+        term: Term(number(rng)),
+        bytes: number(rng),
+        crc: rng.u32(..),
     }
 }
 

@@ -8,9 +8,10 @@ use std::path::Path;
 use kraft_core::handshake::Kind;
 use kraft_core::id::{ClusterId, GroupId, Incarnation, Index, NodeId, RequestId, Round, Sequence, SessionId, Term};
 use kraft_core::message::{
-    Append, AppendReply, AppendResult, Body, Command, Entries, EntryKind, EntryRef, Goaway, GoawayReason, Header,
-    Heartbeat, HeartbeatReply, Hello, MemberStatus, Message, NodeState, Outcome, Read, ReadIndexReply, Refusal,
-    Refused, Role, StatusReply, Versions, Vote, VoteReply, Welcome,
+    Append, AppendReply, AppendResult, Body, Change, Command, Entries, EntryKind, EntryRef, Fetch, Goaway,
+    GoawayReason, Header, Heartbeat, HeartbeatReply, Hello, MemberStatus, Message, NodeState, Outcome, Read,
+    ReadIndexReply, Refusal, Refused, Role, SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult, Standing,
+    StatusReply, Transfer, Versions, Vote, VoteReply, Welcome,
 };
 use kraft_core::protocol::Protocol;
 
@@ -80,9 +81,11 @@ pub fn messages() -> Vec<(&'static str, Message<'static>)> {
     let bodies = [
         ("hello-peer", Body::Hello(HELLO)),
         ("hello-client", Body::Hello(Hello { role: Role::Client, to: NodeId::NONE, incarnation: Incarnation(0), cluster_name: "", ..HELLO })),
+        ("hello-membership", Body::Hello(Hello { membership: Index(88), ..HELLO })),
         ("welcome", Body::Welcome(Welcome { incarnation: Incarnation(0x1122_3344_5566_7788), nonce: 0x0102_0304_0506_0708, version: 1, features: 5, frame_max: 1 << 20 })),
         ("goaway", Body::Goaway(Goaway { reason: GoawayReason::WrongCluster, detail: "this node is of \"prod\" – not \"test\"" })),
         ("goaway-violation", Body::Goaway(Goaway { reason: GoawayReason::Violation, detail: "" })),
+        ("goaway-removed", Body::Goaway(Goaway { reason: GoawayReason::Removed, detail: "node 2 was removed" })),
         ("append-probe", Body::Append(append(Entries::NONE))),
         ("append", Body::Append(append(Entries::Lent(entries())))),
         ("append-matched", Body::AppendReply(AppendReply { round: Round(9), result: AppendResult::Matched(Index(104)) })),
@@ -96,14 +99,32 @@ pub fn messages() -> Vec<(&'static str, Message<'static>)> {
         ("read-index", Body::ReadIndex),
         ("read-index-at", Body::ReadIndexReply(ReadIndexReply::At(Index(104)))),
         ("read-index-refused", Body::ReadIndexReply(ReadIndexReply::Refused)),
+        ("snapshot", Body::Snapshot(SnapshotChunk { id: SNAPSHOT, offset: 4096, data: b"a piece" })),
+        ("snapshot-question", Body::Snapshot(SnapshotChunk { id: SNAPSHOT, offset: 0, data: b"" })),
+        ("snapshot-received", Body::SnapshotReply(SnapshotReply { id: SNAPSHOT, result: SnapshotResult::Received(4103) })),
+        ("snapshot-no-space", Body::SnapshotReply(SnapshotReply { id: SNAPSHOT, result: SnapshotResult::NoSpace })),
+        ("snapshot-damaged", Body::SnapshotReply(SnapshotReply { id: SNAPSHOT, result: SnapshotResult::Damaged })),
+        ("timeout-now", Body::TimeoutNow),
         ("open-session", Body::OpenSession),
         ("command", Body::Command(Command { session: SessionId(33), sequence: Sequence(5), first_unanswered: Sequence(4), command: b"put key value" })),
         ("read", Body::Read(Read { query: b"get key" })),
+        ("change-add", Body::Change(Change::Add { node: NodeId(4), address: "10.0.0.4:7001", promote: false })),
+        ("change-add-promote", Body::Change(Change::Add { node: NodeId(4), address: "10.0.0.4:7001", promote: true })),
+        ("change-promote", Body::Change(Change::Promote { node: NodeId(4) })),
+        ("change-remove", Body::Change(Change::Remove { node: NodeId(3) })),
+        ("change-replace", Body::Change(Change::Replace { node: NodeId(3), by: NodeId(4), address: "10.0.0.4:7001" })),
+        ("change-move", Body::Change(Change::Move { node: NodeId(3), address: "10.0.1.3:7001" })),
+        ("transfer", Body::Transfer(Transfer { to: NodeId(3) })),
+        ("fetch", Body::Fetch(Fetch { id: SNAPSHOT, offset: 4096 })),
+        ("fetch-new", Body::Fetch(Fetch { id: SnapshotId::default(), offset: 0 })),
+        ("fetch-reply", Body::FetchReply(SnapshotChunk { id: SNAPSHOT, offset: 4096, data: b"a piece" })),
         ("reply-committed", Body::Reply(Outcome::Committed(b"value"))),
         ("reply-refused", Body::Reply(Outcome::Refused(Refused { why: Refusal::NotLeader, leader: NodeId(3), detail: "node 3 leads" }))),
+        ("reply-refused-timed-out", Body::Reply(Outcome::Refused(Refused { why: Refusal::TimedOut, leader: NodeId(2), detail: "" }))),
         ("reply-unknown", Body::Reply(Outcome::Unknown)),
         ("status", Body::Status),
         ("status-reply", Body::StatusReply(status())),
+        ("status-reply-standings", Body::StatusReply(status_of_a_change())),
     ];
     bodies.into_iter().map(|(name, body)| (name, Message { header: HEADER, body })).collect()
 }
@@ -125,6 +146,14 @@ const HELLO: Hello<'_> = Hello {
     features: 1 << 63 | 5,
     frame_max: 1 << 20,
     cluster_name: "grün",
+    membership: Index::ZERO,
+};
+
+const SNAPSHOT: SnapshotId = SnapshotId {
+    index: Index(96),
+    term: Term(6),
+    bytes: 10_000,
+    crc: 0x5e6f_7a8b,
 };
 
 fn append(entries: Entries<'static>) -> Append<'static> {
@@ -156,6 +185,7 @@ fn status() -> StatusReply<'static> {
     let member = |node, address, matched, heard_ms| MemberStatus {
         node: NodeId(node),
         address,
+        standing: Standing::Voter,
         matched: Index(matched),
         heard_ms,
     };
@@ -167,6 +197,8 @@ fn status() -> StatusReply<'static> {
         first: Index(1),
         last: Index(105),
         durable: Index(104),
+        snapshot: Index::ZERO,
+        membership: Index::ZERO,
         uptime_ms: 86_400_000,
         version: "0.1.0",
         backend: "epoll",
@@ -175,5 +207,27 @@ fn status() -> StatusReply<'static> {
             member(2, "[fd00::2]:7001", 105, 0),
             member(3, "node-3.example:7001", 0, u64::MAX),
         ],
+    }
+}
+
+/// With all that was appended to a status reply, and a member of each standing.
+fn status_of_a_change() -> StatusReply<'static> {
+    let member = |node, address, standing| MemberStatus {
+        node: NodeId(node),
+        address,
+        standing,
+        matched: Index(104),
+        heard_ms: 3,
+    };
+    StatusReply {
+        snapshot: Index(96),
+        membership: Index(88),
+        members: vec![
+            member(2, "[fd00::2]:7001", Standing::Voter),
+            member(3, "node-3.example:7001", Standing::Leaving),
+            member(4, "10.0.0.4:7001", Standing::Joining),
+            member(5, "10.0.0.5:7001", Standing::Learner),
+        ],
+        ..status()
     }
 }

@@ -20,16 +20,21 @@ kraft_protocols::suite!(binary, || {
 });
 
 /// A frame as a newer version of the `binary` format might write it: the fixed part longer by twelve bytes, the
-/// variable parts by seven.
+/// variable parts by seven. What this version leaves out where it is zero has to stand before what comes after it.
 fn binary_of_tomorrow(frame: &[u8]) -> Vec<u8> {
     let u32_at = |at: usize| u32::from_le_bytes(frame[at..at + 4].try_into().unwrap());
     let (covered, payloads) = frame[HEADER..].split_at(u32_at(12) as usize);
-    let fixed = u16::from_le_bytes([covered[0], covered[1]]);
+    let fixed = usize::from(u16::from_le_bytes([covered[0], covered[1]]));
+    let known = match u16::from_le_bytes([frame[6], frame[7]]) {
+        1 => 96,
+        37 => 128,
+        _ => fixed,
+    };
+    let mut number = vec![0; known - fixed];
+    number.extend_from_slice(b"a new number");
     let mut body = covered.to_vec();
-    body[0..2].copy_from_slice(&(fixed + 12).to_le_bytes());
-    let _ = body
-        .splice(usize::from(fixed)..usize::from(fixed), *b"a new number")
-        .count();
+    body[0..2].copy_from_slice(&u16::try_from(fixed + number.len()).unwrap().to_le_bytes());
+    drop(body.splice(fixed..fixed, number));
     body.extend_from_slice(b"new text".first_chunk::<7>().unwrap());
     let envelope = Envelope {
         format: frame[5],

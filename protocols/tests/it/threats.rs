@@ -100,6 +100,40 @@ fn row07_a_body_shorter_than_its_kind_is_malformed() {
 }
 
 /// Every number of every kind, and every place between, at the edges where sums wrap.
+/// The frame of before the fields were appended is read with their defaults; with them it has all of them, and something
+/// in one of them.
+#[test]
+fn row07_appended_fields_are_whole_or_not_there() {
+    for (name, before, fixed) in [("hello-membership", 88, 96), ("status-reply-standings", 112, 128)] {
+        let whole = frame(name);
+        let (covered, _) = whole[HEADER..].split_at(checked(&whole));
+        assert_eq!(whole[HEADER..HEADER + 2], u16::to_le_bytes(fixed), "{name}");
+        let (appended, tail) = (usize::from(before), usize::from(fixed));
+        for length in before..=fixed {
+            let mut body = covered[..usize::from(length)].to_vec();
+            body[..2].copy_from_slice(&length.to_le_bytes());
+            body.extend_from_slice(&covered[tail..]);
+            let forged = seal(&whole, &body, &[]);
+            if length != before && length != fixed {
+                expect_malformed(&forged, HEADER);
+                continue;
+            }
+            let Ok(Decoded::Message { message, .. }) = decode(&forged) else {
+                panic!("{name} with a fixed part of {length} bytes: {:?}", decode(&forged));
+            };
+            assert_eq!(forge::encode(&message), forged, "{name}");
+            let indexes = match message.body {
+                Body::Hello(hello) => [hello.membership.0, 0],
+                Body::StatusReply(status) => [status.membership.0, status.snapshot.0],
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(indexes == [0, 0], length == before, "{name}: {indexes:?}");
+        }
+        let zeros = with(&whole, HEADER + appended, &vec![0; tail - appended]);
+        expect_malformed(&zeros, HEADER + appended);
+    }
+}
+
 #[test]
 fn row08_numbers_at_the_edges_never_wrap() {
     for (name, _) in golden::messages() {
@@ -130,6 +164,27 @@ fn row08_the_index_of_the_last_entry_is_a_number() {
         PREV_INDEX,
         &u64::MAX.to_le_bytes()
     )));
+}
+
+/// Whoever puts a piece in its place may count on from its offset.
+#[test]
+fn row08_a_piece_lies_within_its_snapshot() {
+    const BYTES: usize = 80;
+    const OFFSET: usize = 96;
+    for name in ["snapshot", "fetch-reply"] {
+        let whole = frame(name);
+        // The golden piece has seven bytes, its snapshot ten thousand.
+        for offset in [0, 9992, 9993] {
+            assert!(forge::is_message(&with(&whole, OFFSET, &u64::to_le_bytes(offset))));
+        }
+        for offset in [9994, 10_000, 10_001, 1 << 63, u64::MAX - 6, u64::MAX] {
+            expect_malformed(&with(&whole, OFFSET, &offset.to_le_bytes()), OFFSET);
+        }
+        for bytes in [0, 6, 4096, 4102] {
+            expect_malformed(&with(&whole, BYTES, &u64::to_le_bytes(bytes)), OFFSET);
+        }
+        assert!(forge::is_message(&with(&whole, BYTES, &u64::to_le_bytes(4103))));
+    }
 }
 
 #[test]
@@ -240,14 +295,22 @@ fn row10_a_part_longer_than_the_frame_is_malformed() {
     // The frame, where a length stands, what it is, and where its part begins.
     for (name, at, length, part) in [
         ("hello-peer", 76, 5_u32, 112),
+        ("hello-membership", 76, 5, 120),
         ("goaway", 68, 37, 72),
         ("command", 88, 13, 96),
         ("read", 64, 7, 72),
+        ("snapshot", 92, 7, 104),
+        ("fetch-reply", 92, 7, 104),
+        ("change-add", 68, 13, 88),
+        ("change-replace", 68, 13, 88),
+        ("change-move", 68, 13, 88),
         ("reply-committed", 68, 5, 80),
         ("reply-refused", 68, 12, 80),
         ("status-reply", 128, 5, 136),
         ("status-reply", 132, 5, 141),
         ("status-reply", 146 + 24, 13, 178),
+        ("status-reply-standings", 128, 5, 152),
+        ("status-reply-standings", 162 + 24, 14, 194),
     ] {
         let whole = frame(name);
         assert_eq!(whole[at..at + 4], length.to_le_bytes(), "{name} has its length at {at}");
@@ -349,6 +412,24 @@ fn row15_reserved_bits_and_unknown_values_are_malformed() {
         ("status-reply", 64),
         ("status-reply", 65),
         ("status-reply", 146 + 28),
+        ("status-reply", 146 + 29),
+        ("snapshot-received", 92),
+        ("snapshot-received", 93),
+        ("snapshot-no-space", 93),
+        ("snapshot-no-space", 96),
+        ("snapshot-damaged", 96),
+        ("change-add", 64),
+        ("change-add", 65),
+        ("change-add", 66),
+        ("change-add", 80),
+        ("change-promote", 65),
+        ("change-promote", 68),
+        ("change-promote", 80),
+        ("change-remove", 68),
+        ("change-replace", 65),
+        ("change-move", 65),
+        ("change-move", 80),
+        ("fetch", 92),
     ] {
         let whole = frame(name);
         let decoded = decode(&with(&whole, at, &[0xf0])).map(|decoded| format!("{decoded:?}"));
@@ -379,6 +460,7 @@ fn row15_texts_are_utf_8() {
         ("goaway", 72),
         ("reply-refused", 80),
         ("status-reply", 178),
+        ("change-add", 88),
     ] {
         let whole = frame(name);
         for bad in [&[0xff][..], &[0xc0, 0x80], &[0xed, 0xa0, 0x80]] {

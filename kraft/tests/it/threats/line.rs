@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 
 use kraft::adapters::mock::Remote;
-use kraft::id::{ClusterId, GroupId, Incarnation, NodeId, RequestId, Sequence, SessionId, Term};
+use kraft::id::{ClusterId, GroupId, Incarnation, Index, NodeId, RequestId, Sequence, SessionId, Term};
 use kraft::message::{self, Body, Command, Header, Hello, Message, Role, Versions, Welcome};
 use kraft::protocol::{Decoded, Limits, Protocol};
 use kraft::protocols::Binary;
@@ -90,6 +90,7 @@ fn hello(role: Role, from: NodeId, to: NodeId, incarnation: Incarnation) -> Mess
             features: 0,
             frame_max: LIMITS.frame_max as u32,
             cluster_name: CLUSTER,
+            membership: Index::ZERO,
         }),
     }
 }
