@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use kraft_core::id::NodeId;
+use kraft_core::message::NodeState;
 
 use super::cluster::Cluster;
 use super::faults::Kind;
@@ -53,7 +54,7 @@ impl Cluster {
     /// A fault of this kind begins, if there is somebody whom it may befall.
     pub(super) fn strike(&mut self, kind: Kind) -> Result<(), String> {
         let mut rng = self.rngs[kind.index()].fork();
-        let at = rng.usize(..self.hosts.len());
+        let mut at = rng.usize(..self.hosts.len());
         let now = self.network.now();
         let span = spell(&mut rng);
         let ailment = match kind {
@@ -73,6 +74,10 @@ impl Cluster {
             Kind::Duplicate | Kind::Reorder | Kind::Replay => {
                 self.weather.meddle(kind, 0.3 * rng.f64());
                 Some(Ailment::Meddled(kind))
+            }
+            Kind::Transfer => {
+                at = self.hand_over(at, &mut rng);
+                None
             }
             Kind::Jump | Kind::Drift => self.upset_clock(kind, at, &mut rng),
             _ if !self.atlas.allows(&self.hurt(), at) => return Ok(()),
@@ -193,6 +198,19 @@ impl Cluster {
         }
     }
 
+    /// Leadership is to go to some node, or to any. Whom that was asked of: mostly who leads, else the node at `at`.
+    fn hand_over(&mut self, at: usize, rng: &mut Rng) -> usize {
+        let leads = |host: &Host| host.node.is_some() && host.last_status().state == NodeState::Leader;
+        let leader = self.hosts.iter().position(leads).filter(|_| rng.u8(..8) > 0);
+        let at = leader.unwrap_or(at);
+        let to = NodeId(rng.u64(..=self.hosts.len() as u64));
+        if let Some(node) = self.hosts[at].node.as_ref().filter(|_| !self.hosts[at].is_paused) {
+            // How it ends is the business of whoever would have asked.
+            node.handle().transfer(to).on_done(drop);
+        }
+        at
+    }
+
     fn upset_clock(&mut self, kind: Kind, at: usize, rng: &mut Rng) -> Option<Ailment> {
         let now = self.network.now();
         let host = &mut self.hosts[at];
@@ -214,11 +232,18 @@ impl Cluster {
 
     /// A fault of one machine. `None` if it is in no state for that.
     fn strike_node(&mut self, kind: Kind, at: usize, rng: &mut Rng) -> Option<Ailment> {
+        // Who is about to stop is down already, for all that it takes until then.
+        let is_down = self.is_down(at);
         let host = &mut self.hosts[at];
-        let runs = host.node.is_some() && !host.is_paused;
+        let runs = host.node.is_some() && !host.is_paused && !is_down;
         match kind {
             Kind::Crash | Kind::Power if runs => {
                 host.crash(&self.network, kind == Kind::Power);
+                Some(Ailment::Down(at))
+            }
+            Kind::Stop if runs => {
+                let node = host.node.as_ref()?;
+                node.handle().stop();
                 Some(Ailment::Down(at))
             }
             Kind::Pause if runs => {
@@ -301,7 +326,13 @@ impl Cluster {
     pub(super) fn mend(&mut self, ailment: Ailment) -> Result<(), String> {
         let now = self.network.now();
         let (kind, node) = match &ailment {
-            Ailment::Down(at) => return self.start(*at),
+            Ailment::Down(at) => {
+                // Who waits for its end for too long kills it.
+                if self.hosts[*at].node.is_some() {
+                    self.hosts[*at].crash(&self.network, false);
+                }
+                return self.start(*at);
+            }
             Ailment::Paused(at) => {
                 self.hosts[*at].is_paused = false;
                 self.network.thaw(self.hosts[*at].host);
