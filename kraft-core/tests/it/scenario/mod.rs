@@ -179,6 +179,7 @@ files! {
     commit_capped_by_last_new
     conflict_truncate_only_on_mismatch
     figure8_commit_old_term
+    leader_transfer_to_lagging
     noop_on_new_leader
     prevote_checkquorum_deadlock
     prevote_no_disrupt_on_rejoin
