@@ -2,7 +2,9 @@
 //!
 //! The leader takes no proposals meanwhile. Once everything in its log is applied and on the successor's disk, it tells
 //! the successor to campaign at once, and voters do not cling to the leader for that campaign. What it said before, it
-//! keeps to: a successor that never answers costs one election timeout without proposals, and nothing else.
+//! keeps to: a successor that never answers costs one election timeout without proposals, and nothing else. From the
+//! moment that the successor is told, another one may be elected at any time, however lately this leader was heard:
+//! nothing may rest on the contrary. Reads do not, each has a round of its own.
 
 use super::{Outgoing, Output, ROOM_LOW, Raft, Violation};
 use crate::canary::{self, Canary};
