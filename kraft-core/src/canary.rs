@@ -39,12 +39,26 @@ pub enum Canary {
     AckBeforeSync,
     /// A sync of entries that were overwritten counts for those that stand there instead.
     AckByIndex,
+    /// The log's front is released up to what is applied, whatever the newest snapshot holds.
+    ReleasedBeyondSnapshot,
+    /// A snapshot is installed though more than it holds is committed.
+    OlderSnapshotInstalled,
+    /// What stands behind a snapshot's place stays, also where the log contradicts the snapshot.
+    ConflictKeptBehindSnapshot,
+    /// A snapshot is acknowledged when its first piece comes.
+    SnapshotAckOnSight,
+    /// A snapshot is acknowledged before the term of its sender is on disk.
+    SnapshotAckBeforeTerm,
+    /// The log begins behind a snapshot, and the state machine is as it was.
+    ResetWithoutRestore,
     /// A leader answers reads without asking whether it still leads.
     ReadWithoutRound,
     /// A leader answers reads before it has committed an entry of its term.
     ReadBeforeNoop,
     /// A command of a session is applied as often as it comes.
     RetryAppliedTwice,
+    /// A snapshot that is restored brings the state, and no sessions.
+    SessionsNotRestored,
     /// A client reports a command whose answer was lost as refused.
     UnknownRefused,
     /// A node whose disk was wiped is taken for the one that it was.
@@ -80,9 +94,16 @@ impl Canary {
         Self::CommitBeyondVerified,
         Self::AckBeforeSync,
         Self::AckByIndex,
+        Self::ReleasedBeyondSnapshot,
+        Self::OlderSnapshotInstalled,
+        Self::ConflictKeptBehindSnapshot,
+        Self::SnapshotAckOnSight,
+        Self::SnapshotAckBeforeTerm,
+        Self::ResetWithoutRestore,
         Self::ReadWithoutRound,
         Self::ReadBeforeNoop,
         Self::RetryAppliedTwice,
+        Self::SessionsNotRestored,
         Self::UnknownRefused,
         Self::WipedNodeAccepted,
         Self::TransferToLagging,
@@ -103,6 +124,8 @@ pub enum Reach {
     Raft,
     /// The log alone, on a disk that rots.
     Log,
+    /// The state alone, by its images.
+    State,
 }
 
 #[cfg(kraft_canary)]
@@ -111,14 +134,18 @@ impl Canary {
     #[must_use]
     pub fn reach(self) -> Reach {
         match self {
-            Self::PreVoteBumpsTerm
-            | Self::OldTermCommitted
-            | Self::WithdrawnSent
-            | Self::ReadWithoutRound
-            | Self::TransferToLagging
-            | Self::TransferNeverEnds
-            | Self::StaleTimeoutNow => Reach::Raft,
+            Self::PreVoteBumpsTerm | Self::OldTermCommitted | Self::WithdrawnSent | Self::ReadWithoutRound => {
+                Reach::Raft
+            }
+            Self::ReleasedBeyondSnapshot
+            | Self::OlderSnapshotInstalled
+            | Self::ConflictKeptBehindSnapshot
+            | Self::SnapshotAckOnSight
+            | Self::SnapshotAckBeforeTerm
+            | Self::ResetWithoutRestore => Reach::Raft,
+            Self::TransferToLagging | Self::TransferNeverEnds | Self::StaleTimeoutNow => Reach::Raft,
             Self::MarkAheadOfSync | Self::DamageCut => Reach::Log,
+            Self::SessionsNotRestored => Reach::State,
             _ => Reach::Nodes,
         }
     }

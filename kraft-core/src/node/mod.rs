@@ -23,6 +23,7 @@ mod notice;
 mod receive;
 mod requests;
 mod service;
+mod snapshots;
 mod status;
 mod task;
 mod transfer;
@@ -40,6 +41,7 @@ pub use self::config::{Config, Member};
 pub use self::handle::{Handle, Outcome, Ticket};
 pub use self::notice::Notice;
 pub use self::service::{Counters, Service, View};
+pub use self::snapshots::{Config as Snapshots, SnapshotDone, SnapshotWork};
 pub use self::task::{Done, Task};
 
 use self::conns::{ConnLimits, Conns};
@@ -84,7 +86,7 @@ pub struct Parts<A, P, S, M> {
     pub storage: S,
     /// What storage found.
     pub recovered: Recovered,
-    /// The state machine, empty: the log is replayed into it.
+    /// The state machine, empty: the newest snapshot, if there is one, and the log are replayed into it.
     pub machine: M,
 }
 
@@ -143,6 +145,7 @@ struct Host<S: Storage, M> {
     place: Place,
     log: Tail,
     storage: S,
+    snapshots: snapshots::Snapshots<S::Snapshots>,
     room: u64,
     /// What room there was when an operator was told that it is short.
     short_at: Option<u64>,
@@ -184,11 +187,12 @@ where
     S: Storage,
     M: StateMachine,
 {
-    /// A node that has not listened yet. `observer` is told what an operator should hear of, on the node's loop.
+    /// A node that has not listened yet. Reads the newest snapshot, which blocks. `observer` is told what an operator
+    /// should hear of, on the node's loop.
     ///
     /// # Errors
     ///
-    /// Which field of the configuration is wrong, and how.
+    /// Which field of the configuration is wrong, and how; or why the snapshot cannot be read.
     pub fn open(
         config: Config,
         parts: Parts<A, P, S, M>,
@@ -200,7 +204,7 @@ where
             protocol,
             storage,
             recovered,
-            machine,
+            mut machine,
         } = parts;
         let now = adapter.now();
         let raft = Raft::new(config.raft.clone(), &recovered, now)?;
@@ -218,7 +222,24 @@ where
             backlog_max: config.requests_max,
             backlog_bytes_max: config.client_backlog_bytes_max,
         };
+        let mut sessions = Sessions::new(config.sessions);
+        let store = storage.snapshots();
+        if let Some(snapshot) = &recovered.snapshot {
+            let state = snapshots::load::<_, M::Image>(&store, snapshot.id, &config.sessions);
+            let state = state.map_err(|error| error.to_string())?;
+            sessions.restore(state.sessions);
+            machine.restore(state.machine);
+        }
+        let snapshots = snapshots::Snapshots::new(
+            config.snapshots.clone(),
+            store,
+            recovered.snapshot.clone(),
+            config.raft.heartbeat_interval,
+            config.limits.frame_max,
+            now,
+        );
         let host = Host {
+            snapshots,
             identity,
             backend: adapter.name(),
             started: now,
@@ -232,7 +253,7 @@ where
             room: storage.room(),
             short_at: None,
             storage,
-            sessions: Sessions::new(config.sessions),
+            sessions,
             machine,
             first: recovered.base_index.next(),
             applied_unsaid: None,
@@ -368,6 +389,7 @@ where
         }
         host.storage.tick(now);
         host.drain(adapter, protocol);
+        host.keep_snapshots(adapter, protocol, now);
         host.keep_conns(adapter, protocol, now);
         host.stop_if_handed_over(now);
         host.stop_if_asked(adapter, protocol, now);
@@ -403,6 +425,7 @@ where
                 }
                 Some(Completed::Room) | None => {}
             },
+            Done::Snapshot(done) => host.snapshot_done(&mut self.adapter, &self.protocol, done, now)?,
             Done::Resolved { node, addresses } => host.resolved(node, addresses, now),
             Done::Remembered {
                 node,
@@ -467,6 +490,12 @@ where
         &self.host.sessions
     }
 
+    /// The last entry of which [`machine`](Self::machine) and [`sessions`](Self::sessions) know: between two turns this
+    /// may be beyond what Raft was told, and [`status`](Self::status) has.
+    pub fn applied(&self) -> Index {
+        self.host.applied()
+    }
+
     /// The log's memory.
     pub fn log(&self) -> &Tail {
         &self.host.log
@@ -495,6 +524,10 @@ impl<S: Storage, M> Host<S, M> {
         }
     }
 
+    fn applied(&self) -> Index {
+        self.applied_unsaid.unwrap_or_else(|| self.raft.status().applied)
+    }
+
     fn leads(&self) -> bool {
         self.place.state == NodeState::Leader
     }
@@ -509,6 +542,7 @@ impl<S: Storage, M> Host<S, M> {
             self.raft.deadline(),
             self.peers.deadline().filter(|_| dials),
             self.storage.deadline(),
+            self.snapshots.deadline(),
             self.stopping.map(|since| since + self.config.stop_timeout),
         ];
         deadlines.into_iter().flatten().fold(self.sweep_at, Instant::min)

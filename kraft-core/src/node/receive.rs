@@ -308,6 +308,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             }
             Body::Transfer(transfer) => self.on_transfer(lent, conn, message, transfer.to),
             Body::StatusReply(_) => {}
+            Body::Fetch(fetch) => self.on_fetch(lent, conn, message, fetch),
             _ => return self.on_raft(lent, conn, message),
         }
         ControlFlow::Continue(())
@@ -326,7 +327,13 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 peer.accepted_heard = Some(lent.now);
             }
         }
-        let Err(violation) = self.raft.step(message, lent.now, &mut self.log) else {
+        let stepped = self.raft.step(message, lent.now, &mut self.log);
+        let stepped = stepped.and_then(|()| match &message.body {
+            Body::Snapshot(chunk) => self.on_snapshot(lent, conn, &message.header, chunk),
+            Body::SnapshotReply(reply) => self.on_snapshot_reply(node, reply, lent.now),
+            _ => Ok(()),
+        });
+        let Err(violation) = stepped else {
             return ControlFlow::Continue(());
         };
         self.counters.violations += 1;

@@ -35,7 +35,7 @@ impl<S: Storage, M> Host<S, M> {
             first: self.first,
             last: status.last,
             durable: status.durable,
-            snapshot: crate::id::Index::ZERO,
+            snapshot: self.raft.snapshot(),
             membership: crate::id::Index::ZERO,
             uptime_ms: millis(self.started),
             version: self.config.version,

@@ -60,7 +60,13 @@ impl Raft {
     }
 
     pub(super) fn poll_apply(&mut self, log: &impl Log) -> Option<Output> {
-        if self.applying > self.applied || self.applied == self.commit {
+        if self.applying > self.applied {
+            return None;
+        }
+        if let Some(restore) = self.poll_restore() {
+            return Some(restore);
+        }
+        if self.applied == self.commit {
             return None;
         }
         let wanted = self.applied.next()..self.commit.next();
@@ -74,7 +80,7 @@ impl Raft {
 
     /// Whether the state machine waits for entries that left memory.
     pub(super) fn wants_apply_load(&self, log: &impl Log) -> bool {
-        self.applying == self.applied && self.applied < self.commit && {
+        self.applying == self.applied && self.applied < self.commit && !self.is_restoring() && {
             let next = self.applied.next();
             log.fit(next..next.next(), 0, 1).is_empty()
         }
@@ -110,7 +116,12 @@ impl Raft {
             Some(loading) if loading.is_stale => loading.range.start,
             _ => Index(u64::MAX),
         };
-        log.evict(self.tail.durable().min(self.applied).next().min(kept));
+        // A restore may take long; what is committed meanwhile is loaded back when it is to be applied.
+        let applied = match self.is_restoring() {
+            true => self.commit,
+            false => self.applied,
+        };
+        log.evict(self.tail.durable().min(applied).next().min(kept));
     }
 
     /// Whether this node's first entry as a leader is committed, so that its commit index is the cluster's.

@@ -35,6 +35,15 @@ pub struct Config {
     pub inflight_bytes_max: u64,
     /// Payload bytes proposed and not committed; above it proposals are refused as `Overloaded`.
     pub uncommitted_bytes_max: u64,
+    /// So many of the newest entries stay in the log though a snapshot holds them, for followers that lag: entries are
+    /// cheaper than a snapshot.
+    pub snapshot_margin_entries: u64,
+    /// The same in payload bytes; what is more than the one or the other goes.
+    pub snapshot_margin_bytes: u64,
+    /// While storage has more room than this, a leader's log also keeps what followers that live still need: those that lag
+    /// beyond the margin, and those that are sent a snapshot, which would be of no use to them if the log began behind
+    /// it. `u64::MAX` for never; a quarter of the log's limit is a good value.
+    pub snapshot_hold_room_min: u64,
     /// Reads that wait for a confirmation or to be forwarded; above it reads are refused as `Overloaded`.
     pub reads_max: usize,
 }
@@ -57,6 +66,9 @@ impl Config {
             inflight_messages_max: 64,
             inflight_bytes_max: 512 << 10,
             uncommitted_bytes_max: 16 << 20,
+            snapshot_margin_entries: 100_000,
+            snapshot_margin_bytes: 32 << 20,
+            snapshot_hold_room_min: 64 << 20,
             reads_max: 4096,
         }
     }

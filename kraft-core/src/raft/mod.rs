@@ -11,6 +11,7 @@
 //! | `commit` | counting, applying, loading what left memory |
 //! | `read_index` | linearizable reads |
 //! | `progress` | what a leader knows of a follower |
+//! | `snapshot` | what takes the place of a log's front: releasing it, sending, installing |
 //! | `transfer` | leadership handed over |
 //! | `tail` | the end of the log, and which output waits for which sync |
 //! | `quorum` | majorities |
@@ -23,6 +24,7 @@ mod progress;
 mod quorum;
 mod read_index;
 mod replication;
+mod snapshot;
 mod tail;
 mod transfer;
 
@@ -43,7 +45,7 @@ use self::transfer::Handover;
 use crate::canary::{self, Canary};
 use crate::id::{Index, NodeId, RequestId, Round, SyncId, Term};
 use crate::log::{Log, Proposal};
-use crate::message::{Append, Body, Entries, Message, NodeState, Refusal};
+use crate::message::{Append, Body, Entries, Message, NodeState, Refusal, SnapshotId};
 use crate::storage::{HardState, Recovered};
 use crate::time::Instant;
 
@@ -56,6 +58,14 @@ pub enum Output {
     Append(Range<Index>),
     /// Remove from storage everything from here on.
     Truncate(Index),
+    /// Begin storage's log anew: nothing of it stays, and the next entry is the one behind this place. A snapshot at it is
+    /// durable (see [`Raft::install`]).
+    Reset {
+        /// What the snapshot holds.
+        index: Index,
+        /// The term there.
+        term: Term,
+    },
     /// End storage's batch; call [`Raft::synced`] when it is durable.
     Sync(SyncId),
     /// Send to a peer.
@@ -69,8 +79,25 @@ pub enum Output {
         /// What.
         message: Outgoing,
     },
-    /// Read from storage, and call [`Raft::loaded`].
+    /// Read from storage, and call [`Raft::loaded`]: in any case, also if a reset removed what is asked for before it
+    /// was read.
     Load(Range<Index>),
+    /// Storage may forget entries up to here, a snapshot holds them; call [`Raft::released`], before anything else, with
+    /// the place behind which its log begins from then on.
+    Release(Index),
+    /// This follower needs entries that are gone: send it the newest snapshot that is stored, which is at `index` or
+    /// behind it, and keep that until it is through. Send as long as [`Raft::sends_snapshot`] says so; call
+    /// [`Raft::snapshot_ended`] when it comes to nothing.
+    SendSnapshot {
+        /// To whom.
+        to: NodeId,
+        /// What it will have at least.
+        index: Index,
+    },
+    /// Put the state machine and the sessions into the state of this snapshot, one of those that were installed, and call
+    /// [`Raft::applied`] with its index. Until then nothing is handed out to be applied, and a read waits if the index
+    /// that it may be answered from is not applied.
+    Restore(SnapshotId),
     /// These entries are committed and in memory: apply them, and call [`Raft::applied`].
     Apply(Range<Index>),
     /// A read that this node asked for may be answered when `index` is applied, or is refused.
@@ -160,6 +187,8 @@ pub enum Violation {
     SecondLeader,
     /// A reply to what was never sent.
     Unasked,
+    /// A piece of a snapshot that is not a part of it, or more of it than may be under way.
+    SnapshotPiece,
     /// A kind that Raft does not take.
     Kind,
 }
@@ -169,7 +198,7 @@ pub enum Violation {
 /// Inputs are methods; after each (or after many) the driver drains [`poll_output`](Self::poll_output) to `None`
 /// before it waits, and calls [`tick`](Self::tick) when [`deadline`](Self::deadline) is reached.
 ///
-/// `base <= applied <= applying <= commit <= last`.
+/// `base <= applied <= applying <= commit <= last`; while a state is restored, `applied < base <= commit`.
 #[derive(Debug)]
 pub struct Raft {
     config: Config,
@@ -189,6 +218,12 @@ pub struct Raft {
     /// Handed out to be applied.
     applying: Index,
     loading: Option<Loading>,
+    /// The newest snapshot that is stored holds what is up to here; zero if there is none.
+    snapshot: Index,
+    /// Storage was told that it may forget what is up to here.
+    released: Index,
+    /// What the state machine is to become before anything else is applied.
+    restore: Option<SnapshotId>,
     /// Whom the next load serves if both want one: the state machine, or a follower.
     load_for_apply: bool,
 
@@ -261,7 +296,8 @@ pub struct Status {
 }
 
 impl Raft {
-    /// A node that was just started, with what storage found.
+    /// A node that was just started, with what storage found. If that is a snapshot, the state machine is in the state
+    /// of it.
     ///
     /// # Errors
     ///
@@ -273,12 +309,20 @@ impl Raft {
         let mut rng = Rng::with_seed(config.seed ^ config.id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let round = Round(rng.u64(..) >> 2);
         let reads = Reads::new(rng.u64(..) >> 2);
+        let snapshot = recovered
+            .snapshot
+            .as_ref()
+            .map_or(Index::ZERO, |snapshot| snapshot.head.index);
+        let applied = snapshot.max(recovered.base_index);
         let peers = config.voters.iter().copied().filter(|voter| *voter != config.id);
         let mut raft = Self {
             told: (NodeState::Follower, tail.hard.term, NodeId::NONE),
-            commit: recovered.base_index,
-            applied: recovered.base_index,
-            applying: recovered.base_index,
+            commit: applied,
+            applied,
+            applying: applied,
+            snapshot,
+            released: recovered.base_index,
+            restore: None,
             progress: peers.clone().map(Progress::new).collect(),
             ballots: peers.map(|_| Ballot::default()).collect(),
             state: NodeState::Follower,
@@ -331,6 +375,8 @@ impl Raft {
             Body::AppendReply(reply) => self.step_append_reply(peer, header, reply, log),
             Body::Heartbeat(heartbeat) => self.step_heartbeat(peer, header, heartbeat),
             Body::HeartbeatReply(reply) => self.step_heartbeat_reply(peer, header, reply),
+            Body::Snapshot(chunk) => self.step_snapshot(header, &chunk.id),
+            Body::SnapshotReply(_) => self.step_snapshot_reply(peer, header),
             Body::Vote(vote) => self.step_vote(header, vote),
             Body::VoteReply(reply) => {
                 self.step_vote_reply(peer, header, reply, log);
@@ -432,14 +478,14 @@ impl Raft {
         self.evict(log);
     }
 
-    /// Entries asked for by [`Output::Load`] were put back into the log by [`Log::restore`].
+    /// Entries asked for by [`Output::Load`] were put back into the log by [`Log::restore`], or are gone.
     pub fn loaded(&mut self, range: Range<Index>, log: &mut impl Log) {
         let _ = range;
         self.loading = None;
         self.evict(log);
     }
 
-    /// Everything up to here was applied.
+    /// Everything up to here was applied, or is in the state that was restored.
     ///
     /// # Panics
     ///
@@ -516,7 +562,7 @@ impl Raft {
             NodeState::Candidate => self.poll_vote_request(),
             NodeState::Follower | NodeState::PreCandidate => self.poll_grant().or_else(|| self.poll_ack()),
         };
-        output.or_else(|| self.poll_apply(log))
+        output.or_else(|| self.poll_apply(log)).or_else(|| self.poll_release())
     }
 
     /// What this node knows.

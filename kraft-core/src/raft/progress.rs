@@ -16,11 +16,16 @@ pub(super) enum Mode {
     },
     /// It does: `next` runs ahead, as far as the window allows.
     Replicate,
+    /// Entries that it needs are gone: it is sent a snapshot, at `index` or behind it, and no entries.
+    Snapshot {
+        /// What it will have then.
+        index: Index,
+    },
 }
 
 /// A follower, as its leader sees it.
 ///
-/// `matched < next`, and in `Replicate` everything between is in flight.
+/// `matched < next`; in `Replicate` everything between is in flight, in `Snapshot` nothing is.
 #[derive(Debug)]
 pub(super) struct Progress {
     pub(super) id: NodeId,
@@ -110,13 +115,41 @@ impl Progress {
                     self.probe_due = false;
                 }
             }
+            Mode::Snapshot { index: wanted } => {
+                if index >= wanted {
+                    self.become_probe(index.next());
+                    self.mode = Mode::Replicate;
+                }
+            }
+        }
+    }
+
+    /// The leader's log begins behind `base`. If that is enough for the follower, it needs no snapshot: it had more than
+    /// was known.
+    pub(super) fn served_by_log(&mut self, base: Index) {
+        if matches!(self.mode, Mode::Snapshot { .. }) && self.matched >= base {
+            self.become_probe(self.matched.next());
+            self.mode = Mode::Replicate;
+        }
+    }
+
+    /// It is sent a snapshot, which brings it to `index`.
+    pub(super) fn become_snapshot(&mut self, index: Index) {
+        self.become_probe(self.next);
+        self.mode = Mode::Snapshot { index };
+    }
+
+    /// The snapshot did not arrive.
+    pub(super) fn snapshot_ended(&mut self) {
+        if matches!(self.mode, Mode::Snapshot { .. }) {
+            self.lost();
         }
     }
 
     /// It refused an append behind `prev`; the logs agree at `agree` at the latest.
     pub(super) fn rejected(&mut self, prev: Index, agree: Index) {
         // Refusals come late and twice; a probe has one place.
-        if self.mode != Mode::Replicate && prev != self.next.prev() {
+        if self.mode != Mode::Replicate && prev != self.next.prev() || matches!(self.mode, Mode::Snapshot { .. }) {
             return;
         }
         // It refuses what it had acknowledged: its disk lost the end of its log. To believe a late refusal costs a
@@ -135,7 +168,7 @@ impl Progress {
         // A probe stays where it is: who was down when this leader was elected has matched nothing so far, and would be
         // sent the whole log.
         let next = match self.mode {
-            Mode::Probe { .. } => self.next,
+            Mode::Probe { .. } | Mode::Snapshot { .. } => self.next,
             Mode::Replicate => self.matched.next(),
         };
         self.become_probe(next);
@@ -151,6 +184,7 @@ impl Progress {
                 self.probe_due = self.matched < self.overdue;
                 self.overdue = self.inflight.front().map_or(Index::ZERO, |sent| sent.0);
             }
+            Mode::Snapshot { .. } => {}
         }
     }
 
@@ -161,6 +195,7 @@ impl Progress {
             Mode::Replicate => {
                 self.inflight.len() < config.inflight_messages_max && self.inflight_bytes < config.inflight_bytes_max
             }
+            Mode::Snapshot { .. } => false,
         }
     }
 
@@ -173,7 +208,7 @@ impl Progress {
                 self.inflight.push_back((last, bytes));
                 self.inflight_bytes += bytes;
             }
-            Mode::Replicate => {}
+            Mode::Replicate | Mode::Snapshot { .. } => {}
         }
     }
 }
@@ -278,6 +313,43 @@ mod tests {
         check(&progress, 3, 5, 0);
         progress.sent(Index(9), 0);
         progress.rejected(Index(4), Index(4));
+        check(&progress, 3, 4, 0);
+        assert_eq!(progress.mode, Mode::Probe { paused: false });
+    }
+
+    #[test]
+    fn a_snapshot_ends_when_the_follower_has_it_or_needs_none() {
+        let mut progress = replicating(3, &[5, 7]);
+        progress.become_snapshot(Index(20));
+        check(&progress, 3, 8, 0);
+        progress.alive();
+        progress.sent(Index(9), 10);
+        progress.rejected(Index(7), Index(4));
+        progress.matched(Index(5));
+        progress.served_by_log(Index(10));
+        assert_eq!(progress.mode, Mode::Snapshot { index: Index(20) });
+        check(&progress, 5, 8, 0);
+        let mut has_it = progress;
+        has_it.matched(Index(20));
+        check(&has_it, 20, 21, 0);
+        assert_eq!(has_it.mode, Mode::Replicate);
+        let mut had_more = replicating(3, &[]);
+        had_more.become_snapshot(Index(20));
+        had_more.matched(Index(12));
+        had_more.served_by_log(Index(10));
+        check(&had_more, 12, 13, 0);
+        assert_eq!(had_more.mode, Mode::Replicate);
+    }
+
+    #[test]
+    fn a_snapshot_that_did_not_arrive_waits_for_a_sign_of_life() {
+        let mut progress = replicating(3, &[]);
+        progress.snapshot_ended();
+        assert_eq!(progress.mode, Mode::Replicate, "there was none");
+        progress.become_snapshot(Index(20));
+        progress.snapshot_ended();
+        assert_eq!(progress.mode, Mode::Probe { paused: true });
+        progress.alive();
         check(&progress, 3, 4, 0);
         assert_eq!(progress.mode, Mode::Probe { paused: false });
     }

@@ -146,7 +146,6 @@ impl Raft {
         } else {
             log.append(first, &suffix(entries, skip));
         }
-        self.tail.take_room(sum.bytes);
         let count = (entries.len() - skip) as u64;
         if sum.first_term < sum.last_term {
             let mut index = first;
@@ -160,6 +159,7 @@ impl Raft {
             }
         }
         self.tail.push(Index(first.0 + count - 1), sum.last_term);
+        self.tail.take_room(sum.bytes);
     }
 
     fn reject(&mut self, header: &Header, append: &Append<'_>) {
@@ -177,7 +177,7 @@ impl Raft {
 
     /// The log equals the leader's up to here. An entry of the current term can only come from its leader, and with it
     /// all before (thesis §3.5, log matching), also if this process did not see it come.
-    fn verified(&self) -> Index {
+    pub(super) fn verified(&self) -> Index {
         let is_all = self.tail.terms.last_term() == self.tail.hard.term;
         if is_all || canary::is(Canary::CommitBeyondVerified) {
             self.tail.terms.last()
@@ -187,7 +187,8 @@ impl Raft {
     }
 
     pub(super) fn poll_ack(&mut self) -> Option<Output> {
-        if !self.follow.ack_due || !self.leader.is_some() || !self.tail.term_is_durable() {
+        let is_early = canary::is(Canary::SnapshotAckBeforeTerm) && self.follow.verified == self.tail.terms.base();
+        if !self.follow.ack_due || !self.leader.is_some() || !(self.tail.term_is_durable() || is_early) {
             return None;
         }
         let matched = if canary::is(Canary::AckBeforeSync) {
@@ -225,7 +226,7 @@ impl Raft {
     }
 
     /// Whether a follower's reply is for this term of office. Learns from it that there is a later one.
-    fn is_answer(&mut self, peer: usize, header: &Header, round: Round) -> Result<bool, Violation> {
+    pub(super) fn is_answer(&mut self, peer: usize, header: &Header, round: Round) -> Result<bool, Violation> {
         if header.term > self.tail.hard.term {
             self.become_follower(header.term, NodeId::NONE);
         }
@@ -259,6 +260,7 @@ impl Raft {
         match reply.result {
             AppendResult::Matched(index) => {
                 self.progress[peer].matched(index);
+                self.progress[peer].served_by_log(self.tail.terms.base());
                 self.count_matches(log);
             }
             AppendResult::Rejected {
@@ -314,6 +316,13 @@ impl Raft {
         let last = self.tail.terms.last();
         let progress = &self.progress[peer];
         let next = progress.next;
+        let prev_index = next.prev();
+        let Some(prev_term) = self.tail.terms.at(prev_index) else {
+            return self.send_snapshot(peer);
+        };
+        if matches!(progress.mode, Mode::Snapshot { .. }) {
+            return None;
+        }
         let mut range = next..next;
         if progress.has_window(&self.config) && next <= last {
             let wanted = next..last.next();
@@ -331,9 +340,6 @@ impl Raft {
         } else if !progress.probe_due && progress.mode != (Mode::Probe { paused: false }) {
             return None;
         }
-        let prev_index = next.prev();
-        // Below the base only a snapshot could help.
-        let prev_term = self.tail.terms.at(prev_index)?;
         let bytes = log.bytes(range.clone());
         let commit = self.commit;
         let sent = range.end.prev();
@@ -349,6 +355,12 @@ impl Raft {
             range,
         };
         Some(self.send(self.progress[peer].id, RequestId(0), append))
+    }
+
+    /// The log equals the leader's up to here, which it is to be told.
+    pub(super) fn verify(&mut self, through: Index) {
+        self.follow.verified = self.follow.verified.max(through);
+        self.follow.ack_due = true;
     }
 
     /// Forgets the log from `from` on, which is not committed.

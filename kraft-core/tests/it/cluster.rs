@@ -1,5 +1,7 @@
 //! Nodes joined by a network, in virtual time. Every step is drawn from a seed, and after every step the laws hold.
 
+mod snapshots;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::ops::Range;
@@ -15,7 +17,8 @@ use kraft_core::raft::{Config, Outgoing, Output, Raft, Status};
 use kraft_core::storage::HardState;
 use kraft_core::time::Instant;
 
-use crate::disk::Disk;
+use self::snapshots::{Happening, Snapshots};
+use crate::disk::{Disk, Stored};
 
 /// A message on its way.
 #[derive(Clone, Debug)]
@@ -25,6 +28,8 @@ pub(crate) struct Wire {
     /// Of an append, all but the entries.
     pub(crate) body: Body<'static>,
     pub(crate) entries: Vec<Entry>,
+    /// Of a snapshot, all of it.
+    pub(crate) snapshot: Option<Stored>,
 }
 
 impl Wire {
@@ -84,6 +89,7 @@ impl Wire {
             header,
             body,
             entries,
+            snapshot: None,
         }
     }
 }
@@ -111,6 +117,7 @@ enum Event {
     Synced(NodeId, u64, SyncId),
     Loaded(NodeId, u64, Index, Vec<Entry>),
     Applied(NodeId, u64, Index),
+    Snapshot(Happening),
     /// The end of a turn that took several inputs.
     Turned(NodeId),
 }
@@ -147,6 +154,7 @@ pub(crate) struct Node {
     /// State, term and leader, each time that they changed.
     pub(crate) roles: Vec<(NodeState, Term, NodeId)>,
     pub(crate) loads: usize,
+    pub(crate) snapshots: Snapshots,
     /// Within a turn: its outputs are not drained yet.
     is_turning: bool,
     said: Status,
@@ -154,7 +162,7 @@ pub(crate) struct Node {
 
 impl Node {
     /// A node on this disk, not started.
-    pub(crate) fn new(config: Config, disk: Disk) -> Self {
+    pub(crate) fn new(config: Config, mut disk: Disk) -> Self {
         let raft = Raft::new(config.clone(), &disk.recovered(), Instant::ZERO).expect("it is right");
         Self {
             config,
@@ -166,6 +174,7 @@ impl Node {
             applied: Vec::new(),
             roles: Vec::new(),
             loads: 0,
+            snapshots: Snapshots::default(),
             is_turning: false,
         }
     }
@@ -174,6 +183,10 @@ impl Node {
     pub(crate) fn start(&mut self, now: Instant, memory: u64) {
         assert!(self.raft.is_none(), "it is up");
         let recovered = self.disk.recovered();
+        self.applied = self
+            .disk
+            .snapshot()
+            .map_or_else(Vec::new, |stored| stored.state.clone());
         self.tail = Tail::new(recovered.last, memory);
         self.raft = Some(Raft::new(self.config.clone(), &recovered, now).expect("it is right"));
     }
@@ -206,7 +219,16 @@ impl View for Node {
         self.disk.durable.hard
     }
     fn disk_entry(&self, index: Index) -> Option<Mark> {
-        self.disk.durable.entry(index).map(mark)
+        self.disk.found(index).map(mark)
+    }
+    fn base(&self) -> (Index, Term) {
+        self.disk.written.base
+    }
+    fn disk_base(&self) -> Index {
+        self.disk.durable.base.0
+    }
+    fn disk_snapshot(&self) -> (Index, Term) {
+        self.disk.snapshot().map_or((Index::ZERO, Term(0)), Stored::place)
     }
 }
 
@@ -249,6 +271,8 @@ pub(crate) struct Cluster {
     /// Loses what it says false of.
     pub(crate) filter: Option<Filter>,
     pub(crate) memory: u64,
+    /// How long it takes until a received snapshot is whole and durable.
+    pub(crate) snapshot_delay: Range<u64>,
     queue: BinaryHeap<Reverse<Scheduled>>,
     scheduled: u64,
     proposals: u64,
@@ -286,6 +310,7 @@ impl Cluster {
             cut: BTreeSet::new(),
             filter: None,
             memory: 1 << 20,
+            snapshot_delay: 100..5_000,
             queue: BinaryHeap::new(),
             scheduled: 0,
             proposals: 0,
@@ -385,6 +410,10 @@ impl Cluster {
         self.transfers.retain(|transfer| transfer.0 != id);
         let node = &mut self.nodes[id as usize - 1];
         node.stop();
+        // A snapshot that was being written is there as a whole, or not at all.
+        if let Some(stored) = node.snapshots.stop().filter(|_| self.rng.bool()) {
+            node.disk.store(stored);
+        }
         node.disk.crash(&mut self.rng);
     }
 
@@ -493,7 +522,16 @@ impl Cluster {
                 node.disk.append(range.start, entries);
             }
             Output::Truncate(from) => node.disk.truncate(from),
+            Output::Reset { index, term } => node.disk.reset(index, term),
             Output::Sync(sync) => node.disk.sync(sync),
+            Output::Release(through) => {
+                let base = node.disk.release(through, &mut self.rng);
+                if let Some(raft) = &mut node.raft {
+                    raft.released(base);
+                }
+            }
+            Output::SendSnapshot { to, index } => self.send_snapshot(id, to, index),
+            Output::Restore(snapshot) => self.restore_snapshot(id, snapshot),
             Output::Send { .. } => {
                 let wire = Wire::new(NodeId(id), output, &node.tail);
                 self.check_sent(id, &wire);
@@ -504,16 +542,19 @@ impl Cluster {
             }
             Output::Load(range) => {
                 node.loads += 1;
-                let end = range.end.0.min(range.start.0 + 64);
-                let entries = node.disk.written.log[range.start.0 as usize - 1..end as usize - 1].to_vec();
+                let count = (range.end.0 - range.start.0).min(64) as usize;
+                let entries = node.disk.written.from(range.start)[..count].to_vec();
                 let delay = self.rng.u64(self.weather.sync.clone());
                 self.schedule(delay, Event::Loaded(NodeId(id), run, range.start, entries));
             }
             Output::Apply(range) => {
                 let through = range.end.prev();
                 let entries = node.tail.entries(range.clone());
-                assert_eq!(node.applied.len() as u64 + 1, range.start.0, "applied in order");
-                for (entry, written) in entries.iter().zip(&node.disk.written.log[range.start.0 as usize - 1..]) {
+                if node.applied.len() as u64 + 1 != range.start.0 {
+                    let broken = self.laws.check_state(NodeId(id), range.start.prev(), &node.applied);
+                    panic!("{}", broken.expect_err("it is not applied in order"));
+                }
+                for (entry, written) in entries.iter().zip(node.disk.written.from(range.start)) {
                     assert_eq!(owned(entry), *written, "memory and disk agree");
                     node.applied.push(mark(written));
                 }
@@ -548,17 +589,17 @@ impl Cluster {
             panic!("{broken}");
         }
         if let Body::Append(append) = &wire.body {
-            let from = append.prev_index.0 as usize;
-            let written = &node.disk.written.log[from..from + wire.entries.len()];
+            let written = &node.disk.written.from(append.prev_index.next())[..wire.entries.len()];
             assert_eq!(wire.entries, written, "what is sent is the log");
         }
         match &wire.body {
             // Thesis §3.10: what a successor lacks would keep it from being elected.
             Body::TimeoutNow => {
                 let last = node.raft.as_ref().map(|raft| raft.status().last).expect("it speaks");
-                let there = self.node(wire.to.0).disk.durable.entry(last);
+                // Or a snapshot of it.
+                let there = self.node(wire.to.0).disk.durable.term(last);
                 assert!(
-                    there.is_some() && there == node.disk.written.entry(last),
+                    there.is_some() && there == node.disk.written.term(last),
                     "node {} is told to campaign without {last}",
                     wire.to
                 );
@@ -617,10 +658,15 @@ impl Cluster {
         match event {
             Event::Deliver(wire) => {
                 let id = wire.to.0;
-                self.with_raft(id, |raft, log, now| {
+                let wants = self.with_raft(id, |raft, log, now| {
                     raft.step(&wire.message(), now, log).expect("peers keep to the rules");
+                    matches!(&wire.body, Body::Snapshot(chunk) if raft.takes_snapshot(&wire.header, &chunk.id))
                 });
+                if let Some(stored) = wire.snapshot.filter(|_| wants == Some(true)) {
+                    self.receive_snapshot(id, stored);
+                }
             }
+            Event::Snapshot(happening) => self.happened(happening),
             Event::Synced(id, run, sync) if self.node(id.0).run == run && self.node(id.0).is_up() => {
                 let disk = &mut self.nodes[id.0 as usize - 1].disk;
                 disk.is_busy = false;
@@ -681,8 +727,8 @@ impl Cluster {
             .node(leader)
             .disk
             .written
-            .entry(status.commit)
-            .is_none_or(|e| e.term != status.hard.term);
+            .term(status.commit)
+            .is_none_or(|term| term != status.hard.term);
         (!is_fresh && self.nodes.iter().filter(|node| node.is_up()).all(follows)).then_some(leader)
     }
 

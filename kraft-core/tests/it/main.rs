@@ -12,5 +12,6 @@ mod random;
 mod reads;
 mod replication;
 mod scenario;
+mod snapshots;
 mod storage;
 mod transfer;

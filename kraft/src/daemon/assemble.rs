@@ -48,6 +48,7 @@ pub(super) fn storage_config(config: &Config) -> storage::Config {
         zero_ahead: number(config.log_segments_ahead),
         recycle_max: number(config.log_segments_recycled_max),
         log_bytes_max: config.log_bytes_max,
+        snapshots_keep: number(config.snapshots_keep),
         ..defaults
     }
 }
@@ -78,7 +79,23 @@ pub(super) fn node_config(config: &Config, of: &Identity, book: &PeerBook<RealFi
     raft.append_bytes_max = bytes(config.append_bytes_max);
     raft.inflight_bytes_max = config.inflight_bytes_max;
     raft.uncommitted_bytes_max = config.uncommitted_bytes_max;
+    raft.snapshot_margin_entries = config.snapshot_margin_entries;
+    raft.snapshot_margin_bytes = config.snapshot_margin_bytes;
+    node.snapshots = snapshots_config(config);
     Ok(node)
+}
+
+/// When snapshots are taken, and how fast they travel.
+fn snapshots_config(config: &Config) -> node::Snapshots {
+    node::Snapshots {
+        entries: config.snapshot_entries,
+        bytes: config.snapshot_bytes,
+        bytes_per_second: match config.snapshot_bytes_per_second {
+            0 => u64::MAX,
+            bytes => bytes,
+        },
+        ..node::Snapshots::default()
+    }
 }
 
 fn clients(config: &Config) -> usize {
@@ -228,6 +245,9 @@ mod tests {
         assert_eq!(bytes(config.append_bytes_max), raft.append_bytes_max);
         assert_eq!(config.inflight_bytes_max, raft.inflight_bytes_max);
         assert_eq!(config.uncommitted_bytes_max, raft.uncommitted_bytes_max);
+        assert_eq!(config.snapshot_margin_entries, raft.snapshot_margin_entries);
+        assert_eq!(config.snapshot_margin_bytes, raft.snapshot_margin_bytes);
+        assert_eq!(snapshots_config(&config), node::Snapshots::default());
         let kv = crate::kv::Limits::default();
         assert_eq!(bytes(config.key_bytes_max), kv.key_bytes_max);
         assert_eq!(bytes(config.value_bytes_max), kv.value_bytes_max);

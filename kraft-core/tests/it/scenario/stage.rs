@@ -176,7 +176,10 @@ impl Stage {
             term: Term(number(term)?),
             vote: NodeId::NONE,
         };
-        let mut image = Image { hard, log: Vec::new() };
+        let mut image = Image {
+            hard,
+            ..Image::default()
+        };
         for (at, word) in terms.iter().enumerate() {
             let term = Term(number(word)?);
             image.log.push(Entry {
@@ -544,6 +547,9 @@ impl Stage {
                 Ok(leader) => format!("{id} has handed over, {leader} leads"),
                 Err(refusal) => format!("{id} has not handed over to {to}: {refusal:?}"),
             },
+            Output::Reset { .. } | Output::Release(_) | Output::SendSnapshot { .. } | Output::Restore(_) => {
+                return Err(format!("{id} {output:?}: no command takes a snapshot"));
+            }
             Output::Role { state, term, leader } => format!("{id} {}", words::role(state, term, leader)),
         };
         self.say(&line);

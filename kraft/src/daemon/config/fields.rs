@@ -204,6 +204,19 @@ fields! {
     log_segments_ahead: u64 = 1;
     /// How many segments that are done with are kept to be written again.
     log_segments_recycled_max: u64 = 4;
+    /// A snapshot is taken when the entries since the last one have so many bytes, and at least as many as it has itself.
+    snapshot_bytes: u64 = 64 * MIB;
+    /// A snapshot is taken, too, when there are so many entries since the last one.
+    snapshot_entries: u64 = 10_000_000;
+    /// How many snapshots are kept.
+    snapshots_keep: u64 = 2;
+    /// Entries that the log keeps behind what a snapshot holds, for followers that are slow, as far as
+    /// snapshot_margin_bytes goes.
+    snapshot_margin_entries: u64 = 100_000;
+    /// Payload bytes of the entries that the log keeps for them at most.
+    snapshot_margin_bytes: u64 = 32 * MIB;
+    /// Bytes a second in which snapshots are sent to all followers together; 0 is as fast as they take them.
+    snapshot_bytes_per_second: u64 = 0;
     /// Connections of clients at a time; more are turned away. Peers have places of their own.
     max_connections: u64 = 1024;
     /// Bytes that wait to be sent on a connection; a client that does not read beyond that is dropped.
