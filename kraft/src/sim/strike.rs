@@ -91,10 +91,13 @@ impl Cluster {
                 self.weather.meddle(kind, 0.3 * rng.f64());
                 Some(Ailment::Meddled(kind))
             }
-            Kind::Transfer => {
-                at = self.hand_over(at, &mut rng);
-                None
-            }
+            Kind::Transfer => match self.hand_over(at, &mut rng) {
+                None => return Ok(()),
+                Some(asked) => {
+                    at = asked;
+                    None
+                }
+            },
             Kind::Jump | Kind::Drift => self.upset_clock(kind, at, &mut rng),
             _ if !self.atlas.allows(&self.hurt(), at) => return Ok(()),
             Kind::Rot => return self.rot(at, span),
@@ -229,17 +232,17 @@ impl Cluster {
         count
     }
 
-    /// Leadership is to go to some node, or to any. Whom that was asked of: mostly who leads, else the node at `at`.
-    fn hand_over(&mut self, at: usize, rng: &mut Rng) -> usize {
+    /// Leadership is to go to some node, or to any. Whom that was asked of, if it runs: mostly who leads, else the node
+    /// at `at`.
+    fn hand_over(&self, at: usize, rng: &mut Rng) -> Option<usize> {
         let leads = |host: &Host| host.node.is_some() && host.last_status().state == NodeState::Leader;
         let leader = self.hosts.iter().position(leads).filter(|_| rng.u8(..8) > 0);
         let at = leader.unwrap_or(at);
         let to = NodeId(rng.u64(..=self.hosts.len() as u64));
-        if let Some(node) = self.hosts[at].node.as_ref().filter(|_| !self.hosts[at].is_paused) {
-            // How it ends is the business of whoever would have asked.
-            node.handle().transfer(to).on_done(drop);
-        }
-        at
+        let node = self.hosts[at].node.as_ref().filter(|_| !self.hosts[at].is_paused)?;
+        // How it ends is the business of whoever would have asked.
+        node.handle().transfer(to).on_done(drop);
+        Some(at)
     }
 
     fn upset_clock(&mut self, kind: Kind, at: usize, rng: &mut Rng) -> Option<Ailment> {
