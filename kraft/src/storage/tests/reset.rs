@@ -262,3 +262,25 @@ fn a_crash_at_every_point_of_a_release_loses_nothing() {
         }
     }
 }
+
+#[test]
+fn a_sync_of_the_old_log_makes_nothing_of_the_new_one_readable() {
+    let mut rig = Rig::new(small());
+    rig.write(1, &[&[1; 300][..]; 20]);
+    rig.append(1, &[&[1; 300][..]; 20]);
+    rig.ask();
+    let out = rig.log.next_work().unwrap();
+    // The entries from 31 on were never committed.
+    rig.snapshot(30, 4);
+    rig.log.reset(Index(30), Term(4));
+    rig.last = Index(30);
+    rig.append(4, &[b"not written"]);
+    rig.log.done(out.run()).unwrap();
+    rig.run().unwrap();
+    rig.log.load(Index(31)..Index(32));
+    let fault = rig.run().unwrap_err();
+    assert_eq!(
+        (fault.operation, fault.error.kind()),
+        ("load", io::ErrorKind::InvalidInput)
+    );
+}
