@@ -596,10 +596,11 @@ impl Cluster {
             // Thesis §3.10: what a successor lacks would keep it from being elected.
             Body::TimeoutNow => {
                 let last = node.raft.as_ref().map(|raft| raft.status().last).expect("it speaks");
-                // Or a snapshot of it.
-                let there = self.node(wire.to.0).disk.durable.term(last);
+                let there = &self.node(wire.to.0).disk;
+                let term = there.durable.term(last);
+                let has_entry = term.is_some() && term == node.disk.written.term(last);
                 assert!(
-                    there.is_some() && there == node.disk.written.term(last),
+                    has_entry || there.snapshot().is_some_and(|stored| stored.place().0 >= last),
                     "node {} is told to campaign without {last}",
                     wire.to
                 );
