@@ -63,6 +63,12 @@ pub enum Canary {
     UnknownRefused,
     /// A node whose disk was wiped is taken for the one that it was.
     WipedNodeAccepted,
+    /// A leader hands over before its successor has all that there is.
+    TransferToLagging,
+    /// A transfer that comes to nothing is never given up.
+    TransferNeverEnds,
+    /// A node campaigns for a leader whose term has ended.
+    StaleTimeoutNow,
     /// A batch in the log says that it is synced itself.
     MarkAheadOfSync,
     /// Damage below the mark is cut off as if it were a torn tail.
@@ -114,6 +120,9 @@ impl Canary {
         Self::SessionsNotRestored,
         Self::UnknownRefused,
         Self::WipedNodeAccepted,
+        Self::TransferToLagging,
+        Self::TransferNeverEnds,
+        Self::StaleTimeoutNow,
         Self::MarkAheadOfSync,
         Self::DamageCut,
         Self::JointNeedsOne,
@@ -157,6 +166,7 @@ impl Canary {
             | Self::SnapshotAckOnSight
             | Self::SnapshotAckBeforeTerm
             | Self::ResetWithoutRestore => Reach::Raft,
+            Self::TransferToLagging | Self::TransferNeverEnds | Self::StaleTimeoutNow => Reach::Raft,
             Self::MarkAheadOfSync | Self::DamageCut => Reach::Log,
             Self::JointNeedsOne
             | Self::LearnerCounts

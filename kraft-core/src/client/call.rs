@@ -27,6 +27,13 @@ pub enum Request {
         /// What the state machine will answer.
         query: Bytes,
     },
+    /// Hands leadership over; the answer is read by [`Transfer::leader`](crate::message::Transfer::leader).
+    ///
+    /// With a name it is tried again when an answer is lost: in the end that node leads.
+    Transfer {
+        /// To whom, [`NodeId::NONE`] for the voter that has most of the log.
+        to: NodeId,
+    },
     /// A node's report of itself.
     Status {
         /// Which of the given addresses, counted from 0.
@@ -135,6 +142,9 @@ pub(super) enum Kind {
     Read {
         query: Bytes,
     },
+    Transfer {
+        to: NodeId,
+    },
     Status {
         site: usize,
     },
@@ -143,11 +153,20 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// Whether an attempt without an answer may be followed by another.
+    pub(super) fn is_repeatable(&self) -> bool {
+        match self {
+            Self::Command { delivery, .. } => *delivery == Delivery::ExactlyOnce,
+            Self::Transfer { to } => to.is_some(),
+            Self::Read { .. } | Self::Status { .. } | Self::OpenSession => true,
+        }
+    }
+
     pub(super) fn payload_bytes(&self) -> usize {
         match self {
             Self::Command { command, .. } => command.len(),
             Self::Read { query } => query.len(),
-            Self::Status { .. } | Self::OpenSession => 0,
+            Self::Transfer { .. } | Self::Status { .. } | Self::OpenSession => 0,
         }
     }
 }

@@ -13,7 +13,7 @@ use super::site::{Site, State};
 use crate::adapter::Endpoint;
 use crate::handshake::{Handshake, Identity, NoPeers, Step};
 use crate::id::{ClusterId, NodeId, RequestId};
-use crate::message::{Body, Command, Header, Message, Read, Refusal};
+use crate::message::{Body, Command, Header, Message, Read, Refusal, Transfer};
 use crate::protocol::{EncodeError, Limits};
 use crate::time::Instant;
 
@@ -151,6 +151,7 @@ impl Client {
         let kind = match request {
             Request::Command { command, delivery } => Kind::Command { command, delivery },
             Request::Read { query } => Kind::Read { query },
+            Request::Transfer { to } => Kind::Transfer { to },
             Request::Status { site } => {
                 assert!(
                     site < self.sites.len(),
@@ -321,6 +322,7 @@ impl Client {
                 command,
             }),
             SendingBody::Read { query } => Body::Read(Read { query }),
+            SendingBody::Transfer { to } => Body::Transfer(Transfer { to: *to }),
             SendingBody::Status => Body::Status,
         };
         let header = Header {

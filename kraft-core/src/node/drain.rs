@@ -73,6 +73,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 } => self.refuse_reads(adapter, protocol, request, why),
                 // The node knows the members that it was started with, and no others.
                 Output::Members { .. } => {}
+                Output::Transferred { to, result } => self.transferred(adapter, protocol, to, result),
                 Output::Role { state, term, leader } => {
                     self.role(adapter, protocol, Place { state, term, leader });
                 }

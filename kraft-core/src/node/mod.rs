@@ -26,6 +26,7 @@ mod service;
 mod snapshots;
 mod status;
 mod task;
+mod transfer;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -46,6 +47,7 @@ pub use self::task::{Done, Task};
 use self::conns::{ConnLimits, Conns};
 use self::handle::{Call, Queue};
 use self::requests::Requests;
+use self::transfer::Handover;
 use crate::adapter::{Adapter, Audience, Capabilities, Endpoint, ListenOptions, Stats, Waker};
 use crate::handshake::Identity;
 use crate::id::{ConnId, GroupId, Index, ListenerId, NodeId, RequestId, Term};
@@ -163,6 +165,7 @@ struct Host<S: Storage, M> {
     /// Connections to be closed once `poll` has returned the adapter.
     to_close: Vec<(ConnId, crate::handshake::Rejection)>,
     requests: Requests,
+    handover: Handover,
     next_read: RequestId,
     listeners: Vec<Listening>,
     services: Vec<Box<dyn Service>>,
@@ -261,6 +264,7 @@ where
             has_accepted: false,
             to_close: Vec::new(),
             requests: Requests::default(),
+            handover: Handover::default(),
             // Ids of reads go to other nodes and come back: no two lives of a node may draw the same.
             next_read: RequestId(fastrand::Rng::with_seed(config.raft.seed).u64(..) >> 8),
             listeners: Vec::new(),
@@ -387,6 +391,7 @@ where
         host.drain(adapter, protocol);
         host.keep_snapshots(adapter, protocol, now);
         host.keep_conns(adapter, protocol, now);
+        host.stop_if_handed_over(now);
         host.stop_if_asked(adapter, protocol, now);
         adapter.flush().map_err(Failure::Loop)
     }

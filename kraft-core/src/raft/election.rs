@@ -4,7 +4,7 @@ use super::{Outgoing, Output, ROOM_LOW, ROOM_MIN, Raft, Violation};
 use crate::canary::{self, Canary};
 use crate::id::{NodeId, RequestId, Term};
 use crate::log::{Log, Proposal};
-use crate::message::{Body, EntryKind, Header, NodeState, Vote, VoteReply};
+use crate::message::{Body, EntryKind, Header, NodeState, Refusal, Vote, VoteReply};
 use crate::raft::catch_up::CatchUp;
 use crate::raft::quorum::VoteResult;
 use crate::storage::HardState;
@@ -127,13 +127,18 @@ impl Raft {
 
     /// The state in which every term begins, and a lost candidacy or leadership ends.
     pub(super) fn become_follower(&mut self, term: Term, leader: NodeId) {
-        if term > self.tail.hard.term {
+        let is_later = term > self.tail.hard.term;
+        if is_later {
             self.adopt(HardState {
                 term,
                 vote: NodeId::NONE,
             });
         }
         if self.state == NodeState::Leader {
+            // Within the term nobody else can lead. In a later one it will be known who does.
+            if !is_later {
+                self.end_transfer(Err(Refusal::NotLeader));
+            }
             self.reads.fail_all(self.tail.hard.term);
             self.commit_deadline = None;
             self.uncommitted_bytes = 0;
@@ -167,7 +172,7 @@ impl Raft {
         } else if self.config.pre_vote && !self.is_sole() {
             self.become_pre_candidate();
         } else {
-            self.become_candidate(log);
+            self.become_candidate(false, log);
         }
     }
 
@@ -194,13 +199,15 @@ impl Raft {
         Some(self.progress[at].id)
     }
 
-    fn become_candidate(&mut self, log: &mut impl Log) {
+    /// `by_transfer` if the leader asked for it.
+    pub(super) fn become_candidate(&mut self, by_transfer: bool, log: &mut impl Log) {
         self.become_follower(self.tail.hard.term, NodeId::NONE);
         self.adopt(HardState {
             term: self.tail.hard.term.next(),
             vote: self.config.id,
         });
         self.state = NodeState::Candidate;
+        self.by_transfer = by_transfer;
         self.own_vote = false;
         self.ballots.fill(Ballot::default());
         self.reset_election_deadline();
@@ -210,7 +217,7 @@ impl Raft {
     fn vote(&self, pre: bool, term: Term) -> Body<'static> {
         Body::Vote(Vote {
             pre,
-            by_transfer: false,
+            by_transfer: self.by_transfer && !pre,
             term,
             last_index: self.tail.terms.last(),
             last_term: self.tail.terms.last_term(),
@@ -325,7 +332,7 @@ impl Raft {
             None => self.own_vote.then_some(true),
         });
         match (result, self.state) {
-            (VoteResult::Won, NodeState::PreCandidate) => self.become_candidate(log),
+            (VoteResult::Won, NodeState::PreCandidate) => self.become_candidate(false, log),
             (VoteResult::Won, NodeState::Candidate) => self.become_leader(log),
             (VoteResult::Lost, _) => self.become_follower(self.tail.hard.term, NodeId::NONE),
             _ => {}

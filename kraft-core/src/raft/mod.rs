@@ -12,6 +12,7 @@
 //! | `read_index` | linearizable reads |
 //! | `progress` | what a leader knows of a follower |
 //! | `snapshot` | what takes the place of a log's front: releasing it, sending, installing |
+//! | `transfer` | leadership handed over |
 //! | `tail` | the end of the log, and which output waits for which sync |
 //! | `quorum` | majorities, of one set of voters and of two |
 //! | `membership` | changes of the members: which are possible, and how a leader gets them done |
@@ -31,6 +32,7 @@ mod read_index;
 mod replication;
 mod snapshot;
 mod tail;
+mod transfer;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -45,6 +47,7 @@ use self::progress::Progress;
 use self::read_index::Reads;
 use self::replication::Follow;
 use self::tail::Tail;
+use self::transfer::Handover;
 use crate::canary::{self, Canary};
 use crate::id::{Index, NodeId, RequestId, Round, SyncId, Term};
 use crate::log::{Log, Proposal};
@@ -109,6 +112,14 @@ pub enum Output {
         request: RequestId,
         /// From where on, or why not.
         result: Result<Index, Refusal>,
+    },
+    /// Leadership that was to be handed over by [`Raft::transfer`] was, or stayed.
+    Transferred {
+        /// To whom it was to go.
+        to: NodeId,
+        /// Who leads. Or why that is not so: [`Refusal::TimedOut`], [`Refusal::Unreachable`], or
+        /// [`Refusal::NotLeader`] if this node leads no more, and not by the transfer.
+        result: Result<NodeId, Refusal>,
     },
     /// Term, state or leader changed. When leadership ends, whatever was proposed and is not applied is `Unknown`.
     Role {
@@ -240,6 +251,8 @@ pub struct Raft {
     yielded: bool,
     /// The vote for oneself, once it counts.
     own_vote: bool,
+    /// A candidate that its leader asked to campaign.
+    by_transfer: bool,
     ballots: Vec<Ballot>,
     grant: Option<Grant>,
     /// What was accepted from this term's leader, and what it was told of it.
@@ -257,6 +270,7 @@ pub struct Raft {
     /// When followers that saw no append since are told what was committed.
     commit_deadline: Option<Instant>,
     uncommitted_bytes: u64,
+    handover: Option<Handover>,
     round: Round,
     reads: Reads,
 
@@ -341,6 +355,7 @@ impl Raft {
             leader_heard: None,
             yielded: false,
             own_vote: false,
+            by_transfer: false,
             grant: None,
             follow: Follow::default(),
             elected_at: now,
@@ -349,6 +364,7 @@ impl Raft {
             heartbeat_deadline: now,
             commit_deadline: None,
             uncommitted_bytes: 0,
+            handover: None,
             round,
             reads,
             ready: VecDeque::new(),
@@ -383,6 +399,7 @@ impl Raft {
             Body::Append(append) => return self.step_append(header, append, log),
             Body::Heartbeat(heartbeat) => return self.step_heartbeat(header, heartbeat),
             Body::Snapshot(chunk) => return self.step_snapshot(header, &chunk.id),
+            Body::TimeoutNow => return self.step_timeout_now(header, log),
             // Nobody needs a former member to lead: a majority knows that it is one.
             Body::Vote(_) if self.committed_configuration().1.is_removed(header.from) => return Ok(()),
             Body::Vote(vote) => return self.step_vote(header, vote),
@@ -426,6 +443,7 @@ impl Raft {
                 false => self.become_follower(self.tail.hard.term, NodeId::NONE),
             }
         }
+        self.tick_transfer();
         self.reads.expire(self.now, self.tail.hard.term);
     }
 
@@ -434,7 +452,8 @@ impl Raft {
     ///
     /// # Errors
     ///
-    /// [`Refusal::NotLeader`], [`Refusal::Overloaded`] or [`Refusal::NoSpace`]; nothing happened.
+    /// [`Refusal::NotLeader`], [`Refusal::Transferring`], [`Refusal::Overloaded`] or [`Refusal::NoSpace`]; nothing
+    /// happened.
     pub fn propose(
         &mut self,
         proposals: &mut dyn ExactSizeIterator<Item = Proposal>,
@@ -445,6 +464,9 @@ impl Raft {
         self.advance(now);
         if self.state != NodeState::Leader {
             return Err(Refusal::NotLeader);
+        }
+        if self.handover.is_some() {
+            return Err(Refusal::Transferring);
         }
         if self.tail.room() < bytes.saturating_add(ROOM_RESERVE) {
             if self.tail.room() < ROOM_LOW && !self.elected_low {
@@ -534,6 +556,7 @@ impl Raft {
         if let Some(peer) = self.peer(node) {
             self.progress[peer].lost();
         }
+        self.lose_successor(node);
         self.lose_leader(node);
     }
 
@@ -553,7 +576,8 @@ impl Raft {
             // Who does not vote has nothing to do about a leader that it does not hear, but to forget it.
             _ => (self.leader.is_some() || self.may_campaign()).then_some(self.election_deadline),
         };
-        role.into_iter().chain(self.reads.deadline()).min()
+        let others = [self.reads.deadline(), self.transfer_deadline()];
+        others.into_iter().flatten().chain(role).min()
     }
 
     /// The next thing to do, `None` when all is done until the next input.
@@ -573,6 +597,7 @@ impl Raft {
             return Some(output);
         }
         self.start_reads();
+        self.conclude_transfer();
         if let Some(output) = self.ready.pop_front() {
             return Some(output);
         }
@@ -580,7 +605,7 @@ impl Raft {
             return Some(output);
         }
         let output = match self.state {
-            NodeState::Leader => self.poll_replication(log),
+            NodeState::Leader => self.poll_replication(log).or_else(|| self.poll_timeout_now()),
             NodeState::Candidate => self.poll_vote_request(),
             NodeState::Follower | NodeState::PreCandidate => self.poll_grant().or_else(|| self.poll_ack()),
         };

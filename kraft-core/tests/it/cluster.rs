@@ -262,6 +262,9 @@ pub(crate) const FAIR: Weather = Weather {
     turn: 0,
 };
 
+/// No weather has longer turns.
+const TURN_MAX: Duration = Duration::from_millis(20);
+
 type Filter = Box<dyn FnMut(&Wire) -> bool>;
 
 pub(crate) struct Cluster {
@@ -287,6 +290,12 @@ pub(crate) struct Cluster {
     pub(crate) answers: BTreeMap<RequestId, Result<Index, Refusal>>,
     /// Messages sent, by no means all delivered.
     pub(crate) sent: u64,
+    /// Transfers under way: at whom, and by when each must have ended.
+    pub(crate) transfers: Vec<(u64, Instant)>,
+    /// How transfers ended: at whom, to whom, and how.
+    pub(crate) transferred: Vec<(u64, NodeId, Result<NodeId, Refusal>)>,
+    /// Whom a leader told to campaign, and in which term.
+    told: BTreeSet<(u64, Term)>,
     /// The highest term that anybody was in.
     term_max: Term,
     seed: u64,
@@ -316,6 +325,9 @@ impl Cluster {
             reads: 0,
             answers: BTreeMap::new(),
             sent: 0,
+            transfers: Vec::new(),
+            transferred: Vec::new(),
+            told: BTreeSet::new(),
             term_max: Term(0),
             seed,
         };
@@ -427,7 +439,21 @@ impl Cluster {
         result.map(|()| request)
     }
 
+    /// Asks a node to hand leadership over, to 0 for whom it likes.
+    pub(crate) fn transfer(&mut self, id: u64, to: u64) -> Result<(), Refusal> {
+        let end = self.now + self.node(id).config.election_timeout.end;
+        self.transfers.push((id, end));
+        let result = self
+            .with_raft(id, |raft, _, now| raft.transfer(NodeId(to), now))
+            .unwrap_or(Err(Refusal::Stopping));
+        if result.is_err() {
+            self.transfers.pop();
+        }
+        result
+    }
+
     pub(crate) fn crash(&mut self, id: u64) {
+        self.transfers.retain(|transfer| transfer.0 != id);
         let node = &mut self.nodes[id as usize - 1];
         node.stop();
         // A snapshot that was being written is there as a whole, or not at all.
@@ -555,6 +581,9 @@ impl Cluster {
             Output::Send { .. } => {
                 let wire = Wire::new(NodeId(id), output, &node.tail);
                 self.check_sent(id, &wire);
+                if let Body::TimeoutNow = wire.body {
+                    self.told.insert((wire.to.0, wire.header.term));
+                }
                 self.send(wire);
             }
             Output::Load(range) => {
@@ -591,6 +620,11 @@ impl Cluster {
                 }
                 self.answers.insert(request, result);
             }
+            Output::Transferred { to, result } => {
+                let place = self.transfers.iter().position(|transfer| transfer.0 == id);
+                self.transfers.remove(place.expect("one end a transfer"));
+                self.transferred.push((id, to, result));
+            }
             Output::Role { state, term, leader } => node.roles.push((state, term, leader)),
             Output::Members { in_force, committed } => node.members.push((in_force, committed)),
         }
@@ -604,6 +638,28 @@ impl Cluster {
         if let Body::Append(append) = &wire.body {
             let written = &node.disk.written.from(append.prev_index.next())[..wire.entries.len()];
             assert_eq!(wire.entries, written, "what is sent is the log");
+        }
+        match &wire.body {
+            // Thesis §3.10: what a successor lacks would keep it from being elected.
+            Body::TimeoutNow => {
+                let last = node.raft.as_ref().map(|raft| raft.status().last).expect("it speaks");
+                let there = &self.node(wire.to.0).disk;
+                let term = there.durable.term(last);
+                let has_entry = term.is_some() && term == node.disk.written.term(last);
+                assert!(
+                    has_entry || there.snapshot().is_some_and(|stored| stored.place().0 >= last),
+                    "node {} is told to campaign without {last}",
+                    wire.to
+                );
+            }
+            Body::Vote(vote) if vote.by_transfer => {
+                let before = Term(vote.term.0 - 1);
+                assert!(
+                    self.told.contains(&(id, before)),
+                    "node {id} was not told in {before:?} to campaign"
+                );
+            }
+            _ => {}
         }
     }
 
@@ -639,6 +695,10 @@ impl Cluster {
             _ => self.now += Duration::from_millis(1),
         }
         let now = self.now;
+        for (id, end) in &self.transfers {
+            // What is told at the end of a turn that took long.
+            assert!(now <= *end + TURN_MAX, "node {id} hands over, and over");
+        }
         self.laws.time(now).unwrap_or_else(|broken| panic!("{broken}"));
     }
 

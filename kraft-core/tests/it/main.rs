@@ -16,3 +16,4 @@ mod replication;
 mod scenario;
 mod snapshots;
 mod storage;
+mod transfer;

@@ -53,7 +53,7 @@ pub(crate) fn disturb(cluster: &mut Cluster, rng: &mut Rng) {
     };
     let other = rng.u64(cluster.ids());
     let is_up = cluster.node(id).is_up();
-    match rng.u32(0..25) {
+    match rng.u32(0..27) {
         0 if is_up => cluster.crash(id),
         1..=3 if !is_up => cluster.restart(id),
         4 => drop(cluster.cut.insert((id, other))),
@@ -76,6 +76,8 @@ pub(crate) fn disturb(cluster: &mut Cluster, rng: &mut Rng) {
             let node = kraft_core::id::NodeId(other);
             cluster.with_raft(id, |raft, _, now| raft.snapshot_ended(node, now));
         }
+        19 => drop(cluster.transfer(id, 0)),
+        20 => drop(cluster.transfer(id, other)),
         _ => {
             // Also where somebody believes to lead still.
             let at = cluster.leader().filter(|_| rng.bool()).unwrap_or(id);
@@ -146,7 +148,7 @@ pub(crate) fn disturb_leaders(cluster: &mut Cluster, rng: &mut Rng) {
         let node = cluster.node(id);
         node.is_up() && node.status().state == NodeState::Leader
     };
-    match rng.u32(0..8) {
+    match rng.u32(0..9) {
         0 => {
             cluster.cut.clear();
             for from in cluster.ids() {
@@ -166,6 +168,10 @@ pub(crate) fn disturb_leaders(cluster: &mut Cluster, rng: &mut Rng) {
             }
         }
         4 => cluster.heal(),
+        8 => {
+            let (id, to) = (rng.u64(cluster.ids()), rng.u64(0..=cluster.nodes.len() as u64));
+            let _ = cluster.transfer(id, to);
+        }
         5 => {
             let id = rng.u64(cluster.ids());
             if !cluster.node(id).is_up() {
@@ -210,6 +216,8 @@ pub(crate) fn recover(cluster: &mut Cluster) {
         cluster.drain(id);
     }
     cluster.laws.healed(cluster.now, Duration::from_secs(3));
+    // What bad weather held up arrives: a late request to campaign ends its term still.
+    cluster.run_for(650);
     cluster.run_until("the backlog is committed", |cluster| {
         let leader = cluster.leader().map(|id| cluster.status(id));
         leader.is_some_and(|status| status.commit == status.last)

@@ -176,6 +176,8 @@ fields! {
     pre_vote: bool = true;
     /// A leader that has not heard a majority for an election timeout steps down.
     check_quorum: bool = true;
+    /// Writes that come while leadership is handed over wait, for election_timeout_ms_max at most; false to refuse them.
+    transfer_waits: bool = true;
     /// How long a sync to disk may take before a leader gives up its leadership.
     sync_stall_ms_max: Duration = Duration::from_secs(1);
     /// Payload bytes of one message to a follower.

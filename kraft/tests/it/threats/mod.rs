@@ -14,3 +14,4 @@ mod peers;
 mod sockets;
 mod stopping;
 mod tape;
+mod transfers;
