@@ -8,6 +8,7 @@
 
 mod changer;
 mod encoding;
+mod wish;
 
 use crate::id::{Incarnation, NodeId};
 use crate::message::Standing;
@@ -15,6 +16,7 @@ use crate::raft::quorum::{self, Joint, VOTERS_MAX};
 
 pub use self::changer::{ChangeError, Changed, Changer, Step, Tracked};
 pub use self::encoding::ConfigurationError;
+pub use self::wish::Wish;
 
 /// Members of a configuration: the voters of both majorities, and learners. A leader sends to each of them.
 pub const MEMBERS_MAX: usize = 31;

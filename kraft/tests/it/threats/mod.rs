@@ -10,6 +10,7 @@ mod handles;
 mod lab;
 mod line;
 mod live;
+mod members;
 mod peers;
 mod sockets;
 mod stopping;
