@@ -59,7 +59,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 }
             }
         }
-        let applied = self.applied_unsaid.unwrap_or_else(|| self.raft.status().applied);
+        let applied = self.applied();
         while let Some(group) = self.requests.next_ready(applied) {
             self.answer_reads(adapter, protocol, group);
         }

@@ -462,6 +462,12 @@ where
         &self.host.sessions
     }
 
+    /// The last entry of which [`machine`](Self::machine) and [`sessions`](Self::sessions) know: between two turns this
+    /// may be beyond what Raft was told, and [`status`](Self::status) has.
+    pub fn applied(&self) -> Index {
+        self.host.applied()
+    }
+
     /// The log's memory.
     pub fn log(&self) -> &Tail {
         &self.host.log
@@ -488,6 +494,10 @@ impl<S: Storage, M> Host<S, M> {
             term: self.place.term,
             request,
         }
+    }
+
+    fn applied(&self) -> Index {
+        self.applied_unsaid.unwrap_or_else(|| self.raft.status().applied)
     }
 
     fn leads(&self) -> bool {
