@@ -152,11 +152,10 @@ impl Cluster {
             let seed = stream(self.options.seed, USERS + user).u64(..);
             let Options { keys, pace, .. } = self.options;
             let user = User::new(&self.network, &nodes, keys, pace, seed).map_err(|error| error.to_string())?;
+            self.weather.join(user.host);
             self.users.push(user);
             self.user_deadlines.push(Some(Instant::ZERO));
         }
-        let places = nodes.into_iter().chain(self.users.iter().map(|user| user.host));
-        self.weather = Weather::new(self.network.clone(), places.collect(), self.plan.calm);
         for kind in self.plan.kinds.iter() {
             self.draw_onset(kind);
         }
@@ -183,8 +182,13 @@ impl Cluster {
     }
 
     fn tally(&mut self) -> Report {
+        let mut fired = self.report.fired;
+        for host in &self.hosts {
+            fired.add(&host.fired());
+        }
         let books = self.audit.books();
         Report {
+            fired,
             runs: 1,
             simulated: self.network.now() - Instant::ZERO,
             committed: self.history.committed(),

@@ -28,7 +28,7 @@ pub enum Kind {
     Reorder,
     /// Frames of an earlier connection arrive on a later one.
     Replay,
-    /// Syncs take a second or two.
+    /// Syncs take up to three seconds.
     Stall,
     /// A write fails, or writes a part.
     WriteError,
@@ -110,6 +110,23 @@ impl Kind {
             Self::Drift => "drift",
             Self::Wipe => "wipe",
         }
+    }
+
+    /// Whether it happens when it has a chance to, which may be never: what is sent must be lost, or the disk be used.
+    #[must_use]
+    pub(super) const fn waits(self) -> bool {
+        matches!(
+            self,
+            Self::Loss
+                | Self::Duplicate
+                | Self::Reorder
+                | Self::Replay
+                | Self::Stall
+                | Self::WriteError
+                | Self::SyncError
+                | Self::ReadError
+                | Self::Full
+        )
     }
 
     /// Where it stands in [`ALL`](Self::ALL).
