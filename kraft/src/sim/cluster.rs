@@ -16,6 +16,7 @@ use super::host::{Fall, Host};
 use super::network::{Weather, relay};
 use super::plan::{Plan, stream};
 use super::report::{Report, Violation};
+use super::states::States;
 use super::strike::Ailment;
 use super::trace::Step;
 use super::user::{History, User};
@@ -46,6 +47,7 @@ pub(super) struct Cluster {
     /// When each user has something to do that the network does not know of.
     user_deadlines: Vec<Option<Instant>>,
     laws: Laws,
+    states: States,
     pub(super) atlas: Atlas,
     pub(super) audit: Audit,
     history: History,
@@ -88,6 +90,7 @@ impl Cluster {
         Self {
             weather: Weather::new(network.clone(), places, plan.calm),
             laws: Laws::new(options.nodes),
+            states: States::default(),
             atlas: Atlas::new(options.nodes, options.mode),
             rngs: (1..=Kind::ALL.len() as u64)
                 .map(|kind| stream(options.seed, 1000 + kind))
@@ -355,6 +358,9 @@ impl Cluster {
         self.laws
             .check_turned(&views, at)
             .map_err(|broken| broken.to_string())?;
+        if let Some(state) = self.hosts[at].new_state() {
+            self.states.came_to(self.hosts[at].id, state)?;
+        }
         let now = self.network.now();
         if self.laws.committed() > committed && self.atlas.is_kept() && !self.is_over {
             self.laws.healed(now, self.options.heal_max);

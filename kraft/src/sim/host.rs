@@ -22,7 +22,7 @@ use super::clock::{Clock, Clocked};
 use super::faults::Kind;
 use super::plan::Setup;
 use super::report::Fired;
-use super::watch::{Record, Watch, lock};
+use super::watch::{Applies, Record, Watch, lock};
 use crate::kv::{self, Kv};
 use crate::storage::format::{RECORD_BYTES, Record as LogRecord, segment_name};
 use crate::storage::inspect::{self, Dumped};
@@ -35,7 +35,7 @@ pub(super) const CLIENT_PORT: u16 = 7001;
 
 const CLUSTER: &str = "simulated";
 
-pub(super) type SimNode = Node<Clocked, Overheard, Watch<DiskLog<MemFiles>>, Kv>;
+pub(super) type SimNode = Node<Clocked, Overheard, Watch<DiskLog<MemFiles>>, Applies<Kv>>;
 
 /// Why a node is not up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +89,8 @@ pub(super) struct Host {
     /// Blocking work under way, with the time at which it is through.
     work: Vec<(Instant, Task<DiskWork<MemFiles>>)>,
     last_status: Status,
+    /// How far the node had applied when its state was asked for last.
+    told: Index,
     run: u64,
     rng: Rng,
     deadline: Option<Instant>,
@@ -135,6 +137,7 @@ impl Host {
             known: BTreeMap::new(),
             work: Vec::new(),
             last_status: status,
+            told: Index::ZERO,
             run: 0,
             rng,
             deadline: None,
@@ -225,7 +228,7 @@ impl Host {
             protocol: Overheard::new(self.audit.clone(), self.place),
             storage: Watch::new(log, Arc::clone(&self.record)),
             recovered,
-            machine: Kv::new(kv::Limits::default()),
+            machine: Applies::new(Kv::new(kv::Limits::default()), Arc::clone(&self.record)),
         };
         let mut node = Node::open(config, parts, |_: Notice<'_>| {}).map_err(Fall::Wrong)?;
         for (role, port) in [(Role::Peer, PEER_PORT), (Role::Client, CLIENT_PORT)] {
@@ -235,6 +238,7 @@ impl Host {
         }
         self.run += 1;
         self.node = Some(node);
+        self.told = Index::ZERO;
         self.note_status();
         self.refresh();
         Ok(())
@@ -483,6 +487,15 @@ impl Host {
             node.applied(),
             node.machine().digest() ^ node.sessions().digest().rotate_left(1),
         ))
+    }
+
+    /// The same, if there is something new to it.
+    pub(super) fn new_state(&mut self) -> Option<(Index, u64)> {
+        let applied = self.node.as_ref()?.applied();
+        if std::mem::replace(&mut self.told, applied) == applied {
+            return None;
+        }
+        self.state()
     }
 
     /// What the laws look at: of a node that was wiped, what its disk held.

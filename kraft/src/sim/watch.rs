@@ -1,10 +1,12 @@
-//! Storage under observation: what was handed to it, and what of that a crash must not lose.
+//! Storage and state machine under observation: what they were handed, and what of that a crash must not lose.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::BytesMut;
 use kraft_core::id::{Index, SyncId, Term};
 use kraft_core::laws::Mark;
+use kraft_core::machine::{Refused, StateMachine};
 use kraft_core::message::Entries;
 use kraft_core::storage::{Completed, Fault, HardState, Recovered, Storage, Work};
 use kraft_core::time::Instant;
@@ -26,6 +28,8 @@ pub(super) struct Record {
     /// After the last completed sync.
     durable: Image,
     journal: Vec<Step>,
+    /// The last entry that the state machine saw in this run.
+    applied: Index,
 }
 
 /// Term, vote and log.
@@ -80,6 +84,33 @@ impl Record {
 
     pub(super) fn disk(&self) -> HardState {
         self.durable.hard
+    }
+
+    pub(super) fn applied(&self) -> Index {
+        self.applied
+    }
+
+    /// The last entry before `below` that is of this digest, durable or not.
+    pub(super) fn last_like(&self, digest: u64, below: Index) -> Option<Index> {
+        let log = &self.handed.log;
+        let until = usize::try_from(below.0.saturating_sub(1)).map_or(log.len(), |until| until.min(log.len()));
+        let at = log[..until].iter().rposition(|mark| mark.digest == digest)?;
+        Some(Index(at as u64 + 1))
+    }
+
+    /// Of a node with these entries, some of them durable and applied.
+    #[cfg(test)]
+    pub(super) fn of(handed: Vec<Mark>, durable: Vec<Mark>, applied: Index) -> Self {
+        let image = |log| Image {
+            log,
+            ..Image::default()
+        };
+        Self {
+            handed: image(handed),
+            durable: image(durable),
+            journal: Vec::new(),
+            applied,
+        }
     }
 
     fn take(&mut self, step: Step) {
@@ -196,5 +227,39 @@ impl<S: Storage> Storage for Watch<S> {
 
     fn deadline(&self) -> Option<Instant> {
         self.inner.deadline()
+    }
+}
+
+/// A state machine that notes how far it came.
+#[derive(Debug)]
+pub(super) struct Applies<M> {
+    inner: M,
+    record: Arc<Mutex<Record>>,
+}
+
+impl<M> Applies<M> {
+    /// A machine that has seen nothing so far.
+    pub(super) fn new(inner: M, record: Arc<Mutex<Record>>) -> Self {
+        lock(&record).applied = Index::ZERO;
+        Self { inner, record }
+    }
+}
+
+impl<M: StateMachine> StateMachine for Applies<M> {
+    fn check(&self, command: &[u8]) -> Result<(), Refused> {
+        self.inner.check(command)
+    }
+
+    fn apply(&mut self, index: Index, command: &[u8], reply: &mut BytesMut) {
+        lock(&self.record).applied = index;
+        self.inner.apply(index, command, reply);
+    }
+
+    fn read(&self, query: &[u8], reply: &mut BytesMut) -> Result<(), Refused> {
+        self.inner.read(query, reply)
+    }
+
+    fn digest(&self) -> u64 {
+        self.inner.digest()
     }
 }
