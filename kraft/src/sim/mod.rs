@@ -150,11 +150,19 @@ impl Options {
             Faults::Drawn => String::new(),
             Faults::These(kinds) => format!(" --faults {kinds}"),
         };
-        let span = trace::seconds(self.span);
+        let span = written(self.span);
         format!(
             "kraftd simulate --seeds {seed}..{} --nodes {nodes} --span {span}{faults}{liveness}",
             seed.saturating_add(1)
         )
+    }
+}
+
+/// A span as one writes it on a command line.
+fn written(span: Duration) -> String {
+    match span.subsec_millis() {
+        0 => format!("{}s", span.as_secs()),
+        _ => format!("{}ms", span.as_millis()),
     }
 }
 
