@@ -102,6 +102,39 @@ fn a_leader_with_little_room_yields_at_the_byte() {
 }
 
 #[test]
+fn who_was_elected_with_little_room_does_not_hand_its_office_on() {
+    for (room, state) in [(8192, NodeState::Follower), (8191, NodeState::Leader)] {
+        let mut node = Lone::new();
+        node.raft.room(room, node.now);
+        if room < 8192 {
+            // It lets others ask first.
+            node.pass(300);
+        }
+        node.lead();
+        node.raft.room(8191, node.now);
+        assert_eq!(propose(&mut node, 8192), Err(Refusal::NoSpace));
+        assert_eq!(node.state(), state, "elected with {room} bytes");
+    }
+}
+
+#[test]
+fn room_is_less_what_storage_was_not_handed_yet() {
+    let mut node = Lone::new();
+    node.lead();
+    // All in one turn: nothing is drained.
+    let mut take = |room: u64, bytes: usize| {
+        let mut one = [proposal(1, bytes)].into_iter();
+        node.raft.room(room, node.now);
+        let result = node.raft.propose(&mut one, bytes as u64, node.now, &mut node.log);
+        result.map(drop)
+    };
+    assert_eq!(take(u64::MAX, 5_000), Ok(()));
+    assert_eq!(take(u64::MAX, 6_000), Ok(()));
+    assert_eq!(take(11_000 + 4096 + 16, 16), Ok(()));
+    assert_eq!(take(11_016 + 4096 + 15, 16), Err(Refusal::NoSpace));
+}
+
+#[test]
 fn what_is_uncommitted_is_bounded_to_the_byte() {
     let mut node = Lone::with(0, &[], |config| config.uncommitted_bytes_max = 32);
     node.lead();
