@@ -5,7 +5,9 @@ use std::time::Duration;
 use kraft_core::id::{Index, NodeId, Round, Term};
 use kraft_core::log::{Log, Proposal, Tail};
 use kraft_core::message::{Append, Body, Entries, Entry, EntryKind, NodeState, Refusal};
-use kraft_core::raft::{Output, Violation};
+use kraft_core::raft::{Config, Output, Raft, Violation};
+use kraft_core::storage::Recovered;
+use kraft_core::time::Instant;
 
 use crate::cluster::{owned, proposal};
 use crate::lone::{Lone, append, heartbeat, matched, terms, vote, voted};
@@ -175,6 +177,23 @@ fn what_is_below_the_base_agrees_and_what_is_above_is_compared() {
         "at another base"
     );
     assert_eq!(above().try_step(2, 3, append((4, 1), &[2, 2], 0)), Ok(()));
+}
+
+#[test]
+fn what_is_below_the_base_is_committed_and_applied() {
+    let mut node = Lone::above((5, 2), 3, &[3, 3], |_| {});
+    let status = node.raft.status();
+    assert_eq!((status.commit, status.applied), (Index(5), Index(5)));
+    assert_eq!(loads(&mut node), []);
+    node.step(2, 3, append((7, 3), &[], 7));
+    assert_eq!(loads(&mut node), [(6, 8)], "the first entry above the base comes next");
+}
+
+#[test]
+fn a_node_whose_configuration_is_wrong_is_none() {
+    let config = Config::new(NodeId(4), vec![NodeId(1), NodeId(2), NodeId(3)], 1);
+    let refused = Raft::new(config, &Recovered::default(), Instant::ZERO).expect_err("it is no voter");
+    assert!(refused.starts_with("voters"), "{refused}");
 }
 
 #[test]
