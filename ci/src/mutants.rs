@@ -21,9 +21,15 @@ pub(crate) fn run() -> Result<Outcome, Failure> {
             return Ok(Outcome::Skipped(format!("changes of Raft ({failure})")));
         }
     };
-    let variables = [("PATH", path.as_str()), ("KRAFT_SEEDS", SEEDS)];
+    // Nobody debugs these builds.
+    let variables = [
+        ("PATH", path.as_str()),
+        ("KRAFT_SEEDS", SEEDS),
+        ("CARGO_PROFILE_DEV_DEBUG", "0"),
+    ];
+    // The tests take a second or two: thirty mean that a change made them endless, and that no test says so itself.
     let command = "mutants --package kraft-core --file kraft-core/src/raft/** --no-shuffle --output target \
-                   --build-timeout 300 --timeout 60 --colors never -- --lib --test it";
+                   --build-timeout 300 --timeout 30 --colors never -- --lib --test it";
     run_program("cargo", &variables, &command.split_whitespace().collect::<Vec<_>>())?;
     Ok(Outcome::Passed)
 }
