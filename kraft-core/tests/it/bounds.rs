@@ -104,6 +104,38 @@ fn a_leader_with_little_room_yields_at_the_byte() {
 }
 
 #[test]
+fn a_leader_steps_down_where_its_successor_s_first_entry_would_not_fit() {
+    for (room, state) in [(1024, NodeState::Leader), (1023, NodeState::Follower)] {
+        let mut node = Lone::new();
+        node.lead();
+        node.raft.room(room, node.now);
+        assert_eq!(node.state(), state, "{room} bytes");
+    }
+}
+
+#[test]
+fn a_leader_alone_tells_how_far_the_voters_have_come() {
+    let mut node = Lone::recovered(1, &[1, 1]);
+    let of = |node: &Lone, id| {
+        let (matched, heard) = node.raft.progress(NodeId(id));
+        (matched.0, heard)
+    };
+    for id in 1..=4 {
+        assert_eq!(of(&node, id), (0, None), "it follows");
+    }
+    let term = node.lead();
+    node.propose(1);
+    node.pass(10);
+    node.step(2, term, matched(3));
+    let heard = node.now;
+    node.pass(10);
+    assert_eq!(of(&node, 1), (3, Some(node.now)), "the fourth is not durable");
+    assert_eq!(of(&node, 2), (3, Some(heard)));
+    assert_eq!(of(&node, 3), (0, None), "it said nothing");
+    assert_eq!(of(&node, 4), (0, None), "it is no voter");
+}
+
+#[test]
 fn who_was_elected_with_little_room_does_not_hand_its_office_on() {
     for (room, state) in [(8192, NodeState::Follower), (8191, NodeState::Leader)] {
         let mut node = Lone::new();
