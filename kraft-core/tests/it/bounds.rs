@@ -199,7 +199,7 @@ fn what_is_below_the_base_agrees_and_what_is_above_is_compared() {
     assert_eq!((terms(&node), node.raft.status().last), (vec![3], Index(8)));
     let conflict = Err(Violation::CommittedConflict);
     assert_eq!(
-        above().try_step(2, 3, append((5, 1), &[3], 0)),
+        above().try_step(2, 3, append((5, 1), &[2], 0)),
         conflict,
         "behind another base"
     );
