@@ -164,5 +164,27 @@ mod tests {
             "election_timeout",
         );
         check(|config| config.append_bytes_max = 0, "append_bytes_max");
+        check(|config| config.voters = vec![NodeId::NONE, NodeId(1)], "voters");
+        check(
+            |config| config.heartbeat_interval = Duration::ZERO,
+            "heartbeat_interval",
+        );
+        check(|config| config.sync_stall_max = Duration::ZERO, "sync_stall_max");
+        check(|config| config.append_entries_max = 0, "append_entries_max");
+        check(|config| config.inflight_messages_max = 0, "inflight_messages_max");
+        check(|config| config.inflight_bytes_max = 0, "inflight_bytes_max");
+        check(|config| config.uncommitted_bytes_max = 0, "uncommitted_bytes_max");
+        check(|config| config.reads_max = 0, "reads_max");
+    }
+
+    #[test]
+    fn a_configuration_at_its_limits_is_taken() {
+        assert_eq!(config(1, 1).validate(), Ok(()));
+        assert_eq!(config(15, VOTERS_MAX as u64).validate(), Ok(()));
+        let nano = Duration::from_nanos(1);
+        let mut config = config(1, 3);
+        config.heartbeat_interval = Duration::from_millis(75) - nano;
+        config.election_timeout.end = config.election_timeout.start + nano;
+        assert_eq!(config.validate(), Ok(()));
     }
 }

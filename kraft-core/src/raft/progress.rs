@@ -285,6 +285,13 @@ mod tests {
     }
 
     #[test]
+    fn an_append_without_entries_takes_no_place_in_the_window() {
+        let mut progress = replicating(3, &[5, 7]);
+        progress.sent(Index(7), 0);
+        check(&progress, 3, 8, 2);
+    }
+
+    #[test]
     fn a_follower_that_was_down_at_the_election_is_not_sent_the_whole_log() {
         let mut progress = Progress::new(NodeId(2));
         progress.reset(Index(1000), Round(0));

@@ -253,6 +253,9 @@ pub(crate) struct Weather {
     pub(crate) turn: u64,
 }
 
+/// More than any node asks for before it waits.
+pub(crate) const DRAIN_MAX: usize = 10_000;
+
 pub(crate) const FAIR: Weather = Weather {
     delay: 50..200,
     lost: 0,
@@ -533,11 +536,12 @@ impl Cluster {
     /// Does what the node asks for, and checks the laws.
     pub(crate) fn drain(&mut self, id: u64) {
         self.nodes[id as usize - 1].is_turning = false;
-        loop {
+        for outputs in 0.. {
             let node = &mut self.nodes[id as usize - 1];
             let Some(output) = node.raft.as_mut().and_then(|raft| raft.poll_output(&node.tail)) else {
                 break;
             };
+            assert!(outputs < DRAIN_MAX, "it never ends: {output:?}");
             self.perform(id, output);
         }
         self.start_sync(id);
