@@ -224,8 +224,7 @@ impl Requests {
             return None;
         }
         let (_, group) = self.ready.pop_last()?;
-        self.waiting_reads -= group.len();
-        Some(group)
+        Some(self.waits_no_more(group))
     }
 
     /// The next reads that may be answered when everything through `applied` is applied.
@@ -322,5 +321,16 @@ mod tests {
         group.drain(|query, _| assert_eq!(query, b"q"));
         requests.recycle(group);
         assert_eq!(requests.waiting(), 0);
+    }
+
+    #[test]
+    fn reads_that_waited_for_a_lost_leader_leave_nothing_behind() {
+        let mut requests = Requests::default();
+        requests.reads.push(b"query", origin(1));
+        requests.asked(RequestId(9), Instant::ZERO);
+        requests.read_at(RequestId(9), Index(3));
+        assert_eq!((requests.waiting(), requests.queries_bytes()), (1, 5));
+        assert!(requests.next_beyond(Index(2)).is_some());
+        assert_eq!((requests.waiting(), requests.queries_bytes()), (0, 0));
     }
 }
