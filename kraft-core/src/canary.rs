@@ -43,6 +43,12 @@ pub enum Canary {
     ReadWithoutRound,
     /// A leader answers reads before it has committed an entry of its term.
     ReadBeforeNoop,
+    /// A leader counts its lease from the answer to a heartbeat.
+    LeaseFromReply,
+    /// A leader that gave its leadership up answers reads to the end of its lease.
+    LeaseKept,
+    /// A node forgets with its process that it promised its vote to nobody.
+    LeaseForgotten,
     /// A command of a session is applied as often as it comes.
     RetryAppliedTwice,
     /// A client reports a command whose answer was lost as refused.
@@ -76,6 +82,9 @@ impl Canary {
         Self::AckByIndex,
         Self::ReadWithoutRound,
         Self::ReadBeforeNoop,
+        Self::LeaseFromReply,
+        Self::LeaseKept,
+        Self::LeaseForgotten,
         Self::RetryAppliedTwice,
         Self::UnknownRefused,
         Self::WipedNodeAccepted,
@@ -102,9 +111,13 @@ impl Canary {
     #[must_use]
     pub fn reach(self) -> Reach {
         match self {
-            Self::PreVoteBumpsTerm | Self::OldTermCommitted | Self::WithdrawnSent | Self::ReadWithoutRound => {
-                Reach::Raft
-            }
+            Self::PreVoteBumpsTerm
+            | Self::OldTermCommitted
+            | Self::WithdrawnSent
+            | Self::ReadWithoutRound
+            | Self::LeaseFromReply
+            | Self::LeaseKept
+            | Self::LeaseForgotten => Reach::Raft,
             Self::MarkAheadOfSync | Self::DamageCut => Reach::Log,
             _ => Reach::Nodes,
         }

@@ -8,7 +8,7 @@ use super::output::SendingBody;
 use super::*;
 use crate::adapter::Endpoint;
 use crate::id::{ClusterId, Incarnation, NodeId, RequestId};
-use crate::message::{self, Body, Goaway, GoawayReason, Header, Message, Refusal, Welcome};
+use crate::message::{self, Basis, Body, Commit, Consistency, Goaway, GoawayReason, Header, Message, Refusal, Welcome};
 use crate::protocol::EncodeError;
 use crate::time::Instant;
 
@@ -160,13 +160,13 @@ impl Script {
     fn put(&mut self, delivery: Delivery) -> CallId {
         let command = Bytes::from_static(b"put");
         self.client
-            .call(Request::Command { command, delivery }, self.now)
+            .call(Request::command(command, delivery), self.now)
             .expect("room")
     }
 
     fn read(&mut self) -> CallId {
         let query = Bytes::from_static(b"get");
-        self.client.call(Request::Read { query }, self.now).expect("room")
+        self.client.call(Request::read(query), self.now).expect("room")
     }
 
     /// Opens the session with a command, answers both.
@@ -484,10 +484,7 @@ fn what_is_in_flight_is_bounded() {
         script.put(Delivery::AtMostOnce);
     }
     let command = Bytes::new();
-    let request = Request::Command {
-        command,
-        delivery: Delivery::AtMostOnce,
-    };
+    let request = Request::command(command, Delivery::AtMostOnce);
     assert_eq!(script.client.call(request, script.now), Err(TooMany));
     let sent = script.run(&[0]);
     assert_eq!(sent.len(), 2);
@@ -506,7 +503,7 @@ fn bytes_in_flight_are_bounded_but_a_big_request_alone_goes() {
         let delivery = Delivery::AtMostOnce;
         script
             .client
-            .call(Request::Command { command, delivery }, script.now)
+            .call(Request::command(command, delivery), script.now)
             .expect("room");
     }
     let big = script.one(&[0]);
@@ -688,4 +685,78 @@ fn the_same_seed_gives_the_same_run() {
     };
     assert_eq!(run(1), run(1));
     assert_ne!(run(1), run(2));
+}
+
+fn weaker(basis: Basis) -> message::Outcome<'static> {
+    message::Outcome::Weaker { basis, answer: b"a" }
+}
+
+#[test]
+fn an_answer_on_less_is_one_where_it_was_asked_for() {
+    let stale = |age_max_ms| Consistency::Stale { age_max_ms };
+    let read = |consistency| Request::Read {
+        query: Bytes::from_static(b"get"),
+        consistency,
+    };
+    let command = |commit| Request::Command {
+        command: Bytes::from_static(b"put"),
+        delivery: Delivery::AtMostOnce,
+        commit,
+    };
+    let of = |age_ms| Basis::Stale { age_ms };
+    let cases = [
+        (read(Consistency::Linearizable), Basis::Lease, false),
+        (read(Consistency::Linearizable), of(0), false),
+        (read(Consistency::Lease), Basis::Lease, true),
+        (read(Consistency::Lease), of(0), false),
+        (read(stale(5)), of(4), true),
+        (read(stale(5)), of(5), false),
+        (read(stale(u64::MAX)), of(u64::MAX), true),
+        (read(stale(5)), Basis::Received, false),
+        (command(Commit::Strong), Basis::Leader, false),
+        (command(Commit::Strong), Basis::Received, false),
+        (command(Commit::Leader), Basis::Leader, true),
+        (command(Commit::Leader), Basis::Received, false),
+        (command(Commit::Async), Basis::Leader, true),
+        (command(Commit::Async), Basis::Received, true),
+        (command(Commit::Async), Basis::Lease, false),
+    ];
+    for (request, basis, takes) in cases {
+        let mut script = Script::new();
+        script.client.call(request.clone(), script.now).expect("room");
+        let sent = script.one(&[0]);
+        script.answer(&sent, weaker(basis));
+        script.run(&[0]);
+        let answer = Bytes::from_static(b"a");
+        let ended = script.done.iter().any(|(_, end)| {
+            *end == End::Outcome(Outcome::Weaker {
+                basis,
+                answer: answer.clone(),
+            })
+        });
+        assert_eq!(ended, takes, "{request:?} answered by {basis:?}");
+        let committed = |end: &End| matches!(end, End::Outcome(Outcome::Committed(_)));
+        assert!(
+            !script.done.iter().any(|(_, end)| committed(end)),
+            "{request:?} answered by {basis:?}"
+        );
+    }
+}
+
+#[test]
+fn a_read_that_is_too_stale_here_is_asked_elsewhere() {
+    let mut script = Script::new();
+    let consistency = Consistency::Stale { age_max_ms: 5 };
+    let query = Bytes::from_static(b"get");
+    script
+        .client
+        .call(Request::Read { query, consistency }, script.now)
+        .expect("room");
+    let first = script.one(&[0, 1, 2]);
+    script.refuse(&first, Refusal::TooStale, 0);
+    let second = script.one(&[0, 1, 2]);
+    assert_ne!(first.site, second.site);
+    script.answer(&second, weaker(Basis::Stale { age_ms: 1 }));
+    script.run(&[0, 1, 2]);
+    assert_eq!(script.done.len(), 1);
 }

@@ -10,14 +10,18 @@
 //! | `replication` | appends, heartbeats and their replies, on both sides |
 //! | `commit` | counting, applying, loading what left memory |
 //! | `read_index` | linearizable reads |
+//! | `lease` | reads without a round: what followers promise, and what a leader may do with it |
+//! | `age` | how old what this node knows may be |
 //! | `progress` | what a leader knows of a follower |
 //! | `tail` | the end of the log, and which output waits for which sync |
 //! | `quorum` | majorities |
 //! | `config` | what can be chosen, and its defaults |
 
+mod age;
 mod commit;
 mod config;
 mod election;
+mod lease;
 mod progress;
 mod quorum;
 mod read_index;
@@ -29,9 +33,11 @@ use std::ops::Range;
 
 use fastrand::Rng;
 
+use self::age::Known;
 use self::commit::Loading;
 pub use self::config::Config;
 use self::election::{Ballot, Grant};
+use self::lease::Lease;
 use self::progress::Progress;
 use self::quorum::Majority;
 use self::read_index::Reads;
@@ -207,6 +213,8 @@ pub struct Raft {
     uncommitted_bytes: u64,
     round: Round,
     reads: Reads,
+    lease: Lease,
+    known: Known,
 
     /// Messages that wait for nothing and stay true.
     ready: VecDeque<Output>,
@@ -285,6 +293,8 @@ impl Raft {
             uncommitted_bytes: 0,
             round,
             reads,
+            lease: Lease::default(),
+            known: Known::default(),
             ready: VecDeque::new(),
             config,
             rng,
@@ -295,6 +305,7 @@ impl Raft {
         if !raft.progress.is_empty() {
             raft.reset_election_deadline();
         }
+        raft.keep_former_promise();
         Ok(raft)
     }
 
@@ -338,7 +349,11 @@ impl Raft {
         if self.state == NodeState::Leader {
             self.tick_leader();
         } else if self.election_deadline <= self.now {
-            self.campaign(log);
+            if self.has_promised() {
+                self.reset_election_deadline();
+            } else {
+                self.campaign(log);
+            }
         }
         self.reads.expire(self.now, self.tail.hard.term);
     }
@@ -428,6 +443,7 @@ impl Raft {
             "applied what was not handed out"
         );
         self.applied = through;
+        self.settle_known();
         self.evict(log);
     }
 

@@ -38,6 +38,8 @@ pub(super) struct Progress {
     pub(super) round_sent: Round,
     /// The newest round that it confirmed.
     pub(super) round_seen: Round,
+    /// The newest round by which it promised to vote for nobody for an election timeout.
+    pub(super) round_promised: Round,
     /// The highest commit index that was sent within its log.
     pub(super) commit_sent: Index,
     /// A heartbeat is due.
@@ -60,6 +62,7 @@ impl Progress {
             heard: None,
             round_sent: Round(0),
             round_seen: Round(0),
+            round_promised: Round(0),
             commit_sent: Index::ZERO,
             heartbeat_due: false,
             overdue: Index::ZERO,
@@ -75,6 +78,7 @@ impl Progress {
         self.heard = None;
         self.round_sent = round;
         self.round_seen = round;
+        self.round_promised = round;
         self.commit_sent = Index::ZERO;
         self.heartbeat_due = false;
     }

@@ -24,6 +24,21 @@ fn draw_config(rng: &mut Rng, config: &mut Config) {
     config.check_quorum = rng.u32(0..8) > 0;
 }
 
+/// Leases, in clocks that keep their bound: of two that come apart as far as they may, the one counts 130 ms while the
+/// other counts less than 150.
+fn draw_leases(seed: u64, config: &mut Config) {
+    if config.check_quorum && matches!(seed % 8, 1 | 3) {
+        config.lease_drift_max = Some(Duration::from_millis(20));
+    }
+}
+
+fn draw_rate(seed: u64, config: &Config) -> u64 {
+    match config.lease_drift_max {
+        Some(_) => Rng::with_seed(seed ^ 0x1ea5 ^ (config.id.0 << 32)).u64(940..=1_060),
+        None => 1_000,
+    }
+}
+
 fn draw_weather(rng: &mut Rng) -> Weather {
     // The last one is longer than an election timeout: what was said in one term comes in another.
     let delay_max = [300, 3_000, 30_000, 200_000][rng.usize(0..4)];
@@ -31,6 +46,7 @@ fn draw_weather(rng: &mut Rng) -> Weather {
         delay: 50..delay_max,
         lost: [0, 20, 200][rng.usize(0..3)],
         doubled: [0, 50, 300][rng.usize(0..3)],
+        answers: 0..1,
         sync: 100..[300, 2_000, 20_000][rng.usize(0..3)],
         lazy_apply: rng.bool(),
         turn: [0, 100, 2_000, 20_000][rng.usize(0..4)],
@@ -86,6 +102,7 @@ fn storm_weather(rng: &mut Rng) -> Weather {
         delay: 50..[3_000, 20_000, 200_000][rng.usize(0..3)],
         lost: 0,
         doubled: 0,
+        answers: 0..1,
         sync: 100..[300, 20_000][rng.usize(0..2)],
         lazy_apply: false,
         turn: [0, 20_000][rng.usize(0..2)],
@@ -130,6 +147,29 @@ fn disturb_leaders(cluster: &mut Cluster, rng: &mut Rng) {
                 }
             }
         }
+    }
+}
+
+/// Leaders that have leases and cannot know that they were succeeded: cut off from one node or from all, their followers
+/// restarted within the time that they promised, answers late.
+fn disturb_leases(cluster: &mut Cluster, rng: &mut Rng) {
+    let Some(leader) = cluster.leader() else { return };
+    let other = rng.u64(cluster.ids());
+    match rng.u32(0..10) {
+        0 => cluster.isolate(leader),
+        1..=2 if other != leader => cluster.cut_both(leader, other),
+        3..=5 if other != leader && cluster.node(other).is_up() => {
+            cluster.crash(other);
+            cluster.restart(other);
+        }
+        6 => cluster.heal(),
+        7 => cluster.weather.answers = 0..[1, 120_000][rng.usize(0..2)],
+        8 => {
+            let room = [0, u64::MAX][rng.usize(0..2)];
+            cluster.with_raft(leader, |raft, _, now| raft.room(room, now));
+        }
+        // Seldom: who was cut off before it leads no more.
+        _ => drop(cluster.propose(leader, 1)),
     }
 }
 
@@ -179,20 +219,31 @@ fn recover(cluster: &mut Cluster) {
 pub(crate) fn run(seed: u64) -> u64 {
     let mut rng = Rng::with_seed(seed);
     let storms = seed % 3 == 2;
-    let voters = match storms {
+    let leases = seed % 8 == 1 && !storms;
+    let voters = match storms || leases {
         true => [3, 5][rng.usize(0..2)],
         false => [1, 2, 3, 3, 3, 4, 5][rng.usize(0..7)],
     };
     let drawn = rng.clone();
-    let mut cluster = Cluster::with(voters, seed, |config| match storms {
-        true => draw_storm(&mut drawn.clone(), config),
-        false => draw_config(&mut drawn.clone(), config),
+    let mut cluster = Cluster::with(voters, seed, |config| {
+        match storms {
+            true => draw_storm(&mut drawn.clone(), config),
+            false if leases => {}
+            false => draw_config(&mut drawn.clone(), config),
+        }
+        if !storms {
+            draw_leases(seed, config);
+        }
     });
+    for node in &mut cluster.nodes {
+        node.pace(cluster.now, draw_rate(seed, &node.config));
+    }
     cluster.memory = rng.u64(0..1000);
-    let pause = [8, 40][rng.usize(0..2)];
+    let pause = [8, 40][rng.usize(0..2)] / if leases { 4 } else { 1 };
     for _ in 0..2 {
         cluster.weather = match storms {
             true => storm_weather(&mut rng),
+            false if leases => FAIR,
             false => draw_weather(&mut rng),
         };
         let end = cluster.now + Duration::from_millis(rng.u64(200..2_000));
@@ -201,6 +252,7 @@ pub(crate) fn run(seed: u64) -> u64 {
             if rng.u32(0..pause) == 0 {
                 match storms {
                     true => disturb_leaders(&mut cluster, &mut rng),
+                    false if leases => disturb_leases(&mut cluster, &mut rng),
                     false => disturb(&mut cluster, &mut rng),
                 }
             }
