@@ -39,6 +39,18 @@ pub enum Canary {
     AckBeforeSync,
     /// A sync of entries that were overwritten counts for those that stand there instead.
     AckByIndex,
+    /// The log's front is released up to what is applied, whatever the newest snapshot holds.
+    ReleasedBeyondSnapshot,
+    /// A snapshot is installed though more than it holds is committed.
+    OlderSnapshotInstalled,
+    /// What stands behind a snapshot's place stays, also where the log contradicts the snapshot.
+    ConflictKeptBehindSnapshot,
+    /// A snapshot is acknowledged when its first piece comes.
+    SnapshotAckOnSight,
+    /// A snapshot is acknowledged before the term of its sender is on disk.
+    SnapshotAckBeforeTerm,
+    /// The log begins behind a snapshot, and the state machine is as it was.
+    ResetWithoutRestore,
     /// A leader answers reads without asking whether it still leads.
     ReadWithoutRound,
     /// A leader answers reads before it has committed an entry of its term.
@@ -51,14 +63,36 @@ pub enum Canary {
     LeaseForgotten,
     /// A command of a session is applied as often as it comes.
     RetryAppliedTwice,
+    /// A snapshot that is restored brings the state, and no sessions.
+    SessionsNotRestored,
     /// A client reports a command whose answer was lost as refused.
     UnknownRefused,
     /// A node whose disk was wiped is taken for the one that it was.
     WipedNodeAccepted,
+    /// A leader hands over before its successor has all that there is.
+    TransferToLagging,
+    /// A transfer that comes to nothing is never given up.
+    TransferNeverEnds,
+    /// A node campaigns for a leader whose term has ended.
+    StaleTimeoutNow,
     /// A batch in the log says that it is synced itself.
     MarkAheadOfSync,
     /// Damage below the mark is cut off as if it were a torn tail.
     DamageCut,
+    /// In a joint configuration the new majority is enough.
+    JointNeedsOne,
+    /// A learner that has the log counts as if it voted.
+    LearnerCounts,
+    /// A configuration is in force when it is committed.
+    ConfigurationAtCommit,
+    /// A leader that is no voter any more counts itself.
+    RemovedLeaderCounts,
+    /// A leader changes the members before it has committed an entry of its term (Ongaro's bug of 2015).
+    ChangeBeforeNoop,
+    /// A second change is begun while one is under way.
+    ChangesOverlap,
+    /// A configuration that was cut off the log stays in force.
+    ConfigurationStays,
 }
 
 impl Canary {
@@ -80,16 +114,33 @@ impl Canary {
         Self::CommitBeyondVerified,
         Self::AckBeforeSync,
         Self::AckByIndex,
+        Self::ReleasedBeyondSnapshot,
+        Self::OlderSnapshotInstalled,
+        Self::ConflictKeptBehindSnapshot,
+        Self::SnapshotAckOnSight,
+        Self::SnapshotAckBeforeTerm,
+        Self::ResetWithoutRestore,
         Self::ReadWithoutRound,
         Self::ReadBeforeNoop,
         Self::LeaseFromReply,
         Self::LeaseKept,
         Self::LeaseForgotten,
         Self::RetryAppliedTwice,
+        Self::SessionsNotRestored,
         Self::UnknownRefused,
         Self::WipedNodeAccepted,
+        Self::TransferToLagging,
+        Self::TransferNeverEnds,
+        Self::StaleTimeoutNow,
         Self::MarkAheadOfSync,
         Self::DamageCut,
+        Self::JointNeedsOne,
+        Self::LearnerCounts,
+        Self::ConfigurationAtCommit,
+        Self::RemovedLeaderCounts,
+        Self::ChangeBeforeNoop,
+        Self::ChangesOverlap,
+        Self::ConfigurationStays,
     ];
 }
 
@@ -103,6 +154,10 @@ pub enum Reach {
     Raft,
     /// The log alone, on a disk that rots.
     Log,
+    /// Raft alone, while members change.
+    Members,
+    /// The state alone, by its images.
+    State,
 }
 
 #[cfg(kraft_canary)]
@@ -111,14 +166,26 @@ impl Canary {
     #[must_use]
     pub fn reach(self) -> Reach {
         match self {
-            Self::PreVoteBumpsTerm
-            | Self::OldTermCommitted
-            | Self::WithdrawnSent
-            | Self::ReadWithoutRound
-            | Self::LeaseFromReply
-            | Self::LeaseKept
-            | Self::LeaseForgotten => Reach::Raft,
+            Self::PreVoteBumpsTerm | Self::OldTermCommitted | Self::WithdrawnSent | Self::ReadWithoutRound => {
+                Reach::Raft
+            }
+            Self::ReleasedBeyondSnapshot
+            | Self::OlderSnapshotInstalled
+            | Self::ConflictKeptBehindSnapshot
+            | Self::SnapshotAckOnSight
+            | Self::SnapshotAckBeforeTerm
+            | Self::ResetWithoutRestore => Reach::Raft,
+            Self::LeaseFromReply | Self::LeaseKept | Self::LeaseForgotten => Reach::Raft,
+            Self::TransferToLagging | Self::TransferNeverEnds | Self::StaleTimeoutNow => Reach::Raft,
             Self::MarkAheadOfSync | Self::DamageCut => Reach::Log,
+            Self::JointNeedsOne
+            | Self::LearnerCounts
+            | Self::ConfigurationAtCommit
+            | Self::RemovedLeaderCounts
+            | Self::ChangeBeforeNoop
+            | Self::ChangesOverlap
+            | Self::ConfigurationStays => Reach::Members,
+            Self::SessionsNotRestored => Reach::State,
             _ => Reach::Nodes,
         }
     }

@@ -4,6 +4,9 @@
 //! step, and tells it of messages, reads and client replies where they happen. The first contradiction is
 //! [`Broken`]. The cost of a step is that of what changed in it.
 //!
+//! A snapshot stands for the front of a log. It is judged by the place behind which the log begins: what was committed
+//! there is known, and so, by R3 and R5, all that is before it.
+//!
 //! | law | says | checked by |
 //! |---|---|---|
 //! | R1 | one leader a term | [`check`](Laws::check) |
@@ -11,18 +14,23 @@
 //! | R3 | log matching | `check` |
 //! | R4 | leader completeness | `check` |
 //! | R5 | state-machine safety | `check` |
-//! | R6 | nothing acknowledged is lost while a majority's disks survive | `check`, [`acknowledged`](Laws::acknowledged) |
+//! | R6 | nothing acknowledged is lost while the disks of a majority, in a joint configuration of both, survive | `check`, [`acknowledged`](Laws::acknowledged) |
 //! | R7 | reads are linearizable | [`read_began`](Laws::read_began), [`read_answered`](Laws::read_answered) |
 //! | R8 | a retried command applies once | [`took_effect`](Laws::took_effect) |
 //! | R9 | healed, the cluster commits within a bound | [`healed`](Laws::healed), [`time`](Laws::time) |
 //! | R10 | nothing leaves before what it rests on is durable | [`sent`](Laws::sent) |
 //! | R11 | terms, votes, commit and applied never go back | `check` |
 
+mod seen;
+mod survival;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use self::seen::SeenLog;
 use crate::id::{Index, NodeId, Sequence, SessionId, Term};
+use crate::membership::Configuration;
 use crate::message::{AppendResult, Body, NodeState};
 use crate::raft::Status;
 use crate::storage::HardState;
@@ -54,8 +62,29 @@ pub trait View {
     /// Term and vote that a restart would find.
     fn disk(&self) -> HardState;
 
-    /// The entry at `index` that a restart would find.
+    /// The entry at `index` in the log that a restart would find.
     fn disk_entry(&self, index: Index) -> Option<Mark>;
+
+    /// The configurations that it may need, ascending, with their places in the log; the last is in force. Without any, a
+    /// majority is one of the voters that [`Laws::new`] was told.
+    fn configurations(&self) -> &[(Index, Configuration)] {
+        &[]
+    }
+
+    /// The place before the first entry of its log, and the term there.
+    fn base(&self) -> (Index, Term) {
+        (Index::ZERO, Term(0))
+    }
+
+    /// The place before the first entry of the log that a restart would find.
+    fn disk_base(&self) -> Index {
+        Index::ZERO
+    }
+
+    /// The last entry that the newest snapshot holds which a restart would find, and its term; zero if there is none.
+    fn disk_snapshot(&self) -> (Index, Term) {
+        (Index::ZERO, Term(0))
+    }
 }
 
 /// A law that does not hold.
@@ -79,6 +108,8 @@ impl std::error::Error for Broken {}
 #[derive(Debug)]
 pub struct Laws {
     voters: usize,
+    /// By which of them the newest committed entry was committed.
+    quorums: Vec<Configuration>,
     leaders: BTreeMap<Term, NodeId>,
     /// Entries by place and term: their digest and the term before. If each has one of each, logs match.
     entries: BTreeMap<(Index, Term), (u64, Term)>,
@@ -96,8 +127,7 @@ struct Seen {
     run: u64,
     status: Status,
     disk: HardState,
-    /// From index 1.
-    log: Vec<Mark>,
+    log: SeenLog,
 }
 
 fn broken<T>(law: u8, detail: String) -> Result<T, Broken> {
@@ -110,6 +140,7 @@ impl Laws {
     pub fn new(voters: usize) -> Self {
         Self {
             voters,
+            quorums: Vec::new(),
             leaders: BTreeMap::new(),
             entries: BTreeMap::new(),
             committed: Vec::new(),
@@ -137,9 +168,11 @@ impl Laws {
     ///
     /// R1-R6 or R11 does not hold.
     pub fn check<V: View>(&mut self, nodes: &[V]) -> Result<(), Broken> {
+        let before = self.committed();
         for node in nodes.iter().filter(|node| node.is_up()) {
             self.check_node(node)?;
         }
+        self.count(nodes, before);
         self.check_survival(nodes, self.committed())
     }
 
@@ -149,9 +182,11 @@ impl Laws {
     ///
     /// R1-R6 or R11 does not hold.
     pub fn check_turned<V: View>(&mut self, nodes: &[V], at: usize) -> Result<(), Broken> {
+        let before = self.committed();
         if nodes[at].is_up() {
             self.check_node(&nodes[at])?;
         }
+        self.count(nodes, before);
         self.check_survival(nodes, self.committed())
     }
 
@@ -166,20 +201,21 @@ impl Laws {
             run: node.run(),
             status: status.clone(),
             disk: HardState::default(),
-            log: Vec::new(),
+            log: SeenLog::default(),
         });
         let same_run = seen.run == node.run();
-        let known = seen.log.len();
+        let known = seen.log.last();
         let kept = self.check_matching(node, &status, &mut seen.log)?;
         let led = same_run && seen.status.state == NodeState::Leader && seen.status.hard.term == status.hard.term;
         if led && status.state == NodeState::Leader && kept < known {
             return broken(
                 2,
-                format!("leader {id} of term {} removed entry {}", status.hard.term, kept + 1),
+                format!("leader {id} of term {} removed entry {}", status.hard.term, kept.next()),
             );
         }
         let checked = if same_run { seen.status.commit } else { Index::ZERO };
-        self.check_commit(&status, checked.min(Index(kept as u64)), &seen.log)?;
+        self.check_commit(&status, checked.min(kept), &seen.log)?;
+        self.check_base(node, &status, &seen.log)?;
         if status.state == NodeState::Leader {
             self.check_leader(&status, &seen.log)?;
         }
@@ -191,24 +227,28 @@ impl Laws {
     }
 
     /// R3. Brings the copy of the node's log up to date; returns how much of it had not changed.
-    fn check_matching(&mut self, node: &impl View, status: &Status, log: &mut Vec<Mark>) -> Result<usize, Broken> {
-        log.truncate(status.last.0 as usize);
+    fn check_matching(&mut self, node: &impl View, status: &Status, log: &mut SeenLog) -> Result<Index, Broken> {
+        if log.base != node.base() {
+            log.begin(node.base());
+        }
+        log.truncate(status.last);
         // Logs change at their end: what is equal at one place is equal before it, by this very law.
         while log
+            .marks
             .last()
-            .is_some_and(|mark| node.entry(Index(log.len() as u64)) != Some(*mark))
+            .is_some_and(|mark| node.entry(log.last()) != Some(*mark))
         {
-            log.pop();
+            log.marks.pop();
         }
-        let kept = log.len();
-        for index in kept as u64 + 1..=status.last.0 {
+        let kept = log.last();
+        for index in kept.0 + 1..=status.last.0 {
             let Some(mark) = node.entry(Index(index)) else {
                 return broken(
                     3,
                     format!("node {} has no entry {index}, but ends at {}", status.id, status.last),
                 );
             };
-            let before = log.last().map_or(Term(0), |mark| mark.term);
+            let before = log.last_term();
             let expected = *self
                 .entries
                 .entry((Index(index), mark.term))
@@ -223,29 +263,70 @@ impl Laws {
             if mark.term < before || mark.term > status.hard.term {
                 return broken(3, format!("node {}: {mark:?} at {index} after {before:?}", status.id));
             }
-            log.push(mark);
+            log.marks.push(mark);
         }
         Ok(kept)
     }
 
+    /// R5 and R6: what is no longer in a log is committed, and in a snapshot.
+    fn check_base(&self, node: &impl View, status: &Status, log: &SeenLog) -> Result<(), Broken> {
+        let id = status.id;
+        self.check_place(log.base, format_args!("the log of node {id} begins behind"))?;
+        let snapshot = node.disk_snapshot();
+        self.check_place(snapshot, format_args!("the snapshot of node {id} ends at"))?;
+        match node.disk_base() > snapshot.0 {
+            true => broken(
+                6,
+                format!(
+                    "on the disk of node {id} the log begins behind {}, the newest snapshot ends at {}",
+                    node.disk_base(),
+                    snapshot.0
+                ),
+            ),
+            false => Ok(()),
+        }
+    }
+
+    /// R5: this is a place in the log that is committed.
+    fn check_place(&self, place: (Index, Term), whose: fmt::Arguments<'_>) -> Result<(), Broken> {
+        let Some(at) = place.0.0.checked_sub(1) else {
+            return Ok(());
+        };
+        match self.committed.get(at as usize) {
+            Some((mark, _)) if mark.term == place.1 => Ok(()),
+            Some((mark, _)) => broken(5, format!("{whose} {place:?}, {mark:?} is committed there")),
+            None => broken(5, format!("{whose} {place:?}, {} is committed", self.committed())),
+        }
+    }
+
+    /// The state machine of `node` says that it has applied everything up to `applied`, and has applied this.
+    ///
+    /// # Errors
+    ///
+    /// R5: so much is not what was committed.
+    pub fn check_state(&self, node: NodeId, applied: Index, state: &[Mark]) -> Result<(), Broken> {
+        let known = self.committed.iter().map(|(mark, _)| mark);
+        match state.len() as u64 == applied.0 && state.iter().zip(known).all(|(mark, known)| mark == known) {
+            true => Ok(()),
+            false => broken(
+                5,
+                format!("node {node} applied {} entries up to {applied}, or others", state.len()),
+            ),
+        }
+    }
+
     /// R5.
-    fn check_commit(&mut self, status: &Status, checked: Index, log: &[Mark]) -> Result<(), Broken> {
+    fn check_commit(&mut self, status: &Status, checked: Index, log: &SeenLog) -> Result<(), Broken> {
         let Status { id, commit, .. } = *status;
-        for (index, mark) in log
-            .iter()
-            .copied()
-            .enumerate()
-            .take(commit.0 as usize)
-            .skip(checked.0 as usize)
-        {
-            match self.committed.get(index) {
+        for index in checked.max(log.base.0).0 + 1..=commit.min(log.last()).0 {
+            let Some(mark) = log.get(Index(index)) else { continue };
+            match self.committed.get(index as usize - 1) {
                 Some((known, _)) if *known != mark => {
-                    return broken(
-                        5,
-                        format!("node {id} committed {mark:?} at {}, not {known:?}", index + 1),
-                    );
+                    return broken(5, format!("node {id} committed {mark:?} at {index}, not {known:?}"));
                 }
                 Some(_) => {}
+                // Behind a hole it is nobody's: that the log begins there is judged on its own.
+                None if self.committed.len() as u64 + 1 < index => break,
                 None => self.committed.push((mark, status.hard.term)),
             }
         }
@@ -253,7 +334,7 @@ impl Laws {
     }
 
     /// R1 and R4.
-    fn check_leader(&mut self, status: &Status, log: &[Mark]) -> Result<(), Broken> {
+    fn check_leader(&mut self, status: &Status, log: &SeenLog) -> Result<(), Broken> {
         let (id, term) = (status.id, status.hard.term);
         if let Some(leader) = self.leaders.get(&term) {
             return match *leader == id {
@@ -262,30 +343,17 @@ impl Laws {
             };
         }
         self.leaders.insert(term, id);
-        for (at, (mark, seen_in)) in self.committed.iter().enumerate() {
-            if *seen_in < term && log.get(at) != Some(mark) {
+        // What is before the log's front it has as a state.
+        for (at, (mark, seen_in)) in self.committed.iter().enumerate().skip(log.base.0.0 as usize) {
+            let index = Index(at as u64 + 1);
+            if *seen_in < term && log.get(index) != Some(*mark) {
                 return broken(
                     4,
-                    format!("leader {id} of term {term} lacks {mark:?}, committed at {}", at + 1),
+                    format!("leader {id} of term {term} lacks {mark:?}, committed at {index}"),
                 );
             }
         }
         Ok(())
-    }
-
-    /// R6: what is committed stands on the disks of a majority.
-    fn check_survival<V: View>(&self, nodes: &[V], index: Index) -> Result<(), Broken> {
-        let Some((mark, _)) = index.0.checked_sub(1).and_then(|at| self.committed.get(at as usize)) else {
-            return Ok(());
-        };
-        let holders = nodes
-            .iter()
-            .filter(|node| node.disk_entry(index) == Some(*mark))
-            .count();
-        match holders > self.voters / 2 {
-            true => Ok(()),
-            false => broken(6, format!("{mark:?}, committed at {index}, stands on {holders} disks")),
-        }
     }
 
     /// A client was told that the entry at `index` took effect.
@@ -392,13 +460,15 @@ impl Laws {
             Body::Vote(vote) if !vote.pre => {
                 let id = node.status().id;
                 let claimed = node.disk_entry(vote.last_index).map_or(Term(0), |mark| mark.term);
-                is_past || disk == HardState { term, vote: id } && claimed == vote.last_term
+                let is_found = claimed == vote.last_term || node.disk_snapshot() == (vote.last_index, vote.last_term);
+                is_past || disk == HardState { term, vote: id } && is_found
             }
             Body::AppendReply(reply) => match reply.result {
                 AppendResult::Matched(Index::ZERO) => disk.term >= term,
                 AppendResult::Matched(index) => {
                     let entry = node.disk_entry(index);
-                    disk.term >= term && entry.is_some() && entry == node.entry(index)
+                    let is_found = entry.is_some() && entry == node.entry(index);
+                    disk.term >= term && (is_found || index <= node.disk_snapshot().0)
                 }
                 AppendResult::Rejected { .. } => true,
             },
@@ -440,7 +510,8 @@ fn check_monotone(node: &impl View, status: &Status, before: &Seen) -> Result<()
             format!("node {id} went back from {:?} to {status:?}", before.status),
         );
     }
-    match status.applied <= status.commit && status.commit <= status.last && status.durable <= status.last {
+    let is_within = status.durable.max(status.membership) <= status.last;
+    match status.applied <= status.commit && status.commit <= status.last && is_within {
         true => Ok(()),
         false => broken(11, format!("node {id}: {status:?}")),
     }
@@ -459,6 +530,18 @@ mod tests {
         /// The terms of its entries, which are their digests too.
         log: Vec<u64>,
         disk: (u64, u64, Vec<u64>),
+        /// So many of its entries are gone, from memory and disk.
+        base: u64,
+        /// Index and term of its snapshot.
+        snapshot: (u64, u64),
+    }
+
+    impl Node {
+        /// The same one, with the front of its log gone.
+        fn without(mut self, base: u64, snapshot: (u64, u64)) -> Self {
+            (self.base, self.snapshot) = (base, snapshot);
+            self
+        }
     }
 
     /// A node in a term, whose log has these terms, all durable.
@@ -477,10 +560,14 @@ mod tests {
                 applied: Index::ZERO,
                 last: Index(log.len() as u64),
                 durable: Index(log.len() as u64),
+                membership: Index::ZERO,
+                is_removed: false,
             },
             run: 0,
             log: log.to_vec(),
             disk: (term, 0, log.to_vec()),
+            base: 0,
+            snapshot: (0, 0),
         }
     }
 
@@ -509,7 +596,7 @@ mod tests {
             true
         }
         fn entry(&self, index: Index) -> Option<Mark> {
-            mark(&self.log, index)
+            mark(&self.log, index).filter(|_| index.0 > self.base)
         }
         fn disk(&self) -> HardState {
             HardState {
@@ -518,7 +605,17 @@ mod tests {
             }
         }
         fn disk_entry(&self, index: Index) -> Option<Mark> {
-            mark(&self.disk.2, index)
+            mark(&self.disk.2, index).filter(|_| index.0 > self.base)
+        }
+        fn base(&self) -> (Index, Term) {
+            let term = mark(&self.log, Index(self.base)).map_or(Term(0), |mark| mark.term);
+            (Index(self.base), term)
+        }
+        fn disk_base(&self) -> Index {
+            Index(self.base)
+        }
+        fn disk_snapshot(&self) -> (Index, Term) {
+            (Index(self.snapshot.0), Term(self.snapshot.1))
         }
     }
 
@@ -546,6 +643,61 @@ mod tests {
         check(6, &[&[node(1, 2, &[1], 1), node(2, 2, &[], 0)]]);
         check(11, &[&[node(1, 2, &[], 0)], &[node(1, 1, &[], 0)]]);
         check(11, &[&holders, &[node(1, 2, &[1], 0)]]);
+    }
+
+    #[test]
+    fn a_snapshot_stands_for_the_front_of_a_log() {
+        let log = [1, 1, 2, 2];
+        let all = [node(1, 2, &log, 4), node(2, 2, &log, 4), node(3, 2, &log, 4)];
+        let mut laws = Laws::new(3);
+        laws.check(&all).expect("it is committed");
+        let released = all.clone().map(|node| node.without(2, (3, 2)));
+        laws.check(&released).expect("it is in a snapshot");
+        laws.check(&[
+            leader(1, 3, &log, 4).without(4, (4, 2)),
+            released[1].clone(),
+            released[2].clone(),
+        ])
+        .expect("a leader needs no more of a log");
+        laws.check_all(&released).expect("nothing is lost");
+        laws.check_state(
+            NodeId(1),
+            Index(2),
+            &log[..2]
+                .iter()
+                .map(|term| mark(&[*term], Index(1)).expect("one"))
+                .collect::<Vec<_>>(),
+        )
+        .expect("that was committed");
+        assert_eq!(
+            laws.check_state(NodeId(1), Index(2), &[])
+                .expect_err("it skipped some")
+                .law,
+            5
+        );
+        let other = mark(&[102], Index(1)).expect("one");
+        assert_eq!(
+            laws.check_state(NodeId(1), Index(1), &[other])
+                .expect_err("it is another")
+                .law,
+            5
+        );
+
+        let away = all.clone().map(|node| node.without(3, (2, 1)));
+        check(6, &[&all, &away]);
+        check(5, &[&all, &[node(1, 2, &log, 4).without(2, (3, 1))]]);
+        check(5, &[&all, &[node(1, 2, &[1, 2, 2, 2], 4).without(2, (2, 2))]]);
+        check(5, &[&all, &[node(1, 2, &[1, 1, 2, 2, 2, 2], 6).without(5, (5, 2))]]);
+        check(4, &[&all, &[leader(4, 3, &[1, 1, 2], 3).without(2, (2, 1))]]);
+        // Behind its front a log is judged as ever.
+        check(3, &[&all, &[node(4, 2, &[1, 1, 102, 2], 2).without(2, (2, 1))]]);
+        check(
+            2,
+            &[
+                &[leader(1, 2, &log, 2), all[1].clone()],
+                &[leader(1, 2, &log[..3], 2).without(2, (2, 1))],
+            ],
+        );
     }
 
     #[test]

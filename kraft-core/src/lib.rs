@@ -13,6 +13,7 @@ pub mod laws;
 pub mod link;
 pub mod log;
 pub mod machine;
+pub mod membership;
 pub mod message;
 pub mod node;
 pub mod outbox;

@@ -33,6 +33,10 @@ pub trait Log {
     /// Forgets everything from `from` on.
     fn truncate(&mut self, from: Index);
 
+    /// A snapshot at `index` took the log's place: forgets everything, also what is still to be loaded. The next entry
+    /// is the one behind it.
+    fn reset(&mut self, index: Index);
+
     /// Takes back entries that were loaded from storage, in front of what is in memory.
     fn restore(&mut self, first: Index, entries: Vec<Entry>);
 
@@ -76,6 +80,8 @@ pub struct Tail {
     start: u64,
     /// Sorted by age, oldest in front.
     windows: VecDeque<Window>,
+    /// Nothing before this is in the log, whatever a load brings.
+    floor: Index,
     tail_bytes_max: u64,
 }
 
@@ -111,6 +117,7 @@ impl Tail {
             ends: VecDeque::new(),
             start: 0,
             windows: VecDeque::new(),
+            floor: Index::ZERO,
             tail_bytes_max,
         }
     }
@@ -234,7 +241,20 @@ impl Log for Tail {
         self.windows.retain(|window| !window.entries.is_empty());
     }
 
-    fn restore(&mut self, first: Index, mut entries: Vec<Entry>) {
+    fn reset(&mut self, index: Index) {
+        self.start = self.ends.back().copied().unwrap_or(self.start);
+        self.ring.clear();
+        self.ends.clear();
+        self.windows.clear();
+        self.first = index.next();
+        self.floor = self.first;
+    }
+
+    fn restore(&mut self, mut first: Index, mut entries: Vec<Entry>) {
+        // What a reset removed while it was read.
+        let gone = self.floor.0.saturating_sub(first.0).min(entries.len() as u64);
+        entries.drain(..gone as usize);
+        first.0 += gone;
         // The ring is newer than anything read from storage: a read may have been overtaken by a truncation.
         entries.truncate(self.first.0.saturating_sub(first.0) as usize);
         if entries.is_empty() {
@@ -428,6 +448,20 @@ mod tests {
         tail.restore(Index(20), owned(&["cc", "dd"]));
         assert_eq!(tail.fit(Index(10)..Index(50), 9, 9), Index(10)..Index(10));
         assert_eq!(text(&tail, 20..22), "cc dd");
+    }
+
+    #[test]
+    fn a_load_that_a_reset_overtook_is_cut() {
+        let mut tail = Tail::new(Index(9), 64);
+        tail.restore(Index(2), owned(&["two"]));
+        tail.append(Index(10), &lent(&["old"]));
+        tail.reset(Index(7));
+        assert_eq!((tail.first(), tail.bytes_held()), (Index(8), 0));
+        tail.append(Index(8), &lent(&["eight", "nine"]));
+        tail.restore(Index(6), owned(&["gone", "gone", "stale", "stale"]));
+        tail.restore(Index(3), owned(&["gone", "gone"]));
+        assert_eq!(tail.windows.len(), 0, "nothing of before is of any use");
+        assert_eq!(text(&tail, 8..10), "eight nine");
     }
 
     #[test]

@@ -493,6 +493,20 @@ pub struct Transfer {
     pub to: NodeId,
 }
 
+impl Transfer {
+    /// What is answered as [`Outcome::Committed`]: who leads.
+    #[must_use]
+    pub const fn reply(leader: NodeId) -> [u8; 8] {
+        leader.0.to_le_bytes()
+    }
+
+    /// Who leads, by that answer; `None` if it is none.
+    #[must_use]
+    pub fn leader(reply: &[u8]) -> Option<NodeId> {
+        reply.try_into().ok().map(|bytes| NodeId(u64::from_le_bytes(bytes)))
+    }
+}
+
 /// Asks for a piece of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fetch {

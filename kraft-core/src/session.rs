@@ -16,12 +16,30 @@
 //! | 24.. | the state machine's command |
 //!
 //! The payload of an [`EntryKind::OpenSession`] is empty. Its reply is the session's id, a little-endian `u64`.
+//!
+//! The table in a snapshot, which is the same bytes on every node that applied the same entries:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 1 | version, 1 |
+//! | 4 | how many sessions; then for each, by id: |
+//! | 8 | id |
+//! | 8 | index of the last entry that used it; no two sessions have the same |
+//! | 8 | first_unanswered, at least 1 |
+//! | 4 | how many replies; then for each, by sequence: |
+//! | 8 | sequence, at least first_unanswered |
+//! | 4 | bytes of the reply, `u32::MAX` for one that was above the limit |
+//! | | the reply |
 
+mod image;
 #[cfg(test)]
 mod tests;
 
+pub use image::{SessionsImage, StateImage};
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, BytesMut};
 
@@ -133,13 +151,14 @@ impl Applied {
 #[derive(Debug, Default)]
 pub struct Sessions {
     limits: Limits,
-    table: BTreeMap<SessionId, Session>,
+    /// An image shares the sessions that were not used since it was taken.
+    table: BTreeMap<SessionId, Arc<Session>>,
     by_use: BTreeMap<Index, SessionId>,
     bytes: usize,
 }
 
 /// Invariant: every sequence at or above `first_unanswered` that was applied is a key of `replies`, and none below.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Session {
     last_used: Index,
     first_unanswered: Sequence,
@@ -148,9 +167,9 @@ struct Session {
 }
 
 /// A reply, or the fact that there was one and it was above the limit.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Kept {
-    Reply(Box<[u8]>),
+    Reply(Arc<[u8]>),
     Dropped,
 }
 
@@ -230,6 +249,35 @@ impl Sessions {
         }
     }
 
+    /// The table as it is. Takes time with the number of sessions, and none with their replies.
+    #[must_use]
+    pub fn image(&self) -> SessionsImage {
+        SessionsImage::new(self.table.clone(), self.bytes)
+    }
+
+    /// Becomes the table that the image is of, and returns the one that it was, whose memory takes time to free. The
+    /// limits stay this node's own.
+    ///
+    /// # Panics
+    ///
+    /// If the image is above the limits: one of this node's is not, nor is one that was read within them.
+    pub fn restore(&mut self, image: SessionsImage) -> SessionsImage {
+        let (table, bytes) = image.into_parts();
+        let limits = self.limits;
+        assert!(
+            table.len() <= limits.sessions_max && bytes <= limits.table_bytes_max,
+            "an image above the limits"
+        );
+        let former = std::mem::replace(self, Self::new(limits));
+        let former = SessionsImage::new(former.table, former.bytes);
+        if canary::is(Canary::SessionsNotRestored) {
+            return former;
+        }
+        self.by_use = table.iter().map(|(id, session)| (session.last_used, *id)).collect();
+        (self.table, self.bytes) = (table, bytes);
+        former
+    }
+
     /// A hash of the table, equal on nodes that applied the same.
     #[must_use]
     pub fn digest(&self) -> u64 {
@@ -260,7 +308,7 @@ impl Sessions {
             reply_bytes: 0,
         };
         self.bytes += OVERHEAD_BYTES;
-        let old = self.table.insert(SessionId(index.0), session);
+        let old = self.table.insert(SessionId(index.0), Arc::new(session));
         assert!(old.is_none(), "entry {index} was applied twice");
         self.by_use.insert(index, SessionId(index.0));
         self.keep_to_bytes();
@@ -276,6 +324,7 @@ impl Sessions {
         let Some(session) = self.table.get_mut(&command.session) else {
             return Applied::Refused(Refusal::SessionExpired);
         };
+        let session = Arc::make_mut(session);
         session.last_used = index;
         self.bytes -= session.forget_below(command.first_unanswered);
 
@@ -321,14 +370,18 @@ impl Sessions {
                 self.by_use.insert(last_used, id);
                 continue;
             }
-            let session = session.remove();
-            self.bytes -= OVERHEAD_BYTES + session.replies.len() * OVERHEAD_BYTES + session.reply_bytes;
+            self.bytes -= session.remove().bytes();
             return;
         }
     }
 }
 
 impl Session {
+    /// What it counts.
+    fn bytes(&self) -> usize {
+        OVERHEAD_BYTES + self.replies.len() * OVERHEAD_BYTES + self.reply_bytes
+    }
+
     /// Forgets replies that the client has; returns what was freed. The bound never goes back: an older duplicate of
     /// a command carries an older one.
     fn forget_below(&mut self, first_unanswered: Sequence) -> usize {

@@ -63,8 +63,8 @@ pub trait Image: Sized + Send + 'static {
     fn read(input: &mut dyn io::Read) -> io::Result<Self>;
 }
 
-/// Where a node keeps its snapshots. Clones are the same place. Every call blocks and is made off the loop, one at a
-/// time.
+/// Where a node keeps its snapshots. Clones are the same place. Every call blocks and is made off the loop; several
+/// threads may make them.
 pub trait SnapshotStore: Clone + Send + 'static {
     /// Writes a snapshot and makes it durable, then removes those that are too many. Calls `content` once, for what
     /// follows the head.
@@ -90,7 +90,8 @@ pub trait SnapshotStore: Clone + Send + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError`]; what was received before stands.
+    /// [`StoreError`]. What was received before stands if the piece does not follow it. If the disk failed, or what came
+    /// is damaged or another cluster's, nothing of it is left.
     fn receive(&self, id: SnapshotId, offset: u64, data: &[u8]) -> Result<(), StoreError>;
 
     /// All of it was received: checks it and makes it durable.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::id::{Index, NodeId, SyncId, Term};
 use crate::message::{Entries, Entry};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, SnapshotStore};
 use crate::time::Instant;
 
 /// What a node must never forget: its term, and whom it voted for in it (thesis fig. 3.1).
@@ -50,6 +50,11 @@ pub struct Recovered {
 pub trait Storage {
     /// A unit of blocking work.
     type Work: Work;
+    /// Where the snapshots are kept that hold what the log gives up.
+    type Snapshots: SnapshotStore;
+
+    /// The snapshots.
+    fn snapshots(&self) -> Self::Snapshots;
 
     /// Writes term and vote.
     fn save(&mut self, hard: HardState);
@@ -59,6 +64,14 @@ pub trait Storage {
 
     /// Removes everything from `from` on.
     fn truncate(&mut self, from: Index);
+
+    /// Removes everything, and lets the log begin anew behind a place that a durable snapshot holds. Term and vote stay.
+    /// What was there before is given up when the sync that covers this is complete, and not earlier.
+    fn reset(&mut self, index: Index, term: Term);
+
+    /// Gives up entries up to `through`, all of which a durable snapshot holds, as far as that costs nothing. Returns
+    /// the place that the log begins behind from here on, which may be the one that it was.
+    fn release(&mut self, through: Index) -> Index;
 
     /// Ends a batch: what was called before is to become durable.
     fn sync(&mut self, id: SyncId);

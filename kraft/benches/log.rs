@@ -104,7 +104,7 @@ fn open(folder: &Path) -> (DiskLog<RealFiles>, kraft_core::storage::Recovered) {
         ..Config::default()
     };
     let files = RealFiles::create(&folder.join("log")).expect("the log's folder can be made");
-    DiskLog::open(files, IDENTITY, config, Index::ZERO).expect("the log opens")
+    DiskLog::open(files, IDENTITY, config).expect("the log opens")
 }
 
 struct Log {

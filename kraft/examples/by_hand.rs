@@ -183,7 +183,7 @@ impl Site {
             incarnation: Incarnation(id),
             group: GroupId(0),
         };
-        let (storage, recovered) = DiskLog::open(MemFiles::new(), log, Default::default(), Index::ZERO)?;
+        let (storage, recovered) = DiskLog::open(MemFiles::new(), log, Default::default())?;
         let parts = Parts {
             adapter,
             protocol: Binary,
@@ -206,6 +206,7 @@ impl Site {
             };
             self.node.complete(match task {
                 Task::Storage(work) => Done::Storage(work.run()),
+                Task::Snapshot(work) => Done::Snapshot(work.run()),
                 Task::Resolve { node, .. } => Done::Resolved {
                     node,
                     addresses: Ok(vec![address(node.0)]),
@@ -240,10 +241,20 @@ fn bodies(mut bytes: &[u8]) -> Vec<Body<'_>> {
 struct Nothing;
 
 impl StateMachine for Nothing {
+    type Image = [u8; 0];
+
     fn apply(&mut self, _: Index, _: &[u8], _: &mut BytesMut) {}
 
     fn read(&self, _: &[u8], _: &mut BytesMut) -> Result<(), Refused> {
         Ok(())
+    }
+
+    fn image(&self) -> [u8; 0] {
+        []
+    }
+
+    fn restore(&mut self, image: [u8; 0]) -> [u8; 0] {
+        image
     }
 
     fn digest(&self) -> u64 {

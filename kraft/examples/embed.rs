@@ -22,6 +22,8 @@ type Running = (Handle, JoinHandle<Result<(), Failure>>);
 struct Sum(i64);
 
 impl StateMachine for Sum {
+    type Image = [u8; 8];
+
     fn apply(&mut self, _index: Index, command: &[u8], reply: &mut BytesMut) {
         self.0 = self.0.wrapping_add(command.try_into().map_or(0, i64::from_le_bytes));
         reply.put_i64_le(self.0);
@@ -30,6 +32,14 @@ impl StateMachine for Sum {
     fn read(&self, _query: &[u8], reply: &mut BytesMut) -> Result<(), Refused> {
         reply.put_i64_le(self.0);
         Ok(())
+    }
+
+    fn image(&self) -> [u8; 8] {
+        self.0.to_le_bytes()
+    }
+
+    fn restore(&mut self, image: [u8; 8]) -> [u8; 8] {
+        std::mem::replace(&mut self.0, i64::from_le_bytes(image)).to_le_bytes()
     }
 
     fn digest(&self) -> u64 {

@@ -56,7 +56,7 @@ use kraft_core::timers::Timers;
 
 pub use self::conditions::{Conditions, Latency};
 pub use self::network::{HostId, Network};
-pub use self::relay::{Leaving, Meddling};
+pub use self::relay::{Happened, Leaving, Meddling};
 pub use self::remote::Remote;
 use self::wake::Wake;
 use self::wire::{Side, WireId};

@@ -10,7 +10,7 @@ use kraft_core::time::Instant;
 
 use super::Mock;
 use super::conditions::Conditions;
-use super::relay::{Leaving, Meddling, Relay};
+use super::relay::{Happened, Leaving, Meddling, Relay};
 use super::remote::Remote;
 use super::state::State;
 use super::wire::Side;
@@ -259,15 +259,15 @@ impl Network {
         self.state().unroutable.insert(ip);
     }
 
-    /// Resets every connection between two hosts, at both ends, as a middlebox does that forgot them.
-    pub fn reset(&self, one: HostId, other: HostId) {
-        self.state().reset_between(one, other);
+    /// Resets every connection between two hosts, at both ends, as a middlebox does that forgot them. Returns how many.
+    pub fn reset(&self, one: HostId, other: HostId) -> usize {
+        self.state().reset_between(one, other)
     }
 
     /// Ends every connection between two hosts in the middle: of what is on its way a random part still arrives, down
-    /// to the byte.
-    pub fn tear(&self, one: HostId, other: HostId) {
-        self.state().tear_between(one, other);
+    /// to the byte. Returns how many.
+    pub fn tear(&self, one: HostId, other: HostId) -> usize {
+        self.state().tear_between(one, other)
     }
 
     /// Takes the conditions of one direction back: those for all hold again.
@@ -288,6 +288,17 @@ impl Network {
     /// [`meddle`](Self::meddle) it only holds frames until they are whole.
     pub fn relay(&self, port: u16, frame_bytes: fn(&[u8]) -> Option<usize>) {
         self.state().relay = Some(Relay::new(port, frame_bytes));
+    }
+
+    /// What chance did so far of what it was allowed to do.
+    #[must_use]
+    pub fn happened(&self) -> Happened {
+        let state = self.state();
+        let relay = state.relay.as_ref().map(|relay| relay.happened);
+        Happened {
+            lost: state.lost,
+            ..relay.unwrap_or_default()
+        }
     }
 
     /// What the relay does to frames from here on. The first frame of each connection, which says who sends, always

@@ -25,7 +25,8 @@ pub struct Leaving<'a> {
     pub to: HostId,
     /// The port that was dialled for this connection, by whichever of the two; zero if it has none.
     pub port: u16,
-    /// The same for all bytes of one direction of one connection, and for no others.
+    /// The same for all bytes of one direction of one connection, and for no others. Both directions differ in the lowest
+    /// bit alone.
     pub stream: u64,
     /// What leaves, behind what left before.
     pub bytes: &'a [u8],
@@ -64,6 +65,19 @@ impl Meddling {
     };
 }
 
+/// How often chance did what [`Conditions`](super::Conditions) and [`Meddling`] let it do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Happened {
+    /// What was sent was lost, to be sent again.
+    pub lost: u64,
+    /// A frame arrived twice.
+    pub duplicated: u64,
+    /// A frame arrived behind a later one.
+    pub reordered: u64,
+    /// A frame of an earlier connection arrived.
+    pub replayed: u64,
+}
+
 /// Who takes whole frames apart and passes them on, for all connections to one port.
 #[derive(Debug)]
 pub(super) struct Relay {
@@ -71,6 +85,7 @@ pub(super) struct Relay {
     /// How long the frame is that some bytes begin with, or `None` if they do not say so far.
     pub(super) frame_bytes: fn(&[u8]) -> Option<usize>,
     pub(super) meddling: Meddling,
+    pub(super) happened: Happened,
     /// What earlier connections carried, by sender, receiver and whether the sender had dialled.
     remembered: BTreeMap<(HostId, HostId, bool), VecDeque<Vec<u8>>>,
 }
@@ -97,12 +112,13 @@ impl Relay {
             port,
             frame_bytes,
             meddling: Meddling::NONE,
+            happened: Happened::default(),
             remembered: BTreeMap::new(),
         }
     }
 
     /// Takes what a sender gave, and returns what goes on.
-    pub(super) fn pass(&self, held: &mut Held, course: Course, bytes: &[u8], rng: &mut fastrand::Rng) -> Vec<u8> {
+    pub(super) fn pass(&mut self, held: &mut Held, course: Course, bytes: &[u8], rng: &mut fastrand::Rng) -> Vec<u8> {
         held.partial.extend_from_slice(bytes);
         let mut out = Vec::new();
         let mut at = 0;
@@ -118,7 +134,14 @@ impl Relay {
         out
     }
 
-    fn pass_frame(&self, held: &mut Held, course: Course, frame: Vec<u8>, out: &mut Vec<u8>, rng: &mut fastrand::Rng) {
+    fn pass_frame(
+        &mut self,
+        held: &mut Held,
+        course: Course,
+        frame: Vec<u8>,
+        out: &mut Vec<u8>,
+        rng: &mut fastrand::Rng,
+    ) {
         if !std::mem::replace(&mut held.is_begun, true) {
             out.extend_from_slice(&frame);
             return;
@@ -142,15 +165,18 @@ impl Relay {
         out.extend_from_slice(&frame);
         if happens(duplicate) {
             out.extend_from_slice(&frame);
+            self.happened.duplicated += 1;
         }
         if let Some(late) = held.late.take() {
             out.extend_from_slice(&late);
+            self.happened.reordered += 1;
         }
         if happens(replay)
             && let Some(earlier) = self.remembered.get(&course)
             && let Some(frame) = earlier.get(rng.usize(..earlier.len().max(1)))
         {
             out.extend_from_slice(frame);
+            self.happened.replayed += 1;
         }
     }
 
@@ -174,7 +200,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(meddling: Meddling, expected: &[u8]) {
+    fn check(meddling: Meddling, expected: &[u8]) -> [u64; 3] {
         let mut relay = Relay::new(1, frame_bytes);
         relay.meddling = meddling;
         let mut rng = fastrand::Rng::with_seed(7);
@@ -189,22 +215,29 @@ mod tests {
             out.extend(relay.pass(&mut held, course, &[byte], &mut rng));
         }
         assert_eq!(out, expected);
+        let Happened {
+            duplicated,
+            reordered,
+            replayed,
+            ..
+        } = relay.happened;
+        [duplicated, reordered, replayed]
     }
 
     #[test]
     fn a_relay_passes_on_whole_frames() {
-        check(Meddling::NONE, &[2, 1, 3, 2, 2, 2, 3, 2, 4]);
+        let passed = check(Meddling::NONE, &[2, 1, 3, 2, 2, 2, 3, 2, 4]);
+        assert_eq!(passed, [0, 0, 0]);
         let certain = |duplicate, reorder, replay| Meddling {
             duplicate,
             reorder,
             replay,
         };
-        check(
-            certain(1.0, 0.0, 0.0),
-            &[2, 1, 3, 2, 2, 3, 2, 2, 2, 3, 2, 3, 2, 4, 2, 4],
-        );
+        let twice = [2, 1, 3, 2, 2, 3, 2, 2, 2, 3, 2, 3, 2, 4, 2, 4];
+        assert_eq!(check(certain(1.0, 0.0, 0.0), &twice), [3, 0, 0]);
         // Every second frame waits for the next, and the last one for a frame that does not come.
-        check(certain(0.0, 1.0, 0.0), &[2, 1, 2, 3, 3, 2, 2]);
-        check(certain(0.0, 0.0, 1.0), &[2, 1, 3, 2, 2, 2, 8, 2, 3, 2, 8, 2, 4, 2, 8]);
+        assert_eq!(check(certain(0.0, 1.0, 0.0), &[2, 1, 2, 3, 3, 2, 2]), [0, 1, 0]);
+        let replayed = [2, 1, 3, 2, 2, 2, 8, 2, 3, 2, 8, 2, 4, 2, 8];
+        assert_eq!(check(certain(0.0, 0.0, 1.0), &replayed), [0, 0, 3]);
     }
 }

@@ -39,6 +39,8 @@ pub(super) struct State {
     pub(super) listeners: BTreeMap<(HostId, Endpoint), Backlog>,
     pub(super) tap: Tap,
     pub(super) relay: Option<Relay>,
+    /// What is sent was lost so often.
+    pub(super) lost: u64,
     wires: Vec<Slot>,
     free: Vec<u32>,
     queue: BinaryHeap<Reverse<Due>>,
@@ -119,6 +121,7 @@ impl State {
             listeners: BTreeMap::new(),
             tap: Tap::default(),
             relay: None,
+            lost: 0,
             wires: Vec::new(),
             free: Vec::new(),
             queue: BinaryHeap::new(),
@@ -241,19 +244,23 @@ impl State {
     }
 
     /// Resets the connections between two hosts, at both ends.
-    pub(super) fn reset_between(&mut self, one: HostId, other: HostId) {
+    pub(super) fn reset_between(&mut self, one: HostId, other: HostId) -> usize {
+        let mut count = 0;
         for id in self.wires_of(|host| host == one) {
             let Some(wire) = self.wire(id) else { continue };
             let ends = [wire.end(Side::Dialler).host, wire.end(Side::Acceptor).host];
             if ends == [Some(one), Some(other)] || ends == [Some(other), Some(one)] {
                 self.break_end(id, Side::Dialler, CloseReason::Reset);
                 self.break_end(id, Side::Acceptor, CloseReason::Reset);
+                count += 1;
             }
         }
+        count
     }
 
     /// Ends the connections between two hosts, each direction after a part of what is on its way.
-    pub(super) fn tear_between(&mut self, one: HostId, other: HostId) {
+    pub(super) fn tear_between(&mut self, one: HostId, other: HostId) -> usize {
+        let mut count = 0;
         for id in self.wires_of(|host| host == one) {
             let Some(wire) = self.wire(id) else { continue };
             let ends = [wire.end(Side::Dialler).host, wire.end(Side::Acceptor).host];
@@ -270,7 +277,9 @@ impl State {
             // What is left arrives first.
             let at = self.now + TEAR_DELAY;
             self.plan(at, Event::Torn { wire: id });
+            count += 1;
         }
+        count
     }
 
     fn wires_of(&self, is_wanted: impl Fn(HostId) -> bool) -> Vec<WireId> {
@@ -412,7 +421,7 @@ impl State {
                 bytes,
             });
         }
-        if let Some(relay) = self.relay.as_ref().filter(|relay| relay.port == port) {
+        if let Some(relay) = self.relay.as_mut().filter(|relay| relay.port == port) {
             let pipe = wire.pipe_mut(side);
             let course = (from, to, side == Side::Dialler);
             let passed = relay.pass(&mut pipe.held, course, bytes, &mut self.rng);
@@ -571,7 +580,9 @@ impl State {
 
     pub(super) fn is_lost(&mut self, from: Option<HostId>, to: Option<HostId>) -> bool {
         let loss = self.paths.conditions(from, to).loss;
-        loss > 0.0 && self.rng.f64() < loss
+        let is_lost = loss > 0.0 && self.rng.f64() < loss;
+        self.lost += u64::from(is_lost);
+        is_lost
     }
 
     /// The wire and how many bytes `side` may send.

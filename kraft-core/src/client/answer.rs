@@ -66,7 +66,11 @@ impl Client {
                 self.redirect(site, &refused);
                 self.again(id, refused);
             }
-            Refusal::Overloaded => {
+            // The leader was asked for another transfer, by somebody else.
+            Refusal::Transferring if matches!(self.calls[&id].kind, Kind::Transfer { to } if !to.is_some()) => {
+                self.refuse(id, refused);
+            }
+            Refusal::Overloaded | Refusal::Transferring => {
                 self.hold();
                 self.again(id, refused);
             }
@@ -121,17 +125,9 @@ impl Client {
                 let refused = self.no_leader();
                 self.finish(id, Outcome::Refused(refused));
             }
-            Kind::Command {
-                delivery: Delivery::AtMostOnce,
-                ..
-            } => self.finish(id, Outcome::Unknown),
             Kind::Status { .. } => self.report(id, Err(why.to_owned())),
-            Kind::Command {
-                delivery: Delivery::ExactlyOnce,
-                ..
-            }
-            | Kind::Read { .. }
-            | Kind::OpenSession => {
+            _ if !call.kind.is_repeatable() => self.finish(id, Outcome::Unknown),
+            _ => {
                 call.is_uncertain = true;
                 self.retries.push_back(id);
             }
@@ -167,10 +163,10 @@ impl Client {
                 self.session = Session::Closed;
                 self.unpark();
             }
-            Kind::Command { .. } | Kind::Read { .. } if is_sent || is_uncertain => {
+            Kind::Command { .. } | Kind::Read { .. } | Kind::Transfer { .. } if is_sent || is_uncertain => {
                 self.finish(id, Outcome::Unknown);
             }
-            Kind::Command { .. } | Kind::Read { .. } => {
+            Kind::Command { .. } | Kind::Read { .. } | Kind::Transfer { .. } => {
                 let refused = match &call.refused {
                     Some(refused) if refused.why != Refusal::NotLeader => refused.clone(),
                     _ => self.no_leader(),
@@ -191,8 +187,10 @@ impl Client {
     pub(super) fn refuse(&mut self, id: CallId, refused: Refused) {
         let call = &self.calls[&id];
         match call.kind {
-            Kind::Command { .. } if call.is_uncertain => self.finish(id, Outcome::Unknown),
-            Kind::Command { .. } | Kind::Read { .. } => self.finish(id, Outcome::Refused(refused)),
+            Kind::Command { .. } | Kind::Transfer { .. } if call.is_uncertain => self.finish(id, Outcome::Unknown),
+            Kind::Command { .. } | Kind::Read { .. } | Kind::Transfer { .. } => {
+                self.finish(id, Outcome::Refused(refused))
+            }
             Kind::Status { .. } => self.report(id, Err(refused.to_string())),
             Kind::OpenSession => {
                 self.remove(id);

@@ -31,6 +31,13 @@ pub enum Request {
         /// What the answer must hold.
         consistency: Consistency,
     },
+    /// Hands leadership over; the answer is read by [`Transfer::leader`](crate::message::Transfer::leader).
+    ///
+    /// With a name it is tried again when an answer is lost: in the end that node leads.
+    Transfer {
+        /// To whom, [`NodeId::NONE`] for the voter that has most of the log.
+        to: NodeId,
+    },
     /// A node's report of itself.
     Status {
         /// Which of the given addresses, counted from 0.
@@ -170,6 +177,9 @@ pub(super) enum Kind {
         query: Bytes,
         consistency: Consistency,
     },
+    Transfer {
+        to: NodeId,
+    },
     Status {
         site: usize,
     },
@@ -178,11 +188,20 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// Whether an attempt without an answer may be followed by another.
+    pub(super) fn is_repeatable(&self) -> bool {
+        match self {
+            Self::Command { delivery, .. } => *delivery == Delivery::ExactlyOnce,
+            Self::Transfer { to } => to.is_some(),
+            Self::Read { .. } | Self::Status { .. } | Self::OpenSession => true,
+        }
+    }
+
     pub(super) fn payload_bytes(&self) -> usize {
         match self {
             Self::Command { command, .. } => command.len(),
             Self::Read { query, .. } => query.len(),
-            Self::Status { .. } | Self::OpenSession => 0,
+            Self::Transfer { .. } | Self::Status { .. } | Self::OpenSession => 0,
         }
     }
 
@@ -191,7 +210,7 @@ impl Kind {
         match self {
             Self::Command { commit, .. } => commit.takes(basis),
             Self::Read { consistency, .. } => consistency.takes(basis),
-            Self::Status { .. } | Self::OpenSession => false,
+            Self::Transfer { .. } | Self::Status { .. } | Self::OpenSession => false,
         }
     }
 }

@@ -13,7 +13,7 @@ use super::site::{Site, State};
 use crate::adapter::Endpoint;
 use crate::handshake::{Handshake, Identity, NoPeers, Step};
 use crate::id::{ClusterId, NodeId, RequestId};
-use crate::message::{Body, Command, Header, Message, Read, Refusal};
+use crate::message::{Body, Command, Header, Message, Read, Refusal, Transfer};
 use crate::protocol::{EncodeError, Limits};
 use crate::time::Instant;
 
@@ -159,6 +159,7 @@ impl Client {
                 commit,
             },
             Request::Read { query, consistency } => Kind::Read { query, consistency },
+            Request::Transfer { to } => Kind::Transfer { to },
             Request::Status { site } => {
                 assert!(
                     site < self.sites.len(),
@@ -334,6 +335,7 @@ impl Client {
                 query,
                 consistency: *consistency,
             }),
+            SendingBody::Transfer { to } => Body::Transfer(Transfer { to: *to }),
             SendingBody::Status => Body::Status,
         };
         let header = Header {

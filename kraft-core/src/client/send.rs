@@ -114,14 +114,7 @@ impl Client {
         };
         self.in_flight += 1;
         self.in_flight_bytes += call.kind.payload_bytes();
-        let is_repeatable = !matches!(
-            &call.kind,
-            Kind::Command {
-                delivery: Delivery::AtMostOnce,
-                ..
-            }
-        );
-        if is_repeatable {
+        if call.kind.is_repeatable() {
             let at = self.now + self.config.attempt_timeout;
             self.timers.insert((at, Timer::Attempt(id)));
         }
@@ -144,6 +137,7 @@ impl Client {
                 query: query.clone(),
                 consistency: *consistency,
             },
+            Kind::Transfer { to } => SendingBody::Transfer { to: *to },
             Kind::Status { .. } => SendingBody::Status,
             Kind::OpenSession => SendingBody::OpenSession,
         };

@@ -17,11 +17,12 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     /// Takes what handles asked for into the turn's batch.
     pub(super) fn take_calls(&mut self, now: Instant) {
         let mut calls = std::mem::take(&mut self.calls);
-        if self.queue.take(&mut calls) && self.stopping.is_none() {
-            self.stopping = Some(now);
+        if self.queue.take(&mut calls) {
+            self.leave(now);
         }
         for call in calls.drain(..) {
             match call {
+                Call::Transfer(to, completion) => self.take_transfer(to, completion, now),
                 Call::Status(completion) => completion.end(Some(self.raft.status())),
                 Call::Read(query, consistency, completion) => {
                     self.counters.reads += 1;
@@ -53,14 +54,8 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     }
 
     fn judge(&self, command: &Bytes) -> Option<Owned> {
-        if self.stopping.is_some() {
-            return Some(self.refusal(Refusal::Stopping, String::new()));
-        }
-        if !self.leads() {
-            return Some(self.refusal(Refusal::NotLeader, String::new()));
-        }
-        if self.requests.waiting() >= self.config.requests_max {
-            return Some(self.refusal(Refusal::Overloaded, String::new()));
+        if let Some(why) = self.turned_down() {
+            return Some(self.refusal(why, String::new()));
         }
         let refused = self.check(command).err()?;
         Some(self.refusal(refused.why, refused.detail))
@@ -116,7 +111,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         } else if self.short_at.is_some() {
             self.tell_room(false);
         }
-        if self.requests.batch.is_empty() {
+        if self.requests.batch.is_empty() || self.holds_proposals() {
             return;
         }
         let bytes = self.requests.batch.bytes();
@@ -139,19 +134,23 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 if why == Refusal::NoSpace {
                     self.tell_room(true);
                 }
-                let header = self.header(RequestId(0));
-                let refused = Outcome::Refused(Refused {
-                    why,
-                    leader: self.place.leader,
-                    detail: "",
-                });
-                // Raft may have taken none of the proposals out of the batch.
-                self.requests.batch.take().for_each(drop);
-                for origin in self.requests.batch.take_origins() {
-                    self.conns
-                        .answer(adapter, protocol, header, origin, refused, &mut self.counters);
-                }
+                self.refuse_batch(adapter, protocol, why);
             }
+        }
+    }
+
+    pub(super) fn refuse_batch<A: Adapter, P: Protocol>(&mut self, adapter: &mut A, protocol: &P, why: Refusal) {
+        let header = self.header(RequestId(0));
+        let refused = Outcome::Refused(Refused {
+            why,
+            leader: self.place.leader,
+            detail: "",
+        });
+        // Raft may have taken none of the proposals out of the batch.
+        self.requests.batch.take().for_each(drop);
+        for origin in self.requests.batch.take_origins() {
+            self.conns
+                .answer(adapter, protocol, header, origin, refused, &mut self.counters);
         }
     }
 
@@ -166,7 +165,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 None => self.requests.ask_leases(),
             }
         }
-        if self.requests.reads.is_empty() {
+        if self.requests.reads.is_empty() || self.holds_reads() {
             return;
         }
         let request = self.next_read;

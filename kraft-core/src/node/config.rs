@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::snapshots;
 use crate::id::{Incarnation, NodeId};
 use crate::peers::Backoff;
 use crate::protocol::Limits;
@@ -30,6 +31,8 @@ pub struct Config {
     pub limits: Limits,
     /// Payload bytes of the log that are kept in memory for followers.
     pub tail_bytes_max: u64,
+    /// When snapshots are taken, and how fast they travel.
+    pub snapshots: snapshots::Config,
     /// What the table of client sessions holds. The same on every node.
     pub sessions: session::Limits,
     /// Requests of all clients and handles that wait for their answer; above it they are refused as `Overloaded`.
@@ -55,8 +58,11 @@ pub struct Config {
     pub calls_max: usize,
     /// Entries applied in a turn. A long replay then leaves time for heartbeats.
     pub applied_per_turn_max: u64,
-    /// How long a stopping node waits for its connections to take leave.
+    /// How long a stopping node waits for its connections to take leave, once it leads no more.
     pub stop_timeout: Duration,
+    /// Commands that come while leadership is handed over wait for the end of that, for at most the longest election
+    /// timeout. Without this they are refused as `Transferring`.
+    pub transfer_waits: bool,
     /// The version of the program, as status shows it.
     pub version: &'static str,
 }
@@ -89,6 +95,7 @@ impl Config {
                 entries_max: 4096,
             },
             tail_bytes_max: 4 << 20,
+            snapshots: snapshots::Config::default(),
             sessions: session::Limits::default(),
             requests_max: 16 << 10,
             queries_bytes_max: 16 << 20,
@@ -102,6 +109,7 @@ impl Config {
             calls_max: 4096,
             applied_per_turn_max: 4096,
             stop_timeout: Duration::from_secs(1),
+            transfer_waits: true,
             version: env!("CARGO_PKG_VERSION"),
         }
     }
@@ -154,6 +162,7 @@ impl Config {
                 self.raft.append_entries_max, self.limits.entries_max
             ));
         }
+        self.snapshots.validate()?;
         for (name, value) in [
             ("requests_max", self.requests_max),
             ("client_in_flight_max", self.client_in_flight_max),

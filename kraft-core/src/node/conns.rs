@@ -228,6 +228,12 @@ impl Conn {
         )
     }
 
+    /// A request was answered by a message of its own kind, which the outbox took.
+    pub(super) fn answered(&mut self, link: &mut Link, limits: &ConnLimits, now: Instant) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.rest(link, limits, now);
+    }
+
     /// After an answer: reads on if that had stopped, and closes if the client ended and has all its answers.
     fn rest(&mut self, link: &mut Link, limits: &ConnLimits, now: Instant) {
         if self.paused && self.backlog.is_empty() && self.in_flight <= limits.in_flight_max / 2 {

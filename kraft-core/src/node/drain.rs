@@ -2,17 +2,23 @@
 
 use std::ops::Range;
 
+use super::conns::Conns;
 use super::requests::ReadGroup;
 use super::{Host, Notice, Place};
 use crate::adapter::Adapter;
+use crate::handshake::Kind;
 use crate::id::{Index, NodeId, RequestId, Term};
 use crate::link::CloseMode;
 use crate::log::Log;
 use crate::machine::{self, StateMachine};
 use crate::message::{Basis, Body, Consistency, Message, Outcome, Refusal, Refused};
+use crate::peers::Peers;
 use crate::protocol::{EncodeError, Protocol};
 use crate::raft::{Outgoing, Output};
 use crate::storage::Storage;
+
+/// What an entry takes of a log beside its payload.
+const ENTRY_BYTES: u64 = 32;
 
 impl<S: Storage, M: StateMachine> Host<S, M> {
     /// Performs Raft's outputs, in order, until there are none, or the turn has applied enough.
@@ -28,6 +34,17 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 Output::Truncate(from) => self.storage.truncate(from),
                 Output::Sync(sync) => self.storage.sync(sync),
                 Output::Load(range) => self.storage.load(range),
+                Output::Reset { index, term } => {
+                    self.storage.reset(index, term);
+                    self.first = index.next();
+                }
+                Output::Release(through) => {
+                    let base = self.storage.release(through);
+                    self.first = base.next();
+                    self.raft.released(base);
+                }
+                Output::SendSnapshot { to, .. } => self.send_snapshot(to, adapter.now()),
+                Output::Restore(id) => self.restore(id),
                 Output::Send {
                     to,
                     request,
@@ -54,14 +71,16 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                     request,
                     result: Err(why),
                 } => self.refuse_reads(adapter, protocol, request, why),
+                // The node knows the members that it was started with, and no others.
+                Output::Members { .. } => {}
+                Output::Transferred { to, result } => self.transferred(adapter, protocol, to, result),
                 Output::Role { state, term, leader } => {
                     self.role(adapter, protocol, Place { state, term, leader });
                 }
             }
         }
-        let status = self.raft.status();
-        let applied = self.applied_unsaid.unwrap_or(status.applied);
-        self.answer_durable(adapter, protocol, status.durable);
+        let applied = self.applied();
+        self.answer_durable(adapter, protocol, self.raft.status().durable);
         while let Some(group) = self.requests.next_ready(applied) {
             match group.leased {
                 None => self.answer_reads(adapter, protocol, group),
@@ -84,28 +103,45 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         term: Term,
         message: &Outgoing,
     ) {
-        let body = message.body(&self.log);
         let header = crate::message::Header {
             term,
             ..self.header(request)
         };
-        let Some(peer) = self.peers.get(to) else { return };
-        let id = if is_reply(&body) { peer.accepted } else { peer.dialled };
-        // Without a connection the message is lost, as on any network; Raft was told when it broke.
-        let Some(id) = id else { return };
-        let (Some(conn), Some(link)) = (self.conns.get(id), adapter.link(id)) else {
-            return;
-        };
-        match conn.send(protocol, &Message { header, body }, link) {
-            Ok(()) => {}
-            // The outbox holds more than what may be in flight: the peer does not read. Dialled again, it starts anew.
-            Err(EncodeError::Full | EncodeError::TooLarge) => link.close(CloseMode::Now),
-        }
+        let body = message.body(&self.log);
+        send_to(
+            &self.peers,
+            &self.conns,
+            adapter,
+            protocol,
+            to,
+            &Message { header, body },
+        );
+    }
+
+    /// The same, for what is not of Raft.
+    pub(super) fn send_body<A: Adapter, P: Protocol>(
+        &self,
+        adapter: &mut A,
+        protocol: &P,
+        to: NodeId,
+        request: RequestId,
+        body: Body<'_>,
+    ) {
+        let header = self.header(request);
+        send_to(
+            &self.peers,
+            &self.conns,
+            adapter,
+            protocol,
+            to,
+            &Message { header, body },
+        );
     }
 
     fn apply<A: Adapter, P: Protocol>(&mut self, adapter: &mut A, protocol: &P, range: Range<Index>) {
         let header = self.header(RequestId(0));
         let entries = self.log.entries(range.clone());
+        let mut bytes = 0;
         for (at, entry) in entries.iter().enumerate() {
             let index = Index(range.start.0 + at as u64);
             self.reply.clear();
@@ -113,6 +149,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 .sessions
                 .apply(index, entry.kind, entry.payload, &mut self.machine, &mut self.reply);
             self.counters.applied += 1;
+            bytes += entry.payload.len() as u64;
             let Some(origin) = self.requests.applied(index) else {
                 continue;
             };
@@ -121,6 +158,8 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             self.conns
                 .answer(adapter, protocol, header, origin, outcome, &mut self.counters);
         }
+        let count = range.end.0 - range.start.0;
+        self.snapshots.applied(count, bytes + count * ENTRY_BYTES);
     }
 
     fn answer_reads<A: Adapter, P: Protocol>(&mut self, adapter: &mut A, protocol: &P, mut group: ReadGroup) {
@@ -252,13 +291,28 @@ fn outcome<'a>(
     }
 }
 
-fn is_reply(body: &Body<'_>) -> bool {
-    matches!(
-        body,
-        Body::AppendReply(_)
-            | Body::HeartbeatReply(_)
-            | Body::VoteReply(_)
-            | Body::ReadIndexReply(_)
-            | Body::SnapshotReply(_)
-    )
+fn send_to<A: Adapter, P: Protocol>(
+    peers: &Peers,
+    conns: &Conns,
+    adapter: &mut A,
+    protocol: &P,
+    to: NodeId,
+    message: &Message<'_>,
+) {
+    let Some(peer) = peers.get(to) else { return };
+    let id = if Kind::of(&message.body).is_reply() {
+        peer.accepted
+    } else {
+        peer.dialled
+    };
+    // Without a connection the message is lost, as on any network; Raft was told when it broke.
+    let Some(id) = id else { return };
+    let (Some(conn), Some(link)) = (conns.get(id), adapter.link(id)) else {
+        return;
+    };
+    match conn.send(protocol, message, link) {
+        Ok(()) => {}
+        // The outbox holds more than what may be in flight: the peer does not read. Dialled again, it starts anew.
+        Err(EncodeError::Full | EncodeError::TooLarge) => link.close(CloseMode::Now),
+    }
 }

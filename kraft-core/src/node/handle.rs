@@ -103,6 +103,7 @@ pub struct Ticket<T> {
 pub(super) enum Call {
     Propose(Bytes, Commit, Completion<Outcome>),
     Read(Bytes, Consistency, Completion<Outcome>),
+    Transfer(NodeId, Completion<Outcome>),
     Status(Completion<Option<Status>>),
 }
 
@@ -200,7 +201,14 @@ impl Handle {
         self.call(Call::Status, None)
     }
 
-    /// Asks the node to stop: it says goodbye to its connections, flushes, and [`Node::is_stopped`] becomes true.
+    /// Hands leadership over to a voter, or with [`NodeId::NONE`] to the one that has most of the log. Ends when it is
+    /// known who leads, within an election timeout; [`message::Transfer::leader`] reads the answer.
+    #[must_use]
+    pub fn transfer(&self, to: NodeId) -> Ticket<Outcome> {
+        self.call(|completion| Call::Transfer(to, completion), Self::overloaded())
+    }
+
+    /// Asks the node to stop: a leader hands over first, which takes an election timeout at most; then it says goodbye to its connections, flushes, and [`Node::is_stopped`] becomes true.
     ///
     /// [`Node::is_stopped`]: super::Node::is_stopped
     pub fn stop(&self) {

@@ -23,8 +23,10 @@ mod notice;
 mod receive;
 mod requests;
 mod service;
+mod snapshots;
 mod status;
 mod task;
+mod transfer;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -39,11 +41,13 @@ pub use self::config::{Config, Member};
 pub use self::handle::{Handle, Outcome, Ticket};
 pub use self::notice::Notice;
 pub use self::service::{Counters, Service, View};
+pub use self::snapshots::{Config as Snapshots, SnapshotDone, SnapshotWork};
 pub use self::task::{Done, Task};
 
 use self::conns::{ConnLimits, Conns};
 use self::handle::{Call, Queue};
 use self::requests::Requests;
+use self::transfer::Handover;
 use crate::adapter::{Adapter, Audience, Capabilities, Endpoint, ListenOptions, Stats, Waker};
 use crate::handshake::Identity;
 use crate::id::{ConnId, GroupId, Index, ListenerId, NodeId, RequestId, Term};
@@ -82,7 +86,7 @@ pub struct Parts<A, P, S, M> {
     pub storage: S,
     /// What storage found.
     pub recovered: Recovered,
-    /// The state machine, empty: the log is replayed into it.
+    /// The state machine, empty: the newest snapshot, if there is one, and the log are replayed into it.
     pub machine: M,
 }
 
@@ -141,6 +145,7 @@ struct Host<S: Storage, M> {
     place: Place,
     log: Tail,
     storage: S,
+    snapshots: snapshots::Snapshots<S::Snapshots>,
     room: u64,
     /// What room there was when an operator was told that it is short.
     short_at: Option<u64>,
@@ -160,6 +165,7 @@ struct Host<S: Storage, M> {
     /// Connections to be closed once `poll` has returned the adapter.
     to_close: Vec<(ConnId, crate::handshake::Rejection)>,
     requests: Requests,
+    handover: Handover,
     next_read: RequestId,
     listeners: Vec<Listening>,
     services: Vec<Box<dyn Service>>,
@@ -181,11 +187,12 @@ where
     S: Storage,
     M: StateMachine,
 {
-    /// A node that has not listened yet. `observer` is told what an operator should hear of, on the node's loop.
+    /// A node that has not listened yet. Reads the newest snapshot, which blocks. `observer` is told what an operator
+    /// should hear of, on the node's loop.
     ///
     /// # Errors
     ///
-    /// Which field of the configuration is wrong, and how.
+    /// Which field of the configuration is wrong, and how; or why the snapshot cannot be read.
     pub fn open(
         config: Config,
         parts: Parts<A, P, S, M>,
@@ -197,7 +204,7 @@ where
             protocol,
             storage,
             recovered,
-            machine,
+            mut machine,
         } = parts;
         let now = adapter.now();
         if config.raft.lease_drift_max.is_some() && adapter.read_clock().is_none() {
@@ -222,7 +229,24 @@ where
             backlog_max: config.requests_max,
             backlog_bytes_max: config.client_backlog_bytes_max,
         };
+        let mut sessions = Sessions::new(config.sessions);
+        let store = storage.snapshots();
+        if let Some(snapshot) = &recovered.snapshot {
+            let state = snapshots::load::<_, M::Image>(&store, snapshot.id, &config.sessions);
+            let state = state.map_err(|error| error.to_string())?;
+            sessions.restore(state.sessions);
+            machine.restore(state.machine);
+        }
+        let snapshots = snapshots::Snapshots::new(
+            config.snapshots.clone(),
+            store,
+            recovered.snapshot.clone(),
+            config.raft.heartbeat_interval,
+            config.limits.frame_max,
+            now,
+        );
         let host = Host {
+            snapshots,
             identity,
             backend: adapter.name(),
             started: now,
@@ -236,7 +260,7 @@ where
             room: storage.room(),
             short_at: None,
             storage,
-            sessions: Sessions::new(config.sessions),
+            sessions,
             machine,
             first: recovered.base_index.next(),
             applied_unsaid: None,
@@ -247,6 +271,7 @@ where
             has_accepted: false,
             to_close: Vec::new(),
             requests: Requests::default(),
+            handover: Handover::default(),
             // Ids of reads go to other nodes and come back: no two lives of a node may draw the same.
             next_read: RequestId(fastrand::Rng::with_seed(config.raft.seed).u64(..) >> 8),
             listeners: Vec::new(),
@@ -376,7 +401,9 @@ where
         }
         host.storage.tick(now);
         host.drain(adapter, protocol);
+        host.keep_snapshots(adapter, protocol, now);
         host.keep_conns(adapter, protocol, now);
+        host.stop_if_handed_over(now);
         host.stop_if_asked(adapter, protocol, now);
         adapter.flush().map_err(Failure::Loop)
     }
@@ -410,6 +437,7 @@ where
                 }
                 Some(Completed::Room) | None => {}
             },
+            Done::Snapshot(done) => host.snapshot_done(&mut self.adapter, &self.protocol, done, now)?,
             Done::Resolved { node, addresses } => host.resolved(node, addresses, now),
             Done::Remembered {
                 node,
@@ -474,6 +502,12 @@ where
         &self.host.sessions
     }
 
+    /// The last entry of which [`machine`](Self::machine) and [`sessions`](Self::sessions) know: between two turns this
+    /// may be beyond what Raft was told, and [`status`](Self::status) has.
+    pub fn applied(&self) -> Index {
+        self.host.applied()
+    }
+
     /// The log's memory.
     pub fn log(&self) -> &Tail {
         &self.host.log
@@ -502,6 +536,10 @@ impl<S: Storage, M> Host<S, M> {
         }
     }
 
+    fn applied(&self) -> Index {
+        self.applied_unsaid.unwrap_or_else(|| self.raft.status().applied)
+    }
+
     fn leads(&self) -> bool {
         self.place.state == NodeState::Leader
     }
@@ -509,7 +547,9 @@ impl<S: Storage, M> Host<S, M> {
     fn next_deadline(&self) -> Instant {
         // A stopping node dials nobody: what is due then would keep it from waiting.
         let dials = self.stopping.is_none();
-        let is_behind = self.applied_unsaid.is_some() || !self.requests.reads.is_empty();
+        let waits = self.raft.is_transferring() && !self.place.leader.is_some();
+        let reads = !self.requests.reads.is_empty() && !waits;
+        let is_behind = self.applied_unsaid.is_some() || reads;
         if is_behind || dials && !self.to_connect.is_empty() {
             return Instant::ZERO;
         }
@@ -517,6 +557,7 @@ impl<S: Storage, M> Host<S, M> {
             self.raft.deadline(),
             self.peers.deadline().filter(|_| dials),
             self.storage.deadline(),
+            self.snapshots.deadline(),
             self.stopping.map(|since| since + self.config.stop_timeout),
         ];
         deadlines.into_iter().flatten().fold(self.sweep_at, Instant::min)

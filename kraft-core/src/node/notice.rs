@@ -5,8 +5,9 @@ use std::io;
 use crate::adapter::{CloseReason, Endpoint};
 use crate::id::{ConnId, Incarnation, NodeId, Term};
 use crate::inbox::InboxError;
-use crate::message::{GoawayReason, NodeState};
+use crate::message::{GoawayReason, NodeState, Refusal, SnapshotId, SnapshotResult};
 use crate::raft::Violation;
+use crate::snapshot::StoreError;
 
 /// Something that happened on a node. Lent to the observer that the node was opened with.
 #[derive(Clone, Debug)]
@@ -20,6 +21,13 @@ pub enum Notice<'a> {
         term: Term,
         /// Who leads.
         leader: NodeId,
+    },
+    /// Leadership that was to be handed over was, or stayed.
+    Transferred {
+        /// To whom it was to go.
+        to: NodeId,
+        /// Who leads, or why that is not so.
+        result: Result<NodeId, Refusal>,
     },
     /// A peer welcomed us: requests can go there.
     PeerUp {
@@ -94,6 +102,39 @@ pub enum Notice<'a> {
     SlowReader {
         /// The connection.
         conn: ConnId,
+    },
+    /// A snapshot of the own state was taken, and the log before it may go.
+    SnapshotTaken {
+        /// Which.
+        id: SnapshotId,
+    },
+    /// A snapshot could not be taken, read or received. Nothing is lost; it is tried again.
+    SnapshotFailed {
+        /// Why.
+        error: &'a StoreError,
+    },
+    /// A follower needs entries that the log no longer has, and is sent a snapshot.
+    SnapshotSending {
+        /// Which follower.
+        node: NodeId,
+        /// Which snapshot.
+        id: SnapshotId,
+    },
+    /// A follower could not take a snapshot. It is tried again.
+    SnapshotRefused {
+        /// Which follower.
+        node: NodeId,
+        /// Which snapshot.
+        id: SnapshotId,
+        /// Why.
+        result: SnapshotResult,
+    },
+    /// A snapshot came from the leader, and takes the place of what this node had.
+    SnapshotReceived {
+        /// From whom.
+        node: NodeId,
+        /// Which.
+        id: SnapshotId,
     },
     /// The log is short of room, or has room again.
     Room {

@@ -306,7 +306,9 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 // Not worth a place in the backlog: who does not read gets no status.
                 let _ = conn.send(lent.protocol, &reply, lent.link);
             }
+            Body::Transfer(transfer) => self.on_transfer(lent, conn, message, transfer.to),
             Body::StatusReply(_) => {}
+            Body::Fetch(fetch) => self.on_fetch(lent, conn, message, fetch),
             _ => return self.on_raft(lent, conn, message),
         }
         ControlFlow::Continue(())
@@ -325,7 +327,13 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 peer.accepted_heard = Some(lent.now);
             }
         }
-        let Err(violation) = self.raft.step(message, lent.now, &mut self.log) else {
+        let stepped = self.raft.step(message, lent.now, &mut self.log);
+        let stepped = stepped.and_then(|()| match &message.body {
+            Body::Snapshot(chunk) => self.on_snapshot(lent, conn, &message.header, chunk),
+            Body::SnapshotReply(reply) => self.on_snapshot_reply(node, reply, lent.now),
+            _ => Ok(()),
+        });
+        let Err(violation) = stepped else {
             return ControlFlow::Continue(());
         };
         self.counters.violations += 1;
@@ -345,14 +353,8 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     ) {
         self.counters.commands += 1;
         let asked = Asked::Command;
-        if self.stopping.is_some() {
-            return self.refuse(lent, conn, message, asked, Refusal::Stopping, "");
-        }
-        if !self.leads() {
-            return self.refuse(lent, conn, message, asked, Refusal::NotLeader, "");
-        }
-        if self.requests.waiting() >= self.config.requests_max {
-            return self.refuse(lent, conn, message, asked, Refusal::Overloaded, "");
+        if let Some(why) = self.turned_down() {
+            return self.refuse(lent, conn, message, asked, why, "");
         }
         let origin = Origin::Client {
             conn: conn.id,
@@ -371,7 +373,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         conn.took(lent.link, &self.conns.limits);
     }
 
-    fn refuse<P: Protocol>(
+    pub(super) fn refuse<P: Protocol>(
         &mut self,
         lent: &mut Lent<'_, P>,
         conn: &mut Conn,

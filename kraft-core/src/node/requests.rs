@@ -399,12 +399,13 @@ mod tests {
     }
 
     #[test]
-    fn reads_that_waited_for_a_lost_leader_leave_nothing_behind() {
+    fn queries_whose_index_does_not_come_count_no_more() {
         let mut requests = Requests::default();
         requests.reads.push(b"query", origin(1));
         requests.asked(RequestId(9), Instant::ZERO);
         requests.read_at(RequestId(9), Index(3));
-        assert_eq!((requests.waiting(), requests.queries_bytes()), (1, 5));
+        assert_eq!(requests.queries_bytes(), 5);
+        assert!(requests.next_beyond(Index(3)).is_none());
         assert!(requests.next_beyond(Index(2)).is_some());
         assert_eq!((requests.waiting(), requests.queries_bytes()), (0, 0));
     }

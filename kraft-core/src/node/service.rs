@@ -60,6 +60,10 @@ pub struct Counters {
     pub violations: u64,
     /// Clients dropped since they did not read.
     pub slow_readers: u64,
+    /// Snapshots taken of the own state.
+    pub snapshots: u64,
+    /// States that were restored from a snapshot of the leader's.
+    pub restores: u64,
     /// Times that this node became leader.
     pub elections_won: u64,
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::{SnapshotDone, SnapshotWork};
 use crate::adapter::Endpoint;
 use crate::id::{Incarnation, NodeId};
 use crate::storage::{Fault, Work};
@@ -12,6 +13,8 @@ use crate::storage::{Fault, Work};
 pub enum Task<W> {
     /// Of storage. At most one urgent one is out at a time.
     Storage(W),
+    /// Of snapshots. Pieces that are being received are written in the order in which they were handed out.
+    Snapshot(SnapshotWork),
     /// Find the addresses of a peer.
     Resolve {
         /// Which peer.
@@ -33,6 +36,8 @@ pub enum Task<W> {
 pub enum Done<D> {
     /// Of storage.
     Storage(D),
+    /// Of snapshots.
+    Snapshot(SnapshotDone),
     /// What a name stands for.
     Resolved {
         /// Which peer.

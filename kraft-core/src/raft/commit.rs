@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Output, Raft};
 use crate::canary::{self, Canary};
-use crate::id::Index;
+use crate::id::{Index, NodeId};
 use crate::log::Log;
 use crate::message::NodeState;
 
@@ -34,10 +34,14 @@ impl Raft {
         } else {
             self.tail.durable()
         };
-        let commit = self.majority().committed_index(|voter| match self.peer(voter) {
+        let matched = |node| match self.peer(node) {
             Some(peer) => self.progress[peer].matched,
             None => durable,
-        });
+        };
+        let commit = match self.miscounted(matched) {
+            None => self.quorum().committed_index(matched),
+            Some(commit) => commit,
+        };
         // Thesis §3.6.2: only entries of the current term commit by counting; those before commit with them.
         let is_own = commit >= self.term_start || canary::is(Canary::OldTermCommitted);
         if commit <= self.commit || !is_own {
@@ -46,6 +50,11 @@ impl Raft {
         let own = self.commit.next().max(self.term_start);
         self.uncommitted_bytes = self.uncommitted_bytes.saturating_sub(log.bytes(own..commit.next()));
         self.commit = commit;
+        self.seat_committed();
+        self.pursue_membership(log);
+        if self.state != NodeState::Leader {
+            return;
+        }
         // The next append brings it. If none goes out soon, a heartbeat does: a tenth of the interval bounds how far
         // idle followers lag, and costs a busy leader nothing.
         if !self.progress.is_empty() {
@@ -54,13 +63,37 @@ impl Raft {
         }
     }
 
+    /// What deliberate bugs count in place of the quorum.
+    fn miscounted(&self, matched: impl Fn(NodeId) -> Index) -> Option<Index> {
+        let configuration = self.configuration().1;
+        let learners = canary::is(Canary::LearnerCounts);
+        let own = canary::is(Canary::RemovedLeaderCounts) && !configuration.votes(self.config.id);
+        if !learners && !own {
+            return None;
+        }
+        let members = configuration.members().iter();
+        let counted = members
+            .filter(|member| learners || member.seat.votes())
+            .map(|member| member.node);
+        let mut counted: Vec<_> = counted.chain(own.then_some(self.config.id)).map(matched).collect();
+        counted.sort_unstable_by(|a, b| b.cmp(a));
+        counted.get(configuration.voters().len() / 2).copied()
+    }
+
     /// A follower hears that this much of what it has is committed.
     pub(super) fn commit_to(&mut self, commit: Index) {
         self.commit = self.commit.max(commit);
+        self.seat_committed();
     }
 
     pub(super) fn poll_apply(&mut self, log: &impl Log) -> Option<Output> {
-        if self.applying > self.applied || self.applied == self.commit {
+        if self.applying > self.applied {
+            return None;
+        }
+        if let Some(restore) = self.poll_restore() {
+            return Some(restore);
+        }
+        if self.applied == self.commit {
             return None;
         }
         let wanted = self.applied.next()..self.commit.next();
@@ -74,7 +107,7 @@ impl Raft {
 
     /// Whether the state machine waits for entries that left memory.
     pub(super) fn wants_apply_load(&self, log: &impl Log) -> bool {
-        self.applying == self.applied && self.applied < self.commit && {
+        self.applying == self.applied && self.applied < self.commit && !self.is_restoring() && {
             let next = self.applied.next();
             log.fit(next..next.next(), 0, 1).is_empty()
         }
@@ -110,7 +143,12 @@ impl Raft {
             Some(loading) if loading.is_stale => loading.range.start,
             _ => Index(u64::MAX),
         };
-        log.evict(self.tail.durable().min(self.applied).next().min(kept));
+        // A restore may take long; what is committed meanwhile is loaded back when it is to be applied.
+        let applied = match self.is_restoring() {
+            true => self.commit,
+            false => self.applied,
+        };
+        log.evict(self.tail.durable().min(applied).next().min(kept));
     }
 
     /// Whether this node's first entry as a leader is committed, so that its commit index is the cluster's.

@@ -5,14 +5,19 @@ use std::time::Duration;
 
 use super::quorum::VOTERS_MAX;
 use crate::id::NodeId;
+use crate::membership::ADDRESS_BYTES_MAX;
 
 /// How a node runs Raft. Checked by [`Config::validate`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The own id.
     pub id: NodeId,
-    /// All voters, the own id among them, ascending.
+    /// The voters that the cluster was founded with, the own id among them, ascending. In force until the log says
+    /// something else. Empty for a node that is added to a cluster: it waits until a leader tells it who the members are.
     pub voters: Vec<NodeId>,
+    /// Where the founding voters are reached, as far as it is to be in the configuration: members that are added learn
+    /// it there. Default empty.
+    pub addresses: Vec<(NodeId, String)>,
     /// Seeds election jitter and the first round.
     pub seed: u64,
     /// Redrawn from here at every reset, in `min..max`. Default 150-300 ms.
@@ -38,6 +43,15 @@ pub struct Config {
     pub inflight_bytes_max: u64,
     /// Payload bytes proposed and not committed; above it proposals are refused as `Overloaded`.
     pub uncommitted_bytes_max: u64,
+    /// So many of the newest entries stay in the log though a snapshot holds them, for followers that lag: entries are
+    /// cheaper than a snapshot.
+    pub snapshot_margin_entries: u64,
+    /// The same in payload bytes; what is more than the one or the other goes.
+    pub snapshot_margin_bytes: u64,
+    /// While storage has more room than this, a leader's log also keeps what followers that live still need: those that lag
+    /// beyond the margin, and those that are sent a snapshot, which would be of no use to them if the log began behind
+    /// it. `u64::MAX` for never; a quarter of the log's limit is a good value.
+    pub snapshot_hold_room_min: u64,
     /// Reads that wait for a confirmation or to be forwarded; above it reads are refused as `Overloaded`.
     pub reads_max: usize,
 }
@@ -49,6 +63,7 @@ impl Config {
         Self {
             id,
             voters,
+            addresses: Vec::new(),
             seed,
             election_timeout: Duration::from_millis(150)..Duration::from_millis(300),
             pre_vote: true,
@@ -61,6 +76,9 @@ impl Config {
             inflight_messages_max: 64,
             inflight_bytes_max: 512 << 10,
             uncommitted_bytes_max: 16 << 20,
+            snapshot_margin_entries: 100_000,
+            snapshot_margin_bytes: 32 << 20,
+            snapshot_hold_room_min: 64 << 20,
             reads_max: 4096,
         }
     }
@@ -72,13 +90,16 @@ impl Config {
     /// Which field is wrong, and how.
     pub fn validate(&self) -> Result<(), String> {
         let Range { start, end } = self.election_timeout.clone();
-        if !self.id.is_some() || self.voters.binary_search(&self.id).is_err() {
+        let is_told = self.voters.is_empty() || self.voters.binary_search(&self.id).is_ok();
+        if !self.id.is_some() || !is_told {
             return Err(format!(
                 "voters: node {} is not among them, or they are not ascending",
                 self.id
             ));
         }
-        if !self.voters[0].is_some() || self.voters.windows(2).any(|pair| pair[0] >= pair[1]) {
+        if self.voters.first().is_some_and(|voter| !voter.is_some())
+            || self.voters.windows(2).any(|pair| pair[0] >= pair[1])
+        {
             return Err("voters: ids are ascending, from 1, each once".into());
         }
         if self.voters.len() > VOTERS_MAX {
@@ -104,6 +125,12 @@ impl Config {
         {
             return Err(format!(
                 "lease_drift_max: {drift:?} leaves nothing of {start:?} when the next heartbeat comes"
+            ));
+        }
+        let is_long = |address: &String| address.len() > ADDRESS_BYTES_MAX;
+        if let Some((node, _)) = self.addresses.iter().find(|(_, address)| is_long(address)) {
+            return Err(format!(
+                "addresses: that of node {node} is longer than {ADDRESS_BYTES_MAX} bytes"
             ));
         }
         let positive = [

@@ -4,7 +4,8 @@ use super::{Outgoing, Output, ROOM_LOW, ROOM_MIN, Raft, Violation};
 use crate::canary::{self, Canary};
 use crate::id::{NodeId, RequestId, Term};
 use crate::log::{Log, Proposal};
-use crate::message::{Body, EntryKind, Header, NodeState, Vote, VoteReply};
+use crate::message::{Body, EntryKind, Header, NodeState, Refusal, Vote, VoteReply};
+use crate::raft::catch_up::CatchUp;
 use crate::raft::quorum::VoteResult;
 use crate::storage::HardState;
 use crate::time::Instant;
@@ -70,16 +71,20 @@ impl Raft {
     /// The latest time by which a majority, the leader among it, was heard.
     pub(super) fn quorum_heard(&self) -> Instant {
         let never = self.elected_at;
-        self.majority().reached(|voter| match self.peer(voter) {
-            Some(peer) => self.progress[peer].heard.map_or(never, |heard| heard.max(never)),
+        let heard = self.quorum().reached(|voter| match self.peer(voter) {
+            Some(peer) => {
+                // A voter that was added meanwhile has its time, too.
+                let never = never.max(self.progress[peer].catch_up.since);
+                self.progress[peer].heard.map_or(never, |heard| heard.max(never))
+            }
             None => Instant::from_nanos(u64::MAX),
-        })
+        });
+        heard.unwrap_or(never)
     }
 
     /// When a leader that hears nobody gives up.
     fn quorum_deadline(&self) -> Option<Instant> {
-        (self.config.check_quorum && !self.progress.is_empty())
-            .then(|| self.quorum_heard() + self.config.election_timeout.end)
+        (self.config.check_quorum && !self.is_sole()).then(|| self.quorum_heard() + self.config.election_timeout.end)
     }
 
     pub(super) fn leader_deadline(&self) -> Instant {
@@ -87,6 +92,7 @@ impl Raft {
             self.quorum_deadline(),
             self.commit_deadline,
             self.tail.stalled_at(self.config.sync_stall_max),
+            self.progress.iter().filter_map(|progress| progress.parts_at).min(),
         ];
         // A single voter has nobody to send heartbeats to, but a deadline that is far away does no harm.
         deadlines
@@ -95,12 +101,14 @@ impl Raft {
             .fold(self.heartbeat_deadline, Instant::min)
     }
 
-    pub(super) fn tick_leader(&mut self) {
-        let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= self.now);
+    pub(super) fn tick_leader(&mut self, log: &mut impl Log) {
+        let now = self.now;
+        let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
         if due(self.quorum_deadline()) || due(self.tail.stalled_at(self.config.sync_stall_max)) {
             self.step_down();
             return;
         }
+        self.part();
         if due(self.commit_deadline) {
             self.commit_deadline = None;
             for progress in &mut self.progress {
@@ -115,6 +123,7 @@ impl Raft {
             for progress in &mut self.progress {
                 progress.heartbeat_due = true;
             }
+            self.pursue_membership(log);
         }
     }
 
@@ -125,13 +134,18 @@ impl Raft {
 
     /// The state in which every term begins, and a lost candidacy or leadership ends.
     pub(super) fn become_follower(&mut self, term: Term, leader: NodeId) {
-        if term > self.tail.hard.term {
+        let is_later = term > self.tail.hard.term;
+        if is_later {
             self.adopt(HardState {
                 term,
                 vote: NodeId::NONE,
             });
         }
         if self.state == NodeState::Leader {
+            // Within the term nobody else can lead. In a later one it will be known who does.
+            if !is_later {
+                self.end_transfer(Err(Refusal::NotLeader));
+            }
             self.reads.fail_all(self.tail.hard.term);
             self.commit_deadline = None;
             self.uncommitted_bytes = 0;
@@ -158,15 +172,15 @@ impl Raft {
             .tail
             .stalled_at(self.config.sync_stall_max)
             .is_some_and(|at| at <= self.now);
-        let low = self.tail.room() < ROOM_LOW && !self.yielded && !self.progress.is_empty();
+        let low = self.tail.room() < ROOM_LOW && !self.yielded && !self.is_sole();
         if stalled || low || self.tail.room() < ROOM_MIN {
             // A node that could not lead does not ask; one that could hardly lets others ask first.
             self.yielded = true;
             self.become_follower(self.tail.hard.term, NodeId::NONE);
-        } else if self.config.pre_vote && !self.progress.is_empty() {
+        } else if self.config.pre_vote && !self.is_sole() {
             self.become_pre_candidate();
         } else {
-            self.become_candidate(log);
+            self.become_candidate(false, log);
         }
     }
 
@@ -177,23 +191,31 @@ impl Raft {
         }
         self.state = NodeState::PreCandidate;
         self.own_vote = true;
-        for at in 0..self.progress.len() {
-            self.ballots[at] = Ballot {
-                asked: true,
-                granted: None,
-            };
+        self.ballots.fill(Ballot::default());
+        while let Some(voter) = self.next_voter() {
             let vote = self.vote(true, self.tail.hard.term.next());
-            self.send_ready(self.progress[at].id, RequestId(0), vote);
+            self.send_ready(voter, RequestId(0), vote);
         }
     }
 
-    fn become_candidate(&mut self, log: &mut impl Log) {
+    /// A voter that was not asked yet, and is now.
+    fn next_voter(&mut self) -> Option<NodeId> {
+        let configuration = self.configuration().1;
+        let is_next = |at: &usize| !self.ballots[*at].asked && configuration.votes(self.progress[*at].id);
+        let at = (0..self.progress.len()).find(is_next)?;
+        self.ballots[at].asked = true;
+        Some(self.progress[at].id)
+    }
+
+    /// `by_transfer` if the leader asked for it.
+    pub(super) fn become_candidate(&mut self, by_transfer: bool, log: &mut impl Log) {
         self.become_follower(self.tail.hard.term, NodeId::NONE);
         self.adopt(HardState {
             term: self.tail.hard.term.next(),
             vote: self.config.id,
         });
         self.state = NodeState::Candidate;
+        self.by_transfer = by_transfer;
         self.own_vote = false;
         self.ballots.fill(Ballot::default());
         self.reset_election_deadline();
@@ -203,7 +225,7 @@ impl Raft {
     fn vote(&self, pre: bool, term: Term) -> Body<'static> {
         Body::Vote(Vote {
             pre,
-            by_transfer: false,
+            by_transfer: self.by_transfer && !pre,
             term,
             last_index: self.tail.terms.last(),
             last_term: self.tail.terms.last_term(),
@@ -226,10 +248,9 @@ impl Raft {
         if !self.candidacy_is_durable() {
             return None;
         }
-        let at = self.ballots.iter().position(|ballot| !ballot.asked)?;
-        self.ballots[at].asked = true;
+        let voter = self.next_voter()?;
         let vote = self.vote(false, self.tail.hard.term);
-        Some(self.send(self.progress[at].id, RequestId(0), Outgoing::Other(vote)))
+        Some(self.send(voter, RequestId(0), Outgoing::Other(vote)))
     }
 
     pub(super) fn poll_grant(&mut self) -> Option<Output> {
@@ -315,12 +336,12 @@ impl Raft {
     }
 
     fn count_votes(&mut self, log: &mut impl Log) {
-        let result = self.majority().vote_result(|voter| match self.peer(voter) {
+        let result = self.quorum().vote_result(|voter| match self.peer(voter) {
             Some(peer) => self.ballots[peer].granted,
             None => self.own_vote.then_some(true),
         });
         match (result, self.state) {
-            (VoteResult::Won, NodeState::PreCandidate) => self.become_candidate(log),
+            (VoteResult::Won, NodeState::PreCandidate) => self.become_candidate(false, log),
             (VoteResult::Won, NodeState::Candidate) => self.become_leader(log),
             (VoteResult::Lost, _) => self.become_follower(self.tail.hard.term, NodeId::NONE),
             _ => {}
@@ -349,8 +370,10 @@ impl Raft {
         };
         let last = self.tail.terms.last();
         self.term_start = last.next();
+        self.seat_members();
         for progress in &mut self.progress {
             progress.reset(last.next(), self.round);
+            progress.catch_up = CatchUp::new(self.now, last);
         }
         log.propose(self.term_start, self.tail.hard.term, &mut std::iter::once(noop));
         self.tail.push(self.term_start, self.tail.hard.term);

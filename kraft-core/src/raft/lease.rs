@@ -16,16 +16,14 @@ use std::time::Duration;
 use super::Raft;
 use crate::canary::{self, Canary};
 use crate::id::{Index, Round, Term};
-use crate::message::{HeartbeatReply, NodeState};
+use crate::message::HeartbeatReply;
 use crate::time::Instant;
 
 /// What a leader was promised, and what this node has promised.
 #[derive(Debug, Default)]
 pub(super) struct Lease {
-    /// Rounds that no majority has promised by yet, oldest in front, and when each began: before all its messages.
+    /// Rounds of this term of office, oldest in front, and when each began: before all its messages.
     rounds: VecDeque<(Round, Instant)>,
-    /// When the newest round began that a majority promised by, in this term of office.
-    since: Option<Instant>,
     /// No more leases in this term of office.
     is_dropped: bool,
     /// This node votes for nobody before.
@@ -37,7 +35,6 @@ pub(super) struct Lease {
 impl Lease {
     pub(super) fn begin_office(&mut self) {
         self.rounds.clear();
-        self.since = None;
         self.is_dropped = false;
     }
 }
@@ -63,10 +60,12 @@ impl Raft {
             return None;
         }
         let length = self.promise_span().saturating_sub(drift);
-        let holds = match self.lease.since {
-            Some(since) => now < since + length,
-            None => leads && self.progress.is_empty(),
-        };
+        // By who votes at present: those who promised earlier may be no voters any more.
+        let since = self.quorum().reached(|voter| match self.peer(voter) {
+            Some(peer) => self.progress[peer].promised_at,
+            None => Some(Instant::from_nanos(u64::MAX)),
+        });
+        let holds = now < since.flatten()? + length;
         holds.then_some((self.tail.hard.term, self.commit))
     }
 
@@ -140,20 +139,15 @@ impl Raft {
         if self.config.lease_drift_max.is_none() || Duration::from_micros(reply.promise_us) < self.promise_span() {
             return;
         }
+        let is_before = |round: &&(Round, Instant)| round.0 <= reply.round;
+        let Some((_, began)) = self.lease.rounds.iter().rev().find(is_before) else {
+            return;
+        };
+        let since = match canary::is(Canary::LeaseFromReply) {
+            true => self.now,
+            false => *began,
+        };
         let progress = &mut self.progress[peer];
-        progress.round_promised = progress.round_promised.max(reply.round);
-        let promised = self.majority().reached(|voter| match self.peer(voter) {
-            Some(peer) => self.progress[peer].round_promised,
-            None => Round(u64::MAX),
-        });
-        debug_assert_eq!(self.state, NodeState::Leader, "who leads is answered");
-        while let Some((_, began)) = self.lease.rounds.front().copied().filter(|round| round.0 <= promised) {
-            self.lease.rounds.pop_front();
-            let since = match canary::is(Canary::LeaseFromReply) {
-                true => self.now,
-                false => began,
-            };
-            self.lease.since = self.lease.since.max(Some(since));
-        }
+        progress.promised_at = progress.promised_at.max(Some(since));
     }
 }

@@ -13,20 +13,30 @@
 //! | `lease` | reads without a round: what followers promise, and what a leader may do with it |
 //! | `age` | how old what this node knows may be |
 //! | `progress` | what a leader knows of a follower |
+//! | `snapshot` | what takes the place of a log's front: releasing it, sending, installing |
+//! | `transfer` | leadership handed over |
 //! | `tail` | the end of the log, and which output waits for which sync |
-//! | `quorum` | majorities |
+//! | `quorum` | majorities, of one set of voters and of two |
+//! | `membership` | changes of the members: which are possible, and how a leader gets them done |
+//! | `memberships` | the configurations of the log, by index |
+//! | `catch_up` | whether a learner keeps up |
 //! | `config` | what can be chosen, and its defaults |
 
 mod age;
+mod catch_up;
 mod commit;
 mod config;
 mod election;
 mod lease;
+mod membership;
+mod memberships;
 mod progress;
-mod quorum;
+pub mod quorum;
 mod read_index;
 mod replication;
+mod snapshot;
 mod tail;
+mod transfer;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -38,15 +48,16 @@ use self::commit::Loading;
 pub use self::config::Config;
 use self::election::{Ballot, Grant};
 use self::lease::Lease;
+use self::memberships::Memberships;
 use self::progress::Progress;
-use self::quorum::Majority;
 use self::read_index::Reads;
 use self::replication::Follow;
 use self::tail::Tail;
+use self::transfer::Handover;
 use crate::canary::{self, Canary};
 use crate::id::{Index, NodeId, RequestId, Round, SyncId, Term};
 use crate::log::{Log, Proposal};
-use crate::message::{Append, Body, Entries, Message, NodeState, Refusal};
+use crate::message::{Append, Body, Entries, Message, NodeState, Refusal, SnapshotId};
 use crate::storage::{HardState, Recovered};
 use crate::time::Instant;
 
@@ -59,6 +70,14 @@ pub enum Output {
     Append(Range<Index>),
     /// Remove from storage everything from here on.
     Truncate(Index),
+    /// Begin storage's log anew: nothing of it stays, and the next entry is the one behind this place. A snapshot at it is
+    /// durable (see [`Raft::install`]).
+    Reset {
+        /// What the snapshot holds.
+        index: Index,
+        /// The term there.
+        term: Term,
+    },
     /// End storage's batch; call [`Raft::synced`] when it is durable.
     Sync(SyncId),
     /// Send to a peer.
@@ -72,8 +91,25 @@ pub enum Output {
         /// What.
         message: Outgoing,
     },
-    /// Read from storage, and call [`Raft::loaded`].
+    /// Read from storage, and call [`Raft::loaded`]: in any case, also if a reset removed what is asked for before it
+    /// was read.
     Load(Range<Index>),
+    /// Storage may forget entries up to here, a snapshot holds them; call [`Raft::released`], before anything else, with
+    /// the place behind which its log begins from then on.
+    Release(Index),
+    /// This follower needs entries that are gone: send it the newest snapshot that is stored, which is at `index` or
+    /// behind it, and keep that until it is through. Send as long as [`Raft::sends_snapshot`] says so; call
+    /// [`Raft::snapshot_ended`] when it comes to nothing.
+    SendSnapshot {
+        /// To whom.
+        to: NodeId,
+        /// What it will have at least.
+        index: Index,
+    },
+    /// Put the state machine and the sessions into the state of this snapshot, one of those that were installed, and call
+    /// [`Raft::applied`] with its index. Until then nothing is handed out to be applied, and a read waits if the index
+    /// that it may be answered from is not applied.
+    Restore(SnapshotId),
     /// These entries are committed and in memory: apply them, and call [`Raft::applied`].
     Apply(Range<Index>),
     /// A read that this node asked for may be answered when `index` is applied, or is refused.
@@ -83,6 +119,14 @@ pub enum Output {
         /// From where on, or why not.
         result: Result<Index, Refusal>,
     },
+    /// Leadership that was to be handed over by [`Raft::transfer`] was, or stayed.
+    Transferred {
+        /// To whom it was to go.
+        to: NodeId,
+        /// Who leads. Or why that is not so: [`Refusal::TimedOut`], [`Refusal::Unreachable`], or
+        /// [`Refusal::NotLeader`] if this node leads no more, and not by the transfer.
+        result: Result<NodeId, Refusal>,
+    },
     /// Term, state or leader changed. When leadership ends, whatever was proposed and is not applied is `Unknown`.
     Role {
         /// What the node is.
@@ -91,6 +135,14 @@ pub enum Output {
         term: Term,
         /// Who leads, [`NodeId::NONE`] if unknown.
         leader: NodeId,
+    },
+    /// Another configuration is in force, or one is committed: [`Raft::configuration`] and
+    /// [`Raft::committed_configuration`] say which.
+    Members {
+        /// Where the one in force stands in the log.
+        in_force: Index,
+        /// Where the newest committed one does.
+        committed: Index,
     },
 }
 
@@ -155,8 +207,12 @@ pub enum Violation {
     SecondLeader,
     /// A reply to what was never sent.
     Unasked,
+    /// A piece of a snapshot that is not a part of it, or more of it than may be under way.
+    SnapshotPiece,
     /// A kind that Raft does not take.
     Kind,
+    /// An entry says who the members are, and cannot be read.
+    Membership,
 }
 
 /// Raft, for one group on one node.
@@ -164,7 +220,7 @@ pub enum Violation {
 /// Inputs are methods; after each (or after many) the driver drains [`poll_output`](Self::poll_output) to `None`
 /// before it waits, and calls [`tick`](Self::tick) when [`deadline`](Self::deadline) is reached.
 ///
-/// `base <= applied <= applying <= commit <= last`.
+/// `base <= applied <= applying <= commit <= last`; while a state is restored, `applied < base <= commit`.
 #[derive(Debug)]
 pub struct Raft {
     config: Config,
@@ -184,6 +240,12 @@ pub struct Raft {
     /// Handed out to be applied.
     applying: Index,
     loading: Option<Loading>,
+    /// The newest snapshot that is stored holds what is up to here; zero if there is none.
+    snapshot: Index,
+    /// Storage was told that it may forget what is up to here.
+    released: Index,
+    /// What the state machine is to become before anything else is applied.
+    restore: Option<SnapshotId>,
     /// Whom the next load serves if both want one: the state machine, or a follower.
     load_for_apply: bool,
 
@@ -195,12 +257,15 @@ pub struct Raft {
     yielded: bool,
     /// The vote for oneself, once it counts.
     own_vote: bool,
+    /// A candidate that its leader asked to campaign.
+    by_transfer: bool,
     ballots: Vec<Ballot>,
     grant: Option<Grant>,
     /// What was accepted from this term's leader, and what it was told of it.
     follow: Follow,
 
-    /// The other voters, ascending.
+    memberships: Memberships,
+    /// The other members, ascending, and as a leader those that were some until recently.
     progress: Vec<Progress>,
     elected_at: Instant,
     /// The no-op that this term of office began with.
@@ -211,6 +276,7 @@ pub struct Raft {
     /// When followers that saw no append since are told what was committed.
     commit_deadline: Option<Instant>,
     uncommitted_bytes: u64,
+    handover: Option<Handover>,
     round: Round,
     reads: Reads,
     lease: Lease,
@@ -252,10 +318,15 @@ pub struct Status {
     pub last: Index,
     /// Durable up to here.
     pub durable: Index,
+    /// Where the configuration in force stands in the log; zero for the one that the cluster was founded with.
+    pub membership: Index,
+    /// It was a member, and is none any more: that is committed.
+    pub is_removed: bool,
 }
 
 impl Raft {
-    /// A node that was just started, with what storage found.
+    /// A node that was just started, with what storage found. If that is a snapshot, the state machine is in the state
+    /// of it.
     ///
     /// # Errors
     ///
@@ -263,18 +334,27 @@ impl Raft {
     pub fn new(config: Config, recovered: &Recovered, now: Instant) -> Result<Self, String> {
         config.validate()?;
         let tail = Tail::new(recovered)?;
+        let memberships = Memberships::new(&config, recovered)?;
         // Nodes that were given the same seed must not draw the same deadlines (`split_vote_even_cluster`).
         let mut rng = Rng::with_seed(config.seed ^ config.id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let round = Round(rng.u64(..) >> 2);
         let reads = Reads::new(rng.u64(..) >> 2);
-        let peers = config.voters.iter().copied().filter(|voter| *voter != config.id);
+        let snapshot = recovered
+            .snapshot
+            .as_ref()
+            .map_or(Index::ZERO, |snapshot| snapshot.head.index);
+        let applied = snapshot.max(recovered.base_index);
         let mut raft = Self {
             told: (NodeState::Follower, tail.hard.term, NodeId::NONE),
-            commit: recovered.base_index,
-            applied: recovered.base_index,
-            applying: recovered.base_index,
-            progress: peers.clone().map(Progress::new).collect(),
-            ballots: peers.map(|_| Ballot::default()).collect(),
+            commit: applied,
+            applied,
+            applying: applied,
+            snapshot,
+            released: recovered.base_index,
+            restore: None,
+            memberships,
+            progress: Vec::new(),
+            ballots: Vec::new(),
             state: NodeState::Follower,
             leader: NodeId::NONE,
             loading: None,
@@ -283,6 +363,7 @@ impl Raft {
             leader_heard: None,
             yielded: false,
             own_vote: false,
+            by_transfer: false,
             grant: None,
             follow: Follow::default(),
             elected_at: now,
@@ -291,6 +372,7 @@ impl Raft {
             heartbeat_deadline: now,
             commit_deadline: None,
             uncommitted_bytes: 0,
+            handover: None,
             round,
             reads,
             lease: Lease::default(),
@@ -301,15 +383,18 @@ impl Raft {
             now,
             tail,
         };
+        raft.seat_members();
+        raft.memberships.told = (raft.configuration().0, raft.committed_configuration().0);
         // A single voter has nobody to wait for.
-        if !raft.progress.is_empty() {
+        if !raft.is_sole() {
             raft.reset_election_deadline();
         }
         raft.keep_former_promise();
         Ok(raft)
     }
 
-    /// Takes a message of a peer. One of a node that is no voter is ignored.
+    /// Takes a message of a peer. Whoever leads or asks for votes is heard, member or not: this node's configuration may
+    /// be behind (thesis §4.1). Answers of those that were not asked are ignored.
     ///
     /// # Errors
     ///
@@ -317,44 +402,60 @@ impl Raft {
     pub fn step(&mut self, message: &Message<'_>, now: Instant, log: &mut impl Log) -> Result<(), Violation> {
         self.advance(now);
         let Message { header, body } = message;
+        if !header.from.is_some() || header.from == self.config.id {
+            return Ok(());
+        }
+        self.check_term(header.term)?;
+        match body {
+            Body::Append(append) => return self.step_append(header, append, log),
+            Body::Heartbeat(heartbeat) => return self.step_heartbeat(header, heartbeat),
+            Body::Snapshot(chunk) => return self.step_snapshot(header, &chunk.id),
+            Body::TimeoutNow => return self.step_timeout_now(header, log),
+            // Nobody needs a former member to lead: a majority knows that it is one.
+            Body::Vote(_) if self.committed_configuration().1.is_removed(header.from) => return Ok(()),
+            Body::Vote(vote) => return self.step_vote(header, vote),
+            Body::AppendReply(_)
+            | Body::HeartbeatReply(_)
+            | Body::SnapshotReply(_)
+            | Body::VoteReply(_)
+            | Body::ReadIndex
+            | Body::ReadIndexReply(_) => {}
+            _ => return Err(Violation::Kind),
+        }
         let Some(peer) = self.peer(header.from) else {
             return Ok(());
         };
-        self.check_term(header.term)?;
-        match body {
-            Body::Append(append) => self.step_append(peer, header, append, log),
-            Body::AppendReply(reply) => self.step_append_reply(peer, header, reply, log),
-            Body::Heartbeat(heartbeat) => self.step_heartbeat(peer, header, heartbeat),
-            Body::HeartbeatReply(reply) => self.step_heartbeat_reply(peer, header, reply),
-            Body::Vote(vote) => self.step_vote(header, vote),
-            Body::VoteReply(reply) => {
-                self.step_vote_reply(peer, header, reply, log);
-                Ok(())
-            }
-            Body::ReadIndex => {
-                self.step_read_index(header);
-                Ok(())
-            }
-            Body::ReadIndexReply(reply) => {
-                self.step_read_index_reply(header, reply);
-                Ok(())
-            }
-            _ => Err(Violation::Kind),
+        // One that is on its way out, and does not know it, may have campaigned: no reason to end this term.
+        let is_member = self.configuration().1.member(header.from).is_some();
+        if header.term > self.tail.hard.term && !is_member {
+            return Ok(());
         }
+        match body {
+            Body::AppendReply(reply) => return self.step_append_reply(peer, header, reply, log),
+            Body::HeartbeatReply(reply) => return self.step_heartbeat_reply(peer, header, reply, log),
+            Body::SnapshotReply(_) => return self.step_snapshot_reply(peer, header),
+            Body::VoteReply(reply) => self.step_vote_reply(peer, header, reply, log),
+            Body::ReadIndex => self.step_read_index(header),
+            Body::ReadIndexReply(reply) => self.step_read_index_reply(header, reply),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Takes note that time has passed.
     pub fn tick(&mut self, now: Instant, log: &mut impl Log) {
         self.advance(now);
         if self.state == NodeState::Leader {
-            self.tick_leader();
+            self.tick_leader(log);
         } else if self.election_deadline <= self.now {
-            if self.has_promised() {
-                self.reset_election_deadline();
-            } else {
-                self.campaign(log);
+            match self.may_campaign() {
+                _ if self.has_promised() => self.reset_election_deadline(),
+                true => self.campaign(log),
+                // The leader is gone; who votes will find another.
+                false => self.become_follower(self.tail.hard.term, NodeId::NONE),
             }
         }
+        self.tick_transfer();
         self.reads.expire(self.now, self.tail.hard.term);
     }
 
@@ -363,7 +464,8 @@ impl Raft {
     ///
     /// # Errors
     ///
-    /// [`Refusal::NotLeader`], [`Refusal::Overloaded`] or [`Refusal::NoSpace`]; nothing happened.
+    /// [`Refusal::NotLeader`], [`Refusal::Transferring`], [`Refusal::Overloaded`] or [`Refusal::NoSpace`]; nothing
+    /// happened.
     pub fn propose(
         &mut self,
         proposals: &mut dyn ExactSizeIterator<Item = Proposal>,
@@ -374,6 +476,9 @@ impl Raft {
         self.advance(now);
         if self.state != NodeState::Leader {
             return Err(Refusal::NotLeader);
+        }
+        if self.handover.is_some() {
+            return Err(Refusal::Transferring);
         }
         if self.tail.room() < bytes.saturating_add(ROOM_RESERVE) {
             if self.tail.room() < ROOM_LOW && !self.elected_low {
@@ -425,14 +530,14 @@ impl Raft {
         self.evict(log);
     }
 
-    /// Entries asked for by [`Output::Load`] were put back into the log by [`Log::restore`].
+    /// Entries asked for by [`Output::Load`] were put back into the log by [`Log::restore`], or are gone.
     pub fn loaded(&mut self, range: Range<Index>, log: &mut impl Log) {
         let _ = range;
         self.loading = None;
         self.evict(log);
     }
 
-    /// Everything up to here was applied.
+    /// Everything up to here was applied, or is in the state that was restored.
     ///
     /// # Panics
     ///
@@ -444,6 +549,7 @@ impl Raft {
         );
         self.applied = through;
         self.settle_known();
+        self.memberships.applied(through);
         self.evict(log);
     }
 
@@ -462,8 +568,9 @@ impl Raft {
         self.advance(now);
         if let Some(peer) = self.peer(node) {
             self.progress[peer].lost();
-            self.lose_leader(node);
         }
+        self.lose_successor(node);
+        self.lose_leader(node);
     }
 
     /// Bytes of an unfinished frame came from this peer: a leader that sends a big one is alive.
@@ -478,10 +585,12 @@ impl Raft {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let role = match self.state {
-            NodeState::Leader => self.leader_deadline(),
-            _ => self.election_deadline,
+            NodeState::Leader => Some(self.leader_deadline()),
+            // Who does not vote has nothing to do about a leader that it does not hear, but to forget it.
+            _ => (self.leader.is_some() || self.may_campaign()).then_some(self.election_deadline),
         };
-        Some(self.reads.deadline().map_or(role, |reads| reads.min(role)))
+        let others = [self.reads.deadline(), self.transfer_deadline()];
+        others.into_iter().flatten().chain(role).min()
     }
 
     /// The next thing to do, `None` when all is done until the next input.
@@ -492,10 +601,16 @@ impl Raft {
             let (state, term, leader) = role;
             return Some(Output::Role { state, term, leader });
         }
+        let (in_force, committed) = (self.configuration().0, self.committed_configuration().0);
+        if self.memberships.told != (in_force, committed) {
+            self.memberships.told = (in_force, committed);
+            return Some(Output::Members { in_force, committed });
+        }
         if let Some(output) = self.tail.poll_output(self.now) {
             return Some(output);
         }
         self.start_reads();
+        self.conclude_transfer();
         if let Some(output) = self.ready.pop_front() {
             return Some(output);
         }
@@ -503,11 +618,11 @@ impl Raft {
             return Some(output);
         }
         let output = match self.state {
-            NodeState::Leader => self.poll_replication(log),
+            NodeState::Leader => self.poll_replication(log).or_else(|| self.poll_timeout_now()),
             NodeState::Candidate => self.poll_vote_request(),
             NodeState::Follower | NodeState::PreCandidate => self.poll_grant().or_else(|| self.poll_ack()),
         };
-        output.or_else(|| self.poll_apply(log))
+        output.or_else(|| self.poll_apply(log)).or_else(|| self.poll_release())
     }
 
     /// What this node knows.
@@ -522,10 +637,12 @@ impl Raft {
             applied: self.applied,
             last: self.tail.terms.last(),
             durable: self.tail.durable(),
+            membership: self.configuration().0,
+            is_removed: self.is_removed(),
         }
     }
 
-    /// How far a voter's log is known to match the leader's, and when it was last heard. Zero and `None` unless this
+    /// How far a member's log is known to match the leader's, and when it was last heard. Zero and `None` unless this
     /// node leads.
     #[must_use]
     pub fn progress(&self, node: NodeId) -> (Index, Option<Instant>) {
@@ -545,15 +662,9 @@ impl Raft {
         self.now = self.now.max(now);
     }
 
-    /// Where `node` stands in `progress`, if it is another voter.
+    /// Where `node` stands in `progress`, if it is another member.
     fn peer(&self, node: NodeId) -> Option<usize> {
         self.progress.iter().position(|progress| progress.id == node)
-    }
-
-    fn majority(&self) -> Majority<'_> {
-        Majority {
-            voters: &self.config.voters,
-        }
     }
 
     fn check_term(&self, term: Term) -> Result<(), Violation> {

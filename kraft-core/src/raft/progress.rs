@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::Config;
+use super::catch_up::CatchUp;
 use crate::id::{Index, NodeId, Round};
 use crate::time::Instant;
 
@@ -16,11 +17,16 @@ pub(super) enum Mode {
     },
     /// It does: `next` runs ahead, as far as the window allows.
     Replicate,
+    /// Entries that it needs are gone: it is sent a snapshot, at `index` or behind it, and no entries.
+    Snapshot {
+        /// What it will have then.
+        index: Index,
+    },
 }
 
 /// A follower, as its leader sees it.
 ///
-/// `matched < next`, and in `Replicate` everything between is in flight.
+/// `matched < next`; in `Replicate` everything between is in flight, in `Snapshot` nothing is.
 #[derive(Debug)]
 pub(super) struct Progress {
     pub(super) id: NodeId,
@@ -38,8 +44,8 @@ pub(super) struct Progress {
     pub(super) round_sent: Round,
     /// The newest round that it confirmed.
     pub(super) round_seen: Round,
-    /// The newest round by which it promised to vote for nobody for an election timeout.
-    pub(super) round_promised: Round,
+    /// When the newest round began by which it promised to vote for nobody for an election timeout.
+    pub(super) promised_at: Option<Instant>,
     /// The highest commit index that was sent within its log.
     pub(super) commit_sent: Index,
     /// A heartbeat is due.
@@ -48,6 +54,10 @@ pub(super) struct Progress {
     overdue: Index,
     /// An append without entries is due, behind all that are under way: they may be lost.
     pub(super) probe_due: bool,
+    /// Whether it keeps up.
+    pub(super) catch_up: CatchUp,
+    /// It is no member any more, and is told so until then.
+    pub(super) parts_at: Option<Instant>,
 }
 
 impl Progress {
@@ -62,11 +72,13 @@ impl Progress {
             heard: None,
             round_sent: Round(0),
             round_seen: Round(0),
-            round_promised: Round(0),
+            promised_at: None,
             commit_sent: Index::ZERO,
             heartbeat_due: false,
             overdue: Index::ZERO,
             probe_due: false,
+            catch_up: CatchUp::new(Instant::ZERO, Index::ZERO),
+            parts_at: None,
         }
     }
 
@@ -78,7 +90,7 @@ impl Progress {
         self.heard = None;
         self.round_sent = round;
         self.round_seen = round;
-        self.round_promised = round;
+        self.promised_at = None;
         self.commit_sent = Index::ZERO;
         self.heartbeat_due = false;
     }
@@ -114,13 +126,41 @@ impl Progress {
                     self.probe_due = false;
                 }
             }
+            Mode::Snapshot { index: wanted } => {
+                if index >= wanted {
+                    self.become_probe(index.next());
+                    self.mode = Mode::Replicate;
+                }
+            }
+        }
+    }
+
+    /// The leader's log begins behind `base`. If that is enough for the follower, it needs no snapshot: it had more than
+    /// was known.
+    pub(super) fn served_by_log(&mut self, base: Index) {
+        if matches!(self.mode, Mode::Snapshot { .. }) && self.matched >= base {
+            self.become_probe(self.matched.next());
+            self.mode = Mode::Replicate;
+        }
+    }
+
+    /// It is sent a snapshot, which brings it to `index`.
+    pub(super) fn become_snapshot(&mut self, index: Index) {
+        self.become_probe(self.next);
+        self.mode = Mode::Snapshot { index };
+    }
+
+    /// The snapshot did not arrive.
+    pub(super) fn snapshot_ended(&mut self) {
+        if matches!(self.mode, Mode::Snapshot { .. }) {
+            self.lost();
         }
     }
 
     /// It refused an append behind `prev`; the logs agree at `agree` at the latest.
     pub(super) fn rejected(&mut self, prev: Index, agree: Index) {
         // Refusals come late and twice; a probe has one place.
-        if self.mode != Mode::Replicate && prev != self.next.prev() {
+        if self.mode != Mode::Replicate && prev != self.next.prev() || matches!(self.mode, Mode::Snapshot { .. }) {
             return;
         }
         // It refuses what it had acknowledged: its disk lost the end of its log. To believe a late refusal costs a
@@ -139,7 +179,7 @@ impl Progress {
         // A probe stays where it is: who was down when this leader was elected has matched nothing so far, and would be
         // sent the whole log.
         let next = match self.mode {
-            Mode::Probe { .. } => self.next,
+            Mode::Probe { .. } | Mode::Snapshot { .. } => self.next,
             Mode::Replicate => self.matched.next(),
         };
         self.become_probe(next);
@@ -155,6 +195,7 @@ impl Progress {
                 self.probe_due = self.matched < self.overdue;
                 self.overdue = self.inflight.front().map_or(Index::ZERO, |sent| sent.0);
             }
+            Mode::Snapshot { .. } => {}
         }
     }
 
@@ -165,6 +206,7 @@ impl Progress {
             Mode::Replicate => {
                 self.inflight.len() < config.inflight_messages_max && self.inflight_bytes < config.inflight_bytes_max
             }
+            Mode::Snapshot { .. } => false,
         }
     }
 
@@ -177,7 +219,7 @@ impl Progress {
                 self.inflight.push_back((last, bytes));
                 self.inflight_bytes += bytes;
             }
-            Mode::Replicate => {}
+            Mode::Replicate | Mode::Snapshot { .. } => {}
         }
     }
 }
@@ -282,6 +324,43 @@ mod tests {
         check(&progress, 3, 5, 0);
         progress.sent(Index(9), 0);
         progress.rejected(Index(4), Index(4));
+        check(&progress, 3, 4, 0);
+        assert_eq!(progress.mode, Mode::Probe { paused: false });
+    }
+
+    #[test]
+    fn a_snapshot_ends_when_the_follower_has_it_or_needs_none() {
+        let mut progress = replicating(3, &[5, 7]);
+        progress.become_snapshot(Index(20));
+        check(&progress, 3, 8, 0);
+        progress.alive();
+        progress.sent(Index(9), 10);
+        progress.rejected(Index(7), Index(4));
+        progress.matched(Index(5));
+        progress.served_by_log(Index(10));
+        assert_eq!(progress.mode, Mode::Snapshot { index: Index(20) });
+        check(&progress, 5, 8, 0);
+        let mut has_it = progress;
+        has_it.matched(Index(20));
+        check(&has_it, 20, 21, 0);
+        assert_eq!(has_it.mode, Mode::Replicate);
+        let mut had_more = replicating(3, &[]);
+        had_more.become_snapshot(Index(20));
+        had_more.matched(Index(12));
+        had_more.served_by_log(Index(10));
+        check(&had_more, 12, 13, 0);
+        assert_eq!(had_more.mode, Mode::Replicate);
+    }
+
+    #[test]
+    fn a_snapshot_that_did_not_arrive_waits_for_a_sign_of_life() {
+        let mut progress = replicating(3, &[]);
+        progress.snapshot_ended();
+        assert_eq!(progress.mode, Mode::Replicate, "there was none");
+        progress.become_snapshot(Index(20));
+        progress.snapshot_ended();
+        assert_eq!(progress.mode, Mode::Probe { paused: true });
+        progress.alive();
         check(&progress, 3, 4, 0);
         assert_eq!(progress.mode, Mode::Probe { paused: false });
     }

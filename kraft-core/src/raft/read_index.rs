@@ -183,7 +183,7 @@ impl Raft {
             if !self.has_committed_in_term() && !canary::is(Canary::ReadBeforeNoop) {
                 return;
             }
-            if self.progress.is_empty() || canary::is(Canary::ReadWithoutRound) {
+            if self.is_sole() || canary::is(Canary::ReadWithoutRound) {
                 let fresh = std::mem::take(&mut self.reads.fresh);
                 self.reads.answer(fresh, Ok(self.commit), term);
                 return;
@@ -216,10 +216,11 @@ impl Raft {
         if self.reads.batches.is_empty() {
             return;
         }
-        let confirmed = self.majority().reached(|voter| match self.peer(voter) {
+        let confirmed = self.quorum().reached(|voter| match self.peer(voter) {
             Some(peer) => self.progress[peer].round_seen,
             None => Round(u64::MAX),
         });
+        let confirmed = confirmed.unwrap_or_default();
         while let Some(batch) = self.reads.batches.front() {
             let Stage::Confirm { round, index } = batch.stage else {
                 break;

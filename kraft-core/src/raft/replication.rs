@@ -5,7 +5,9 @@ use super::{Outgoing, Output, Raft, Violation};
 use crate::canary::{self, Canary};
 use crate::id::{Index, NodeId, RequestId, Round, Term};
 use crate::log::Log;
-use crate::message::{Append, AppendReply, AppendResult, Body, Entries, Header, Heartbeat, HeartbeatReply, NodeState};
+use crate::message::{
+    Append, AppendReply, AppendResult, Body, Entries, EntryKind, Header, Heartbeat, HeartbeatReply, NodeState,
+};
 
 /// What a follower accepted from the leader of its term, and what it told it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,7 +32,7 @@ enum Place {
 
 impl Raft {
     /// A message that only a leader sends came from `from`.
-    fn follow(&mut self, from: NodeId, term: Term) {
+    pub(super) fn follow(&mut self, from: NodeId, term: Term) {
         if term > self.tail.hard.term || self.state != NodeState::Follower {
             self.become_follower(term, from);
         }
@@ -39,7 +41,7 @@ impl Raft {
     }
 
     /// Answers a deposed leader, so that it learns of the newer term, and judges whether `header` may lead.
-    fn is_leaders(&mut self, header: &Header) -> Result<bool, Violation> {
+    pub(super) fn is_leaders(&mut self, header: &Header) -> Result<bool, Violation> {
         if header.term < self.tail.hard.term {
             // Etcd's rule: with check-quorum a node whose term ran ahead gets no votes, so that its term must reach
             // the leader this way (`prevote_checkquorum_deadlock`).
@@ -62,7 +64,6 @@ impl Raft {
 
     pub(super) fn step_append(
         &mut self,
-        _peer: usize,
         header: &Header,
         append: &Append<'_>,
         log: &mut impl Log,
@@ -72,6 +73,10 @@ impl Raft {
             return Ok(());
         }
         let place = self.place(header.term, append)?;
+        let configurations = match (&place, sum.has_membership) {
+            (Place::Fits { skip, .. }, true) => Self::read_configurations(&append.entries, *skip)?,
+            _ => Vec::new(),
+        };
         self.follow(header.from, header.term);
         self.hear_commit(append.commit);
         self.follow.round = self.follow.round.max(append.round);
@@ -93,6 +98,9 @@ impl Raft {
                 self.truncate(first, log);
             }
             self.take_entries(first, &append.entries, skip, sum, log);
+            let place = |at: usize| Index(append.prev_index.0 + at as u64 + 1);
+            let configurations = configurations.into_iter().map(|(at, of)| (place(at), of));
+            self.take_configurations(configurations.collect());
         }
         if canary::is(Canary::StaleAppendTruncates) {
             self.truncate(matched.max(self.commit).next(), log);
@@ -150,7 +158,6 @@ impl Raft {
         } else {
             log.append(first, &suffix(entries, skip));
         }
-        self.tail.take_room(sum.bytes);
         let count = (entries.len() - skip) as u64;
         if sum.first_term < sum.last_term {
             let mut index = first;
@@ -164,6 +171,7 @@ impl Raft {
             }
         }
         self.tail.push(Index(first.0 + count - 1), sum.last_term);
+        self.tail.take_room(sum.bytes);
     }
 
     fn reject(&mut self, header: &Header, append: &Append<'_>) {
@@ -181,7 +189,7 @@ impl Raft {
 
     /// The log equals the leader's up to here. An entry of the current term can only come from its leader, and with it
     /// all before (thesis §3.5, log matching), also if this process did not see it come.
-    fn verified(&self) -> Index {
+    pub(super) fn verified(&self) -> Index {
         let is_all = self.tail.terms.last_term() == self.tail.hard.term;
         if is_all || canary::is(Canary::CommitBeyondVerified) {
             self.tail.terms.last()
@@ -191,7 +199,8 @@ impl Raft {
     }
 
     pub(super) fn poll_ack(&mut self) -> Option<Output> {
-        if !self.follow.ack_due || !self.leader.is_some() || !self.tail.term_is_durable() {
+        let is_early = canary::is(Canary::SnapshotAckBeforeTerm) && self.follow.verified == self.tail.terms.base();
+        if !self.follow.ack_due || !self.leader.is_some() || !(self.tail.term_is_durable() || is_early) {
             return None;
         }
         let matched = if canary::is(Canary::AckBeforeSync) {
@@ -211,12 +220,7 @@ impl Raft {
         Some(self.send(self.leader, RequestId(0), Outgoing::Other(Body::AppendReply(reply))))
     }
 
-    pub(super) fn step_heartbeat(
-        &mut self,
-        _peer: usize,
-        header: &Header,
-        heartbeat: &Heartbeat,
-    ) -> Result<(), Violation> {
+    pub(super) fn step_heartbeat(&mut self, header: &Header, heartbeat: &Heartbeat) -> Result<(), Violation> {
         if !self.is_leaders(header)? {
             return Ok(());
         }
@@ -233,7 +237,7 @@ impl Raft {
     }
 
     /// Whether a follower's reply is for this term of office. Learns from it that there is a later one.
-    fn is_answer(&mut self, peer: usize, header: &Header, round: Round) -> Result<bool, Violation> {
+    pub(super) fn is_answer(&mut self, peer: usize, header: &Header, round: Round) -> Result<bool, Violation> {
         if header.term > self.tail.hard.term {
             self.become_follower(header.term, NodeId::NONE);
         }
@@ -267,7 +271,9 @@ impl Raft {
         match reply.result {
             AppendResult::Matched(index) => {
                 self.progress[peer].matched(index);
+                self.progress[peer].served_by_log(self.tail.terms.base());
                 self.count_matches(log);
+                self.keep_up(header.from, log);
             }
             AppendResult::Rejected {
                 prev_index,
@@ -290,11 +296,13 @@ impl Raft {
         peer: usize,
         header: &Header,
         reply: &HeartbeatReply,
+        log: &mut impl Log,
     ) -> Result<(), Violation> {
         if self.is_answer(peer, header, reply.round)? {
             self.progress[peer].alive();
             self.promised(peer, reply);
             self.confirm_reads();
+            self.keep_up(header.from, log);
         }
         Ok(())
     }
@@ -324,6 +332,13 @@ impl Raft {
         let last = self.tail.terms.last();
         let progress = &self.progress[peer];
         let next = progress.next;
+        let prev_index = next.prev();
+        let Some(prev_term) = self.tail.terms.at(prev_index) else {
+            return self.send_snapshot(peer);
+        };
+        if matches!(progress.mode, Mode::Snapshot { .. }) {
+            return None;
+        }
         let mut range = next..next;
         if progress.has_window(&self.config) && next <= last {
             let wanted = next..last.next();
@@ -341,9 +356,6 @@ impl Raft {
         } else if !progress.probe_due && progress.mode != (Mode::Probe { paused: false }) {
             return None;
         }
-        let prev_index = next.prev();
-        // Below the base only a snapshot could help.
-        let prev_term = self.tail.terms.at(prev_index)?;
         let bytes = log.bytes(range.clone());
         let commit = self.commit;
         let sent = range.end.prev();
@@ -361,11 +373,18 @@ impl Raft {
         Some(self.send(self.progress[peer].id, RequestId(0), append))
     }
 
+    /// The log equals the leader's up to here, which it is to be told.
+    pub(super) fn verify(&mut self, through: Index) {
+        self.follow.verified = self.follow.verified.max(through);
+        self.follow.ack_due = true;
+    }
+
     /// Forgets the log from `from` on, which is not committed.
     pub(super) fn truncate(&mut self, from: Index, log: &mut impl Log) {
         assert!(from > self.commit, "what is committed stays");
         self.tail.truncate(from);
         log.truncate(from);
+        self.withdraw_configurations(from);
         if let Some(loading) = &mut self.loading {
             loading.is_stale |= from < loading.range.end;
         }
@@ -396,6 +415,8 @@ struct Sum {
     last_term: Term,
     /// Terms do not decrease, and none is zero.
     is_ordered: bool,
+    /// Some entry says who the members are.
+    has_membership: bool,
 }
 
 fn sum_up(entries: &Entries<'_>, skip: usize) -> Sum {
@@ -405,11 +426,13 @@ fn sum_up(entries: &Entries<'_>, skip: usize) -> Sum {
         first_term,
         last_term: first_term,
         is_ordered: first_term > Term(0),
+        has_membership: false,
     };
     entries.iter().skip(skip).for_each(|entry| {
         sum.bytes += entry.payload.len() as u64;
         sum.is_ordered &= entry.term >= sum.last_term;
         sum.last_term = entry.term;
+        sum.has_membership |= entry.kind == EntryKind::Membership;
     });
     sum
 }

@@ -8,11 +8,13 @@
 //! | a vote granted | its term and vote |
 //! | a candidate's request for votes, and its own vote | its term and vote, and the log that it claims |
 //! | an append acknowledged | the append's term, and the log up to the index that is acknowledged |
+//! | a snapshot acknowledged | the message's term, and the snapshot: then a restart finds it, and begins the log anew behind it if that was not done |
 //! | a leader's own share in a commitment | the log up to that index |
 //! | a pre-vote asked or granted | nothing: it binds nobody (thesis §9.6) |
 //! | an append or heartbeat sent | nothing (thesis §10.2.1): the leader's term is durable since its candidacy |
 //! | a heartbeat answered | nothing: it says what this process saw, and a later vote is durable before it is given |
 //! | a refusal | nothing |
+//! | the log's front released | the snapshot that holds it, and the log up to there |
 //!
 //! Outputs for the disk are computed from cursors when they are drained, so that what a truncation removed before it
 //! was handed out never leaves:
@@ -20,11 +22,15 @@
 //! ```text
 //!   base <= durable <= written <= last        durable <= through of the oldest sync in flight, ... <= written
 //! ```
+//!
+//! They leave in the order save, reset, truncate, append, sync; a sync covers all that left before it. A reset makes
+//! what was to be truncated or appended before it void.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Output;
+use super::snapshot::Weights;
 use crate::canary::{self, Canary};
 use crate::id::{Index, NodeId, SyncId, Term};
 use crate::storage::{HardState, Recovered};
@@ -66,7 +72,41 @@ impl Terms {
             }
             terms.push(end, *term);
         }
-        Ok(terms)
+        match &recovered.snapshot {
+            // Storage begins the log anew behind a snapshot that it lacks, so that there is never a hole between.
+            Some(snapshot) if terms.at(snapshot.head.index) != Some(snapshot.head.term) => Err(format!(
+                "the newest snapshot is at {} of term {}, and not in the recovered log from {} of term {} to {}",
+                snapshot.head.index, snapshot.head.term, terms.base_index, terms.base_term, terms.last
+            )),
+            _ => Ok(terms),
+        }
+    }
+
+    /// The log as it begins behind this place.
+    fn behind(base_index: Index, base_term: Term) -> Self {
+        Self {
+            base_index,
+            base_term,
+            runs: Vec::new(),
+            last: base_index,
+        }
+    }
+
+    /// What is up to `base` is no longer in the log.
+    fn release(&mut self, base: Index) {
+        debug_assert!(self.base_index <= base && base <= self.last, "a log's front goes");
+        let Some(term) = self.at(base) else { return };
+        let gone = self.runs.partition_point(|run| run.0 <= base);
+        // Of the run that holds `base`, what is behind it stays.
+        let kept = match self.runs.get(gone).map_or(self.last, |next| next.0.prev()) > base {
+            true => gone.saturating_sub(1),
+            false => gone,
+        };
+        self.runs.drain(..kept);
+        if let Some(first) = self.runs.first_mut() {
+            first.0 = first.0.max(base.next());
+        }
+        (self.base_index, self.base_term) = (base, term);
     }
 
     pub(super) fn base(&self) -> Index {
@@ -157,6 +197,8 @@ pub(super) struct Tail {
     durable: Index,
     /// Storage has entries from here on that are to go.
     truncate: Option<Index>,
+    /// Storage's log is to begin anew, behind the base.
+    reset: bool,
     /// Something was handed out that no sync covers.
     unsynced: bool,
     syncs: VecDeque<Pending>,
@@ -164,6 +206,7 @@ pub(super) struct Tail {
     /// Payload bytes that storage takes, less those that it was not handed yet.
     room: u64,
     unwritten_bytes: u64,
+    pub(super) weights: Weights,
 }
 
 /// Syncs in flight; while there are more, what is to be synced collects. Storage joins those that wait, so that more
@@ -193,11 +236,13 @@ impl Tail {
             written: last,
             durable: last,
             truncate: None,
+            reset: false,
             unsynced: false,
             syncs: VecDeque::new(),
             sync_next: SyncId(1),
             room: u64::MAX,
             unwritten_bytes: 0,
+            weights: Weights::default(),
         })
     }
 
@@ -220,8 +265,9 @@ impl Tail {
         self.terms.push(last, term);
     }
 
-    /// Payload bytes were appended.
+    /// Payload bytes were appended, up to the last entry.
     pub(super) fn take_room(&mut self, bytes: u64) {
+        self.weights.add(self.terms.last(), bytes);
         self.room = self.room.saturating_sub(bytes);
         self.unwritten_bytes += bytes;
     }
@@ -238,6 +284,7 @@ impl Tail {
     /// Everything from `from` on is withdrawn, wherever it has come to.
     pub(super) fn truncate(&mut self, from: Index) {
         self.terms.truncate(from);
+        self.weights.truncate(from);
         let kept = from.prev();
         if from <= self.written {
             self.truncate = Some(self.truncate.map_or(from, |before| before.min(from)));
@@ -252,12 +299,42 @@ impl Tail {
         }
     }
 
+    /// A snapshot that is durable takes the place of the log, which begins anew behind it.
+    pub(super) fn reset(&mut self, index: Index, term: Term) {
+        self.terms = Terms::behind(index, term);
+        self.weights.clear();
+        self.reset = true;
+        self.truncate = None;
+        self.unwritten_bytes = 0;
+        self.written = index;
+        self.durable = index;
+        if canary::is(Canary::AckByIndex) {
+            return;
+        }
+        // What was written behind the snapshot's place says nothing about what will stand there.
+        for sync in &mut self.syncs {
+            sync.through = sync.through.min(index);
+        }
+    }
+
+    /// Storage's log begins behind `base`.
+    pub(super) fn release(&mut self, base: Index) {
+        self.terms.release(base);
+    }
+
     /// Storage's part of [`Raft::poll_output`](super::Raft::poll_output).
     pub(super) fn poll_output(&mut self, now: Instant) -> Option<Output> {
         if self.hard != self.saved {
             self.saved = self.hard;
             self.unsynced = true;
             return Some(Output::Save(self.hard));
+        }
+        if std::mem::take(&mut self.reset) {
+            self.unsynced = true;
+            return Some(Output::Reset {
+                index: self.terms.base_index,
+                term: self.terms.base_term,
+            });
         }
         if let Some(from) = self.truncate.take() {
             self.unsynced = true;
@@ -350,6 +427,71 @@ mod tests {
         check_at_most(6, 1, (3, 1));
         check_at_most(2, 1, (2, 1));
         check_at_most(2, 0, (0, 0));
+    }
+
+    #[track_caller]
+    fn check_release(base: u64, expected: &[Option<u64>]) {
+        let mut terms = Terms::new(&recovered(&[(1, 1), (4, 2), (5, 7)], 6)).expect("it fits");
+        terms.release(Index(base));
+        let at: Vec<_> = (0..8).map(|index| terms.at(Index(index)).map(|term| term.0)).collect();
+        assert_eq!(at, expected, "{base}");
+        assert_eq!(
+            (terms.base(), terms.last(), terms.last_term()),
+            (Index(base), Index(6), Term(7))
+        );
+        // It goes on as before.
+        terms.release(Index(base));
+        terms.push(Index(7), Term(7));
+        terms.push(Index(8), Term(9));
+        assert_eq!((terms.at(Index(7)), terms.at(Index(8))), (Some(Term(7)), Some(Term(9))));
+        terms.truncate(Index(7));
+        assert_eq!(
+            (terms.last(), terms.at_most(Index(6), Term(0)).0),
+            (Index(6), Index(base))
+        );
+    }
+
+    #[test]
+    fn a_released_front_leaves_the_rest_as_it_is() {
+        let (one, two, seven) = (Some(1), Some(2), Some(7));
+        check_release(0, &[Some(0), one, one, one, two, seven, seven, None]);
+        check_release(2, &[None, None, one, one, two, seven, seven, None]);
+        check_release(3, &[None, None, None, one, two, seven, seven, None]);
+        check_release(4, &[None, None, None, None, two, seven, seven, None]);
+        check_release(5, &[None, None, None, None, None, seven, seven, None]);
+        check_release(6, &[None, None, None, None, None, None, seven, None]);
+    }
+
+    #[test]
+    fn a_reset_makes_what_was_to_be_written_void() {
+        let mut tail = Tail::new(&recovered(&[(1, 1)], 4)).expect("it fits");
+        tail.push(Index(9), Term(2));
+        drain(&mut tail);
+        // Cut, appended to, and reset, in one turn.
+        tail.truncate(Index(3));
+        tail.push(Index(5), Term(3));
+        tail.hard.term = Term(10);
+        tail.reset(Index(6), Term(8));
+        tail.push(Index(7), Term(9));
+        let outputs = [
+            Output::Save(tail.hard),
+            Output::Reset {
+                index: Index(6),
+                term: Term(8),
+            },
+            Output::Append(Index(7)..Index(8)),
+            Output::Sync(SyncId(2)),
+        ];
+        assert_eq!(drain(&mut tail), outputs);
+        assert_eq!((tail.durable(), tail.terms.base()), (Index(6), Index(6)));
+        tail.synced(SyncId(1));
+        assert_eq!(
+            tail.durable(),
+            Index(6),
+            "the former log's sync says nothing of what is behind the snapshot"
+        );
+        tail.synced(SyncId(2));
+        assert_eq!(tail.durable(), Index(7));
     }
 
     #[test]

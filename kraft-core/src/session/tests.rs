@@ -1,5 +1,7 @@
 //! Exactly-once, and what bounds it.
 
+mod image;
+
 use super::*;
 
 /// Counts what it applied; replies with the count and the command.
@@ -7,6 +9,8 @@ use super::*;
 struct Counter(u64);
 
 impl StateMachine for Counter {
+    type Image = [u8; 8];
+
     fn apply(&mut self, _: Index, command: &[u8], reply: &mut BytesMut) {
         self.0 += 1;
         reply.put_u64_le(self.0);
@@ -15,6 +19,14 @@ impl StateMachine for Counter {
 
     fn read(&self, _: &[u8], _: &mut BytesMut) -> Result<(), crate::machine::Refused> {
         Ok(())
+    }
+
+    fn image(&self) -> [u8; 8] {
+        self.0.to_le_bytes()
+    }
+
+    fn restore(&mut self, image: [u8; 8]) -> [u8; 8] {
+        std::mem::replace(&mut self.0, u64::from_le_bytes(image)).to_le_bytes()
     }
 
     fn digest(&self) -> u64 {

@@ -1,5 +1,7 @@
 //! Nodes joined by a network, in virtual time. Every step is drawn from a seed, and after every step the laws hold.
 
+mod snapshots;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::ops::Range;
@@ -7,15 +9,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fastrand::Rng;
-use kraft_core::id::{Index, NodeId, RequestId, SyncId, Term};
+use kraft_core::id::{Incarnation, Index, NodeId, RequestId, SyncId, Term};
 use kraft_core::laws::{Laws, Mark, View};
 use kraft_core::log::{Log, Proposal, Tail};
-use kraft_core::message::{Append, Body, Entries, Entry, EntryKind, Header, Message, NodeState, Refusal};
+use kraft_core::membership::{Configuration, Plan, Seat, Step};
+use kraft_core::message::{Append, Body, Change, Entries, Entry, EntryKind, Header, Message, NodeState, Refusal};
 use kraft_core::raft::{Config, Outgoing, Output, Raft, Status};
 use kraft_core::storage::HardState;
 use kraft_core::time::Instant;
 
-use crate::disk::Disk;
+use self::snapshots::{Happening, Snapshots};
+use crate::disk::{Disk, Stored};
 
 /// A message on its way.
 #[derive(Clone, Debug)]
@@ -25,6 +29,8 @@ pub(crate) struct Wire {
     /// Of an append, all but the entries.
     pub(crate) body: Body<'static>,
     pub(crate) entries: Vec<Entry>,
+    /// Of a snapshot, all of it.
+    pub(crate) snapshot: Option<Stored>,
 }
 
 impl Wire {
@@ -84,6 +90,7 @@ impl Wire {
             header,
             body,
             entries,
+            snapshot: None,
         }
     }
 }
@@ -111,6 +118,7 @@ enum Event {
     Synced(NodeId, u64, SyncId),
     Loaded(NodeId, u64, Index, Vec<Entry>),
     Applied(NodeId, u64, Index),
+    Snapshot(Happening),
     /// The end of a turn that took several inputs.
     Turned(NodeId),
 }
@@ -146,7 +154,10 @@ pub(crate) struct Node {
     pub(crate) applied: Vec<Mark>,
     /// State, term and leader, each time that they changed.
     pub(crate) roles: Vec<(NodeState, Term, NodeId)>,
+    /// Where the configurations in force and committed stand, each time that they changed.
+    pub(crate) members: Vec<(Index, Index)>,
     pub(crate) loads: usize,
+    pub(crate) snapshots: Snapshots,
     /// Within a turn: its outputs are not drained yet.
     is_turning: bool,
     /// What the clock showed when the turn began.
@@ -159,7 +170,7 @@ pub(crate) struct Node {
 
 impl Node {
     /// A node on this disk, not started.
-    pub(crate) fn new(config: Config, disk: Disk) -> Self {
+    pub(crate) fn new(config: Config, mut disk: Disk) -> Self {
         let raft = Raft::new(config.clone(), &disk.recovered(), Instant::ZERO).expect("it is right");
         Self {
             config,
@@ -170,7 +181,9 @@ impl Node {
             run: 0,
             applied: Vec::new(),
             roles: Vec::new(),
+            members: Vec::new(),
             loads: 0,
+            snapshots: Snapshots::default(),
             is_turning: false,
             turn_began: Instant::ZERO,
             rate: 1_000,
@@ -202,6 +215,10 @@ impl Node {
     pub(crate) fn start(&mut self, now: Instant, memory: u64) {
         assert!(self.raft.is_none(), "it is up");
         let recovered = self.disk.recovered();
+        self.applied = self
+            .disk
+            .snapshot()
+            .map_or_else(Vec::new, |stored| stored.state.clone());
         self.tail = Tail::new(recovered.last, memory);
         self.raft = Some(Raft::new(self.config.clone(), &recovered, self.local(now)).expect("it is right"));
     }
@@ -234,7 +251,19 @@ impl View for Node {
         self.disk.durable.hard
     }
     fn disk_entry(&self, index: Index) -> Option<Mark> {
-        self.disk.durable.entry(index).map(mark)
+        self.disk.found(index).map(mark)
+    }
+    fn base(&self) -> (Index, Term) {
+        self.disk.written.base
+    }
+    fn disk_base(&self) -> Index {
+        self.disk.durable.base.0
+    }
+    fn disk_snapshot(&self) -> (Index, Term) {
+        self.disk.snapshot().map_or((Index::ZERO, Term(0)), Stored::place)
+    }
+    fn configurations(&self) -> &[(Index, Configuration)] {
+        self.raft.as_ref().map_or(&[], Raft::configurations)
     }
 }
 
@@ -264,6 +293,9 @@ pub(crate) const FAIR: Weather = Weather {
     turn: 0,
 };
 
+/// No weather has longer turns.
+const TURN_MAX: Duration = Duration::from_millis(20);
+
 type Filter = Box<dyn FnMut(&Wire) -> bool>;
 
 pub(crate) struct Cluster {
@@ -277,6 +309,8 @@ pub(crate) struct Cluster {
     /// Loses what it says false of.
     pub(crate) filter: Option<Filter>,
     pub(crate) memory: u64,
+    /// How long it takes until a received snapshot is whole and durable.
+    pub(crate) snapshot_delay: Range<u64>,
     queue: BinaryHeap<Reverse<Scheduled>>,
     scheduled: u64,
     proposals: u64,
@@ -289,6 +323,12 @@ pub(crate) struct Cluster {
     pub(crate) leases: u64,
     /// Messages sent, by no means all delivered.
     pub(crate) sent: u64,
+    /// Transfers under way: at whom, and by when each must have ended.
+    pub(crate) transfers: Vec<(u64, Instant)>,
+    /// How transfers ended: at whom, to whom, and how.
+    pub(crate) transferred: Vec<(u64, NodeId, Result<NodeId, Refusal>)>,
+    /// Whom a leader told to campaign, and in which term.
+    told: BTreeSet<(u64, Term)>,
     /// The highest term that anybody was in.
     term_max: Term,
     seed: u64,
@@ -310,6 +350,7 @@ impl Cluster {
             cut: BTreeSet::new(),
             filter: None,
             memory: 1 << 20,
+            snapshot_delay: 100..5_000,
             queue: BinaryHeap::new(),
             scheduled: 0,
             proposals: 0,
@@ -318,6 +359,9 @@ impl Cluster {
             answers: BTreeMap::new(),
             leases: 0,
             sent: 0,
+            transfers: Vec::new(),
+            transferred: Vec::new(),
+            told: BTreeSet::new(),
             term_max: Term(0),
             seed,
         };
@@ -329,6 +373,45 @@ impl Cluster {
             cluster.nodes.push(node);
         }
         cluster
+    }
+
+    /// One more node, that waits to be added.
+    pub(crate) fn join(&mut self) -> u64 {
+        let id = self.nodes.len() as u64 + 1;
+        let mut config = self.nodes[0].config.clone();
+        (config.id, config.voters, config.seed) = (NodeId(id), Vec::new(), self.seed);
+        let mut node = Node::new(config, Disk::default());
+        node.start(self.now, self.memory);
+        self.nodes.push(node);
+        self.drain(id);
+        id
+    }
+
+    pub(crate) fn change(&mut self, id: u64, change: &Change<'_>) -> Result<Index, Refusal> {
+        let result = self.with_raft(id, |raft, log, now| raft.change(change, Incarnation(0), now, log));
+        result.unwrap_or(Err(Refusal::Stopping))
+    }
+
+    pub(crate) fn reconfigure(&mut self, id: u64, steps: &[Step]) -> Result<Index, Refusal> {
+        let result = self.with_raft(id, |raft, log, now| raft.reconfigure(steps, now, log));
+        result.unwrap_or(Err(Refusal::Stopping))
+    }
+
+    /// Whether there is a leader that is to stay, with a configuration that is to stay.
+    pub(crate) fn changes_are_through(&self) -> bool {
+        let Some(raft) = self.leader().and_then(|leader| self.node(leader).raft.as_ref()) else {
+            return false;
+        };
+        let (index, configuration) = raft.configuration();
+        let is_planned = |seat| matches!(seat, Seat::Learner(Plan::Promote | Plan::Replace(_)));
+        let is_planned = configuration.members().iter().any(|member| is_planned(member.seat));
+        let is_open = configuration.is_joint() || is_planned || index > raft.status().commit;
+        !is_open && configuration.votes(raft.status().id)
+    }
+
+    /// The configuration in force at a node that is up.
+    pub(crate) fn configuration(&self, id: u64) -> &Configuration {
+        self.node(id).raft.as_ref().expect("it is up").configuration().1
     }
 
     pub(crate) fn node(&self, id: u64) -> &Node {
@@ -392,9 +475,27 @@ impl Cluster {
         result.map(|()| request)
     }
 
+    /// Asks a node to hand leadership over, to 0 for whom it likes.
+    pub(crate) fn transfer(&mut self, id: u64, to: u64) -> Result<(), Refusal> {
+        let end = self.now + self.node(id).config.election_timeout.end;
+        self.transfers.push((id, end));
+        let result = self
+            .with_raft(id, |raft, _, now| raft.transfer(NodeId(to), now))
+            .unwrap_or(Err(Refusal::Stopping));
+        if result.is_err() {
+            self.transfers.pop();
+        }
+        result
+    }
+
     pub(crate) fn crash(&mut self, id: u64) {
+        self.transfers.retain(|transfer| transfer.0 != id);
         let node = &mut self.nodes[id as usize - 1];
         node.stop();
+        // A snapshot that was being written is there as a whole, or not at all.
+        if let Some(stored) = node.snapshots.stop().filter(|_| self.rng.bool()) {
+            node.disk.store(stored);
+        }
         node.disk.crash(&mut self.rng);
     }
 
@@ -504,12 +605,12 @@ impl Cluster {
     /// Whoever may answer by a lease is asked at once, and has to know of everything that was answered (R7).
     fn check_leases(&mut self) {
         for node in &self.nodes {
-            let leased = node.raft.as_ref().and_then(|raft| raft.leased(node.local(self.now)));
-            let applied = node.applied.len() as u64;
-            if leased.is_some_and(|(_, index)| applied >= index.0) {
+            let Some(raft) = &node.raft else { continue };
+            let (leased, applied) = (raft.leased(node.local(self.now)), raft.status().applied);
+            if leased.is_some_and(|(_, index)| applied >= index) {
                 self.leases += 1;
                 let began = self.laws.read_began();
-                if let Err(broken) = self.laws.read_answered(began, Index(applied)) {
+                if let Err(broken) = self.laws.read_answered(began, applied) {
                     panic!("{broken}, by the lease of node {}, at {:?}", node.config.id, self.now);
                 }
             }
@@ -527,24 +628,39 @@ impl Cluster {
                 node.disk.append(range.start, entries);
             }
             Output::Truncate(from) => node.disk.truncate(from),
+            Output::Reset { index, term } => node.disk.reset(index, term),
             Output::Sync(sync) => node.disk.sync(sync),
+            Output::Release(through) => {
+                let base = node.disk.release(through, &mut self.rng);
+                if let Some(raft) = &mut node.raft {
+                    raft.released(base);
+                }
+            }
+            Output::SendSnapshot { to, index } => self.send_snapshot(id, to, index),
+            Output::Restore(snapshot) => self.restore_snapshot(id, snapshot),
             Output::Send { .. } => {
                 let wire = Wire::new(NodeId(id), output, &node.tail);
                 self.check_sent(id, &wire);
+                if let Body::TimeoutNow = wire.body {
+                    self.told.insert((wire.to.0, wire.header.term));
+                }
                 self.send(wire);
             }
             Output::Load(range) => {
                 node.loads += 1;
-                let end = range.end.0.min(range.start.0 + 64);
-                let entries = node.disk.written.log[range.start.0 as usize - 1..end as usize - 1].to_vec();
+                let count = (range.end.0 - range.start.0).min(64) as usize;
+                let entries = node.disk.written.from(range.start)[..count].to_vec();
                 let delay = self.rng.u64(self.weather.sync.clone());
                 self.schedule(delay, Event::Loaded(NodeId(id), run, range.start, entries));
             }
             Output::Apply(range) => {
                 let through = range.end.prev();
                 let entries = node.tail.entries(range.clone());
-                assert_eq!(node.applied.len() as u64 + 1, range.start.0, "applied in order");
-                for (entry, written) in entries.iter().zip(&node.disk.written.log[range.start.0 as usize - 1..]) {
+                if node.applied.len() as u64 + 1 != range.start.0 {
+                    let broken = self.laws.check_state(NodeId(id), range.start.prev(), &node.applied);
+                    panic!("{}", broken.expect_err("it is not applied in order"));
+                }
+                for (entry, written) in entries.iter().zip(node.disk.written.from(range.start)) {
                     assert_eq!(owned(entry), *written, "memory and disk agree");
                     node.applied.push(mark(written));
                 }
@@ -564,7 +680,13 @@ impl Cluster {
                 }
                 self.answers.insert(request, result);
             }
+            Output::Transferred { to, result } => {
+                let place = self.transfers.iter().position(|transfer| transfer.0 == id);
+                self.transfers.remove(place.expect("one end a transfer"));
+                self.transferred.push((id, to, result));
+            }
             Output::Role { state, term, leader } => node.roles.push((state, term, leader)),
+            Output::Members { in_force, committed } => node.members.push((in_force, committed)),
         }
     }
 
@@ -574,9 +696,30 @@ impl Cluster {
             panic!("{broken}");
         }
         if let Body::Append(append) = &wire.body {
-            let from = append.prev_index.0 as usize;
-            let written = &node.disk.written.log[from..from + wire.entries.len()];
+            let written = &node.disk.written.from(append.prev_index.next())[..wire.entries.len()];
             assert_eq!(wire.entries, written, "what is sent is the log");
+        }
+        match &wire.body {
+            // Thesis §3.10: what a successor lacks would keep it from being elected.
+            Body::TimeoutNow => {
+                let last = node.raft.as_ref().map(|raft| raft.status().last).expect("it speaks");
+                let there = &self.node(wire.to.0).disk;
+                let term = there.durable.term(last);
+                let has_entry = term.is_some() && term == node.disk.written.term(last);
+                assert!(
+                    has_entry || there.snapshot().is_some_and(|stored| stored.place().0 >= last),
+                    "node {} is told to campaign without {last}",
+                    wire.to
+                );
+            }
+            Body::Vote(vote) if vote.by_transfer => {
+                let before = Term(vote.term.0 - 1);
+                assert!(
+                    self.told.contains(&(id, before)),
+                    "node {id} was not told in {before:?} to campaign"
+                );
+            }
+            _ => {}
         }
     }
 
@@ -612,6 +755,10 @@ impl Cluster {
             _ => self.now += Duration::from_millis(1),
         }
         let now = self.now;
+        for (id, end) in &self.transfers {
+            // What is told at the end of a turn that took long.
+            assert!(now <= *end + TURN_MAX, "node {id} hands over, and over");
+        }
         self.laws.time(now).unwrap_or_else(|broken| panic!("{broken}"));
     }
 
@@ -622,11 +769,16 @@ impl Cluster {
                 let node = self.node(id);
                 // A turn reads its clock once, and may be held up behind that for as long as it takes.
                 let stale = (node.is_turning && node.config.lease_drift_max.is_some()).then_some(node.turn_began);
-                self.with_raft(id, |raft, log, now| {
+                let wants = self.with_raft(id, |raft, log, now| {
                     let now = stale.unwrap_or(now);
                     raft.step(&wire.message(), now, log).expect("peers keep to the rules");
+                    matches!(&wire.body, Body::Snapshot(chunk) if raft.takes_snapshot(&wire.header, &chunk.id))
                 });
+                if let Some(stored) = wire.snapshot.filter(|_| wants == Some(true)) {
+                    self.receive_snapshot(id, stored);
+                }
             }
+            Event::Snapshot(happening) => self.happened(happening),
             Event::Synced(id, run, sync) if self.node(id.0).run == run && self.node(id.0).is_up() => {
                 let disk = &mut self.nodes[id.0 as usize - 1].disk;
                 disk.is_busy = false;
@@ -682,23 +834,30 @@ impl Cluster {
     fn settled(&self) -> Option<u64> {
         let leader = self.leader()?;
         let status = self.status(leader);
-        let follows = |node: &Node| node.status().leader == status.id && node.status().hard.term == status.hard.term;
+        let members = self.configuration(leader);
+        let follows = |node: &Node| {
+            let of = node.status();
+            let counts = members.member(of.id).is_some() || of.id == status.id;
+            !counts || of.leader == status.id && of.hard.term == status.hard.term
+        };
         let is_fresh = self
             .node(leader)
             .disk
             .written
-            .entry(status.commit)
-            .is_none_or(|e| e.term != status.hard.term);
+            .term(status.commit)
+            .is_none_or(|term| term != status.hard.term);
         (!is_fresh && self.nodes.iter().filter(|node| node.is_up()).all(follows)).then_some(leader)
     }
 
-    /// Proposes at the leader and runs until everybody who is up has applied it.
+    /// Proposes at the leader and runs until every member who is up has applied it.
     #[track_caller]
     pub(crate) fn commit(&mut self, count: u64) {
         let leader = self.elect();
         let range = self.propose(leader, count).expect("it leads");
         self.run_until("applied everywhere", |cluster| {
-            let mut up = cluster.nodes.iter().filter(|node| node.is_up());
+            let members = cluster.configuration(leader);
+            let counts = |node: &&Node| node.is_up() && members.member(node.config.id).is_some();
+            let mut up = cluster.nodes.iter().filter(counts);
             up.all(|node| node.status().applied >= range.end.prev())
         });
     }

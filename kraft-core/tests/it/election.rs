@@ -184,26 +184,28 @@ fn prevote_migration() {
 
 #[test]
 fn removed_server_disruption() {
+    // Node 4 is no member, which it does not know. Whoever hears a leader does not listen to it.
     let mut node = Lone::new();
     node.step(2, 3, append((0, 0), &[3], 0));
     node.sync();
     node.look();
+    node.step(4, 9, vote(false, 9, (9, 9)));
+    node.step(4, 9, vote(true, 10, (9, 9)));
+    assert_eq!(node.look(), [(4, voted(true, false, 10))]);
+    assert_eq!((node.term(), node.raft.status().leader), (3, NodeId(2)));
+}
+
+#[test]
+fn campaign_learner_must_vote() {
+    // What it believes of itself and of the candidate may be old: logs decide.
+    let mut node = Lone::with(2, &[1, 2], |config| config.voters.clear());
     node.pass(upper());
-    node.look();
-    let before = node.raft.status();
-    for body in [
-        vote(false, 9, (9, 9)),
-        vote(true, 10, (9, 9)),
-        append((0, 0), &[9], 1),
-        heartbeat(1),
-    ] {
-        node.step(4, 9, body);
-    }
-    assert_eq!(
-        (node.look(), node.raft.status()),
-        (vec![], before),
-        "node 4 is no member"
-    );
+    assert_eq!(node.look(), [], "it knows of no majority, and asks nobody");
+    node.step(7, 3, vote(false, 3, (1, 1)));
+    assert_eq!(node.look(), [(7, voted(false, false, 3))], "a shorter log");
+    node.step(8, 4, vote(false, 4, (2, 2)));
+    node.sync();
+    assert_eq!(node.look(), [(8, voted(false, true, 4))]);
 }
 
 #[test]

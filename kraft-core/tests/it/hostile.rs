@@ -5,9 +5,10 @@ use fastrand::Rng;
 use kraft_core::id::{Index, NodeId, RequestId, Round, Term};
 use kraft_core::message::{
     Append, AppendReply, AppendResult, Body, Entries, EntryKind, EntryRef, Heartbeat, HeartbeatReply, NodeState,
-    ReadIndexReply, Vote, VoteReply,
+    ReadIndexReply, SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult, Vote, VoteReply,
 };
 use kraft_core::raft::{Output, Violation};
+use kraft_core::snapshot::{Head, Snapshot};
 
 use crate::lone::{Lone, append, heartbeat, matched, rejected, vote, voted};
 
@@ -154,6 +155,40 @@ fn votes_count_once_and_only_of_voters() {
     assert_eq!(node.state(), NodeState::Leader);
 }
 
+fn piece(index: u64, term: u64) -> Body<'static> {
+    let id = SnapshotId {
+        index: Index(index),
+        term: Term(term),
+        bytes: u64::MAX,
+        crc: 0,
+    };
+    let (offset, data) = (u64::MAX, &b"piece"[..]);
+    Body::Snapshot(SnapshotChunk { id, offset, data })
+}
+
+#[test]
+fn snapshots_that_cannot_be_are_refused() {
+    let mut node = follower();
+    check(&mut node, 2, 3, piece(u64::MAX, 3), Violation::IndexOverflow);
+    check(&mut node, 2, 3, piece(0, 0), Violation::TermOrder);
+    check(&mut node, 2, 3, piece(0, 3), Violation::TermOrder);
+    check(&mut node, 2, 3, piece(9, 0), Violation::TermOrder);
+    check(&mut node, 2, 3, piece(9, 4), Violation::TermOrder);
+    check(&mut node, 3, 3, piece(9, 3), Violation::SecondLeader);
+    check(&mut node, 2, 1 << 33, piece(9, 3), Violation::TermJump);
+    check(&mut node, 2, 3, piece(2, 1), Violation::CommittedConflict);
+    check(&mut node, 3, 4, piece(1, 2), Violation::CommittedConflict);
+    // Not committed, but what this leader sent itself; and terms never decrease along a log.
+    check(&mut node, 2, 3, piece(3, 2), Violation::CommittedConflict);
+    check(&mut node, 2, 3, piece(9, 2), Violation::CommittedConflict);
+    check(&mut node, 3, 4, piece(9, 2), Violation::CommittedConflict);
+    let mut leader = Lone::new();
+    let term = leader.lead();
+    check(&mut leader, 2, term, piece(9, term), Violation::SecondLeader);
+    check(&mut node, 2, 3, piece((1 << 62) + 1, 3), Violation::IndexOverflow);
+    node.step(2, 3, piece(1 << 62, 3));
+}
+
 #[test]
 fn kinds_that_are_not_raft_s_are_refused() {
     check(&mut follower(), 2, 3, Body::Status, Violation::Kind);
@@ -173,7 +208,12 @@ fn draw_body(rng: &mut Rng) -> Body<'static> {
     let (a, b, c, d) = (number(), number(), number(), number());
     let round = Round(d);
     let terms: Vec<u64> = (0..b % 5).map(|at| a.saturating_add(at)).collect();
-    match rng.u32(0..8) {
+    match rng.u32(0..10) {
+        8 => piece(a, b),
+        9 => Body::SnapshotReply(SnapshotReply {
+            id: SnapshotId::default(),
+            result: SnapshotResult::Received(a),
+        }),
         0 => Body::Heartbeat(Heartbeat {
             commit: Index(a),
             round,
@@ -246,9 +286,30 @@ fn no_message_of_a_peer_panics() {
                 _ => node.term() + rng.u64(0..2),
             };
             // Loads and payloads are the driver's; here the entries of the recovered log are made up.
-            let _ = node.try_step(rng.u64(0..5), term, draw_body(&mut rng));
+            let body = draw_body(&mut rng);
+            let taken = node.try_step(rng.u64(0..5), term, body.clone());
+            if let (Ok(()), Body::Snapshot(chunk)) = (taken, &body) {
+                // It says so, and it came whole; maybe of a node that may not say so.
+                let head = Head {
+                    index: chunk.id.index,
+                    term: chunk.id.term,
+                    membership_index: Index::ZERO,
+                    membership: Bytes::new(),
+                };
+                let snapshot = Snapshot { id: chunk.id, head };
+                if rng.bool() {
+                    node.raft.install(&snapshot, node.now, &mut node.log);
+                    node.drain();
+                }
+            }
             for output in std::mem::take(&mut node.outputs) {
-                if let Output::Load(range) = output {
+                if let Output::Restore(id) = output {
+                    node.raft.applied(id.index, &mut node.log);
+                    node.drain();
+                } else if let Output::Release(through) = output {
+                    node.raft.released(Index(rng.u64(0..=through.0)));
+                    node.drain();
+                } else if let Output::Load(range) = output {
                     let count = range.end.0 - range.start.0;
                     let entry = || kraft_core::message::Entry {
                         term: Term(1),
@@ -267,6 +328,11 @@ fn no_message_of_a_peer_panics() {
                 2 => drop(node.raft.read(RequestId(rng.u64(..)), node.now)),
                 3 if node.state() == NodeState::Leader => node.propose(1),
                 4 => node.raft.unreachable(NodeId(rng.u64(0..4)), node.now),
+                5 => {
+                    let applied = node.raft.status().applied;
+                    node.raft.snapshot_taken(applied, node.now);
+                    node.raft.snapshot_ended(NodeId(rng.u64(0..4)), node.now);
+                }
                 _ => {}
             }
             node.sent.clear();

@@ -180,6 +180,27 @@ fn a_dropped_lease_stays_dropped_for_its_term_of_office() {
     assert_eq!(node.raft.leased(node.now), None);
 }
 
+#[test]
+fn a_leader_has_no_lease_once_its_successor_may_campaign() {
+    let (mut node, term) = leader();
+    node.pass(50);
+    let round = rounds(&mut node)[0];
+    node.step(2, term, promise(round, PROMISE));
+    node.raft.transfer(NodeId(2), node.now).expect("it is heard");
+    assert!(node.raft.leased(node.now).is_some(), "nobody was told so far");
+    node.drain();
+    assert_eq!(node.look(), [(2, Body::TimeoutNow)]);
+    assert_eq!(node.raft.leased(node.now), None);
+    // The transfer comes to nothing, and its message may be late.
+    for _ in 0..8 {
+        node.pass(50);
+        let round = *rounds(&mut node).last().expect("it beats");
+        node.step(2, term, promise(round, PROMISE));
+    }
+    assert!(!node.raft.is_transferring());
+    assert_eq!(node.raft.leased(node.now), None);
+}
+
 /// Whether the node gives its vote in `term`.
 fn votes(node: &mut Lone, term: u64, by_transfer: bool) -> bool {
     let Body::Vote(asked) = vote(false, term, (9, 9)) else {

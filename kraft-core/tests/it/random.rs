@@ -12,7 +12,7 @@ use crate::cluster::{Cluster, FAIR, Weather};
 /// Seeds of a run in which nothing else is said.
 const SEEDS: u64 = 400;
 
-fn draw_config(rng: &mut Rng, config: &mut Config) {
+pub(crate) fn draw_config(rng: &mut Rng, config: &mut Config) {
     config.append_entries_max = rng.usize(1..20);
     config.append_bytes_max = rng.usize(1..400);
     config.inflight_messages_max = rng.usize(1..8);
@@ -22,14 +22,13 @@ fn draw_config(rng: &mut Rng, config: &mut Config) {
     config.sync_stall_max = Duration::from_millis(rng.u64(20..400));
     config.pre_vote = rng.u32(0..4) > 0;
     config.check_quorum = rng.u32(0..8) > 0;
+    draw_margin(rng, config);
 }
 
 /// Leases, in clocks that keep their bound: of two that come apart as far as they may, the one counts 130 ms while the
 /// other counts less than 150.
-fn draw_leases(seed: u64, config: &mut Config) {
-    if config.check_quorum && matches!(seed % 8, 1 | 3) {
-        config.lease_drift_max = Some(Duration::from_millis(20));
-    }
+fn draw_leases(config: &mut Config) {
+    config.lease_drift_max = Some(Duration::from_millis(20));
 }
 
 fn draw_rate(seed: u64, config: &Config) -> u64 {
@@ -39,7 +38,14 @@ fn draw_rate(seed: u64, config: &Config) -> u64 {
     }
 }
 
-fn draw_weather(rng: &mut Rng) -> Weather {
+/// Mostly logs are shorter than how far some nodes lag.
+fn draw_margin(rng: &mut Rng, config: &mut Config) {
+    config.snapshot_margin_entries = [0, 0, 3, 50][rng.usize(0..4)];
+    config.snapshot_margin_bytes = [0, 200, 1 << 20][rng.usize(0..3)];
+    config.snapshot_hold_room_min = [0, u64::MAX, u64::MAX][rng.usize(0..3)];
+}
+
+pub(crate) fn draw_weather(rng: &mut Rng) -> Weather {
     // The last one is longer than an election timeout: what was said in one term comes in another.
     let delay_max = [300, 3_000, 30_000, 200_000][rng.usize(0..4)];
     Weather {
@@ -53,7 +59,7 @@ fn draw_weather(rng: &mut Rng) -> Weather {
     }
 }
 
-fn disturb(cluster: &mut Cluster, rng: &mut Rng) {
+pub(crate) fn disturb(cluster: &mut Cluster, rng: &mut Rng) {
     // Leaders are hit more often than others: what a fresh one leaves undone is where logs part.
     let id = match cluster.leader() {
         Some(leader) if rng.bool() => leader,
@@ -61,7 +67,7 @@ fn disturb(cluster: &mut Cluster, rng: &mut Rng) {
     };
     let other = rng.u64(cluster.ids());
     let is_up = cluster.node(id).is_up();
-    match rng.u32(0..24) {
+    match rng.u32(0..27) {
         0 if is_up => cluster.crash(id),
         1..=3 if !is_up => cluster.restart(id),
         4 => drop(cluster.cut.insert((id, other))),
@@ -80,6 +86,12 @@ fn disturb(cluster: &mut Cluster, rng: &mut Rng) {
             cluster.with_raft(id, |raft, _, now| raft.room(room, now));
         }
         15..=17 => drop(cluster.read(id)),
+        18 => {
+            let node = kraft_core::id::NodeId(other);
+            cluster.with_raft(id, |raft, _, now| raft.snapshot_ended(node, now));
+        }
+        19 => drop(cluster.transfer(id, 0)),
+        20 => drop(cluster.transfer(id, other)),
         _ => {
             // Also where somebody believes to lead still.
             let at = cluster.leader().filter(|_| rng.bool()).unwrap_or(id);
@@ -90,14 +102,15 @@ fn disturb(cluster: &mut Cluster, rng: &mut Rng) {
 
 /// A storm: nothing but terms that end before their entries are everywhere, for that is where Raft is hard (the
 /// paper's figure 8). Small appends, slow links, elections without asking first.
-fn draw_storm(rng: &mut Rng, config: &mut Config) {
+pub(crate) fn draw_storm(rng: &mut Rng, config: &mut Config) {
     config.append_entries_max = [1, 1, 3][rng.usize(0..3)];
     config.inflight_messages_max = rng.usize(1..3);
     config.pre_vote = rng.u32(0..4) == 0;
     config.check_quorum = rng.u32(0..4) == 0;
+    draw_margin(rng, config);
 }
 
-fn storm_weather(rng: &mut Rng) -> Weather {
+pub(crate) fn storm_weather(rng: &mut Rng) -> Weather {
     Weather {
         delay: 50..[3_000, 20_000, 200_000][rng.usize(0..3)],
         lost: 0,
@@ -109,12 +122,48 @@ fn storm_weather(rng: &mut Rng) -> Weather {
     }
 }
 
-fn disturb_leaders(cluster: &mut Cluster, rng: &mut Rng) {
+/// Nodes that are away for long, and come back when the log of the others begins behind what they have.
+fn draw_lag(rng: &mut Rng, config: &mut Config) {
+    draw_config(rng, config);
+    config.inflight_messages_max = rng.usize(2..8);
+    config.uncommitted_bytes_max = 4000;
+    config.check_quorum = rng.bool();
+    config.snapshot_margin_entries = [0, 3][rng.usize(0..2)];
+    config.snapshot_margin_bytes = 0;
+}
+
+fn disturb_laggards(cluster: &mut Cluster, rng: &mut Rng) {
+    let id = rng.u64(cluster.ids());
+    let is_up = cluster.node(id).is_up();
+    match rng.u32(0..24) {
+        0 => {
+            cluster.cut.clear();
+            cluster.isolate(id);
+        }
+        1 if is_up => cluster.crash(id),
+        2..=3 if !is_up => cluster.restart(id),
+        4 => cluster.heal(),
+        5 => {
+            let node = kraft_core::id::NodeId(rng.u64(cluster.ids()));
+            cluster.with_raft(id, |raft, _, now| raft.snapshot_ended(node, now));
+        }
+        6 => cluster.stall(id),
+        7..=8 => (1..=cluster.nodes.len() as u64).for_each(|id| cluster.unstall(id)),
+        _ => {
+            // Whoever believes to lead.
+            for id in cluster.ids() {
+                let _ = cluster.propose(id, rng.u64(1..10));
+            }
+        }
+    }
+}
+
+pub(crate) fn disturb_leaders(cluster: &mut Cluster, rng: &mut Rng) {
     let leads = |cluster: &Cluster, id: u64| {
         let node = cluster.node(id);
         node.is_up() && node.status().state == NodeState::Leader
     };
-    match rng.u32(0..8) {
+    match rng.u32(0..9) {
         0 => {
             cluster.cut.clear();
             for from in cluster.ids() {
@@ -134,6 +183,10 @@ fn disturb_leaders(cluster: &mut Cluster, rng: &mut Rng) {
             }
         }
         4 => cluster.heal(),
+        8 => {
+            let (id, to) = (rng.u64(cluster.ids()), rng.u64(0..=cluster.nodes.len() as u64));
+            let _ = cluster.transfer(id, to);
+        }
         5 => {
             let id = rng.u64(cluster.ids());
             if !cluster.node(id).is_up() {
@@ -173,8 +226,22 @@ fn disturb_leases(cluster: &mut Cluster, rng: &mut Rng) {
     }
 }
 
+/// Without pre-votes and stickiness whoever believes to be a voter, and is none, may depose leaders for ever: it is not
+/// sent what would teach it better.
+fn switch_off_disturbers(cluster: &mut Cluster) {
+    let leader = cluster.leader().expect("changes are through");
+    let members = cluster.configuration(leader).clone();
+    for id in cluster.ids() {
+        let config = &cluster.node(id).config;
+        let is_member = members.member(config.id).is_some();
+        if !is_member && !config.pre_vote && !config.check_quorum {
+            cluster.crash(id);
+        }
+    }
+}
+
 /// Everything works again, and so does the cluster (R9).
-fn recover(cluster: &mut Cluster) {
+pub(crate) fn recover(cluster: &mut Cluster) {
     cluster.heal();
     cluster.weather = FAIR;
     for id in cluster.ids() {
@@ -187,10 +254,15 @@ fn recover(cluster: &mut Cluster) {
         cluster.drain(id);
     }
     cluster.laws.healed(cluster.now, Duration::from_secs(3));
+    // What bad weather held up arrives: a late request to campaign ends its term still.
+    cluster.run_for(650);
     cluster.run_until("the backlog is committed", |cluster| {
         let leader = cluster.leader().map(|id| cluster.status(id));
         leader.is_some_and(|status| status.commit == status.last)
     });
+    // A change that is under way may end with another leader.
+    cluster.run_until("changes are through", |cluster| cluster.changes_are_through());
+    switch_off_disturbers(cluster);
     cluster.commit(3);
     let leader = cluster.elect();
     // Reads that were under way end within an election timeout.
@@ -202,65 +274,127 @@ fn recover(cluster: &mut Cluster) {
         .laws
         .check_all(&cluster.nodes)
         .unwrap_or_else(|broken| panic!("{broken}"));
-    for id in cluster.ids() {
-        let log: Vec<_> = (1..=cluster.status(id).applied.0)
-            .map(|at| cluster.node(id).entry(kraft_core::id::Index(at)))
-            .collect();
-        let applied: Vec<_> = cluster.node(id).applied.iter().copied().map(Some).collect();
-        assert_eq!(applied, log, "node {id} applied its log");
+    let up: Vec<_> = cluster.ids().filter(|id| cluster.node(*id).is_up()).collect();
+    for id in up {
+        let status = cluster.status(id);
+        cluster
+            .laws
+            .check_state(status.id, status.applied, &cluster.node(id).applied)
+            .unwrap_or_else(|broken| panic!("{broken}"));
     }
 }
 
-/// A cluster in the weather of this seed; how much it committed.
+/// What kind of weather a run has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Climate {
+    Any,
+    Storm,
+    Lag,
+    /// Leaders with leases that were succeeded and do not know it.
+    Leases,
+}
+
+/// What came about in a run, or in several.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ran {
+    committed: u64,
+    /// Entries that are no longer in the log of one node.
+    released: u64,
+    snapshots_sent: u64,
+    snapshots_installed: u64,
+    snapshots_restored: u64,
+}
+
+impl Ran {
+    fn of(cluster: &Cluster) -> Self {
+        let mut ran = Self {
+            committed: cluster.laws.committed().0,
+            ..Self::default()
+        };
+        for node in &cluster.nodes {
+            ran.released += node.base().0.0;
+            ran.snapshots_sent += node.snapshots.sent;
+            ran.snapshots_installed += node.snapshots.installed;
+            ran.snapshots_restored += node.snapshots.restored.len() as u64;
+        }
+        ran
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            committed: self.committed + other.committed,
+            released: self.released + other.released,
+            snapshots_sent: self.snapshots_sent + other.snapshots_sent,
+            snapshots_installed: self.snapshots_installed + other.snapshots_installed,
+            snapshots_restored: self.snapshots_restored + other.snapshots_restored,
+        }
+    }
+}
+
+/// A cluster in the weather of this seed; what came about.
 ///
 /// # Panics
 ///
 /// If a law does not hold.
-pub(crate) fn run(seed: u64) -> u64 {
+pub(crate) fn run(seed: u64) -> Ran {
     let mut rng = Rng::with_seed(seed);
-    let storms = seed % 3 == 2;
-    let leases = seed % 8 == 1 && !storms;
-    let voters = match storms || leases {
-        true => [3, 5][rng.usize(0..2)],
-        false => [1, 2, 3, 3, 3, 4, 5][rng.usize(0..7)],
+    let climate = match seed % 4 {
+        _ if seed % 16 == 7 => Climate::Leases,
+        1 => Climate::Lag,
+        2 => Climate::Storm,
+        _ => Climate::Any,
+    };
+    let voters = match climate {
+        Climate::Any => [1, 2, 3, 3, 3, 4, 5][rng.usize(0..7)],
+        Climate::Storm | Climate::Lag | Climate::Leases => [3, 5][rng.usize(0..2)],
     };
     let drawn = rng.clone();
-    let mut cluster = Cluster::with(voters, seed, |config| {
-        match storms {
-            true => draw_storm(&mut drawn.clone(), config),
-            false if leases => {}
-            false => draw_config(&mut drawn.clone(), config),
-        }
-        if !storms {
-            draw_leases(seed, config);
-        }
+    let mut cluster = Cluster::with(voters, seed, |config| match climate {
+        Climate::Any => draw_config(&mut drawn.clone(), config),
+        Climate::Storm => draw_storm(&mut drawn.clone(), config),
+        Climate::Leases => draw_leases(config),
+        Climate::Lag => draw_lag(&mut drawn.clone(), config),
     });
     for node in &mut cluster.nodes {
         node.pace(cluster.now, draw_rate(seed, &node.config));
     }
     cluster.memory = rng.u64(0..1000);
-    let pause = [8, 40][rng.usize(0..2)] / if leases { 4 } else { 1 };
+    let pause = match climate {
+        Climate::Leases => [2, 10][rng.usize(0..2)],
+        Climate::Any | Climate::Storm | Climate::Lag => [8, 40][rng.usize(0..2)],
+    };
+    let snapshot_pause = match climate {
+        Climate::Lag => 20,
+        Climate::Any | Climate::Storm | Climate::Leases => [10, 100, 1000][rng.usize(0..3)],
+    };
     for _ in 0..2 {
-        cluster.weather = match storms {
-            true => storm_weather(&mut rng),
-            false if leases => FAIR,
-            false => draw_weather(&mut rng),
+        cluster.weather = match climate {
+            Climate::Storm => storm_weather(&mut rng),
+            Climate::Leases if rng.u32(0..4) > 0 => FAIR,
+            Climate::Any | Climate::Lag | Climate::Leases => draw_weather(&mut rng),
         };
+        if climate == Climate::Lag {
+            cluster.weather.delay.end = cluster.weather.delay.end.min(3_000);
+        }
         let end = cluster.now + Duration::from_millis(rng.u64(200..2_000));
         while cluster.now < end {
             cluster.step();
+            if rng.u32(0..snapshot_pause) == 0 {
+                cluster.take_snapshot(rng.u64(cluster.ids()));
+            }
             if rng.u32(0..pause) == 0 {
-                match storms {
-                    true => disturb_leaders(&mut cluster, &mut rng),
-                    false if leases => disturb_leases(&mut cluster, &mut rng),
-                    false => disturb(&mut cluster, &mut rng),
+                match climate {
+                    Climate::Any => disturb(&mut cluster, &mut rng),
+                    Climate::Storm => disturb_leaders(&mut cluster, &mut rng),
+                    Climate::Lag => disturb_laggards(&mut cluster, &mut rng),
+                    Climate::Leases => disturb_leases(&mut cluster, &mut rng),
                 }
             }
         }
         recover(&mut cluster);
         cluster.laws.hurt();
     }
-    cluster.laws.committed().0
+    Ran::of(&cluster)
 }
 
 #[test]
@@ -272,15 +406,24 @@ fn the_laws_hold_in_any_weather() {
         return;
     }
     let seeds = number("KRAFT_SEEDS").unwrap_or(SEEDS);
-    let committed: u64 = (0..seeds)
-        .map(|seed| {
-            println!("KRAFT_SEED={seed}");
-            run(seed)
-        })
-        .sum();
+    let ran = (0..seeds).fold(Ran::default(), |ran, seed| {
+        println!("KRAFT_SEED={seed}");
+        ran.and(run(seed))
+    });
+    println!("{ran:?}");
     assert!(
-        committed > 10 * seeds,
-        "the weather leaves something to check: {committed}"
+        ran.committed > 10 * seeds,
+        "the weather leaves something to check: {ran:?}"
+    );
+    let often = [
+        ran.released,
+        ran.snapshots_sent,
+        ran.snapshots_installed,
+        ran.snapshots_restored,
+    ];
+    assert!(
+        often.iter().all(|count| *count > seeds / 4),
+        "snapshots are needed: {ran:?}"
     );
 }
 

@@ -27,6 +27,8 @@ use bytes::{Bytes, BytesMut};
 use kraft_adapters::{Backend, Choice, PassedOver};
 use kraft_core::adapter::{Adapter, Endpoint};
 use kraft_core::client::{CallId, Delivery, End, Outcome, Request, Runner};
+use kraft_core::id::NodeId;
+use kraft_core::message::Transfer;
 use kraft_core::protocol::Protocol;
 use kraft_protocols::Binary;
 
@@ -494,6 +496,19 @@ impl<A: Adapter, P: Protocol> Client<A, P> {
     /// [`Error::Refused`], [`Error::Unknown`], [`Error::Io`].
     pub fn read_by(&mut self, query: Bytes, consistency: Consistency) -> Result<Answer<Bytes>, Error> {
         self.finish(Request::Read { query, consistency })
+    }
+
+    /// Hands leadership over: to a voter, or to the one that has most of the log. Returns who leads then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] says how it ended otherwise: with [`Refusal::TimedOut`](kraft_core::message::Refusal),
+    /// `Unreachable`, `UnknownMember`, or `Transferring` if that is under way already. [`Error::Unknown`],
+    /// [`Error::Io`].
+    pub fn transfer(&mut self, to: Option<NodeId>) -> Result<NodeId, Error> {
+        let to = to.unwrap_or(NodeId::NONE);
+        let reply = self.finish(Request::Transfer { to })?;
+        Transfer::leader(&reply.value).ok_or(Error::BadReply(None))
     }
 
     fn execute(&mut self, command: &Command<'_>) -> Result<Bytes, Error> {

@@ -119,8 +119,25 @@ pub(super) enum What {
     },
     /// Print what every node says of itself; fails if one says nothing
     Status,
+    /// Decide who leads
+    Leader {
+        /// How
+        #[command(subcommand)]
+        what: Leader,
+    },
     /// Measure the cluster with one thread of load
     Bench(Bench),
+}
+
+/// What is done about leadership.
+#[derive(Debug, Subcommand)]
+pub(super) enum Leader {
+    /// Hand it over, and print who leads then. Writes that come meanwhile wait, for an election timeout at most
+    Transfer {
+        /// To which node; without it to the voter that has most of the log
+        #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
+        to: Option<u64>,
+    },
 }
 
 /// What the benchmark does.
@@ -248,6 +265,8 @@ mod tests {
             "kraftctl cas k --absent --expect x v",
             "kraftctl bench --read-share 2",
             "kraftctl bench --clients 0",
+            "kraftctl leader",
+            "kraftctl leader transfer --to 0",
             "kraftctl --timeout 0s status",
             "kraftctl -o xml status",
             "kraftctl --backend epol status",

@@ -48,6 +48,7 @@ pub(super) fn storage_config(config: &Config) -> storage::Config {
         zero_ahead: number(config.log_segments_ahead),
         recycle_max: number(config.log_segments_recycled_max),
         log_bytes_max: config.log_bytes_max,
+        snapshots_keep: number(config.snapshots_keep),
         ..defaults
     }
 }
@@ -68,6 +69,7 @@ pub(super) fn node_config(config: &Config, of: &Identity, book: &PeerBook<RealFi
     let members = config.peers.iter().map(member).collect();
     let mut node = node::Config::new(&of.cluster, of.node, of.incarnation, members, seed);
     node.limits.frame_max = bytes(config.frame_bytes_max);
+    node.transfer_waits = config.transfer_waits;
     let raft = &mut node.raft;
     raft.election_timeout = config.election_timeout_ms_min..config.election_timeout_ms_max;
     raft.heartbeat_interval = config.heartbeat_ms;
@@ -78,7 +80,23 @@ pub(super) fn node_config(config: &Config, of: &Identity, book: &PeerBook<RealFi
     raft.append_bytes_max = bytes(config.append_bytes_max);
     raft.inflight_bytes_max = config.inflight_bytes_max;
     raft.uncommitted_bytes_max = config.uncommitted_bytes_max;
+    raft.snapshot_margin_entries = config.snapshot_margin_entries;
+    raft.snapshot_margin_bytes = config.snapshot_margin_bytes;
+    node.snapshots = snapshots_config(config);
     Ok(node)
+}
+
+/// When snapshots are taken, and how fast they travel.
+fn snapshots_config(config: &Config) -> node::Snapshots {
+    node::Snapshots {
+        entries: config.snapshot_entries,
+        bytes: config.snapshot_bytes,
+        bytes_per_second: match config.snapshot_bytes_per_second {
+            0 => u64::MAX,
+            bytes => bytes,
+        },
+        ..node::Snapshots::default()
+    }
 }
 
 fn clients(config: &Config) -> usize {
@@ -218,9 +236,19 @@ mod tests {
             (config.pre_vote, config.check_quorum),
             (raft.pre_vote, raft.check_quorum)
         );
+        let member = Member {
+            node: NodeId(1),
+            address: String::new(),
+            incarnation: None,
+        };
+        let node = node::Config::new("", NodeId(1), kraft_core::id::Incarnation(1), vec![member], 0);
+        assert_eq!(config.transfer_waits, node.transfer_waits);
         assert_eq!(bytes(config.append_bytes_max), raft.append_bytes_max);
         assert_eq!(config.inflight_bytes_max, raft.inflight_bytes_max);
         assert_eq!(config.uncommitted_bytes_max, raft.uncommitted_bytes_max);
+        assert_eq!(config.snapshot_margin_entries, raft.snapshot_margin_entries);
+        assert_eq!(config.snapshot_margin_bytes, raft.snapshot_margin_bytes);
+        assert_eq!(snapshots_config(&config), node::Snapshots::default());
         let kv = crate::kv::Limits::default();
         assert_eq!(bytes(config.key_bytes_max), kv.key_bytes_max);
         assert_eq!(bytes(config.value_bytes_max), kv.value_bytes_max);

@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use kraft_core::id::{GroupId, Index};
+use kraft_core::id::GroupId;
 use kraft_core::storage::Fault;
 
 use super::init::folder_failure;
@@ -46,12 +46,15 @@ impl LogAction {
 impl Target {
     fn verify(&self) -> Result<(), Failure> {
         let (files, identity) = self.open()?;
-        let report = verify(&files, identity, Index::ZERO).map_err(|fault| self.failure(&fault))?;
+        let report = verify(&files, identity).map_err(|fault| self.failure(&fault))?;
         match &report.verdict {
             Ok(_) => super::cli::print(&format!("{report}\n")),
             Err(error) => {
                 for segment in &report.segments {
                     super::cli::print(&format!("{segment}\n"))?;
+                }
+                for snapshot in &report.snapshots {
+                    super::cli::print(&format!("{snapshot}\n"))?;
                 }
                 Err(Failure {
                     exit: Exit::DamagedLog,

@@ -112,6 +112,18 @@ const COUNTERS: &[Row<Counters>] = &[
     ("kraft_applied_entries_total", Counter, "Entries applied.", |counters| {
         counters.applied
     }),
+    (
+        "kraft_snapshots_taken_total",
+        Counter,
+        "Snapshots taken of the own state.",
+        |counters| counters.snapshots,
+    ),
+    (
+        "kraft_snapshots_restored_total",
+        Counter,
+        "Snapshots of the leader's that took the place of the own state.",
+        |counters| counters.restores,
+    ),
     ("kraft_syncs_total", Counter, "Syncs to disk.", |counters| {
         counters.syncs
     }),
@@ -168,6 +180,12 @@ const STATUS: &[StatusRow] = &[
         Gauge,
         "The first index of the log.",
         |status| status.first.0,
+    ),
+    (
+        "kraft_raft_snapshot_index",
+        Gauge,
+        "What the newest snapshot holds, 0 if there is none.",
+        |status| status.snapshot.0,
     ),
     ("kraft_raft_last_index", Gauge, "The last index of the log.", |status| {
         status.last.0
@@ -499,9 +517,11 @@ mod tests {
             violations: 9,
             slow_readers: 10,
             elections_won: 11,
+            snapshots: 12,
+            restores: 13,
         };
         let shown: BTreeSet<_> = COUNTERS.iter().map(|row| (row.3)(&counters)).collect();
-        assert_eq!(shown, (1..=11).collect());
+        assert_eq!(shown, (1..=13).collect());
     }
 
     #[test]

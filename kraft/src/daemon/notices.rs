@@ -2,15 +2,16 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kraft_core::message::{GoawayReason, NodeState};
+use kraft_core::message::{GoawayReason, NodeState, SnapshotResult};
 use kraft_core::node::Notice;
 
 #[cfg(feature = "tls")]
 use crate::tls;
 
 /// Words for the kinds of [`Notice`]: fields of log lines, labels of a metric.
-const KINDS: [&str; 16] = [
+const KINDS: [&str; 19] = [
     "role",
+    "transfer",
     "peer_up",
     "peer_down",
     "dial_failed",
@@ -22,6 +23,8 @@ const KINDS: [&str; 16] = [
     "violation",
     "slow_reader",
     "room",
+    "snapshot",
+    "snapshot_failed",
     "other",
     "tls_refused",
     "tls_failed",
@@ -110,6 +113,7 @@ fn print_tls(kind: &'static str, failure: &tls::Failure) {
 fn kind_of(notice: &Notice<'_>) -> &'static str {
     match notice {
         Notice::Role { .. } => "role",
+        Notice::Transferred { .. } => "transfer",
         Notice::PeerUp { .. } => "peer_up",
         Notice::PeerDown { .. } => "peer_down",
         Notice::DialFailed { .. } => "dial_failed",
@@ -120,6 +124,8 @@ fn kind_of(notice: &Notice<'_>) -> &'static str {
         Notice::Garbage { .. } => "garbage",
         Notice::Violation { .. } => "violation",
         Notice::SlowReader { .. } => "slow_reader",
+        Notice::SnapshotTaken { .. } | Notice::SnapshotSending { .. } | Notice::SnapshotReceived { .. } => "snapshot",
+        Notice::SnapshotFailed { .. } | Notice::SnapshotRefused { .. } => "snapshot_failed",
         Notice::Room { .. } => "room",
         _ => "other",
     }
@@ -135,6 +141,12 @@ fn print(kind: &'static str, notice: &Notice<'_>) {
                 NodeState::Leader => "leads",
             };
             log::info!(kind, term = term.0, leader = leader.0; "{state}");
+        }
+        Notice::Transferred { result: Ok(leader), .. } => {
+            log::info!(kind, leader = leader.0; "handed leadership over");
+        }
+        Notice::Transferred { to, result: Err(why) } => {
+            log::warn!(kind, to = to.0, why:? = why; "did not hand leadership over");
         }
         Notice::PeerUp { node } => log::info!(kind, peer = node.0; "connected to a peer"),
         Notice::PeerDown { node, reason } => {
@@ -173,6 +185,30 @@ fn print(kind: &'static str, notice: &Notice<'_>) {
         }
         Notice::SlowReader { conn } => {
             log::warn!(kind, conn:% = conn; "dropped a client that does not read its replies");
+        }
+        Notice::SnapshotTaken { id } => {
+            log::info!(kind, index = id.index.0, bytes = id.bytes; "took a snapshot");
+        }
+        Notice::SnapshotSending { node, id } => {
+            log::info!(kind, peer = node.0, index = id.index.0, bytes = id.bytes; "sends a peer a snapshot: the log \
+                no longer has what it lacks");
+        }
+        Notice::SnapshotReceived { node, id } => {
+            log::info!(kind, peer = node.0, index = id.index.0, bytes = id.bytes; "received a snapshot");
+        }
+        Notice::SnapshotFailed { error } => {
+            log::error!(kind, error:% = error; "a snapshot came to nothing, which is tried again; nothing is lost");
+        }
+        Notice::SnapshotRefused {
+            node,
+            result: SnapshotResult::Damaged,
+            ..
+        } => {
+            log::error!(kind, peer = node.0; "a snapshot arrived damaged: look at this node's disk and at the peer's; \
+                it is tried again with a new one");
+        }
+        Notice::SnapshotRefused { node, .. } => {
+            log::warn!(kind, peer = node.0; "a peer has no room for a snapshot: make room there; it is tried again");
         }
         Notice::Room { is_short: true, bytes } => {
             log::error!(kind, room_bytes = *bytes; "no space for the log: make room, or raise log_bytes_max");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kraft_adapters::{Any, Opened};
 use kraft_core::adapter::{Adapter, Endpoint, ListenOptions};
-use kraft_core::id::{GroupId, Index};
+use kraft_core::id::GroupId;
 use kraft_core::message::Role;
 use kraft_core::node::{self, Handle, Node, Parts};
 use kraft_core::protocol::Protocol;
@@ -128,12 +128,16 @@ fn open(
     let node_config = node_config(config, identity, &book)?;
     node_config.validate().map_err(wrong)?;
     log::debug!("reads the log");
-    let (storage, recovered) = DiskLog::open(files, identity.log(GroupId(0)), storage_config(config), Index::ZERO)
-        .map_err(|error| open_failure(&error))?;
+    let (storage, recovered) =
+        DiskLog::open(files, identity.log(GroupId(0)), storage_config(config)).map_err(|error| open_failure(&error))?;
     for torn in storage.torn() {
         // Told here and in no later start: the log goes on in another segment.
         log::warn!(kind = "torn_tail", file:% = torn.path.display(), byte = torn.offset, bytes = torn.bytes;
             "cut a write off the end of the log that was never finished");
+    }
+    for aside in storage.set_aside() {
+        log::warn!(kind = "damaged_snapshot", file:% = aside.path.display(), byte = aside.offset;
+            "a snapshot is damaged and was set aside: {}", aside.flaw);
     }
     let limits = kv::Limits {
         key_bytes_max: bytes(config.key_bytes_max),

@@ -19,6 +19,9 @@ use crate::sim::{self, Faults, Kind, Kinds, Mode, Options, Report, STATES, Viola
 /// The longest run: what a busy cluster writes in that time fits into the simulated logs.
 const SPAN_MAX: Duration = Duration::from_secs(30 * 60);
 
+/// Of so many seeds or more each kind of fault that may happen has to.
+const SEEDS_OF_EVERY_FAULT: u64 = 1000;
+
 /// How often it tells how far it is: on a terminal, and in a file that somebody follows.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 const PROGRESS_EVERY_IN_FILE: Duration = Duration::from_secs(15);
@@ -29,7 +32,7 @@ const PROGRESS_EVERY_IN_FILE: Duration = Duration::from_secs(15);
 /// the nodes are set up, which faults happen, how often and how hard. A law that does not hold is told with the seed,
 /// the command that shows it again, and the steps that led there, after faults that do not matter were left out.
 ///
-/// Exit status: 0 if every law held, 1 if one did not.
+/// Exit status: 0 if every law held, 1 if one did not, or if a kind of fault never happened in a thousand seeds.
 #[derive(Args, Debug)]
 pub(super) struct Simulate {
     /// The seeds to run, the last one not among them.
@@ -143,7 +146,11 @@ impl Plan {
             jobs: self.jobs,
         };
         print(&format!("{figures}\n"))?;
-        let Some(violation) = failed else { return Ok(()) };
+        let violation = match failed {
+            None => return self.judge(&total),
+            Some(Found::Unlike(what)) => return Err(Failure::new(what)),
+            Some(Found::Broken(violation)) => violation,
+        };
         eprintln!("{violation}; looking for what matters to it");
         // The panics of attempts say nothing that the first one did not.
         std::panic::set_hook(Box::new(|_| {}));
@@ -157,7 +164,35 @@ impl Plan {
         )))
     }
 
-    fn run_all(&self, began: Instant) -> (Report, Option<Box<Violation>>) {
+    /// Whether runs that kept every law show something.
+    fn judge(&self, total: &Report) -> Result<(), Failure> {
+        match self.missing(total) {
+            Kinds::NONE => Ok(()),
+            missing => Err(Failure::new(format!(
+                "of {} seeds none had {missing}: what should let that happen does not",
+                total.runs
+            ))),
+        }
+    }
+
+    /// Kinds of faults that should have happened. A cluster that can spare no node bears not all of them, and what is
+    /// over soon may have few.
+    fn missing(&self, total: &Report) -> Kinds {
+        let is_much = self.seeds.end - self.seeds.start >= SEEDS_OF_EVERY_FAULT;
+        let is_long = self.span >= Duration::from_secs(60);
+        let can_spare = self.nodes.is_none_or(|nodes| nodes >= 3);
+        let allowed = match self.faults {
+            Faults::These(kinds) => kinds,
+            Faults::Drawn => Kinds::ALL,
+        };
+        let missing = allowed.iter().filter(|kind| total.fired.count(*kind) == 0);
+        match is_much && is_long && can_spare {
+            true => missing.fold(Kinds::NONE, Kinds::with),
+            false => Kinds::NONE,
+        }
+    }
+
+    fn run_all(&self, began: Instant) -> (Report, Option<Found>) {
         let next = AtomicU64::new(self.seeds.start);
         let stop = AtomicBool::new(false);
         let (sender, results) = mpsc::channel();
@@ -180,9 +215,9 @@ impl Plan {
             for result in results {
                 match result {
                     Ok(report) => total.add(&report),
-                    Err(violation) => {
+                    Err(found) => {
                         stop.store(true, Ordering::Relaxed);
-                        failed.get_or_insert(violation);
+                        failed.get_or_insert(found);
                     }
                 }
                 progress.tell(&total);
@@ -192,25 +227,37 @@ impl Plan {
         (total, failed)
     }
 
-    fn run_one(&self, seed: u64) -> Result<Report, Box<Violation>> {
+    fn run_one(&self, seed: u64) -> Result<Report, Found> {
         let options = self.options(seed);
-        let report = sim::run(&options)?;
+        let report = sim::run(&options).map_err(Found::Broken)?;
         if self.twice {
-            let again = sim::run(&options)?;
-            if again != report {
-                return Err(Box::new(Violation {
-                    at: kraft_core::time::Instant::ZERO,
-                    what: format!(
-                        "a second run is another one: {:x}, then {:x}",
-                        report.trace, again.trace
-                    ),
-                    steps: Vec::new(),
-                    options,
-                }));
-            }
+            compare(&options, &report, sim::run(&options))?;
         }
         Ok(report)
     }
+}
+
+/// What is wrong with a seed.
+#[derive(Debug)]
+enum Found {
+    Broken(Box<Violation>),
+    /// Two runs of it are not the same, in words. There is nothing to make smaller: with less it is another run.
+    Unlike(String),
+}
+
+/// Whether a seed's second run is its first.
+fn compare(options: &Options, one: &Report, other: Result<Report, Box<Violation>>) -> Result<(), Found> {
+    let second = match other {
+        Ok(other) if other == *one => return Ok(()),
+        Ok(other) => format!("trace {:016x}", other.trace),
+        Err(violation) => violation.to_string(),
+    };
+    Err(Found::Unlike(format!(
+        "seed {}: a second run is another one: trace {:016x}, then {second}; run it again with: {} --twice",
+        options.seed,
+        one.trace,
+        options.command()
+    )))
 }
 
 /// A violation with the steps that led there.
@@ -378,8 +425,13 @@ mod tests {
         let options = plan.options(3);
         assert_eq!(
             options.command(),
-            "kraftd simulate --seeds 3..4 --nodes 3 --span 1.000s --faults one-way,crash"
+            "kraftd simulate --seeds 3..4 --nodes 3 --span 1s --faults one-way,crash"
         );
+        let shrunk = Options {
+            span: Duration::from_micros(1_234_567),
+            ..options
+        };
+        assert!(shrunk.command().contains(" --span 1234ms --faults "));
         let report = plan.run_one(3).expect("every law holds, and again");
         let figures = Figures {
             total: &report,
@@ -388,5 +440,50 @@ mod tests {
         };
         let text = figures.to_string();
         assert!(text.starts_with("1 seeds: ") && text.contains("AppendReply"), "{text}");
+    }
+
+    #[test]
+    fn a_second_run_that_is_another_one_is_told_with_a_command_that_shows_it() {
+        let plan = simulate("3..4").plan().expect("it is right");
+        let options = plan.options(3);
+        let one = plan.run_one(3).expect("every law holds, and again");
+        compare(&options, &one, Ok(one.clone())).expect("it is the same");
+        let other = Report {
+            trace: 7,
+            ..one.clone()
+        };
+        let Err(Found::Unlike(what)) = compare(&options, &one, Ok(other)) else {
+            panic!("it is another one");
+        };
+        assert!(what.contains("then trace 0000000000000007; run it again"), "{what}");
+        assert!(
+            what.ends_with("--seeds 3..4 --nodes 3 --span 1s --faults one-way,crash --twice"),
+            "{what}"
+        );
+    }
+
+    #[test]
+    fn of_a_thousand_seeds_each_kind_of_fault_has_to_happen() {
+        let plan = |seeds: &str, nodes: &str, faults: &str| {
+            let args = Simulate {
+                nodes: Some(nodes.to_owned()),
+                faults: Some(faults.to_owned()),
+                span: "60s".to_owned(),
+                ..simulate(seeds)
+            };
+            args.plan().expect("it is right")
+        };
+        let total = plan("3..4", "3", "crash")
+            .run_one(3)
+            .expect("every law holds, and again");
+        let missing = |seeds, nodes| plan(seeds, nodes, "crash,one-way").missing(&total);
+        assert_eq!(missing("0..1000", "3"), Kinds::of(&[Kind::OneWay]));
+        assert_eq!(missing("0..999", "3"), Kinds::NONE);
+        assert_eq!(missing("0..1000", "1"), Kinds::NONE);
+        let failure = plan("0..1000", "3", "crash,one-way")
+            .judge(&total)
+            .expect_err("one is missing");
+        assert!(failure.message.contains("none had one-way"), "{failure}");
+        plan("0..1000", "3", "crash").judge(&total).expect("it happened");
     }
 }

@@ -35,6 +35,17 @@
 //!
 //! A number is kept as its decimal text, so that `get` shows it and `put` may set it; an absent key counts as 0.
 //!
+//! In a snapshot, [`KvImage`]: the same bytes on every node that applied the same commands.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 1 | version, 1 |
+//! | 8 | how many keys; then for each, in the order of their bytes: |
+//! | 4 | bytes of the key, at most 1 GiB |
+//! | 4 | bytes of the value, at most 1 GiB |
+//! | | the key |
+//! | | the value |
+//!
 //! # Limits
 //!
 //! Every [limit](Limits) is judged by the leader, before it proposes, and refused there by name; what is committed is
@@ -45,11 +56,16 @@
 
 mod command;
 mod fields;
+mod image;
 mod key;
 mod machine;
+mod map;
 mod reply;
+#[cfg(test)]
+mod tests;
 
 pub use command::{Command, Query};
 pub use fields::DecodeError;
+pub use image::KvImage;
 pub use machine::{Kv, Limits};
 pub use reply::{Entries, Reply};

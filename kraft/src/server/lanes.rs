@@ -1,4 +1,5 @@
-//! Helper threads for blocking work: one lane each for syncs, for other disk work, and for names.
+//! Helper threads for blocking work: one lane each for syncs, for other disk work, for snapshots, for pieces of
+//! snapshots that are sent meanwhile, and for names.
 
 use std::fmt;
 use std::io;
@@ -24,6 +25,8 @@ pub(super) type Remember = Box<dyn FnMut(NodeId, Incarnation) -> Result<(), Faul
 pub(super) struct Lanes<W: Work> {
     sync: Option<Lane<W>>,
     disk: Option<Lane<W>>,
+    snapshots: Option<Lane<W>>,
+    pieces: Option<Lane<W>>,
     names: Option<Lane<W>>,
     finished: Arc<Finished<W::Done>>,
     remember: Arc<Mutex<Remember>>,
@@ -67,6 +70,8 @@ impl<W: Work> Lanes<W> {
         Self {
             sync: None,
             disk: None,
+            snapshots: None,
+            pieces: None,
             names: None,
             finished: Arc::new(Finished {
                 done: Mutex::new(Vec::new()),
@@ -86,6 +91,8 @@ impl<W: Work> Lanes<W> {
         let (lane, name) = match &task {
             Task::Resolve { .. } => (&mut self.names, "kraft-names"),
             task if task.is_urgent() => (&mut self.sync, "kraft-sync"),
+            Task::Snapshot(work) if work.is_quick() => (&mut self.pieces, "kraft-pieces"),
+            Task::Snapshot(_) => (&mut self.snapshots, "kraft-snapshots"),
             Task::Storage(_) | Task::Remember { .. } => (&mut self.disk, "kraft-disk"),
         };
         let lane = lane.get_or_insert_with(|| Lane::start(name, &self.finished, &self.remember));
@@ -131,6 +138,7 @@ impl<W: Work> Lane<W> {
 fn perform<W: Work>(task: Task<W>, remember: &Mutex<Remember>) -> Done<W::Done> {
     match task {
         Task::Storage(work) => Done::Storage(work.run()),
+        Task::Snapshot(work) => Done::Snapshot(work.run()),
         Task::Resolve { node, name } => Done::Resolved {
             node,
             addresses: resolve(&name),

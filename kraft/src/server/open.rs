@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use kraft_core::adapter::{Adapter, ListenOptions};
-use kraft_core::id::{GroupId, Index};
+use kraft_core::id::GroupId;
 use kraft_core::machine::StateMachine;
 use kraft_core::message::Role;
 use kraft_core::node::{Config, Member, Node, Notice, Parts};
@@ -73,7 +73,7 @@ where
         let (cluster, node, incarnation) = (&identity.cluster, identity.node, identity.incarnation);
         let config = Config::new(cluster, node, incarnation, members.collect(), seed);
         let files = folder.log().map_err(OpenError::Folder)?;
-        let opened = DiskLog::open(files, identity.log(GroupId(0)), Default::default(), Index::ZERO);
+        let opened = DiskLog::open(files, identity.log(GroupId(0)), Default::default());
         let (storage, recovered) = opened.map_err(OpenError::Log)?;
         let parts = Parts {
             adapter,

@@ -16,7 +16,8 @@ use kraft_core::raft::Status;
 use kraft_core::storage::HardState;
 use kraft_protocols::Binary;
 
-use super::host::PEER_PORT;
+use super::answers::Answers;
+use super::host::{CLIENT_PORT, PEER_PORT};
 use super::report::Handled;
 use super::trace::{Step, Trace};
 use super::watch::{Record, lock};
@@ -46,15 +47,42 @@ pub(super) struct Books {
     /// Frames of which a part has left, by stream.
     partial: BTreeMap<u64, Vec<u8>>,
     laws: Laws,
+    answers: Answers,
     broken: Option<String>,
 }
 
 /// A node as the auditor knows it.
-#[derive(Clone)]
-struct Audited {
-    id: NodeId,
-    record: Arc<Mutex<Record>>,
+#[derive(Clone, Debug)]
+pub(super) struct Audited {
+    pub(super) id: NodeId,
+    pub(super) record: Arc<Mutex<Record>>,
+    /// What its disk held before that was wiped first.
+    ghost: Option<Arc<Mutex<Record>>>,
     state: NodeState,
+}
+
+impl Audited {
+    pub(super) fn new(id: NodeId, record: &Arc<Mutex<Record>>) -> Self {
+        Self {
+            id,
+            record: Arc::clone(record),
+            ghost: None,
+            state: NodeState::Follower,
+        }
+    }
+
+    /// Its disk is empty, and it keeps this record from here on.
+    pub(super) fn wipe(&mut self, record: &Arc<Mutex<Record>>) {
+        let former = std::mem::replace(&mut self.record, Arc::clone(record));
+        self.ghost.get_or_insert(former);
+        self.state = NodeState::Follower;
+    }
+
+    /// The entry at `index` that is on its disk, or was before that was wiped: laws hold while a majority's disks
+    /// survive, and a wiped one counts as what it had.
+    pub(super) fn survives(&self, index: Index) -> Option<Mark> {
+        lock(self.ghost.as_ref().unwrap_or(&self.record)).disk_entry(index)
+    }
 }
 
 impl Audit {
@@ -65,6 +93,7 @@ impl Audit {
             nodes: Vec::new(),
             partial: BTreeMap::new(),
             laws: Laws::new(0),
+            answers: Answers::default(),
             broken: None,
         })))
     }
@@ -73,18 +102,12 @@ impl Audit {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The node of the host at `at` keeps this record.
+    /// The node of the host at `at` keeps this record; if it kept another one, its disk was wiped.
     pub(super) fn enter(&self, at: usize, id: NodeId, record: &Arc<Mutex<Record>>) {
-        let audited = Audited {
-            id,
-            record: Arc::clone(record),
-            state: NodeState::Follower,
-        };
         let mut books = self.books();
-        if at < books.nodes.len() {
-            books.nodes[at] = audited;
-        } else {
-            books.nodes.push(audited);
+        match books.nodes.get_mut(at) {
+            Some(node) => node.wipe(record),
+            None => books.nodes.push(Audited::new(id, record)),
         }
     }
 
@@ -102,7 +125,13 @@ impl Audit {
     pub(super) fn leaves(&self, leaving: &Leaving<'_>) {
         let books = &mut *self.books();
         let (from, to) = (leaving.from.index(), leaving.to.index());
-        if leaving.port != PEER_PORT || from >= books.nodes.len() || to >= books.nodes.len() {
+        let (from_node, to_node) = (from < books.nodes.len(), to < books.nodes.len());
+        let is_seen = match leaving.port {
+            PEER_PORT => from_node && to_node,
+            CLIENT_PORT => from_node != to_node,
+            _ => false,
+        };
+        if !is_seen {
             return;
         }
         let mut partial = books.partial.remove(&leaving.stream).unwrap_or_default();
@@ -114,7 +143,11 @@ impl Audit {
         loop {
             match Binary.decode(bytes, &LIMITS) {
                 Ok(Decoded::Message { message, consumed }) => {
-                    books.frame(leaving, &message);
+                    if leaving.port == PEER_PORT {
+                        books.frame(leaving, &message);
+                    } else if let Err(broken) = books.answers.frame(&books.nodes, leaving, &message) {
+                        books.broken.get_or_insert(broken);
+                    }
                     bytes = &bytes[consumed..];
                 }
                 Ok(Decoded::NeedMore { .. }) => break,
@@ -174,6 +207,8 @@ impl View for Audited {
             applied: Index::ZERO,
             last: Index::ZERO,
             durable: Index::ZERO,
+            membership: Index::ZERO,
+            is_removed: false,
         }
     }
 

@@ -16,6 +16,7 @@ use super::host::{Fall, Host};
 use super::network::{Weather, relay};
 use super::plan::{Plan, stream};
 use super::report::{Report, Violation};
+use super::states::States;
 use super::strike::Ailment;
 use super::trace::Step;
 use super::user::{History, User};
@@ -46,6 +47,7 @@ pub(super) struct Cluster {
     /// When each user has something to do that the network does not know of.
     user_deadlines: Vec<Option<Instant>>,
     laws: Laws,
+    states: States,
     pub(super) atlas: Atlas,
     pub(super) audit: Audit,
     history: History,
@@ -88,6 +90,7 @@ impl Cluster {
         Self {
             weather: Weather::new(network.clone(), places, plan.calm),
             laws: Laws::new(options.nodes),
+            states: States::default(),
             atlas: Atlas::new(options.nodes, options.mode),
             rngs: (1..=Kind::ALL.len() as u64)
                 .map(|kind| stream(options.seed, 1000 + kind))
@@ -152,11 +155,10 @@ impl Cluster {
             let seed = stream(self.options.seed, USERS + user).u64(..);
             let Options { keys, pace, .. } = self.options;
             let user = User::new(&self.network, &nodes, keys, pace, seed).map_err(|error| error.to_string())?;
+            self.weather.join(user.host);
             self.users.push(user);
             self.user_deadlines.push(Some(Instant::ZERO));
         }
-        let places = nodes.into_iter().chain(self.users.iter().map(|user| user.host));
-        self.weather = Weather::new(self.network.clone(), places.collect(), self.plan.calm);
         for kind in self.plan.kinds.iter() {
             self.draw_onset(kind);
         }
@@ -183,8 +185,13 @@ impl Cluster {
     }
 
     fn tally(&mut self) -> Report {
+        let mut fired = self.report.fired;
+        for host in &self.hosts {
+            fired.add(&host.fired());
+        }
         let books = self.audit.books();
         Report {
+            fired,
             runs: 1,
             simulated: self.network.now() - Instant::ZERO,
             committed: self.history.committed(),
@@ -297,6 +304,11 @@ impl Cluster {
         let now = self.network.now();
         let fell = self.hosts[at].turn(now).err();
         self.check(at)?;
+        let host = &mut self.hosts[at];
+        if fell.is_none() && host.node.as_ref().is_some_and(|node| node.is_stopped()) {
+            // A process that was asked to stop has; it starts again when its time has come.
+            host.crash(&self.network, false);
+        }
         match fell {
             Some(fall) => self.fell(at, fall),
             None => Ok(()),
@@ -351,6 +363,9 @@ impl Cluster {
         self.laws
             .check_turned(&views, at)
             .map_err(|broken| broken.to_string())?;
+        if let Some(state) = self.hosts[at].new_state() {
+            self.states.came_to(self.hosts[at].id, state)?;
+        }
         let now = self.network.now();
         if self.laws.committed() > committed && self.atlas.is_kept() && !self.is_over {
             self.laws.healed(now, self.options.heal_max);

@@ -28,7 +28,7 @@ pub enum Kind {
     Reorder,
     /// Frames of an earlier connection arrive on a later one.
     Replay,
-    /// Syncs take a second or two.
+    /// Syncs take up to three seconds.
     Stall,
     /// A write fails, or writes a part.
     WriteError,
@@ -52,11 +52,15 @@ pub enum Kind {
     Drift,
     /// A data folder is wiped, and the id comes back with an empty one.
     Wipe,
+    /// Leadership is to be handed over.
+    Transfer,
+    /// A process is stopped in order, and started again.
+    Stop,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Loss,
         Self::Delay,
         Self::Bandwidth,
@@ -80,6 +84,8 @@ impl Kind {
         Self::Jump,
         Self::Drift,
         Self::Wipe,
+        Self::Transfer,
+        Self::Stop,
     ];
 
     /// The name by which users choose it.
@@ -109,7 +115,26 @@ impl Kind {
             Self::Jump => "jump",
             Self::Drift => "drift",
             Self::Wipe => "wipe",
+            Self::Transfer => "transfer",
+            Self::Stop => "stop",
         }
+    }
+
+    /// Whether it happens when it has a chance to, which may be never: what is sent must be lost, or the disk be used.
+    #[must_use]
+    pub(super) const fn waits(self) -> bool {
+        matches!(
+            self,
+            Self::Loss
+                | Self::Duplicate
+                | Self::Reorder
+                | Self::Replay
+                | Self::Stall
+                | Self::WriteError
+                | Self::SyncError
+                | Self::ReadError
+                | Self::Full
+        )
     }
 
     /// Where it stands in [`ALL`](Self::ALL).

@@ -10,6 +10,7 @@ use kraft_adapters::mock::{HostId, Network};
 use kraft_core::adapter::ListenOptions;
 use kraft_core::id::{ClusterId, GroupId, Incarnation, Index, NodeId};
 use kraft_core::laws::{Mark, View};
+use kraft_core::machine::StateMachine;
 use kraft_core::message::{NodeState, Role};
 use kraft_core::node::{Config, Done, Failure, Member, Node, Notice, Parts, Task};
 use kraft_core::raft::Status;
@@ -18,12 +19,14 @@ use kraft_core::time::Instant;
 
 use super::audit::{Audit, Overheard};
 use super::clock::{Clock, Clocked};
+use super::faults::Kind;
 use super::plan::Setup;
-use super::watch::{Record, Watch, lock};
+use super::report::Fired;
+use super::watch::{Applies, Record, Watch, lock};
 use crate::kv::{self, Kv};
 use crate::storage::format::{RECORD_BYTES, Record as LogRecord, segment_name};
 use crate::storage::inspect::{self, Dumped};
-use crate::storage::{self, DiskLog, DiskWork, LogIdentity, Loss, MemFiles, OpenError};
+use crate::storage::{self, DiskLog, DiskWork, LogIdentity, Loss, MemFiles, OpenError, Operation};
 
 /// The port for peers.
 pub(super) const PEER_PORT: u16 = 7000;
@@ -32,7 +35,7 @@ pub(super) const CLIENT_PORT: u16 = 7001;
 
 const CLUSTER: &str = "simulated";
 
-pub(super) type SimNode = Node<Clocked, Overheard, Watch<DiskLog<MemFiles>>, Kv>;
+pub(super) type SimNode = Node<Clocked, Overheard, Watch<DiskLog<MemFiles>>, Applies<Kv>>;
 
 /// Why a node is not up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +74,7 @@ pub(super) struct Host {
     pub(super) is_paused: bool,
     pub(super) files: MemFiles,
     pub(super) clock: Clock,
-    pub(super) stall: Stall,
+    stall: Stall,
     /// What is wrong with the bytes on the disk, so that the node must not start.
     pub(super) rot: Option<Rot>,
     place: usize,
@@ -86,12 +89,20 @@ pub(super) struct Host {
     /// Blocking work under way, with the time at which it is through.
     work: Vec<(Instant, Task<DiskWork<MemFiles>>)>,
     last_status: Status,
+    /// How far the node had applied when its state was asked for last.
+    told: Index,
     run: u64,
     rng: Rng,
     deadline: Option<Instant>,
     is_full: bool,
     /// Of the errors of the disk, how many the node was seen to bear.
     borne: u64,
+    /// How often it was seen that there is no room.
+    shortages: u64,
+    /// Whether a sync took long since that was noted last.
+    has_stalled: bool,
+    /// Faults that happened to this machine, but for errors of the present disk.
+    fired: Fired,
 }
 
 impl Host {
@@ -105,6 +116,8 @@ impl Host {
             applied: Index::ZERO,
             last: Index::ZERO,
             durable: Index::ZERO,
+            membership: Index::ZERO,
+            is_removed: false,
         };
         let record = Arc::default();
         audit.enter(host.index(), id, &record);
@@ -126,11 +139,15 @@ impl Host {
             known: BTreeMap::new(),
             work: Vec::new(),
             last_status: status,
+            told: Index::ZERO,
             run: 0,
             rng,
             deadline: None,
             is_full: false,
             borne: 0,
+            shortages: 0,
+            has_stalled: false,
+            fired: Fired::default(),
         }
     }
 
@@ -162,7 +179,7 @@ impl Host {
             load_bytes_max: self.setup.load_bytes_max,
             ..storage::Config::default()
         };
-        let opened = DiskLog::open(self.files.clone(), self.log_identity(), config, Index::ZERO);
+        let opened = DiskLog::open(self.files.clone(), self.log_identity(), config);
         let (log, recovered) = opened.map_err(|error| match error {
             OpenError::Damaged(_) => Fall::Damaged(error.to_string()),
             OpenError::Failed(_) => Fall::Disk(error.to_string()),
@@ -213,7 +230,7 @@ impl Host {
             protocol: Overheard::new(self.audit.clone(), self.place),
             storage: Watch::new(log, Arc::clone(&self.record)),
             recovered,
-            machine: Kv::new(kv::Limits::default()),
+            machine: Applies::new(Kv::new(kv::Limits::default()), Arc::clone(&self.record)),
         };
         let mut node = Node::open(config, parts, |_: Notice<'_>| {}).map_err(Fall::Wrong)?;
         for (role, port) in [(Role::Peer, PEER_PORT), (Role::Client, CLIENT_PORT)] {
@@ -223,6 +240,7 @@ impl Host {
         }
         self.run += 1;
         self.node = Some(node);
+        self.told = Index::ZERO;
         self.note_status();
         self.refresh();
         Ok(())
@@ -232,13 +250,17 @@ impl Host {
     pub(super) fn crash(&mut self, network: &Network, power: bool) {
         // Of the work under way some may have come to the disk, and some stopped in the middle.
         for (_, task) in self.work.drain(..) {
-            let Task::Storage(work) = task else { continue };
+            let run: Box<dyn FnOnce()> = match task {
+                Task::Storage(work) => Box::new(move || drop(work.run())),
+                Task::Snapshot(work) => Box::new(move || drop(work.run())),
+                _ => continue,
+            };
             match self.rng.u8(..3) {
                 0 => {}
-                1 => drop(work.run()),
+                1 => run(),
                 _ => {
                     self.files.crash_after(self.rng.u64(..5));
-                    drop(work.run());
+                    run();
                 }
             }
         }
@@ -256,24 +278,63 @@ impl Host {
             true => Loss::Random(self.rng.u64(..)),
             false => Loss::Nothing,
         });
+        // What failed in the last moments explains no later end.
+        self.borne = self.files.fired();
     }
 
     /// Leaves the disk so many bytes.
     pub(super) fn fill(&mut self, room: u64) {
+        self.note_shortage();
         self.files.set_capacity(Some(self.files.used_bytes() + room));
         self.is_full = true;
     }
 
     /// There is room on the disk again.
     pub(super) fn empty(&mut self) {
+        self.note_shortage();
         self.files.set_capacity(None);
         self.is_full = false;
     }
 
-    /// Whether there is something wrong with the disk for which a node may end. The next time it must be something new.
+    #[cfg(test)]
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// If it was seen that the disk is full, that happened.
+    fn note_shortage(&mut self) {
+        let shortages = self.files.shortages();
+        if std::mem::replace(&mut self.shortages, shortages) != shortages {
+            self.fired.note(Kind::Full);
+        }
+    }
+
+    /// Lets some of the syncs take long; none by default.
+    pub(super) fn stall(&mut self, stall: Stall) {
+        if std::mem::take(&mut self.has_stalled) {
+            self.fired.note(Kind::Stall);
+        }
+        self.stall = stall;
+    }
+
+    /// The faults that happened to this machine and wait for their chance.
+    pub(super) fn fired(&self) -> Fired {
+        let mut fired = self.fired;
+        for (kind, operation) in [
+            (Kind::WriteError, Operation::Write),
+            (Kind::SyncError, Operation::Sync),
+            (Kind::ReadError, Operation::Read),
+        ] {
+            fired.note_many(kind, self.files.happened(operation));
+        }
+        fired
+    }
+
+    /// Whether there is something wrong with the disk for which a node may end, or fail to start. The next time it must
+    /// be something new. A full disk is no reason for a node to end that runs.
     pub(super) fn has_bad_disk(&mut self) -> bool {
         let fired = self.files.fired();
-        let is_bad = self.is_full || self.rot.is_some() || fired > self.borne;
+        let is_bad = fired > self.borne || self.is_full && self.node.is_none();
         self.borne = fired;
         is_bad
     }
@@ -282,9 +343,12 @@ impl Host {
     pub(super) fn wipe(&mut self) {
         let record = std::mem::take(&mut self.record);
         self.ghost.get_or_insert(record);
+        self.note_shortage();
+        self.fired = self.fired();
         self.files = MemFiles::new();
         self.is_full = false;
         self.borne = 0;
+        self.shortages = 0;
         self.known.clear();
         self.incarnation = Incarnation(self.incarnation.0 + 1_000_000);
         self.audit.enter(self.place, self.id, &self.record);
@@ -378,6 +442,7 @@ impl Host {
                     }
                     done
                 }
+                Task::Snapshot(work) => Done::Snapshot(work.run()),
                 Task::Resolve { node, .. } => Done::Resolved {
                     node,
                     addresses: Ok(Vec::new()),
@@ -396,6 +461,7 @@ impl Host {
         node.settle().map_err(failed)?;
         while let Some(task) = node.next_task() {
             let stalls = self.stall.often > 0 && self.rng.u8(..) < self.stall.often;
+            self.has_stalled |= stalls && matches!(task, Task::Storage(_));
             let span = match stalls {
                 true => self.stall.span,
                 false => self.setup.sync_max.mul_f64(self.rng.f64()),
@@ -423,12 +489,20 @@ impl Host {
 
     /// A hash of everything that the node applied, with how far that goes.
     pub(super) fn state(&self) -> Option<(Index, u64)> {
-        use kraft_core::machine::StateMachine;
         let node = self.node.as_ref()?;
         Some((
-            node.status().applied,
+            node.applied(),
             node.machine().digest() ^ node.sessions().digest().rotate_left(1),
         ))
+    }
+
+    /// The same, if there is something new to it.
+    pub(super) fn new_state(&mut self) -> Option<(Index, u64)> {
+        let applied = self.node.as_ref()?.applied();
+        if std::mem::replace(&mut self.told, applied) == applied {
+            return None;
+        }
+        self.state()
     }
 
     /// What the laws look at: of a node that was wiped, what its disk held.

@@ -3,8 +3,8 @@
 //! The driver, the protocol, the log and the state machine are the real ones; the adapter is the mock's network, the
 //! disk keeps what was synced and forgets the rest. A run follows from its [`Options`] byte for byte, on any machine:
 //! the seed draws which faults happen, how often and how hard, and how the nodes are set up. Laws R1-R6 and R11 are
-//! checked after every turn of a node, R10 on every frame between nodes as it leaves, R7 and R8 by the users' history at
-//! the end, R9 when all is healed.
+//! checked after every turn of a node, and that state machines which applied the same are in the same state; R10 on every
+//! frame as it leaves, R7 and R8 by the users' history at the end, R9 when all is healed.
 //!
 //! ```
 //! use kraft::sim::{Faults, Options, run};
@@ -19,9 +19,11 @@
 //! | `cluster` | the stepping, the checks of each step, the end of a run |
 //! | `faults`, `strike`, `atlas` | kinds of faults; how they begin and end; which of them Raft tolerates |
 //! | `network`, `clock`, `host` | what they befall: paths, clocks, machines with their disks |
-//! | `watch`, `audit` | what disks were told, what leaves on the wire |
+//! | `watch`, `audit`, `answers` | what disks were told, what leaves on the wire for nodes, for clients |
+//! | `states` | what state machines came to |
 //! | `trace`, `report`, `shrink` | the last steps and the hash of all; figures; a failing run with less in it |
 
+mod answers;
 mod atlas;
 mod audit;
 mod clock;
@@ -32,6 +34,7 @@ mod network;
 mod plan;
 mod report;
 mod shrink;
+mod states;
 mod strike;
 mod trace;
 mod user;
@@ -147,11 +150,19 @@ impl Options {
             Faults::Drawn => String::new(),
             Faults::These(kinds) => format!(" --faults {kinds}"),
         };
-        let span = trace::seconds(self.span);
+        let span = written(self.span);
         format!(
             "kraftd simulate --seeds {seed}..{} --nodes {nodes} --span {span}{faults}{liveness}",
             seed.saturating_add(1)
         )
+    }
+}
+
+/// A span as one writes it on a command line.
+fn written(span: Duration) -> String {
+    match span.subsec_millis() {
+        0 => format!("{}s", span.as_secs()),
+        _ => format!("{}ms", span.as_millis()),
     }
 }
 

@@ -28,7 +28,7 @@ pub struct Report {
     pub commit: Index,
     /// The highest term.
     pub term: Term,
-    /// Faults that began, by kind.
+    /// Faults that happened, by kind.
     pub fired: Fired,
     /// What nodes were given to handle.
     pub handled: Handled,
@@ -51,9 +51,7 @@ impl Report {
         self.steps += other.steps;
         // Runs end in any order.
         self.trace = self.trace.wrapping_add(other.trace);
-        for (mine, others) in self.fired.0.iter_mut().zip(other.fired.0) {
-            *mine += others;
-        }
+        self.fired.add(&other.fired);
         for (mine, others) in self
             .handled
             .0
@@ -66,7 +64,8 @@ impl Report {
     }
 }
 
-/// How many faults began, by kind.
+/// How many faults happened, by kind. One that waits for its chance, an error of a disk for a write or a lossy path for
+/// something to lose, counts when it had that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fired([u64; Kind::ALL.len()]);
 
@@ -84,7 +83,17 @@ impl Fired {
     }
 
     pub(super) fn note(&mut self, kind: Kind) {
-        self.0[kind.index()] += 1;
+        self.note_many(kind, 1);
+    }
+
+    pub(super) fn note_many(&mut self, kind: Kind, count: u64) {
+        self.0[kind.index()] += count;
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        for (mine, others) in self.0.iter_mut().zip(other.0) {
+            *mine += others;
+        }
     }
 }
 

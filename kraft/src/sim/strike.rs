@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use kraft_core::id::NodeId;
+use kraft_core::message::NodeState;
 
 use super::cluster::Cluster;
 use super::faults::Kind;
@@ -22,7 +23,8 @@ pub(super) enum Ailment {
     Paused(usize),
     /// Paths are cut, or clogged, and with them these nodes from the others.
     Cut(Kind, Vec<Pair>, Vec<usize>),
-    Weather(Kind, Vec<Pair>),
+    /// By the number of the fault.
+    Weather(Kind, u64, Vec<Pair>),
     Meddled(Kind),
     Stalled(usize),
     Full(usize),
@@ -43,6 +45,19 @@ impl Ailment {
         }
     }
 
+    /// Whether both befall the same thing, which only is well when both are over.
+    fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Meddled(kind), Self::Meddled(of)) => kind == of,
+            (Self::Failing(_, at), Self::Failing(_, of))
+            | (Self::Stalled(at), Self::Stalled(of))
+            | (Self::Full(at), Self::Full(of))
+            | (Self::Drifting(at), Self::Drifting(of)) => at == of,
+            // Others do not overlap, or keep books of their own.
+            _ => false,
+        }
+    }
+
     /// Whether it ends when the node of the host at `at` is ended and started by another fault.
     fn is_over_with(&self, at: usize) -> bool {
         matches!(self, Self::Down(of) | Self::Paused(of) if *of == at)
@@ -53,27 +68,36 @@ impl Cluster {
     /// A fault of this kind begins, if there is somebody whom it may befall.
     pub(super) fn strike(&mut self, kind: Kind) -> Result<(), String> {
         let mut rng = self.rngs[kind.index()].fork();
-        let at = rng.usize(..self.hosts.len());
+        let mut at = rng.usize(..self.hosts.len());
         let now = self.network.now();
         let span = spell(&mut rng);
         let ailment = match kind {
             Kind::Loss | Kind::Delay | Kind::Bandwidth => {
                 let pairs = self.some_pairs(&mut rng);
-                self.weather.worsen(&pairs, kind, self.atlas.is_kept(), &mut rng);
-                Some(Ailment::Weather(kind, pairs))
+                self.note_chance(kind);
+                let fault = self.weather.worsen(&pairs, kind, self.atlas.is_kept(), &mut rng);
+                Some(Ailment::Weather(kind, fault, pairs))
             }
             Kind::Partition | Kind::OneWay | Kind::Clog => match self.hinder(kind, at, span, &mut rng) {
                 None => return Ok(()),
                 ailment => ailment,
             },
-            Kind::Reset | Kind::Tear => {
-                self.end_connections(kind, at, &mut rng);
-                None
-            }
+            Kind::Reset | Kind::Tear => match self.end_connections(kind, at, &mut rng) {
+                0 => return Ok(()),
+                _ => None,
+            },
             Kind::Duplicate | Kind::Reorder | Kind::Replay => {
+                self.note_chance(kind);
                 self.weather.meddle(kind, 0.3 * rng.f64());
                 Some(Ailment::Meddled(kind))
             }
+            Kind::Transfer => match self.hand_over(at, &mut rng) {
+                None => return Ok(()),
+                Some(asked) => {
+                    at = asked;
+                    None
+                }
+            },
             Kind::Jump | Kind::Drift => self.upset_clock(kind, at, &mut rng),
             _ if !self.atlas.allows(&self.hurt(), at) => return Ok(()),
             Kind::Rot => return self.rot(at, span),
@@ -89,6 +113,9 @@ impl Cluster {
         );
         let node = if is_of_all { NodeId::NONE } else { self.hosts[at].id };
         self.note_strike(kind, node);
+        if !kind.waits() {
+            self.report.fired.note(kind);
+        }
         if let Some(Ailment::Cut(_, pairs, _)) = &ailment {
             self.note_cuts(pairs);
         }
@@ -97,9 +124,15 @@ impl Cluster {
     }
 
     fn note_strike(&mut self, kind: Kind, node: NodeId) {
-        self.report.fired.note(kind);
         let now = self.network.now();
         self.audit.books().trace.push(now, Step::Fault(kind, node));
+    }
+
+    /// If a fault that waits for its chance had it since this was called last, it happened.
+    fn note_chance(&mut self, kind: Kind) {
+        if self.weather.has_happened(kind) {
+            self.report.fired.note(kind);
+        }
     }
 
     fn note_cuts(&self, pairs: &[Pair]) {
@@ -126,7 +159,7 @@ impl Cluster {
         picked.collect()
     }
 
-    /// Paths are cut or clogged. `None` if that would hurt too many.
+    /// Paths are cut or clogged. `None` if that would hurt too many, or nobody.
     fn hinder(&mut self, kind: Kind, at: usize, span: Duration, rng: &mut Rng) -> Option<Ailment> {
         let nodes = self.hosts.len();
         let mut victims = Vec::new();
@@ -173,6 +206,9 @@ impl Cluster {
                 (_, false) => pairs.push((other, one)),
             }
         }
+        if pairs.is_empty() {
+            return None;
+        }
         if kind == Kind::Clog {
             for pair in std::mem::take(&mut pairs) {
                 self.weather.clog(pair, span);
@@ -182,22 +218,38 @@ impl Cluster {
         Some(Ailment::Cut(kind, pairs, victims))
     }
 
-    fn end_connections(&self, kind: Kind, at: usize, rng: &mut Rng) {
+    /// Returns how many there were.
+    fn end_connections(&self, kind: Kind, at: usize, rng: &mut Rng) -> usize {
         let is_all = rng.bool();
+        let mut count = 0;
         for other in (0..self.weather.len()).filter(|other| *other != at) {
             match kind {
                 _ if !is_all && rng.bool() => {}
-                Kind::Reset => self.weather.reset(at, other),
-                _ => self.weather.tear(at, other),
+                Kind::Reset => count += self.weather.reset(at, other),
+                _ => count += self.weather.tear(at, other),
             }
         }
+        count
+    }
+
+    /// Leadership is to go to some node, or to any. Whom that was asked of, if it runs: mostly who leads, else the node
+    /// at `at`.
+    fn hand_over(&self, at: usize, rng: &mut Rng) -> Option<usize> {
+        let leads = |host: &Host| host.node.is_some() && host.last_status().state == NodeState::Leader;
+        let leader = self.hosts.iter().position(leads).filter(|_| rng.u8(..8) > 0);
+        let at = leader.unwrap_or(at);
+        let to = NodeId(rng.u64(..=self.hosts.len() as u64));
+        let node = self.hosts[at].node.as_ref().filter(|_| !self.hosts[at].is_paused)?;
+        // How it ends is the business of whoever would have asked.
+        node.handle().transfer(to).on_done(drop);
+        Some(at)
     }
 
     fn upset_clock(&mut self, kind: Kind, at: usize, rng: &mut Rng) -> Option<Ailment> {
         let now = self.network.now();
         let host = &mut self.hosts[at];
         if kind == Kind::Jump {
-            // From a millisecond to an hour.
+            // From a millisecond to 35 minutes.
             host.clock.jump(now, Duration::from_millis(1 << rng.u32(..22)));
             host.refresh();
             return None;
@@ -214,11 +266,18 @@ impl Cluster {
 
     /// A fault of one machine. `None` if it is in no state for that.
     fn strike_node(&mut self, kind: Kind, at: usize, rng: &mut Rng) -> Option<Ailment> {
+        // Who is about to stop is down already, for all that it takes until then.
+        let is_down = self.is_down(at);
         let host = &mut self.hosts[at];
-        let runs = host.node.is_some() && !host.is_paused;
+        let runs = host.node.is_some() && !host.is_paused && !is_down;
         match kind {
             Kind::Crash | Kind::Power if runs => {
                 host.crash(&self.network, kind == Kind::Power);
+                Some(Ailment::Down(at))
+            }
+            Kind::Stop if runs => {
+                let node = host.node.as_ref()?;
+                node.handle().stop();
                 Some(Ailment::Down(at))
             }
             Kind::Pause if runs => {
@@ -227,10 +286,10 @@ impl Cluster {
                 Some(Ailment::Paused(at))
             }
             Kind::Stall => {
-                host.stall = Stall {
+                host.stall(Stall {
                     span: Duration::from_millis(200 << rng.u32(..5)),
                     often: 1 << rng.u32(..8),
-                };
+                });
                 Some(Ailment::Stalled(at))
             }
             Kind::Full => {
@@ -268,6 +327,7 @@ impl Cluster {
             Ok(true) => {
                 let id = host.id;
                 self.note_strike(Kind::Rot, id);
+                self.report.fired.note(Kind::Rot);
                 // Somebody looks at the disk in the end.
                 let until = self.network.now() + span * 4;
                 self.ailments.push((until, Ailment::Rotten(at)));
@@ -292,6 +352,7 @@ impl Cluster {
         host.crash(&self.network, true);
         host.wipe();
         self.note_strike(Kind::Wipe, id);
+        self.report.fired.note(Kind::Wipe);
         self.ailments.retain(|(_, ailment)| !ailment.is_over_with(at));
         self.ailments.push((self.network.now() + span, Ailment::Down(at)));
         Ok(())
@@ -300,8 +361,17 @@ impl Cluster {
     /// It is over.
     pub(super) fn mend(&mut self, ailment: Ailment) -> Result<(), String> {
         let now = self.network.now();
+        if self.ailments.iter().any(|(_, other)| other.is_like(&ailment)) {
+            return Ok(());
+        }
         let (kind, node) = match &ailment {
-            Ailment::Down(at) => return self.start(*at),
+            Ailment::Down(at) => {
+                // Who waits for its end for too long kills it.
+                if self.hosts[*at].node.is_some() {
+                    self.hosts[*at].crash(&self.network, false);
+                }
+                return self.start(*at);
+            }
             Ailment::Paused(at) => {
                 self.hosts[*at].is_paused = false;
                 self.network.thaw(self.hosts[*at].host);
@@ -311,16 +381,18 @@ impl Cluster {
                 self.weather.mend(pairs);
                 (*kind, NodeId::NONE)
             }
-            Ailment::Weather(kind, pairs) => {
-                self.weather.calm(pairs);
+            Ailment::Weather(kind, fault, pairs) => {
+                self.note_chance(*kind);
+                self.weather.calm(*fault, pairs);
                 (*kind, NodeId::NONE)
             }
             Ailment::Meddled(kind) => {
+                self.note_chance(*kind);
                 self.weather.meddle(*kind, 0.0);
                 (*kind, NodeId::NONE)
             }
             Ailment::Stalled(at) => {
-                self.hosts[*at].stall = Stall::default();
+                self.hosts[*at].stall(Stall::default());
                 (Kind::Stall, self.hosts[*at].id)
             }
             Ailment::Full(at) => {
@@ -376,4 +448,23 @@ fn lost(hosts: &[Host]) -> BTreeSet<usize> {
 fn spell(rng: &mut Rng) -> Duration {
     let most = if rng.u8(..8) == 0 { 15_000 } else { 2_000 };
     Duration::from_millis(rng.u64(10..most))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::Options;
+
+    #[test]
+    fn a_fault_that_ends_leaves_a_later_one_of_its_kind() {
+        let mut cluster = Cluster::new(&Options::default());
+        let later = cluster.network.now() + Duration::from_secs(9);
+        cluster.hosts[0].fill(100);
+        cluster.ailments.push((later, Ailment::Full(0)));
+        cluster.mend(Ailment::Full(0)).expect("nothing starts");
+        assert!(cluster.hosts[0].is_full(), "for nine more seconds");
+        cluster.mend(Ailment::Full(1)).expect("nothing starts");
+        cluster.heal().expect("nothing starts");
+        assert!(!cluster.hosts[0].is_full());
+    }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::time::Duration;
 
 use kraft_core::handshake::Kind as Message;
 use kraft_core::id::{Index, NodeId, Term};
@@ -131,11 +130,6 @@ impl fmt::Display for Seconds {
         let span = self.0 - Instant::ZERO;
         f.pad(&format!("{}.{:06}s", span.as_secs(), span.subsec_micros()))
     }
-}
-
-/// Seconds and milliseconds of a span.
-pub(super) fn seconds(span: Duration) -> String {
-    format!("{}.{:03}s", span.as_secs(), span.subsec_millis())
 }
 
 struct Place(NodeId);

@@ -1,11 +1,15 @@
-//! Storage under observation: what was handed to it, and what of that a crash must not lose.
+//! Storage and state machine under observation: what they were handed, and what of that a crash must not lose.
 
+use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::BytesMut;
 use kraft_core::id::{Index, SyncId, Term};
 use kraft_core::laws::Mark;
+use kraft_core::machine::{Refused, StateMachine};
 use kraft_core::message::Entries;
+use kraft_core::snapshot::{self, Head};
 use kraft_core::storage::{Completed, Fault, HardState, Recovered, Storage, Work};
 use kraft_core::time::Instant;
 
@@ -26,12 +30,17 @@ pub(super) struct Record {
     /// After the last completed sync.
     durable: Image,
     journal: Vec<Step>,
+    /// The last entry that the state machine saw in this run.
+    applied: Index,
 }
 
 /// Term, vote and log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Image {
     hard: HardState,
+    /// What a snapshot stands for, and the term of the last of it. What is only released is still in `log`: a crash may
+    /// bring it back.
+    base: (Index, Term),
     log: Vec<Mark>,
 }
 
@@ -39,7 +48,8 @@ struct Image {
 enum Step {
     Save(HardState),
     Append(Mark),
-    Truncate(usize),
+    Truncate(Index),
+    Reset(Index, Term),
     Sync(SyncId),
 }
 
@@ -48,24 +58,54 @@ impl Image {
         match step {
             Step::Save(hard) => self.hard = hard,
             Step::Append(mark) => self.log.push(mark),
-            Step::Truncate(len) => self.log.truncate(len),
+            Step::Truncate(from) => {
+                let len = usize::try_from(from.0 - self.base.0.0 - 1).expect("a simulated log fits memory");
+                self.log.truncate(len);
+            }
+            Step::Reset(index, term) => {
+                self.base = (index, term);
+                self.log.clear();
+            }
             Step::Sync(_) => {}
         }
     }
 
     fn entry(&self, index: Index) -> Option<Mark> {
-        self.log.get(usize::try_from(index.0.checked_sub(1)?).ok()?).copied()
+        let at = index.0.checked_sub(self.base.0.0)?.checked_sub(1)?;
+        self.log.get(usize::try_from(at).ok()?).copied()
     }
 
     /// Whether a restart that found `recovered` found this.
     fn is(&self, recovered: &Recovered) -> bool {
         let mut terms: Vec<(Index, Term)> = Vec::new();
         for (at, mark) in self.log.iter().enumerate() {
-            if terms.last().is_none_or(|(_, term)| *term != mark.term) {
-                terms.push((Index(at as u64 + 1), mark.term));
+            let index = Index(self.base.0.0 + at as u64 + 1);
+            if index > recovered.base_index && terms.last().is_none_or(|(_, term)| *term != mark.term) {
+                terms.push((index, mark.term));
             }
         }
-        self.hard == recovered.hard && recovered.last.0 == self.log.len() as u64 && terms == recovered.terms
+        let last = self.base.0.0 + self.log.len() as u64;
+        let is_within = self.base.0 <= recovered.base_index;
+        self.hard == recovered.hard && is_within && recovered.last.0 == last && terms == recovered.terms
+    }
+
+    /// What a start makes of this: it puts the snapshot in the place of a log that ends before it or contradicts it.
+    fn fitted(mut self, snapshot: Option<&Head>) -> Self {
+        let Some(head) = snapshot else { return self };
+        let term = match head.index == self.base.0 {
+            true => Some(self.base.1),
+            false => self.entry(head.index).map(|mark| mark.term),
+        };
+        if head.index > self.base.0 && term != Some(head.term) {
+            self.perform(Step::Reset(head.index, head.term));
+            if self.hard.term < head.term {
+                self.hard = HardState {
+                    term: head.term,
+                    ..HardState::default()
+                };
+            }
+        }
+        self
     }
 }
 
@@ -80,6 +120,33 @@ impl Record {
 
     pub(super) fn disk(&self) -> HardState {
         self.durable.hard
+    }
+
+    pub(super) fn applied(&self) -> Index {
+        self.applied
+    }
+
+    /// The last entry before `below` that is of this digest, durable or not.
+    pub(super) fn last_like(&self, digest: u64, below: Index) -> Option<Index> {
+        let log = &self.handed.log;
+        let until = usize::try_from(below.0.saturating_sub(1)).map_or(log.len(), |until| until.min(log.len()));
+        let at = log[..until].iter().rposition(|mark| mark.digest == digest)?;
+        Some(Index(at as u64 + 1))
+    }
+
+    /// Of a node with these entries, some of them durable and applied.
+    #[cfg(test)]
+    pub(super) fn of(handed: Vec<Mark>, durable: Vec<Mark>, applied: Index) -> Self {
+        let image = |log| Image {
+            log,
+            ..Image::default()
+        };
+        Self {
+            handed: image(handed),
+            durable: image(durable),
+            journal: Vec::new(),
+            applied,
+        }
     }
 
     fn take(&mut self, step: Step) {
@@ -105,13 +172,13 @@ impl Record {
     ///
     /// Something durable is missing, or something is there that was never written.
     pub(super) fn recovered(&mut self, recovered: &Recovered) -> Result<(), String> {
+        let head = recovered.snapshot.as_ref().map(|snapshot| &snapshot.head);
+        let fitting = |image: &Image| Some(image.clone().fitted(head)).filter(|image| image.is(recovered));
         let mut image = self.durable.clone();
-        let mut found = image.is(recovered).then(|| image.clone());
+        let mut found = fitting(&image);
         for step in self.journal.drain(..) {
             image.perform(step);
-            if image.is(recovered) {
-                found = Some(image.clone());
-            }
+            found = fitting(&image).or(found);
         }
         let Some(found) = found else {
             return Err(format!(
@@ -142,6 +209,11 @@ pub(super) fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
 
 impl<S: Storage> Storage for Watch<S> {
     type Work = S::Work;
+    type Snapshots = S::Snapshots;
+
+    fn snapshots(&self) -> S::Snapshots {
+        self.inner.snapshots()
+    }
 
     fn save(&mut self, hard: HardState) {
         self.record().take(Step::Save(hard));
@@ -160,9 +232,17 @@ impl<S: Storage> Storage for Watch<S> {
     }
 
     fn truncate(&mut self, from: Index) {
-        let len = usize::try_from(from.0 - 1).expect("a simulated log fits memory");
-        self.record().take(Step::Truncate(len));
+        self.record().take(Step::Truncate(from));
         self.inner.truncate(from);
+    }
+
+    fn reset(&mut self, index: Index, term: Term) {
+        self.record().take(Step::Reset(index, term));
+        self.inner.reset(index, term);
+    }
+
+    fn release(&mut self, through: Index) -> Index {
+        self.inner.release(through)
     }
 
     fn sync(&mut self, id: SyncId) {
@@ -196,5 +276,79 @@ impl<S: Storage> Storage for Watch<S> {
 
     fn deadline(&self) -> Option<Instant> {
         self.inner.deadline()
+    }
+}
+
+/// A state machine that notes how far it came.
+#[derive(Debug)]
+pub(super) struct Applies<M> {
+    inner: M,
+    record: Arc<Mutex<Record>>,
+}
+
+impl<M> Applies<M> {
+    /// A machine that has seen nothing so far.
+    pub(super) fn new(inner: M, record: Arc<Mutex<Record>>) -> Self {
+        lock(&record).applied = Index::ZERO;
+        Self { inner, record }
+    }
+}
+
+/// A state, and how far it came.
+#[derive(Debug)]
+pub(super) struct Reached<I> {
+    applied: Index,
+    inner: I,
+}
+
+impl<I: snapshot::Image> snapshot::Image for Reached<I> {
+    fn write(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        out.write_all(&self.applied.0.to_le_bytes())?;
+        self.inner.write(out)
+    }
+
+    fn read(input: &mut dyn io::Read) -> io::Result<Self> {
+        let mut applied = [0; 8];
+        input.read_exact(&mut applied)?;
+        Ok(Self {
+            applied: Index(u64::from_le_bytes(applied)),
+            inner: I::read(input)?,
+        })
+    }
+}
+
+impl<M: StateMachine> StateMachine for Applies<M> {
+    type Image = Reached<M::Image>;
+
+    fn image(&self) -> Self::Image {
+        Reached {
+            applied: lock(&self.record).applied,
+            inner: self.inner.image(),
+        }
+    }
+
+    fn restore(&mut self, image: Self::Image) -> Self::Image {
+        let applied = std::mem::replace(&mut lock(&self.record).applied, image.applied);
+        Reached {
+            applied,
+            inner: self.inner.restore(image.inner),
+        }
+    }
+
+    fn check(&self, command: &[u8]) -> Result<(), Refused> {
+        self.inner.check(command)
+    }
+
+    fn apply(&mut self, index: Index, command: &[u8], reply: &mut BytesMut) {
+        lock(&self.record).applied = index;
+        self.inner.apply(index, command, reply);
+    }
+
+    fn read(&self, query: &[u8], reply: &mut BytesMut) -> Result<(), Refused> {
+        self.inner.read(query, reply)
+    }
+
+    fn digest(&self) -> u64 {
+        self.inner.digest()
     }
 }

@@ -26,6 +26,9 @@ pub struct Config {
     /// The bound of the log's files together. Entries stop below it; term and vote, which must be kept, may go a
     /// little above. Default 8 GiB.
     pub log_bytes_max: u64,
+    /// How many snapshots are kept. Each holds the whole state; the older ones are for the day when the newest turns out
+    /// to be damaged. Default 2.
+    pub snapshots_keep: u32,
     /// The bound of the payloads of one [`load`](kraft_core::storage::Storage::load); the first entry is loaded
     /// whatever its size. Default 1 MiB.
     pub load_bytes_max: u32,
@@ -40,6 +43,7 @@ impl Default for Config {
             zero_step_bytes: 1 << 18,
             recycle_max: 4,
             log_bytes_max: 8 << 30,
+            snapshots_keep: 2,
             load_bytes_max: 1 << 20,
         }
     }
@@ -93,6 +97,7 @@ impl Config {
             ),
             ("recycle_max", u64::from(self.recycle_max), 0, 1024),
             ("log_bytes_max", self.log_bytes_max, segment + RESERVE_BYTES, 1 << 48),
+            ("snapshots_keep", u64::from(self.snapshots_keep), 1, 64),
             (
                 "load_bytes_max",
                 u64::from(self.load_bytes_max),
@@ -131,6 +136,10 @@ mod tests {
             },
             Config {
                 log_bytes_max: 1 << 20,
+                ..Config::default()
+            },
+            Config {
+                snapshots_keep: 0,
                 ..Config::default()
             },
             Config {

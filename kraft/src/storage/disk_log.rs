@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use kraft_core::canary::{self, Canary};
-use kraft_core::id::{Index, SyncId};
+use kraft_core::id::{Index, SyncId, Term};
 use kraft_core::message::Entries;
 use kraft_core::storage::{Completed, Fault, HardState, Recovered, Storage};
 use kraft_core::time::Instant;
@@ -13,11 +13,13 @@ use kraft_core::time::Instant;
 use super::batch::Batch;
 use super::config::{Config, RESERVE_BYTES};
 use super::files::Files;
+use super::fit::{self, Fitted};
 use super::format::{HEADER_BYTES, LogIdentity, Position, RECORD_BYTES, Record, SegmentHeader};
 use super::ledger::Ledger;
 use super::pool::{Job, Pool, Spare};
 use super::restart;
-use super::survey::{OpenError, Torn, survey};
+use super::snapshots::{self, DiskSnapshots, SetAside};
+use super::survey::{OpenError, Torn, fault};
 use super::work::{DiskDone, DiskWork, Kind, LoadWork, Outcome, SyncWork};
 
 /// A payload of `n` bytes, `n` at least the session header of a command, takes less than this many times `n` with
@@ -40,6 +42,9 @@ pub struct DiskLog<F: Files> {
     ledger: Ledger,
     /// The segments of the log, ascending; the last one is written to.
     segments: VecDeque<Segment<F>>,
+    /// The number of the segment that the log begins with. Those before it are of a log that was
+    /// [reset](Storage::reset), and are there until the reset is durable.
+    front: u32,
     /// The capacities of all of them.
     segment_bytes: u64,
     /// Where the next record goes, in the last segment.
@@ -55,6 +60,8 @@ pub struct DiskLog<F: Files> {
     load_out: Option<Load>,
     pool: Pool<F>,
     torn: Vec<Torn>,
+    snapshots: DiskSnapshots<F>,
+    set_aside: Vec<SetAside>,
     is_poisoned: bool,
 }
 
@@ -68,6 +75,8 @@ struct Segment<F: Files> {
     header: SegmentHeader,
     /// The least index that its header, or a truncation in it, cuts the log to.
     lowest: Index,
+    /// Where the segment before it ends.
+    before: u32,
 }
 
 /// A batch on its way.
@@ -90,23 +99,26 @@ impl Load {
 }
 
 impl<F: Files> DiskLog<F> {
-    /// Opens the log in a folder, or begins one in an empty folder. Reads all of it, and writes what is above the
-    /// newest mark again; blocks meanwhile.
+    /// Opens the log in a folder with the snapshots that belong to it, or begins one in an empty folder. Reads the
+    /// newest snapshot and all of the log, and writes what is above the newest mark again; blocks meanwhile.
     ///
-    /// `released` is the index up to which a snapshot holds what the log may lack; zero without a snapshot.
+    /// Snapshots that are damaged are [set aside](Self::set_aside), and an older one is taken if the log reaches down
+    /// to it. A log that ends before the snapshot, or contradicts it, begins anew behind it.
     ///
     /// # Errors
     ///
-    /// [`OpenError`]; a damaged log is left as it is.
-    pub fn open(
-        files: F,
-        identity: LogIdentity,
-        config: Config,
-        released: Index,
-    ) -> Result<(Self, Recovered), OpenError> {
+    /// [`OpenError`]; what is damaged is left as it is.
+    pub fn open(files: F, identity: LogIdentity, config: Config) -> Result<(Self, Recovered), OpenError> {
         config.validate().map_err(OpenError::Config)?;
-        let mut survey = survey(&files, &identity, released, config.first_segment_bytes)?;
+        let Fitted { mut survey, finding } = fit::read(&files, &identity, config.first_segment_bytes)?;
+        let folder = files
+            .folder(snapshots::FOLDER)
+            .map_err(fault(&files, snapshots::FOLDER, "create"))?;
+        let set_aside = finding.clean(&folder)?;
+        let reserve_bytes = u64::from(config.segment_bytes) + RESERVE_BYTES;
+        let snapshots = DiskSnapshots::new(folder, fit::owner(&identity), config.snapshots_keep, reserve_bytes);
         let fresh = restart::begin(&files, &identity, &config, &mut survey)?;
+        survey.others.append(&mut survey.replaced);
         if survey.replaces_last
             && let Some(link) = survey.chain.pop()
         {
@@ -122,7 +134,11 @@ impl<F: Files> DiskLog<F> {
         for entry in &fresh.entries {
             ledger.take(entry.at, &entry.record).expect(consistent);
         }
-        let recovered = ledger.recovered();
+        let recovered = Recovered {
+            snapshot: finding.newest,
+            memberships: survey.memberships,
+            ..ledger.recovered()
+        };
         let pool = Pool::new(files.clone(), &config, fresh.header.number + 1, &survey.others);
         let mut segments: VecDeque<_> = survey
             .chain
@@ -134,6 +150,7 @@ impl<F: Files> DiskLog<F> {
                 file: Some(Arc::new(link.file)),
                 header: link.header,
                 lowest: link.lowest,
+                before: link.header.follows.offset,
             })
             .collect();
         let synced = Position {
@@ -147,6 +164,7 @@ impl<F: Files> DiskLog<F> {
             file: Some(Arc::new(fresh.file)),
             header: fresh.header,
             lowest: fresh.header.base_index,
+            before: fresh.header.follows.offset,
         });
         let log = Self {
             files,
@@ -154,6 +172,7 @@ impl<F: Files> DiskLog<F> {
             config,
             readable: ledger.last,
             ledger,
+            front: segments.front().map_or(0, |first| first.number),
             segment_bytes: segments.iter().map(|segment| u64::from(segment.capacity)).sum(),
             segments,
             end: fresh.end,
@@ -165,6 +184,8 @@ impl<F: Files> DiskLog<F> {
             load_out: None,
             pool,
             torn: survey.torn,
+            snapshots,
+            set_aside,
             is_poisoned: false,
         };
         Ok((log, recovered))
@@ -175,27 +196,26 @@ impl<F: Files> DiskLog<F> {
         &self.torn
     }
 
-    /// Gives up entries up to `through`, which a durable snapshot holds, as far as they fill whole segments. The
-    /// segments are used again. The log then begins at what is returned.
-    pub fn release(&mut self, through: Index) -> Index {
-        // A load may be reading from any of them.
-        if self.load_out.is_some() || !self.loads.is_empty() {
-            return self.ledger.base_index;
-        }
-        while let (Some(first), Some(second)) = (self.segments.front(), self.segments.get(1)) {
-            let base = second.header.base_index;
-            // A later truncation below the base would contradict a log that begins there.
-            let is_cut = self.segments.iter().skip(1).any(|segment| segment.lowest < base);
-            let is_written = self.synced.segment >= second.number;
-            if base > through || is_cut || !is_written {
-                break;
-            }
+    /// The snapshots that were damaged when the log was opened. It is told once: the next start does not find them.
+    pub fn set_aside(&self) -> &[SetAside] {
+        &self.set_aside
+    }
+
+    fn retire_first(&mut self) {
+        if let Some(first) = self.segments.pop_front() {
             self.pool.retire(first.number, first.capacity);
             self.segment_bytes -= u64::from(first.capacity);
-            self.ledger.release(base, second.header.base_term);
-            self.segments.pop_front();
         }
-        self.ledger.base_index
+    }
+
+    /// Gives up the segments from before a reset, when that is durable and nothing is being read from them.
+    fn retire_replaced(&mut self) {
+        if self.load_out.is_some() || self.synced.segment < self.front {
+            return;
+        }
+        while self.segments.front().is_some_and(|first| first.number < self.front) {
+            self.retire_first();
+        }
     }
 
     fn active(&self) -> &Segment<F> {
@@ -235,25 +255,38 @@ impl<F: Files> DiskLog<F> {
 
     /// Goes on in the next segment.
     fn roll(&mut self, size: u32) {
+        let follows = self.end_position();
+        let header = self.begin_segment(size, follows, (self.ledger.last, self.ledger.last_term()));
+        self.ledger
+            .enter(&header)
+            .expect("the header was made from this ledger");
+    }
+
+    fn end_position(&self) -> Position {
+        Position {
+            segment: self.active().number,
+            offset: self.end,
+        }
+    }
+
+    /// Begins a segment with room for a record of `size`. The log ends at `base` there.
+    fn begin_segment(&mut self, size: u32, follows: Position, base: (Index, Term)) -> SegmentHeader {
         let Spare {
             number,
             capacity,
             is_reused,
             file,
         } = self.pool.take(HEADER_BYTES + RECORD_BYTES + size, &self.config);
-        let follows = Position {
-            segment: self.active().number,
-            offset: self.end,
-        };
+        let before = self.end_position();
         let header = SegmentHeader {
             identity: self.identity,
             number,
             is_reused,
             follows,
             // The work syncs what is before it first.
-            synced_through: follows,
-            base_index: self.ledger.last,
-            base_term: self.ledger.last_term(),
+            synced_through: before,
+            base_index: base.0,
+            base_term: base.1,
             hard: self.ledger.hard,
         };
         let seed = self.identity.seed(number);
@@ -263,10 +296,7 @@ impl<F: Files> DiskLog<F> {
         };
         self.batch.begin(at, &header.encode());
         self.batch
-            .mark(self.batch.parts().len() - 1, HEADER_BYTES, follows, seed);
-        self.ledger
-            .enter(&header)
-            .expect("the header was made from this ledger");
+            .mark(self.batch.parts().len() - 1, HEADER_BYTES, before, seed);
         self.segment_bytes += u64::from(capacity);
         self.segments.push_back(Segment {
             number,
@@ -275,8 +305,10 @@ impl<F: Files> DiskLog<F> {
             file,
             header,
             lowest: header.base_index,
+            before: before.offset,
         });
         self.end = HEADER_BYTES + RECORD_BYTES;
+        header
     }
 
     fn file(&self, number: u32) -> Option<&Arc<F::File>> {
@@ -394,6 +426,7 @@ impl<F: Files> DiskLog<F> {
         let out = self.out.take().expect("a sync comes back once");
         self.synced = out.end;
         self.readable = out.last;
+        self.retire_replaced();
         Completed::Synced(id)
     }
 
@@ -408,7 +441,7 @@ impl<F: Files> DiskLog<F> {
                 self.segment_bytes -= u64::from(segment.capacity - capacity);
                 segment.capacity = capacity;
             }
-            used = segment.header.follows.offset;
+            used = segment.before;
         }
     }
 
@@ -420,6 +453,11 @@ impl<F: Files> DiskLog<F> {
 
 impl<F: Files> Storage for DiskLog<F> {
     type Work = DiskWork<F>;
+    type Snapshots = DiskSnapshots<F>;
+
+    fn snapshots(&self) -> DiskSnapshots<F> {
+        self.snapshots.clone()
+    }
 
     fn save(&mut self, hard: HardState) {
         if hard != self.ledger.hard {
@@ -454,6 +492,44 @@ impl<F: Files> Storage for DiskLog<F> {
         for load in self.loads.iter_mut().chain(&mut self.load_out) {
             load.cut(from);
         }
+    }
+
+    /// The log goes on in a segment that follows none: at a start nothing before it is part of the log, and it is not
+    /// there as long as its header is not.
+    fn reset(&mut self, index: Index, term: Term) {
+        for load in self.loads.iter_mut().chain(&mut self.load_out) {
+            load.cut(Index::ZERO);
+        }
+        let header = self.begin_segment(0, Position::default(), (index, term));
+        self.front = header.number;
+        self.ledger = Ledger::begin(&header);
+        self.readable = index;
+        if let Some(out) = &mut self.out {
+            out.last = index;
+        }
+    }
+
+    /// Whole segments are given up, to be used again.
+    fn release(&mut self, through: Index) -> Index {
+        // A load may be reading from any of them.
+        let is_read = self.load_out.is_some() || !self.loads.is_empty();
+        let is_reset = self.segments.front().is_some_and(|first| first.number < self.front);
+        if is_read || is_reset {
+            return self.ledger.base_index;
+        }
+        while let Some(second) = self.segments.get(1) {
+            let (base, term) = (second.header.base_index, second.header.base_term);
+            // A later truncation below the base would contradict a log that begins there.
+            let is_cut = self.segments.iter().skip(1).any(|segment| segment.lowest < base);
+            let is_written = self.synced.segment >= second.number;
+            if base > through || is_cut || !is_written {
+                break;
+            }
+            self.front = second.number;
+            self.retire_first();
+            self.ledger.release(base, term);
+        }
+        self.ledger.base_index
     }
 
     fn sync(&mut self, id: SyncId) {
@@ -493,6 +569,7 @@ impl<F: Files> Storage for DiskLog<F> {
                 let load = self.load_out.take().expect("a load comes back once");
                 let count = load.range.end.0.saturating_sub(first.0);
                 entries.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+                self.retire_replaced();
                 Ok(Some(Completed::Loaded { first, entries }))
             }
             Outcome::Prepared(making, result) => {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use kraft_core::id::{ClusterId, GroupId, Incarnation, Index, NodeId};
+use kraft_core::id::{ClusterId, GroupId, Incarnation, NodeId};
 
 use super::config::Config;
 use super::disk_log::DiskLog;
@@ -324,7 +324,7 @@ fn begin_log<F: Files>(files: &F, identity: &Identity) -> Result<(), FolderError
     let log = files
         .folder(LOG)
         .map_err(|error| FolderError::Failed(files.path(LOG), error))?;
-    match DiskLog::open(log, identity.log(GroupId(0)), Config::default(), Index::ZERO) {
+    match DiskLog::open(log, identity.log(GroupId(0)), Config::default()) {
         Ok(_) => Ok(()),
         Err(OpenError::Failed(fault)) => Err(FolderError::Failed(fault.path, fault.error)),
         Err(OpenError::Damaged(damage)) => Err(FolderError::Damaged(damage.path, "a new log has something in it")),

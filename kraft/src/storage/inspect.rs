@@ -8,15 +8,20 @@ use kraft_core::id::Index;
 use kraft_core::storage::{Fault, Recovered};
 
 use super::files::{File, Files};
+use super::fit;
 use super::format::{HEADER_BYTES, LogIdentity, Position, Record, SegmentHeader, segment_name, segment_number};
 use super::scan::{Found, Scan, Step, read_header};
-use super::survey::{OpenError, Torn, fault, survey};
+use super::snapshots::format::{Owner, snapshot_of_name};
+use super::snapshots::{self, SnapshotReport};
+use super::survey::{OpenError, Torn, fault};
 
 /// What a log holds.
 #[derive(Debug)]
 pub struct Report {
     /// Its segments, by number.
     pub segments: Vec<SegmentReport>,
+    /// The snapshots that belong to it, from the oldest to the newest.
+    pub snapshots: Vec<SnapshotReport>,
     /// What a node would recover, or why it would not start.
     pub verdict: Result<Verdict, OpenError>,
 }
@@ -88,10 +93,17 @@ impl fmt::Display for Report {
         for segment in &self.segments {
             writeln!(f, "{segment}")?;
         }
+        for snapshot in &self.snapshots {
+            writeln!(f, "{snapshot}")?;
+        }
         match &self.verdict {
             Ok(verdict) => {
                 let Recovered {
-                    hard, base_index, last, ..
+                    hard,
+                    base_index,
+                    last,
+                    snapshot,
+                    ..
                 } = &verdict.recovered;
                 write!(
                     f,
@@ -102,6 +114,9 @@ impl fmt::Display for Report {
                     verdict.end,
                     verdict.synced_through
                 )?;
+                if let Some(snapshot) = snapshot {
+                    write!(f, "; from the snapshot at index {}", snapshot.id.index)?;
+                }
                 for Torn { path, offset, bytes } in &verdict.torn {
                     write!(
                         f,
@@ -167,28 +182,49 @@ impl fmt::Display for Dumped {
     }
 }
 
-/// Reads all of a log and says what it holds, and whether a node would start from it. `released` is the index up to
-/// which a snapshot holds what the log may lack. Without an `identity` it is taken from the first sound header.
+/// Reads all of a log and its snapshots and says what they hold, and whether a node would start from them. Without an
+/// `identity` it is taken from the first sound header.
 ///
 /// # Errors
 ///
 /// [`Fault`]: the system refused to read it.
-pub fn verify<F: Files>(files: &F, identity: Option<LogIdentity>, released: Index) -> Result<Report, Fault> {
+pub fn verify<F: Files>(files: &F, identity: Option<LogIdentity>) -> Result<Report, Fault> {
     let mut segments = Vec::new();
     let identity = identity_of(files, identity)?;
     for number in numbers(files)? {
         segments.push(read_segment(files, &identity, number, &mut |_| {})?);
     }
-    let verdict = match survey(files, &identity, released, 0) {
+    let verdict = match fit::read(files, &identity, 0) {
         Err(OpenError::Failed(fault)) => return Err(fault),
-        surveyed => surveyed.map(|survey| Verdict {
-            recovered: survey.recovered(),
-            end: survey.end,
-            synced_through: survey.synced,
-            torn: survey.torn,
+        fitted => fitted.map(|fitted| Verdict {
+            recovered: fitted.recovered(),
+            end: fitted.survey.end,
+            synced_through: fitted.survey.synced,
+            torn: fitted.survey.torn,
         }),
     };
-    Ok(Report { segments, verdict })
+    Ok(Report {
+        segments,
+        snapshots: read_snapshots(files, fit::owner(&identity))?,
+        verdict,
+    })
+}
+
+fn read_snapshots<F: Files>(files: &F, owner: Owner) -> Result<Vec<SnapshotReport>, Fault> {
+    let names = files.list().map_err(fault(files, "", "list"))?;
+    if !names.iter().any(|name| name == snapshots::FOLDER) {
+        return Ok(Vec::new());
+    }
+    let folder = files
+        .folder(snapshots::FOLDER)
+        .map_err(fault(files, snapshots::FOLDER, "open"))?;
+    let mut names = folder.list().map_err(fault(&folder, "", "list"))?;
+    names.retain(|name| snapshot_of_name(name, 0).is_some());
+    names.sort_unstable();
+    names
+        .iter()
+        .map(|name| snapshots::snapshot(&folder, name, Some(owner)))
+        .collect()
 }
 
 /// Hands out every record of a log, segment by segment, whatever its state.

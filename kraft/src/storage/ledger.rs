@@ -95,11 +95,16 @@ impl fmt::Display for Contradiction {
 impl Ledger {
     /// A log that begins with this segment.
     pub(crate) fn begin(header: &SegmentHeader) -> Self {
+        Self::behind(header.hard, header.base_index, header.base_term)
+    }
+
+    /// A log without entries.
+    pub(crate) fn behind(hard: HardState, base_index: Index, base_term: Term) -> Self {
         Self {
-            hard: header.hard,
-            base_index: header.base_index,
-            base_term: header.base_term,
-            last: header.base_index,
+            hard,
+            base_index,
+            base_term,
+            last: base_index,
             broken: true,
             ..Self::default()
         }

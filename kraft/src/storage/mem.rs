@@ -38,7 +38,11 @@ struct Disk {
     plan: Vec<Planned>,
     /// Planned errors that happened.
     fired: u64,
+    /// The same, short reads and writes among them, by operation.
+    happened: [u64; Operation::COUNT],
     capacity: Option<u64>,
+    /// How often somebody met the capacity.
+    shortages: u64,
     operations: u64,
     crash_at: Option<u64>,
     is_stalled: bool,
@@ -141,6 +145,10 @@ pub enum Operation {
     Sync,
 }
 
+impl Operation {
+    const COUNT: usize = Self::Sync as usize + 1;
+}
+
 /// How an operation fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -236,6 +244,19 @@ impl MemFiles {
     #[must_use]
     pub fn fired(&self) -> u64 {
         self.disk().fired
+    }
+
+    /// How many of the planned faults of an operation happened so far.
+    #[must_use]
+    pub fn happened(&self, operation: Operation) -> u64 {
+        self.disk().happened[operation as usize]
+    }
+
+    /// How often the bound of [`set_capacity`](Self::set_capacity) was met: a write found less room than it needs, or
+    /// somebody asked how much is left.
+    #[must_use]
+    pub fn shortages(&self) -> u64 {
+        self.disk().shortages
     }
 
     /// Forgets what was planned and has not happened.
@@ -411,6 +432,7 @@ impl Disk {
             }
             let failure = plan.remove(at).failure;
             self.fired += u64::from(matches!(failure, Failure::Error(_)));
+            self.happened[operation as usize] += 1;
             return Ok(Some(failure));
         }
         Ok(None)
@@ -446,6 +468,12 @@ pub struct MemFile {
     shared: Arc<Shared>,
     file: u64,
     age: u64,
+}
+
+/// What is left of a disk.
+struct Room<'a> {
+    free: u64,
+    shortages: &'a mut u64,
 }
 
 /// The lock of a folder of [`MemFiles`].
@@ -561,7 +589,9 @@ impl Files for MemFiles {
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        Ok(self.disk().free_bytes())
+        let mut disk = self.disk();
+        disk.shortages += u64::from(disk.capacity.is_some());
+        Ok(disk.free_bytes())
     }
 }
 
@@ -569,7 +599,7 @@ impl MemFile {
     fn with<T>(
         &self,
         operation: Operation,
-        act: impl FnOnce(&mut Inode, Option<Failure>, u64) -> io::Result<T>,
+        act: impl FnOnce(&mut Inode, Option<Failure>, Room<'_>) -> io::Result<T>,
     ) -> io::Result<T> {
         let mut disk = self.shared.disk.lock().unwrap_or_else(PoisonError::into_inner);
         if operation == Operation::Sync {
@@ -585,8 +615,9 @@ impl MemFile {
         };
         let failure = disk.begin(operation, &name)?;
         let free = disk.free_bytes();
-        let file = disk.files.get_mut(&self.file).expect("an open file is there");
-        act(file, failure, free)
+        let Disk { files, shortages, .. } = &mut *disk;
+        let file = files.get_mut(&self.file).expect("an open file is there");
+        act(file, failure, Room { free, shortages })
     }
 }
 
@@ -606,7 +637,7 @@ impl File for MemFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        self.with(Operation::Write, |file, failure, free| {
+        self.with(Operation::Write, |file, failure, room| {
             let wanted = match failure {
                 Some(Failure::Error(kind)) => return Err(kind.into()),
                 Some(Failure::Short) => bytes.len().div_ceil(2),
@@ -616,8 +647,9 @@ impl File for MemFile {
             let size_max = file
                 .cache
                 .len()
-                .saturating_add(usize::try_from(free).unwrap_or(usize::MAX));
+                .saturating_add(usize::try_from(room.free).unwrap_or(usize::MAX));
             let count = wanted.min(size_max.saturating_sub(from));
+            *room.shortages += u64::from(count < wanted);
             if count == 0 && wanted > 0 {
                 return Err(io::ErrorKind::StorageFull.into());
             }

@@ -2,12 +2,13 @@
 //!
 //! [`DiskLog`] is the [`Storage`](kraft_core::storage::Storage) of a node: a segmented log of its own, over the few
 //! file operations of [`Files`]. `format` says what the bytes are, `survey` what recovery makes of them, `restart` why
-//! a segment is never appended to after a restart.
+//! a segment is never appended to after a restart, `fit` how log and newest snapshot become one again.
 
 mod batch;
 mod config;
 mod disk_log;
 mod files;
+mod fit;
 mod folder;
 pub mod format;
 pub mod inspect;
@@ -20,6 +21,7 @@ mod real;
 mod restart;
 mod scan;
 mod sealed_text;
+pub mod snapshots;
 mod survey;
 mod work;
 
@@ -33,6 +35,7 @@ pub use ledger::Contradiction;
 pub use mem::{Failure, Loss, MemFile, MemFiles, MemLock, Operation};
 pub use peer_book::PeerBook;
 pub use real::RealFiles;
+pub use snapshots::{DiskSnapshots, SetAside};
 pub use survey::{Damage, DamageKind, OpenError, Torn};
 pub use work::{DiskDone, DiskWork};
 

@@ -105,7 +105,8 @@ impl<F: Files> Pool<F> {
         self.retry_at.or(measure_at)
     }
 
-    /// Whether there was little room on the disk. A preparation that fails asks by being tried again.
+    /// Whether there was little room on the disk when it was looked at last. Not after a preparation that failed: that is
+    /// tried again, and looks by itself.
     const fn is_short(&self, config: &Config) -> bool {
         let for_a_segment = config.segment_bytes as u64 * OVERHEAD_MAX + RESERVE_BYTES;
         let is_little = self.free_bytes < for_a_segment || self.free_bytes < SHORT_BYTES;

@@ -9,9 +9,11 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use kraft_core::canary::{self, Canary};
 use kraft_core::id::{Index, NodeId, Term};
-use kraft_core::storage::{Fault, HardState, Recovered};
+use kraft_core::message::EntryKind;
+use kraft_core::storage::{Fault, HardState};
 
 use super::files::{File, Files};
 use super::format::{
@@ -19,9 +21,14 @@ use super::format::{
 };
 use super::ledger::{Contradiction, Ledger};
 use super::scan::{Bad, Found, Scan, Step, read_header};
+use super::snapshots::format::Flaw;
 
 /// The highest number of a segment that a log is opened with: two billion more can follow it.
 const NUMBER_MAX: u32 = u32::MAX / 2;
+
+/// The configurations behind the snapshot, all together. They are read at the start; no cluster changes its members so
+/// often between two snapshots.
+const MEMBERSHIP_BYTES_MAX: u64 = 64 << 20;
 
 /// A log that is not as it was written. Nothing was changed: it can still be copied and looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +68,19 @@ pub enum DamageKind {
     Contradiction(Contradiction),
     /// The log begins behind this index, and nothing holds what came before.
     Front(Index),
+    /// The log begins behind the index where the newest snapshot ends.
+    Gap {
+        /// Where the snapshot ends.
+        held: Index,
+        /// Where the log begins.
+        base: Index,
+    },
+    /// The snapshot is damaged, and the log does not reach down to the one before it.
+    Snapshot(Flaw),
+    /// There is a snapshot up to this index, but no log that could say for whom the node voted.
+    NoLog(Index),
+    /// More configurations than any log has.
+    Memberships,
 }
 
 impl fmt::Display for Damage {
@@ -85,6 +105,20 @@ impl fmt::Display for Damage {
                     "the log begins after index {base}, and no snapshot holds what came before"
                 )
             }
+            DamageKind::Gap { held, base } => write!(
+                f,
+                "the log begins after index {base}, but the newest snapshot ends at index {held}"
+            ),
+            DamageKind::Snapshot(flaw) => write!(f, "{flaw}; and the log does not reach down to an older snapshot"),
+            DamageKind::NoLog(index) => write!(
+                f,
+                "a snapshot up to index {index} is here, but no log: the node's vote is lost"
+            ),
+            DamageKind::Memberships => write!(
+                f,
+                "more than {} MiB of configurations stand behind the snapshot",
+                MEMBERSHIP_BYTES_MAX >> 20
+            ),
         }
     }
 }
@@ -190,14 +224,23 @@ pub(crate) struct Survey<F> {
     pub(crate) replaces_last: bool,
     /// What is cut off behind the end.
     pub(crate) torn: Vec<Torn>,
+    /// Numbers and sizes of the segments of a log that a snapshot took the place of. They hold term and vote until the
+    /// fresh segment is durable.
+    pub(crate) replaced: Vec<(u32, u64)>,
+    /// The configurations behind the snapshot.
+    pub(crate) memberships: Vec<(Index, Bytes)>,
 }
 
 impl<F> Survey<F> {
     /// A number above all that were used; those are at most [`NUMBER_MAX`].
     pub(crate) fn next_number(&self) -> u32 {
         let chain = self.chain.iter().map(|link| link.header.number);
-        let others = self.others.iter().map(|(number, _)| *number);
+        let others = self.others.iter().chain(&self.replaced).map(|(number, _)| *number);
         chain.chain(others).max().unwrap_or(0) + 1
+    }
+
+    fn cut_memberships(&mut self, from: Index) {
+        self.memberships.retain(|(index, _)| *index < from);
     }
 }
 
@@ -230,6 +273,8 @@ pub(crate) fn survey<F: Files>(
         rewrite_from: Position::default(),
         replaces_last: false,
         torn: Vec::new(),
+        replaced: Vec::new(),
+        memberships: Vec::new(),
     };
     let mut ends: Vec<_> = chain.iter().skip(1).map(|link| Some(link.header.follows)).collect();
     ends.push(None);
@@ -242,6 +287,7 @@ pub(crate) fn survey<F: Files>(
             survey.ledger.enter(&link.header)
         };
         entered.map_err(|wrong| damage(files, &name, 0, DamageKind::Contradiction(wrong)))?;
+        survey.cut_memberships(link.header.base_index.next());
         match end {
             Some(end) => read_closed(files, identity, &mut survey, link, end)?,
             None => read_last(files, identity, &mut survey, link, small_bytes)?,
@@ -262,7 +308,7 @@ pub(crate) fn survey<F: Files>(
     Ok(survey)
 }
 
-fn damage<F: Files>(files: &F, name: &str, offset: u32, kind: DamageKind) -> Damage {
+pub(super) fn damage<F: Files>(files: &F, name: &str, offset: u32, kind: DamageKind) -> Damage {
     Damage {
         path: files.path(name),
         offset: u64::from(offset),
@@ -344,9 +390,10 @@ fn link<F: Files>(
     if let Some(first) = chain.first()
         && first.header.base_index > released
     {
-        let follows = first.header.follows.segment;
-        let (number, kind) = match follows {
-            0 => (first.header.number, DamageKind::Front(first.header.base_index)),
+        let base = first.header.base_index;
+        let (number, kind) = match first.header.follows.segment {
+            _ if released > Index::ZERO => (first.header.number, DamageKind::Gap { held: released, base }),
+            0 => (first.header.number, DamageKind::Front(base)),
             missing => (missing, DamageKind::Missing),
         };
         return Err(damage(files, &segment_name(number), 0, kind).into());
@@ -375,7 +422,10 @@ fn read_closed<F: Files>(
     let mut scan = Scan::new(&link.file, link.header.number, identity);
     while scan.offset() < end.offset {
         match scan.step().map_err(fault(files, &name, "read"))? {
-            Step::Record(found) => take(files, &name, &mut survey.ledger, &mut link.lowest, &found)?,
+            Step::Record(found) => {
+                take(files, &name, &mut survey.ledger, &mut link.lowest, &found)?;
+                note_membership(files, &name, survey, &mut scan, &found)?;
+            }
             Step::Bad(offset, bad) => {
                 let kind = DamageKind::Bytes {
                     what: describe(bad),
@@ -398,6 +448,35 @@ fn take<F: Files>(files: &F, name: &str, ledger: &mut Ledger, lowest: &mut Index
         .map_err(|wrong| damage(files, name, found.at.offset, DamageKind::Contradiction(wrong)))
 }
 
+/// Keeps the configurations; the snapshot's own and those before it are dropped in the end.
+fn note_membership<F: Files>(
+    files: &F,
+    name: &str,
+    survey: &mut Survey<F::File>,
+    scan: &mut Scan<'_, F::File>,
+    found: &Found,
+) -> Result<(), OpenError> {
+    match found.record {
+        Record::Entry {
+            index,
+            kind: EntryKind::Membership,
+            length,
+            ..
+        } => {
+            let bytes: u64 = survey.memberships.iter().map(|(_, payload)| payload.len() as u64).sum();
+            if bytes + u64::from(length) > MEMBERSHIP_BYTES_MAX {
+                return Err(damage(files, name, found.at.offset, DamageKind::Memberships).into());
+            }
+            let mut payload = Vec::new();
+            scan.payload(found, &mut payload).map_err(fault(files, name, "read"))?;
+            survey.memberships.push((index, Bytes::from(payload)));
+        }
+        Record::Truncate(from) => survey.cut_memberships(from),
+        _ => {}
+    }
+    Ok(())
+}
+
 /// Reads the last segment, to where its sound records end.
 fn read_last<F: Files>(
     files: &F,
@@ -414,6 +493,7 @@ fn read_last<F: Files>(
         match scan.step().map_err(fault(files, &name, "read"))? {
             Step::Record(found) => {
                 take(files, &name, &mut survey.ledger, &mut link.lowest, &found)?;
+                note_membership(files, &name, survey, &mut scan, &found)?;
                 note_tail(survey, &found, small_bytes);
             }
             Step::Bad(_, bad) => break bad,
@@ -532,11 +612,6 @@ fn plan_rewrite<F>(survey: &mut Survey<F>, small_bytes: u32) {
 }
 
 impl<F> Survey<F> {
-    /// What a node begins from.
-    pub(crate) fn recovered(&self) -> Recovered {
-        self.ledger.recovered()
-    }
-
     /// The last index that is not written again, and its term.
     pub(crate) fn rewrite_base(&self) -> (Index, Term) {
         let base = Index(self.ledger.last.0 - self.tail.len() as u64);

@@ -35,7 +35,7 @@ fn run(seed: u64) -> Result<(), String> {
         zero_step_bytes: 4096,
         ..Config::default()
     };
-    let opened = DiskLog::open(files.clone(), IDENTITY, config, Index::ZERO);
+    let opened = DiskLog::open(files.clone(), IDENTITY, config);
     let (mut log, _) = opened.map_err(|error| error.to_string())?;
     log.save(HardState {
         term: Term(1),
@@ -63,7 +63,7 @@ fn run(seed: u64) -> Result<(), String> {
         let_rot(&files, rng.u64(1..batches - 1), &mut rng);
     }
     files.crash(Loss::Random(rng.u64(..)));
-    match DiskLog::open(files, IDENTITY, config, Index::ZERO) {
+    match DiskLog::open(files, IDENTITY, config) {
         Err(OpenError::Damaged(_)) if rots => Ok(()),
         Err(error) => Err(error.to_string()),
         Ok((_, recovered)) if rots || recovered.last < Index(synced) => Err(format!(

@@ -6,6 +6,7 @@
 
 mod log;
 mod nodes;
+mod state;
 
 use std::panic;
 use std::sync::Mutex;
@@ -99,6 +100,6 @@ impl Trial {
 fn every_canary_is_found() {
     let names: Vec<_> = Canary::ALL.iter().map(|canary| format!("{canary:?}")).collect();
     println!("all canaries: {}", names.join(" "));
-    let failures = [log::TRIAL.find_all(), nodes::TRIAL.find_all()].concat();
+    let failures = [log::TRIAL.find_all(), nodes::TRIAL.find_all(), state::TRIAL.find_all()].concat();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

@@ -21,6 +21,8 @@ use kraft_core::client::{self, Client, Delivery, End, Outcome, Request, Runner};
 struct Lengths(u64);
 
 impl StateMachine for Lengths {
+    type Image = [u8; 8];
+
     fn apply(&mut self, _: Index, command: &[u8], reply: &mut BytesMut) {
         self.0 += command.len() as u64;
         reply.put_u64_le(self.0);
@@ -29,6 +31,14 @@ impl StateMachine for Lengths {
     fn read(&self, _: &[u8], reply: &mut BytesMut) -> Result<(), Refused> {
         reply.put_u64_le(self.0);
         Ok(())
+    }
+
+    fn image(&self) -> [u8; 8] {
+        self.0.to_le_bytes()
+    }
+
+    fn restore(&mut self, image: [u8; 8]) -> [u8; 8] {
+        std::mem::replace(&mut self.0, u64::from_le_bytes(image)).to_le_bytes()
     }
 
     fn digest(&self) -> u64 {
@@ -64,8 +74,7 @@ fn node_in(uv: &UvLoop) -> (Slot<Alone>, Endpoint) {
         incarnation,
         group: GroupId(0),
     };
-    let (storage, recovered) =
-        DiskLog::open(MemFiles::new(), log, storage::Config::default(), Index::ZERO).expect("an empty log");
+    let (storage, recovered) = DiskLog::open(MemFiles::new(), log, storage::Config::default()).expect("an empty log");
     let parts = Parts {
         adapter,
         protocol: Binary,

@@ -24,10 +24,20 @@ type Alone = Server<Any, Binary, DiskLog<MemFiles>, Nothing>;
 struct Nothing;
 
 impl StateMachine for Nothing {
+    type Image = [u8; 0];
+
     fn apply(&mut self, _: Index, _: &[u8], _: &mut BytesMut) {}
 
     fn read(&self, _: &[u8], _: &mut BytesMut) -> Result<(), Refused> {
         Ok(())
+    }
+
+    fn image(&self) -> [u8; 0] {
+        []
+    }
+
+    fn restore(&mut self, image: [u8; 0]) -> [u8; 0] {
+        image
     }
 
     fn digest(&self) -> u64 {
@@ -50,7 +60,7 @@ fn alone(observer: impl FnMut(Notice<'_>) + Send + 'static) -> (Alone, SocketAdd
         first_segment_bytes: 64 << 20,
         ..storage::Config::default()
     };
-    let (storage, recovered) = DiskLog::open(MemFiles::new(), log, disk, Index::ZERO).expect("an empty log");
+    let (storage, recovered) = DiskLog::open(MemFiles::new(), log, disk).expect("an empty log");
     // What each system has, on a thread of the test's choice.
     let loops = Choice::list([Backend::Epoll, Backend::Kqueue, Backend::Threads]);
     let opened = loops.open(&Default::default()).expect("a descriptor is free");

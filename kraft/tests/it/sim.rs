@@ -2,7 +2,9 @@
 //!
 //! `KRAFT_SEED=n` runs one seed, `KRAFT_SEEDS=n` so many of them.
 
+use std::fs;
 use std::ops::Range;
+use std::path::Path;
 use std::time::Duration;
 
 use kraft::sim::{Faults, Kind, Kinds, Mode, Options, run};
@@ -174,6 +176,53 @@ fn a_simulated_run_is_replayed_byte_for_byte() {
     assert_ne!(
         run(&options).map(|report| report.trace),
         run(&Options { seed: 43, ..options }).map(|report| report.trace)
+    );
+}
+
+/// The commands whose hashes stand in `sim_traces.txt`: some of each mode, and of all faults at once.
+fn pinned() -> impl Iterator<Item = Options> {
+    let span = Duration::from_secs(3);
+    let drawn = move |seed| Options {
+        span,
+        ..Options::drawn(seed)
+    };
+    let live = move |seed| Options {
+        mode: Mode::Liveness,
+        ..drawn(seed)
+    };
+    let all = move |seed| Options {
+        faults: Faults::ALL,
+        ..drawn(seed)
+    };
+    (0..8).map(drawn).chain((8..11).map(live)).chain((11..14).map(all))
+}
+
+#[test]
+fn a_seed_is_the_same_run_on_every_machine() {
+    const HEAD: &str =
+        "# Commands, and the trace that each prints. KRAFT_REWRITE=1 cargo test -p kraft-raft same_run_on_every";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/sim_traces.txt");
+    let mut said = format!("{HEAD}\n");
+    for options in pinned() {
+        let report = run(&options).unwrap_or_else(|violation| panic!("{violation}"));
+        said += &format!("{} # {:016x}\n", options.command(), report.trace);
+    }
+    if std::env::var_os("KRAFT_REWRITE").is_some_and(|value| value == "1") {
+        fs::write(&path, said).expect("the traces are rewritten");
+        return;
+    }
+    let expected = fs::read_to_string(&path).expect("the traces");
+    let other = said
+        .lines()
+        .zip(expected.lines())
+        .find(|(said, expected)| said != expected);
+    assert!(
+        said == expected,
+        "{}: it has\n  {}\nand this machine says\n  {}\nA change of what nodes, the simulator or its dependencies do \
+         changes these: if you made one, write them anew with KRAFT_REWRITE=1. If not, a run depends on the machine.",
+        path.display(),
+        other.map_or("other commands", |(_, expected)| expected),
+        other.map_or("other commands", |(said, _)| said)
     );
 }
 

@@ -145,11 +145,14 @@ fn a_folder_whose_log_or_peers_were_lost_is_refused() {
     assert!(matches!(folder.peers(), Err(FolderError::Damaged(..))));
     folder.log().unwrap();
     for entry in fs::read_dir(path.join("log")).unwrap() {
-        fs::remove_file(entry.unwrap().path()).unwrap();
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            fs::remove_file(path).unwrap();
+        }
     }
     let error = folder.log().unwrap_err();
     assert!(error.to_string().contains("segments are missing"), "{error}");
-    fs::remove_dir(path.join("log")).unwrap();
+    fs::remove_dir_all(path.join("log")).unwrap();
     assert!(matches!(folder.log(), Err(FolderError::Damaged(..))));
     assert!(!path.join("log").exists());
 }

@@ -25,7 +25,7 @@ fn small() -> Config {
 }
 
 fn open(path: &Path) -> (DiskLog<RealFiles>, Recovered) {
-    DiskLog::open(RealFiles::open(path).unwrap(), IDENTITY, small(), Index::ZERO).unwrap()
+    DiskLog::open(RealFiles::open(path).unwrap(), IDENTITY, small()).unwrap()
 }
 
 fn entry(term: u64, payload: Vec<u8>) -> Entry {

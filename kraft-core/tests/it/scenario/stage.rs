@@ -89,6 +89,8 @@ impl Stage {
             }
             ["propose", id, commands @ ..] if !commands.is_empty() => self.propose(self.id(id)?, commands),
             ["read", id] => self.read(self.id(id)?),
+            ["transfer", id] => self.transfer(self.id(id)?, NodeId::NONE),
+            ["transfer", id, to] => self.transfer(self.id(id)?, NodeId(self.id(to)?)),
             ["deliver", link, which @ ..] => {
                 for wire in self.take(link, which)? {
                     self.deliver(wire)?;
@@ -174,7 +176,10 @@ impl Stage {
             term: Term(number(term)?),
             vote: NodeId::NONE,
         };
-        let mut image = Image { hard, log: Vec::new() };
+        let mut image = Image {
+            hard,
+            ..Image::default()
+        };
         for (at, word) in terms.iter().enumerate() {
             let term = Term(number(word)?);
             image.log.push(Entry {
@@ -270,6 +275,14 @@ impl Stage {
         if let Some(Err(refusal)) = result {
             self.reads.remove(&request);
             self.say(&format!("{id} refuses read {request}: {refusal:?}"));
+        }
+        Ok(())
+    }
+
+    fn transfer(&mut self, id: u64, to: NodeId) -> Done {
+        let result = self.input(id, |node, now| Some(node.raft.as_mut()?.transfer(to, now)))?;
+        if let Some(Err(refusal)) = result {
+            self.say(&format!("{id} refuses: {refusal:?}"));
         }
         Ok(())
     }
@@ -529,6 +542,16 @@ impl Stage {
                     }
                     Err(refusal) => format!("{id} refuses read {request}: {refusal:?}"),
                 }
+            }
+            Output::Members { in_force, committed } => {
+                format!("{id} members in force {in_force} committed {committed}")
+            }
+            Output::Transferred { to, result } => match result {
+                Ok(leader) => format!("{id} has handed over, {leader} leads"),
+                Err(refusal) => format!("{id} has not handed over to {to}: {refusal:?}"),
+            },
+            Output::Reset { .. } | Output::Release(_) | Output::SendSnapshot { .. } | Output::Restore(_) => {
+                return Err(format!("{id} {output:?}: no command takes a snapshot"));
             }
             Output::Role { state, term, leader } => format!("{id} {}", words::role(state, term, leader)),
         };

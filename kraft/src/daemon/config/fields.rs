@@ -182,6 +182,8 @@ fields! {
     lease_reads: bool = false;
     /// By how much the clocks of two nodes may come apart within election_timeout_ms_min; a lease is that much shorter.
     lease_drift_ms_max: Duration = Duration::from_millis(15);
+    /// Writes that come while leadership is handed over wait, for election_timeout_ms_max at most; false to refuse them.
+    transfer_waits: bool = true;
     /// How long a sync to disk may take before a leader gives up its leadership.
     sync_stall_ms_max: Duration = Duration::from_secs(1);
     /// Payload bytes of one message to a follower.
@@ -208,6 +210,19 @@ fields! {
     log_segments_ahead: u64 = 1;
     /// How many segments that are done with are kept to be written again.
     log_segments_recycled_max: u64 = 4;
+    /// A snapshot is taken when the entries since the last one have so many bytes, and at least as many as it has itself.
+    snapshot_bytes: u64 = 64 * MIB;
+    /// A snapshot is taken, too, when there are so many entries since the last one.
+    snapshot_entries: u64 = 10_000_000;
+    /// How many snapshots are kept.
+    snapshots_keep: u64 = 2;
+    /// Entries that the log keeps behind what a snapshot holds, for followers that are slow, as far as
+    /// snapshot_margin_bytes goes.
+    snapshot_margin_entries: u64 = 100_000;
+    /// Payload bytes of the entries that the log keeps for them at most.
+    snapshot_margin_bytes: u64 = 32 * MIB;
+    /// Bytes a second in which snapshots are sent to all followers together; 0 is as fast as they take them.
+    snapshot_bytes_per_second: u64 = 0;
     /// Connections of clients at a time; more are turned away. Peers have places of their own.
     max_connections: u64 = 1024;
     /// Bytes that wait to be sent on a connection; a client that does not read beyond that is dropped.

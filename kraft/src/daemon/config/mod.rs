@@ -142,6 +142,12 @@ impl Config {
             ("log_segment_bytes", self.log_segment_bytes, 1 << 20, 64 << 20),
             ("log_segments_ahead", self.log_segments_ahead, 1, 16),
             ("log_segments_recycled_max", self.log_segments_recycled_max, 0, 1024),
+            ("snapshot_bytes", self.snapshot_bytes, 1 << 16, 1 << 40),
+            ("snapshot_entries", self.snapshot_entries, 100, 1 << 40),
+            ("snapshots_keep", self.snapshots_keep, 1, 64),
+            ("snapshot_margin_entries", self.snapshot_margin_entries, 0, 1 << 40),
+            ("snapshot_margin_bytes", self.snapshot_margin_bytes, 0, 1 << 40),
+            ("snapshot_bytes_per_second", self.snapshot_bytes_per_second, 0, 1 << 40),
             ("max_connections", self.max_connections, 1, 1 << 20),
             ("write_queue_bytes_max", self.write_queue_bytes_max, 1 << 16, 1 << 30),
         ];

@@ -77,7 +77,7 @@ fn what_a_segment_held_before_is_not_told_as_torn() {
             rig.write(1, &[&[at ^ part; 200]]);
         }
         rig.files.crash(Loss::All);
-        let report = verify(&rig.files, None, Index::ZERO).unwrap();
+        let report = verify(&rig.files, None).unwrap();
         let last = report.verdict.unwrap().end.segment;
         let found = report.segments.iter().find(|segment| segment.number == last).unwrap();
         if found.header.unwrap().is_reused && !found.is_zero_behind && found.entry_count > 0 {
@@ -185,9 +185,7 @@ fn misdirected_or_stale_block() {
         incarnation: Incarnation(4),
         ..IDENTITY
     };
-    other.log = DiskLog::open(MemFiles::new(), identity, small(), Index::ZERO)
-        .unwrap()
-        .0;
+    other.log = DiskLog::open(MemFiles::new(), identity, small()).unwrap().0;
     for block in [&second[1024..1536], &first[1536..2048]] {
         let files = files.fork();
         files.change(names[0], |bytes| bytes[1024..1536].copy_from_slice(block));
@@ -215,7 +213,7 @@ fn misdirected_or_stale_block() {
     swapped.change(names[0], |bytes| bytes.clone_from(&second));
     assert_eq!(refused(&swapped, small()).kind, DamageKind::Foreign);
     // The log of another node.
-    let error = DiskLog::open(files, identity, small(), Index::ZERO).unwrap_err();
+    let error = DiskLog::open(files, identity, small()).unwrap_err();
     assert!(
         matches!(
             error,

@@ -32,7 +32,7 @@ fn a_folder_is_whole_or_none_whenever_its_making_is_cut_short() {
                     assert_eq!(folder.identity(), &identity());
                     folder.peers().unwrap();
                     let log = folder.log().unwrap();
-                    DiskLog::open(log, identity().log(GroupId(0)), Config::default(), Index::ZERO).unwrap();
+                    DiskLog::open(log, identity().log(GroupId(0)), Config::default()).unwrap();
                 }
                 Err(FolderError::NoIdentity(_)) => assert!(!is_through),
                 Err(other) => panic!("after {changes} changes, seed {seed}: {other}"),

@@ -14,7 +14,7 @@ fn verify_tells_sound_torn_and_damaged_apart_and_touches_nothing() {
     rig.files.crash(Loss::All);
     let files = rig.files;
     let before = files.content();
-    let report = verify(&files, Some(IDENTITY), Index::ZERO).unwrap();
+    let report = verify(&files, Some(IDENTITY)).unwrap();
     let verdict = report.verdict.as_ref().unwrap();
     assert_eq!(
         (verdict.recovered.last, verdict.recovered.hard, verdict.torn.len()),
@@ -35,7 +35,7 @@ fn verify_tells_sound_torn_and_damaged_apart_and_touches_nothing() {
     let torn = files.fork();
     let name = crate::storage::format::segment_name(end.segment);
     torn.rot(&name, end.offset as usize - 20, 1);
-    let report = verify(&torn, None, Index::ZERO).unwrap();
+    let report = verify(&torn, None).unwrap();
     let verdict = report.verdict.as_ref().unwrap();
     assert_eq!(verdict.recovered.last, Index(29));
     let [cut] = &verdict.torn[..] else {
@@ -53,7 +53,7 @@ fn verify_tells_sound_torn_and_damaged_apart_and_touches_nothing() {
 
     let damaged = files.fork();
     damaged.rot("0000000001.log", 700, 1);
-    let report = verify(&damaged, None, Index::ZERO).unwrap();
+    let report = verify(&damaged, None).unwrap();
     assert!(report.verdict.is_err());
     assert!(report.to_string().contains("0000000001.log: byte 6"), "{report}");
     assert_eq!(files.content(), before);
@@ -96,6 +96,6 @@ fn dump_hands_out_every_record_in_the_order_of_the_bytes() {
 
 #[test]
 fn a_folder_without_a_log_is_an_error() {
-    assert!(verify(&MemFiles::new(), None, Index::ZERO).is_err());
+    assert!(verify(&MemFiles::new(), None).is_err());
     assert!(dump(&MemFiles::new(), None, |_| {}).is_err());
 }

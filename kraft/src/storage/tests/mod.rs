@@ -3,9 +3,12 @@
 mod damage;
 mod faults;
 mod folder;
+mod gap;
 mod inspect;
 mod model;
 mod recovery;
+mod reset;
+mod snapshots;
 mod space;
 
 use std::io;
@@ -13,6 +16,7 @@ use std::io;
 use bytes::Bytes;
 use kraft_core::id::{ClusterId, GroupId, Incarnation, Index, NodeId, SyncId, Term};
 use kraft_core::message::{Entries, Entry, EntryKind};
+use kraft_core::snapshot::{Snapshot, SnapshotStore};
 use kraft_core::storage::{Completed, Fault, HardState, Recovered, Storage, Work};
 
 use super::mem::{Failure, Loss, MemFiles, Operation};
@@ -74,7 +78,7 @@ impl Rig {
     }
 
     fn try_open(files: MemFiles, config: Config) -> Result<Self, OpenError> {
-        let (log, recovered) = DiskLog::open(files.clone(), IDENTITY, config, Index::ZERO)?;
+        let (log, recovered) = DiskLog::open(files.clone(), IDENTITY, config)?;
         Ok(Self {
             files,
             config,
@@ -116,6 +120,16 @@ impl Rig {
             completed.extend(self.log.done(work.run())?);
         }
         Ok(completed)
+    }
+
+    /// Makes a snapshot of a place, durably.
+    #[track_caller]
+    fn snapshot(&self, index: u64, term: u64) -> Snapshot {
+        let saved = self
+            .log
+            .snapshots()
+            .save(&snapshots::head(index, term), &mut |out| out.write_all(b"state"));
+        saved.unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Syncs what was collected.

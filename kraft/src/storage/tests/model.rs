@@ -3,11 +3,49 @@
 use super::*;
 use crate::storage::mem::{Failure, Operation};
 
-/// What the calls add up to.
+/// What the calls add up to. What is only released is still in `entries`: a crash may bring it back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct State {
     hard: HardState,
+    base: (Index, Term),
     entries: Vec<(Term, Bytes)>,
+}
+
+impl State {
+    fn last(&self) -> Index {
+        Index(self.base.0.0 + self.entries.len() as u64)
+    }
+
+    fn term_at(&self, index: Index) -> Option<Term> {
+        match index.0.checked_sub(self.base.0.0)? {
+            0 => Some(self.base.1),
+            at => self.entries.get(at as usize - 1).map(|entry| entry.0),
+        }
+    }
+
+    fn reset(&mut self, base: (Index, Term)) {
+        self.base = base;
+        self.entries.clear();
+    }
+
+    /// What a start makes of this and a snapshot.
+    fn fitted(mut self, snapshot: (Index, Term)) -> Self {
+        if snapshot.0 > self.base.0 && self.term_at(snapshot.0) != Some(snapshot.1) {
+            self.reset(snapshot);
+            if self.hard.term < snapshot.1 {
+                self.hard = hard(snapshot.1.0, 0);
+            }
+        }
+        self
+    }
+
+    /// This without what was given up.
+    fn from(mut self, base: Index) -> Option<Self> {
+        let count = usize::try_from(base.0.checked_sub(self.base.0.0)?).unwrap();
+        self.base = (base, self.term_at(base)?);
+        self.entries.drain(..count);
+        Some(self)
+    }
 }
 
 /// The states after each call, and which of them a sync has covered.
@@ -16,6 +54,10 @@ struct Model {
     states: Vec<State>,
     /// Syncs that were asked for, and the state each covers, counted from the first of `states`.
     asked: Vec<(SyncId, usize)>,
+    /// The newest snapshot that is known to be durable: committed, so that nothing up to there is removed.
+    held: (Index, Term),
+    /// Those that may be durable or not.
+    maybe: Vec<(Index, Term)>,
 }
 
 impl Model {
@@ -23,6 +65,42 @@ impl Model {
         Self {
             states: vec![state],
             asked: Vec::new(),
+            held: Default::default(),
+            maybe: Vec::new(),
+        }
+    }
+
+    fn hold(&mut self, rig: &Rig, snapshot: (Index, Term)) -> bool {
+        let head = snapshots::head(snapshot.0.0, snapshot.1.0);
+        let content = [7; 3000];
+        let saved = rig.log.snapshots().save(&head, &mut |out| out.write_all(&content));
+        match saved {
+            Ok(_) => self.held = snapshot,
+            Err(_) => self.maybe.push(snapshot),
+        }
+        saved.is_ok()
+    }
+
+    /// A place that is durable and stays.
+    fn settled(&self, chance: &mut fastrand::Rng) -> Option<(Index, Term)> {
+        let last = self.states[0].last();
+        if last <= self.held.0 {
+            return None;
+        }
+        let index = Index(chance.u64(self.held.0.0 + 1..=last.0));
+        let term = self.states[0].term_at(index)?;
+        let mut others = self.states.iter();
+        others
+            .all(|state| state.term_at(index) == Some(term))
+            .then_some((index, term))
+    }
+
+    /// Goes on from what a start found.
+    fn found(mut self, rig: &mut Rig, seed: u64) -> Self {
+        let found = check(rig, &mut self, seed);
+        Self {
+            held: self.held,
+            ..Self::begin(found)
         }
     }
 
@@ -50,7 +128,7 @@ impl Model {
 }
 
 fn step(rig: &mut Rig, model: &mut Model, chance: &mut fastrand::Rng, stamp: &mut u32) -> Result<(), Fault> {
-    match chance.u32(..20) {
+    match chance.u32(..22) {
         0..8 => {
             let count = chance.usize(1..5);
             for _ in 0..count {
@@ -74,16 +152,37 @@ fn step(rig: &mut Rig, model: &mut Model, chance: &mut fastrand::Rng, stamp: &mu
             model.push(|state| state.hard = hard(term, vote));
         }
         10 => {
-            let count = model.newest().entries.len();
-            if count > 0 {
-                let from = chance.usize(count.saturating_sub(20)..count);
-                rig.truncate(from as u64 + 1);
-                model.push(|state| state.entries.truncate(from));
+            let State { base, .. } = model.newest();
+            let (base, last) = (base.0.0, model.newest().last().0);
+            let least = base.max(model.held.0.0).max(last.saturating_sub(20));
+            if last > least {
+                let kept = chance.u64(least..last);
+                rig.truncate(kept + 1);
+                model.push(|state| state.entries.truncate((kept - base) as usize));
             }
         }
         11..17 => {
             let id = rig.ask();
             model.asked.push((id, model.states.len() - 1));
+        }
+        17 => {
+            // The node takes a snapshot of its own.
+            if let Some(place) = model.settled(chance)
+                && model.hold(rig, place)
+            {
+                rig.log.release(Index(place.0.0.saturating_sub(chance.u64(..30))));
+            }
+        }
+        18 if chance.u8(..4) == 0 => {
+            // One is received that the log does not reach, or that it contradicts.
+            let newest = model.newest();
+            let (term, last) = (newest.hard.term, newest.last().0);
+            let index = Index(chance.u64(model.held.0.0.max(last.saturating_sub(20)) + 1..last + 100));
+            if newest.term_at(index) != Some(term) && term > Term(0) && model.hold(rig, (index, term)) {
+                rig.log.reset(index, term);
+                rig.last = index;
+                model.push(|state| state.reset((index, term)));
+            }
         }
         _ => {
             for _ in 0..chance.u8(1..6) {
@@ -99,26 +198,45 @@ fn step(rig: &mut Rig, model: &mut Model, chance: &mut fastrand::Rng, stamp: &mu
 
 /// Nothing that a sync covered is lost, nothing is there that was not called for.
 #[track_caller]
-fn check(rig: &mut Rig, model: &Model, seed: u64) -> State {
+fn check(rig: &mut Rig, model: &mut Model, seed: u64) -> State {
+    assert!(rig.log.set_aside().is_empty(), "seed {seed}: {:?}", rig.log.set_aside());
+    let snapshot = rig.recovered.snapshot.as_ref();
+    let snapshot = snapshot.map_or_else(Default::default, |snapshot| (snapshot.id.index, snapshot.id.term));
+    assert!(
+        snapshot == model.held || snapshot > model.held && model.maybe.contains(&snapshot),
+        "seed {seed}: found {snapshot:?}, where {:?} is durable",
+        model.held
+    );
+    model.held = snapshot;
+    model.maybe.clear();
     let payloads = rig.payloads();
     let terms = &rig.recovered.terms;
     let term_at = |index: u64| terms[terms.partition_point(|run| run.0.0 <= index) - 1].1;
     let entries: Vec<_> = payloads
         .into_iter()
         .enumerate()
-        .map(|(at, payload)| (term_at(at as u64 + 1), Bytes::from(payload)))
+        .map(|(at, payload)| {
+            (
+                term_at(rig.recovered.base_index.0 + at as u64 + 1),
+                Bytes::from(payload),
+            )
+        })
         .collect();
     let found = State {
         hard: rig.recovered.hard,
+        base: (rig.recovered.base_index, rig.recovered.base_term),
         entries,
     };
+    let mut expected = model.states.iter().cloned().map(|state| state.fitted(snapshot));
+    assert!(found.base.0 <= snapshot.0);
     assert!(
-        model.states.contains(&found),
-        "seed {seed}: found term {} and {} entries, which is none of the {} states from {} entries on",
+        expected.any(|state| state.from(found.base.0).as_ref() == Some(&found)),
+        "seed {seed}: found term {} and entries {}-{}, which is none of the {} states from that up to {} on",
         found.hard.term,
-        found.entries.len(),
+        found.base.0.next(),
+        found.last(),
         model.states.len(),
-        model.states[0].entries.len()
+        model.states[0].last()
     );
     found
 }
@@ -166,14 +284,13 @@ fn run(seed: u64) {
             let again = Rig::try_open(rig.files.clone(), small());
             rig.files.crash_after(u64::MAX / 2);
             if let Ok(mut again) = again {
-                model = Model::begin(check(&mut again, &model, seed));
+                model = model.found(&mut again, seed);
             }
             loss = Loss::Random(chance.u64(..));
         };
         let mut again = Rig::try_open(files, small()).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
-        let found = check(&mut again, &model, seed);
         // The node speaks: what it found must stay.
-        model = Model::begin(found);
+        model = model.found(&mut again, seed);
         rig = again;
     }
 }

@@ -69,6 +69,8 @@ fn kraftctl_ends_and_prints_as_documented() {
     assert_eq!(fails("cas new 1 --absent -o plain", 3, "").out, "43");
     fails("incr leader", 4, "refused, nothing was changed: the value is no number");
     fails(&format!("put {} value", "k".repeat(5000)), 4, "key_bytes_max");
+    let nobody = "leadership was not handed over: there is no such member: node 9 is no voter";
+    fails("leader transfer --to 9", 4, nobody);
     fails("frobnicate", 2, "Usage");
     fails("put key", 2, "<VALUE>");
     assert_eq!(kraftctl(&["get", "key"]).code, Some(2));

@@ -20,7 +20,7 @@ fn log(data: &Path) -> PathBuf {
 /// What a log holds that is sound.
 fn verdict(data: &Path) -> Verdict {
     let files = RealFiles::open(&log(data)).expect("a log");
-    let report = verify(&files, None, kraft::id::Index::ZERO).expect("it is read");
+    let report = verify(&files, None).expect("it is read");
     report.verdict.expect("it is sound")
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use kraft::adapter::{Endpoint, ListenOptions};
 use kraft::adapters;
 use kraft::adapters::mock::{HostId, Mock, Network};
-use kraft::id::{ClusterId, GroupId, Incarnation, Index, NodeId};
+use kraft::id::{ClusterId, GroupId, Incarnation, NodeId};
 use kraft::message::{NodeState, Role};
 use kraft::node::{Config, Done, Handle, Member, Node, Parts, Task};
 use kraft::protocol::Protocol;
@@ -124,7 +124,7 @@ impl<P: Protocol> Lab<P> {
             first_segment_bytes: 64 << 10,
             ..storage::Config::default()
         };
-        let (storage, recovered) = DiskLog::open(site.files.clone(), log, disk, Index::ZERO).expect("a log");
+        let (storage, recovered) = DiskLog::open(site.files.clone(), log, disk).expect("a log");
         let parts = Parts {
             adapter,
             protocol,
@@ -318,6 +318,7 @@ impl<P: Protocol> Site<P> {
             let task = self.stalled.remove(at).expect("it was found");
             let done = match task {
                 Task::Storage(work) => Done::Storage(work.run()),
+                Task::Snapshot(work) => Done::Snapshot(work.run()),
                 // All others have addresses.
                 Task::Resolve { node, name } => {
                     self.resolved += 1;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use kraft::adapter::{Endpoint, ListenOptions};
 use kraft::adapters::{self, Backend, Choice};
-use kraft::id::{ClusterId, GroupId, Incarnation, Index, NodeId};
+use kraft::id::{ClusterId, GroupId, Incarnation, NodeId};
 use kraft::message::{NodeState, Role};
 use kraft::node::{Config, Failure, Handle, Member, Node, Notice, Outcome, Parts};
 use kraft::protocols::Binary;
@@ -132,7 +132,7 @@ fn start<F: Files>(
         incarnation: Incarnation(id),
         group: GroupId(0),
     };
-    let (storage, recovered) = DiskLog::open(files, log, storage::Config::default(), Index::ZERO).expect("a log");
+    let (storage, recovered) = DiskLog::open(files, log, storage::Config::default()).expect("a log");
     // What each system has, on a thread of the test's choice.
     let loops = Choice::list([Backend::Epoll, Backend::Kqueue, Backend::Threads]);
     let parts = Parts {

@@ -15,3 +15,4 @@ mod peers;
 mod sockets;
 mod stopping;
 mod tape;
+mod transfers;

@@ -1,6 +1,6 @@
 //! A state machine that shows what was applied, and answers as long as it is asked to.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use kraft::id::Index;
 use kraft::machine::{Refused, StateMachine};
 
@@ -16,6 +16,8 @@ pub(super) fn long(count: u32) -> [u8; 4] {
 }
 
 impl StateMachine for Tape {
+    type Image = Vec<u8>;
+
     fn apply(&mut self, _: Index, command: &[u8], reply: &mut BytesMut) {
         self.commands.push(command.to_vec());
         reply.put_u64_le(self.commands.len() as u64);
@@ -28,6 +30,28 @@ impl StateMachine for Tape {
             Err(_) => reply.put_u64_le(self.commands.len() as u64),
         }
         Ok(())
+    }
+
+    /// Each command behind its length.
+    fn image(&self) -> Vec<u8> {
+        let mut image = vec![];
+        for command in &self.commands {
+            image.put_u64_le(command.len() as u64);
+            image.put_slice(command);
+        }
+        image
+    }
+
+    fn restore(&mut self, image: Vec<u8>) -> Vec<u8> {
+        let former = self.image();
+        self.commands.clear();
+        let mut rest = &image[..];
+        while rest.has_remaining() {
+            let length = rest.get_u64_le() as usize;
+            self.commands.push(rest[..length].to_vec());
+            rest.advance(length);
+        }
+        former
     }
 
     fn digest(&self) -> u64 {

@@ -1,0 +1,324 @@
+//! A snapshot on its way to a follower: which piece goes when. No I/O.
+//!
+//! The leader first asks how much of it is there, so that what broke off goes on, also behind another leader that has
+//! the same one. Pieces then leave as long as less than a window is unanswered. The window follows the line: it grows
+//! while answers are quick, and shrinks when a piece takes longer than a heartbeat may be late.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::id::NodeId;
+use crate::message::SnapshotId;
+use crate::time::Instant;
+
+/// What bounds a transfer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// Bytes of a piece.
+    pub(super) piece: u64,
+    /// Bytes that may be unanswered at the most.
+    pub(super) window_max: u64,
+    /// An answer that takes longer makes the window smaller: the heartbeat interval.
+    pub(super) slow: Duration,
+    /// Without an answer for so long it is asked again how much is there.
+    pub(super) ask_again: Duration,
+    /// Without an answer for so long the transfer ends.
+    pub(super) give_up: Duration,
+}
+
+/// What to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Ask how much is there.
+    Ask,
+    /// Read a piece from the store.
+    Read { offset: u64, length: usize },
+    /// Send this piece.
+    Put { offset: u64, piece: Bytes },
+    /// Nothing until something comes.
+    Wait,
+}
+
+/// One transfer.
+#[derive(Debug)]
+pub(super) struct Sending {
+    pub(super) to: NodeId,
+    pub(super) id: SnapshotId,
+    /// The follower has everything before this; `None` until it said so.
+    there: Option<u64>,
+    /// Everything before this was sent.
+    sent: u64,
+    /// A piece is being read.
+    is_reading: bool,
+    /// A piece that was read and not sent.
+    ready: Option<Bytes>,
+    window: u64,
+    /// The end of a piece whose way is timed, and when it left.
+    timed: Option<(u64, Instant)>,
+    /// When it was asked last how much is there.
+    asked: Option<Instant>,
+    /// When the follower last answered, or the transfer began.
+    heard: Instant,
+    /// Nothing is done before this.
+    rests_until: Instant,
+    rest: Duration,
+}
+
+const REST_MIN: Duration = Duration::from_millis(500);
+const REST_MAX: Duration = Duration::from_secs(30);
+
+impl Sending {
+    pub(super) fn new(to: NodeId, id: SnapshotId, pace: &Pace, now: Instant) -> Self {
+        Self {
+            to,
+            id,
+            there: None,
+            sent: 0,
+            is_reading: false,
+            ready: None,
+            window: pace.piece,
+            timed: None,
+            asked: None,
+            heard: now,
+            rests_until: now,
+            rest: REST_MIN,
+        }
+    }
+
+    /// Begins again, with another snapshot or with the same.
+    pub(super) fn begin(&mut self, id: SnapshotId, now: Instant) {
+        self.id = id;
+        self.there = None;
+        self.sent = 0;
+        self.ready = None;
+        self.timed = None;
+        self.asked = None;
+        self.heard = now;
+    }
+
+    /// The follower cannot take it now.
+    pub(super) fn refused(&mut self, now: Instant) {
+        self.begin(self.id, now);
+        self.rests_until = now + self.rest;
+        self.heard = self.rests_until;
+        self.rest = (self.rest * 2).min(REST_MAX);
+    }
+
+    /// What to do, if `room` bytes may leave now.
+    pub(super) fn next(&mut self, room: u64, pace: &Pace, now: Instant) -> Next {
+        if now < self.rests_until {
+            return Next::Wait;
+        }
+        let is_silent = self
+            .asked
+            .is_none_or(|asked| now >= asked.max(self.heard) + pace.ask_again);
+        let (Some(there), false) = (self.there, is_silent) else {
+            if !is_silent {
+                return Next::Wait;
+            }
+            self.asked = Some(now);
+            self.there = None;
+            self.ready = None;
+            return Next::Ask;
+        };
+        if let Some(piece) = self.ready.take_if(|piece| piece.len() as u64 <= room) {
+            let offset = self.sent;
+            self.sent += piece.len() as u64;
+            self.timed.get_or_insert((self.sent, now));
+            return Next::Put { offset, piece };
+        }
+        let length = pace.piece.min(self.id.bytes - self.sent);
+        let is_full = self.sent - there + length > self.window.max(pace.piece);
+        if self.is_reading || self.ready.is_some() || length == 0 || is_full {
+            return Next::Wait;
+        }
+        self.is_reading = true;
+        Next::Read {
+            offset: self.sent,
+            length: usize::try_from(length).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// Whether the follower has not answered for too long.
+    pub(super) fn is_given_up(&self, pace: &Pace, now: Instant) -> bool {
+        now >= self.heard + pace.give_up
+    }
+
+    /// When [`next`](Self::next) has something without anything coming.
+    pub(super) fn deadline(&self, pace: &Pace) -> Instant {
+        let ask = self
+            .asked
+            .map_or(self.heard, |asked| asked.max(self.heard) + pace.ask_again);
+        ask.min(self.heard + pace.give_up).max(self.rests_until)
+    }
+
+    /// A piece that was asked for was read.
+    pub(super) fn read(&mut self, id: SnapshotId, offset: u64, piece: Bytes) {
+        self.is_reading = false;
+        // It was begun anew, or has gone back, since it was asked for.
+        if id == self.id && offset == self.sent && self.there.is_some() {
+            self.ready = Some(piece);
+        }
+    }
+
+    /// It could not be read.
+    pub(super) fn not_read(&mut self) {
+        self.is_reading = false;
+    }
+
+    /// The follower has everything before `there`. Whether that can be.
+    pub(super) fn answered(&mut self, id: SnapshotId, there: u64, pace: &Pace, now: Instant) -> bool {
+        if id != self.id {
+            // Of a transfer before this one.
+            return true;
+        }
+        if there > self.id.bytes {
+            return false;
+        }
+        self.heard = now;
+        self.rest = REST_MIN;
+        let Some(before) = self.there else {
+            // The answer to a question, or a late one to a piece: where it goes on either way.
+            self.there = Some(there);
+            self.sent = there;
+            self.ready = None;
+            self.timed = None;
+            return true;
+        };
+        if there > self.sent {
+            // Of pieces that were under way before it was asked anew.
+            self.sent = there;
+            self.ready = None;
+        }
+        self.there = Some(before.max(there));
+        if let Some((end, since)) = self.timed
+            && there >= end
+        {
+            self.timed = None;
+            self.window = if now >= since + pace.slow {
+                (self.window / 2).max(pace.piece)
+            } else {
+                (self.window + pace.piece).min(pace.window_max)
+            };
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACE: Pace = Pace {
+        piece: 10,
+        window_max: 40,
+        slow: Duration::from_millis(50),
+        ask_again: Duration::from_secs(1),
+        give_up: Duration::from_secs(10),
+    };
+
+    fn id(bytes: u64) -> SnapshotId {
+        SnapshotId {
+            bytes,
+            ..SnapshotId::default()
+        }
+    }
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_nanos(millis * 1_000_000)
+    }
+
+    /// Reads and puts pieces until it waits; what left.
+    fn pump(sending: &mut Sending, now: Instant) -> Vec<u64> {
+        let mut left = Vec::new();
+        loop {
+            match sending.next(u64::MAX, &PACE, now) {
+                Next::Read { offset, length } => sending.read(sending.id, offset, Bytes::from(vec![0; length])),
+                Next::Put { offset, .. } => left.push(offset),
+                Next::Wait => return left,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn begun(bytes: u64, there: u64) -> Sending {
+        let mut sending = Sending::new(NodeId(2), id(bytes), &PACE, at(0));
+        assert_eq!(sending.next(u64::MAX, &PACE, at(0)), Next::Ask);
+        assert_eq!(sending.next(u64::MAX, &PACE, at(0)), Next::Wait, "it is asked once");
+        assert!(sending.answered(id(bytes), there, &PACE, at(1)));
+        sending
+    }
+
+    #[test]
+    fn what_broke_off_goes_on_where_it_was() {
+        let mut sending = begun(35, 20);
+        assert_eq!(pump(&mut sending, at(1)), [20]);
+        assert!(sending.answered(id(35), 30, &PACE, at(2)));
+        assert_eq!(pump(&mut sending, at(2)), [30]);
+        assert!(sending.answered(id(35), 35, &PACE, at(3)));
+        assert_eq!(pump(&mut sending, at(3)), [0_u64; 0]);
+    }
+
+    #[test]
+    fn the_window_grows_while_answers_are_quick_and_shrinks_on_a_slow_line() {
+        let mut sending = begun(1000, 0);
+        let mut now = 1;
+        let mut there = 0;
+        for _ in 0..5 {
+            let left = pump(&mut sending, at(now));
+            there += 10 * left.len() as u64;
+            now += 1;
+            assert!(sending.answered(id(1000), there, &PACE, at(now)));
+        }
+        let left = pump(&mut sending, at(now));
+        assert_eq!(left.len(), 4, "as wide as it may be");
+        there += 40;
+        now += 60;
+        assert!(sending.answered(id(1000), there, &PACE, at(now)));
+        assert_eq!(pump(&mut sending, at(now)).len(), 2);
+    }
+
+    #[test]
+    fn silence_is_asked_about_and_then_given_up() {
+        let mut sending = begun(100, 0);
+        assert_eq!(pump(&mut sending, at(1)), [0]);
+        assert_eq!(sending.deadline(&PACE), at(1001));
+        assert_eq!(sending.next(u64::MAX, &PACE, at(1001)), Next::Ask);
+        assert_eq!(sending.next(u64::MAX, &PACE, at(1500)), Next::Wait);
+        // It says that the first piece never came.
+        assert!(sending.answered(id(100), 0, &PACE, at(1600)));
+        assert_eq!(pump(&mut sending, at(1600)), [0]);
+        assert!(!sending.is_given_up(&PACE, at(11_599)));
+        assert!(sending.is_given_up(&PACE, at(11_600)));
+    }
+
+    #[test]
+    fn a_follower_without_room_is_left_alone_for_a_while() {
+        let mut sending = begun(100, 0);
+        sending.refused(at(10));
+        assert_eq!(sending.next(u64::MAX, &PACE, at(500)), Next::Wait);
+        assert_eq!(sending.deadline(&PACE), at(510));
+        assert_eq!(sending.next(u64::MAX, &PACE, at(510)), Next::Ask);
+        sending.refused(at(520));
+        assert_eq!(sending.next(u64::MAX, &PACE, at(1500)), Next::Wait);
+    }
+
+    #[test]
+    fn a_follower_cannot_have_more_than_there_is() {
+        let mut sending = begun(100, 0);
+        assert!(!sending.answered(id(100), 101, &PACE, at(2)));
+        assert!(sending.answered(id(7), 101, &PACE, at(2)), "that is another one");
+    }
+
+    #[test]
+    fn a_piece_that_finds_no_room_waits() {
+        let mut sending = begun(100, 0);
+        let Next::Read { offset, length } = sending.next(5, &PACE, at(1)) else {
+            panic!("a piece is read");
+        };
+        sending.read(id(100), offset, Bytes::from(vec![0; length]));
+        assert_eq!(sending.next(5, &PACE, at(1)), Next::Wait);
+        assert!(matches!(sending.next(10, &PACE, at(1)), Next::Put { offset: 0, .. }));
+    }
+}

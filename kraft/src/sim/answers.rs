@@ -1,0 +1,231 @@
+//! What nodes answer clients, and what that rests on (law R10).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::BytesMut;
+use kraft_adapters::mock::Leaving;
+use kraft_core::id::{Index, RequestId, Term};
+use kraft_core::message::{Body, EntryKind, Message, Outcome};
+use kraft_core::session;
+
+use super::audit::Audited;
+use super::watch::lock;
+
+/// What the [`Mark`](kraft_core::laws::Mark) of an entry says that opens a session.
+const SESSION: u64 = (EntryKind::OpenSession as u64) << 32;
+
+/// What clients asked for and were answered. A run bounds how many these are.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    /// By connection and request.
+    asked: BTreeMap<(u64, RequestId), Asked>,
+    /// Entries that an answer rests on: each is the answer to one request alone.
+    answered: BTreeSet<(Index, Term)>,
+    payload: BytesMut,
+}
+
+/// What a client asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Session,
+    /// By what the entry's [`Mark`](kraft_core::laws::Mark) will say of it.
+    Command(u64),
+    Read,
+}
+
+impl Answers {
+    /// A frame leaves between a client and a node.
+    ///
+    /// # Errors
+    ///
+    /// R10: it is an answer that rests on what a majority's disks may lose, or that nobody asked for.
+    pub(super) fn frame(
+        &mut self,
+        nodes: &[Audited],
+        leaving: &Leaving<'_>,
+        message: &Message<'_>,
+    ) -> Result<(), String> {
+        // Both directions of a connection differ in the lowest bit.
+        let request = (leaving.stream >> 1, message.header.request);
+        let asked = match &message.body {
+            Body::OpenSession => Asked::Session,
+            Body::Read(_) => Asked::Read,
+            Body::Command(command) => {
+                self.payload.clear();
+                session::encode(command, &mut self.payload);
+                Asked::Command((EntryKind::Command as u64) << 32 | u64::from(crc32c::crc32c(&self.payload)))
+            }
+            Body::Reply(outcome) => {
+                let asked = self.asked.remove(&request);
+                let Outcome::Committed(reply) = outcome else {
+                    return Ok(());
+                };
+                return self.judge(nodes, leaving.from.index(), asked, reply);
+            }
+            _ => return Ok(()),
+        };
+        self.asked.insert(request, asked);
+        Ok(())
+    }
+
+    fn judge(&mut self, nodes: &[Audited], from: usize, asked: Option<Asked>, reply: &[u8]) -> Result<(), String> {
+        let node = &nodes[from];
+        let applied = lock(&node.record).applied();
+        let rests_on = match asked {
+            None => None,
+            // What it read from is the work of all entries through this one.
+            Some(Asked::Read) if applied == Index::ZERO => return Ok(()),
+            Some(Asked::Read) => is_stable(nodes, node, applied).map(|_| ()),
+            // Its id is the index of its entry, which has no payload.
+            Some(Asked::Session) => session::decode_opened(reply)
+                .map(|id| Index(id.0))
+                .filter(|index| lock(&node.record).last_like(SESSION, index.next()) == Some(*index))
+                .and_then(|index| Some((index, is_stable(nodes, node, index)?)))
+                .filter(|entry| self.answered.insert(*entry))
+                .map(|_| ()),
+            Some(Asked::Command(digest)) => self.rest_on(nodes, node, digest),
+        };
+        rests_on.ok_or_else(|| {
+            format!(
+                "R10: node {} answered {asked:?} with {reply:02x?}, and no majority has on disk what that rests on",
+                node.id
+            )
+        })
+    }
+
+    /// Finds the entry of an answered command, from the end: it was proposed not long ago. Commands without a session may
+    /// be alike; there are as many such entries as answers.
+    fn rest_on(&mut self, nodes: &[Audited], node: &Audited, digest: u64) -> Option<()> {
+        let mut below = Index(u64::MAX);
+        loop {
+            below = lock(&node.record).last_like(digest, below)?;
+            if let Some(term) = is_stable(nodes, node, below)
+                && self.answered.insert((below, term))
+            {
+                return Some(());
+            }
+        }
+    }
+}
+
+/// Whether the entry that a node has at `index` is on the disks of a majority. If so, of which term it is.
+fn is_stable(nodes: &[Audited], node: &Audited, index: Index) -> Option<Term> {
+    let mark = lock(&node.record).entry(index)?;
+    let holders = nodes.iter().filter(|node| node.survives(index) == Some(mark)).count();
+    (holders > nodes.len() / 2).then_some(mark.term)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use kraft_adapters::mock::Network;
+    use kraft_core::id::{NodeId, Sequence, SessionId};
+    use kraft_core::laws::Mark;
+    use kraft_core::message::{Command, Header, Read};
+    use kraft_core::time::Instant;
+
+    use super::super::watch::Record;
+    use super::*;
+
+    const COMMAND: Command<'_> = Command {
+        session: SessionId(0),
+        sequence: Sequence(0),
+        first_unanswered: Sequence(0),
+        command: b"add",
+        commit: kraft_core::message::Commit::Strong,
+    };
+
+    fn mark(kind: EntryKind, payload: &[u8]) -> Mark {
+        Mark {
+            term: Term(2),
+            digest: (kind as u64) << 32 | u64::from(crc32c::crc32c(payload)),
+        }
+    }
+
+    /// A session, and two commands that are alike.
+    fn log() -> Vec<Mark> {
+        let mut payload = BytesMut::new();
+        session::encode(&COMMAND, &mut payload);
+        let command = mark(EntryKind::Command, &payload);
+        vec![mark(EntryKind::OpenSession, b""), command, command]
+    }
+
+    /// Three nodes that all have the log, of which each has so many entries on disk and as many applied.
+    fn nodes(durable: [usize; 3]) -> Vec<Audited> {
+        let node = |(id, durable): (u64, usize)| {
+            let record = Record::of(log(), log()[..durable].to_vec(), Index(durable as u64));
+            Audited::new(NodeId(id), &Arc::new(Mutex::new(record)))
+        };
+        (1..).zip(durable).map(node).collect()
+    }
+
+    /// Asks the first node, which answers. Whether it may.
+    fn ask(answers: &mut Answers, nodes: &[Audited], asked: Option<Body<'_>>, reply: &[u8]) -> bool {
+        let network = Network::new(1);
+        let (node, client) = (network.add_host(), network.add_host());
+        let leaving = |stream, from, to| Leaving {
+            at: Instant::ZERO,
+            from,
+            to,
+            port: 0,
+            stream,
+            bytes: b"",
+        };
+        let message = |body| Message {
+            header: Header::default(),
+            body,
+        };
+        if let Some(asked) = asked {
+            let heard = answers.frame(nodes, &leaving(6, client, node), &message(asked));
+            heard.expect("one may ask for anything");
+        }
+        let answer = message(Body::Reply(Outcome::Committed(reply)));
+        answers.frame(nodes, &leaving(7, node, client), &answer).is_ok()
+    }
+
+    #[test]
+    fn an_answer_before_a_majority_has_it_on_disk_is_seen() {
+        let command = || Some(Body::Command(COMMAND));
+        let read = || {
+            Some(Body::Read(Read {
+                query: b"",
+                consistency: kraft_core::message::Consistency::Linearizable,
+            }))
+        };
+        let session = || Some(Body::OpenSession);
+        let mut answers = Answers::default();
+        assert!(!ask(&mut answers, &nodes([0, 3, 0]), command(), b""));
+        assert!(!ask(&mut answers, &nodes([1, 1, 1]), command(), b""));
+        assert!(ask(&mut answers, &nodes([0, 2, 2]), command(), b""));
+        assert!(
+            !ask(&mut answers, &nodes([0, 2, 2]), command(), b""),
+            "its twin is not on disk"
+        );
+        assert!(ask(&mut answers, &nodes([3, 3, 0]), command(), b""));
+        assert!(!ask(&mut answers, &nodes([3, 3, 3]), command(), b""), "there are two");
+
+        let id = 1_u64.to_le_bytes();
+        assert!(!ask(&mut answers, &nodes([1, 0, 0]), session(), &id));
+        assert!(!ask(&mut answers, &nodes([3, 3, 3]), session(), &4_u64.to_le_bytes()));
+        assert!(ask(&mut answers, &nodes([1, 1, 0]), session(), &id));
+
+        assert!(ask(&mut answers, &nodes([0, 0, 0]), read(), b"of nothing"));
+        assert!(!ask(&mut answers, &nodes([2, 1, 1]), read(), b""));
+        assert!(ask(&mut answers, &nodes([2, 1, 2]), read(), b""));
+        assert!(!ask(&mut answers, &nodes([3, 3, 3]), None, b""), "nobody asked");
+    }
+
+    #[test]
+    fn a_disk_that_was_wiped_counts_as_what_it_was() {
+        let mut nodes = nodes([2, 2, 0]);
+        nodes[1].wipe(&Arc::default());
+        let mut answers = Answers::default();
+        assert!(ask(&mut answers, &nodes, Some(Body::Command(COMMAND)), b""));
+        nodes.swap(0, 1);
+        assert!(
+            !ask(&mut answers, &nodes, Some(Body::Command(COMMAND)), b""),
+            "it has nothing"
+        );
+    }
+}
