@@ -35,6 +35,12 @@ impl Client {
                 self.refused(id, site, Refused::of(refused));
             }
             Body::Reply(message::Outcome::Unknown) if !is_status => self.unknown(id),
+            // Less than was asked for is no answer.
+            Body::Reply(message::Outcome::Weaker { basis, answer }) if self.calls[&id].kind.takes(*basis) => {
+                self.steps = 0;
+                let (basis, answer) = (*basis, Bytes::copy_from_slice(answer));
+                self.finish(id, Outcome::Weaker { basis, answer });
+            }
             _ => {
                 self.attempt_lost(id, "answered something else than was asked");
                 self.lose(site, "answered something else than was asked".into(), true);
@@ -56,7 +62,7 @@ impl Client {
 
     fn refused(&mut self, id: CallId, site: usize, refused: Refused) {
         match refused.why {
-            Refusal::NotLeader | Refusal::Stopping => {
+            Refusal::NotLeader | Refusal::Stopping | Refusal::TooStale => {
                 self.redirect(site, &refused);
                 self.again(id, refused);
             }

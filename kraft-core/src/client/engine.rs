@@ -149,8 +149,16 @@ impl Client {
             return Err(TooMany);
         }
         let kind = match request {
-            Request::Command { command, delivery } => Kind::Command { command, delivery },
-            Request::Read { query } => Kind::Read { query },
+            Request::Command {
+                command,
+                delivery,
+                commit,
+            } => Kind::Command {
+                command,
+                delivery,
+                commit,
+            },
+            Request::Read { query, consistency } => Kind::Read { query, consistency },
             Request::Transfer { to } => Kind::Transfer { to },
             Request::Status { site } => {
                 assert!(
@@ -315,13 +323,18 @@ impl Client {
                 sequence,
                 first_unanswered,
                 command,
+                commit,
             } => Body::Command(Command {
                 session: *session,
                 sequence: *sequence,
                 first_unanswered: *first_unanswered,
                 command,
+                commit: *commit,
             }),
-            SendingBody::Read { query } => Body::Read(Read { query }),
+            SendingBody::Read { query, consistency } => Body::Read(Read {
+                query,
+                consistency: *consistency,
+            }),
             SendingBody::Transfer { to } => Body::Transfer(Transfer { to: *to }),
             SendingBody::Status => Body::Status,
         };

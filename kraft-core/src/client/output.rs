@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::call::{CallId, Outcome};
 use super::status::NodeReport;
 use crate::id::{NodeId, RequestId, Sequence, SessionId};
+use crate::message::{Commit, Consistency};
 
 /// What to do next. Each may be performed the moment it is handed out, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,9 +73,11 @@ pub(super) enum SendingBody {
         sequence: Sequence,
         first_unanswered: Sequence,
         command: Bytes,
+        commit: Commit,
     },
     Read {
         query: Bytes,
+        consistency: Consistency,
     },
     Transfer {
         to: NodeId,

@@ -119,7 +119,7 @@ impl Client {
             self.timers.insert((at, Timer::Attempt(id)));
         }
         let body = match &call.kind {
-            Kind::Command { command, .. } => {
+            Kind::Command { command, commit, .. } => {
                 let (session, sequence) = call.ticket.unwrap_or_default();
                 let first_unanswered = match &self.session {
                     Session::Open(open) if open.id == session => open.first_unanswered(),
@@ -130,9 +130,13 @@ impl Client {
                     sequence,
                     first_unanswered,
                     command: command.clone(),
+                    commit: *commit,
                 }
             }
-            Kind::Read { query } => SendingBody::Read { query: query.clone() },
+            Kind::Read { query, consistency } => SendingBody::Read {
+                query: query.clone(),
+                consistency: *consistency,
+            },
             Kind::Transfer { to } => SendingBody::Transfer { to: *to },
             Kind::Status { .. } => SendingBody::Status,
             Kind::OpenSession => SendingBody::OpenSession,

@@ -28,6 +28,9 @@ pub struct Config {
     pub heartbeat_interval: Duration,
     /// Step down when a majority was not heard for an election timeout (thesis §6.2). Default on.
     pub check_quorum: bool,
+    /// Grants leases, and leads by them: by how much two clocks may come apart within the least election timeout. The
+    /// leader's lease is that much shorter than the timeout. Needs check-quorum. Default `None`: no leases.
+    pub lease_drift_max: Option<Duration>,
     /// How long a sync may take before a leader gives up its leadership.
     pub sync_stall_max: Duration,
     /// Payload bytes of one append.
@@ -66,6 +69,7 @@ impl Config {
             pre_vote: true,
             heartbeat_interval: Duration::from_millis(50),
             check_quorum: true,
+            lease_drift_max: None,
             sync_stall_max: Duration::from_secs(1),
             append_bytes_max: 256 << 10,
             append_entries_max: 4096,
@@ -108,6 +112,19 @@ impl Config {
             let interval = self.heartbeat_interval;
             return Err(format!(
                 "heartbeat_interval: twice {interval:?} is not less than {start:?}"
+            ));
+        }
+        if self.lease_drift_max.is_some() && !self.check_quorum {
+            return Err(
+                "lease_drift_max: without check_quorum votes are given whoever leads, so that no lease holds".into(),
+            );
+        }
+        if let Some(drift) = self
+            .lease_drift_max
+            .filter(|drift| *drift + self.heartbeat_interval >= start)
+        {
+            return Err(format!(
+                "lease_drift_max: {drift:?} leaves nothing of {start:?} when the next heartbeat comes"
             ));
         }
         let is_long = |address: &String| address.len() > ADDRESS_BYTES_MAX;
@@ -175,6 +192,10 @@ mod tests {
         check(|config| config.inflight_bytes_max = 0, "inflight_bytes_max");
         check(|config| config.uncommitted_bytes_max = 0, "uncommitted_bytes_max");
         check(|config| config.reads_max = 0, "reads_max");
+        let drift = |millis| Some(Duration::from_millis(millis));
+        check(|config| config.lease_drift_max = drift(100), "lease_drift_max");
+        let without = |config: &mut Config| (config.lease_drift_max, config.check_quorum) = (drift(10), false);
+        check(without, "lease_drift_max");
     }
 
     #[test]

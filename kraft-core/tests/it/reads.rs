@@ -32,7 +32,7 @@ fn rounds(node: &mut Lone) -> Vec<Round> {
 }
 
 fn confirm(round: Round) -> Body<'static> {
-    Body::HeartbeatReply(HeartbeatReply { round })
+    Body::HeartbeatReply(HeartbeatReply { round, promise_us: 0 })
 }
 
 /// Node `from` answers a question that was forwarded to it.
@@ -240,7 +240,14 @@ fn reads_that_a_fresh_leader_cannot_answer_end_at_their_deadline_and_not_before(
     let mut all = Vec::new();
     for (millis, expected) in [(299, &[][..]), (1, &refused[..])] {
         // Somebody is heard, so that it leads all the time, but commits nothing.
-        node.step(3, 1, Body::HeartbeatReply(HeartbeatReply { round: Round(0) }));
+        node.step(
+            3,
+            1,
+            Body::HeartbeatReply(HeartbeatReply {
+                round: Round(0),
+                promise_us: 0,
+            }),
+        );
         node.pass(millis);
         all.extend(answers(&mut node));
         assert_eq!(all, expected, "after {millis} ms more");
@@ -260,7 +267,7 @@ fn lease_read_clock_skew() {
     let Some((_, Body::Heartbeat(heartbeat))) = asked.last() else {
         panic!("a round: {asked:?}")
     };
-    let alive = |round| Body::HeartbeatReply(HeartbeatReply { round });
+    let alive = |round| Body::HeartbeatReply(HeartbeatReply { round, promise_us: 0 });
     node.step(2, term, alive(Round(heartbeat.round.0 - 1)));
     node.step(3, term, alive(Round(heartbeat.round.0 - 1)));
     assert_eq!(answers(&mut node), []);

@@ -173,6 +173,7 @@ fn probe_pause_stuck() {
         term,
         Body::HeartbeatReply(kraft_core::message::HeartbeatReply {
             round: kraft_core::id::Round(0),
+            promise_us: 0,
         }),
     );
     assert_eq!(appends(&mut node, 2), [(0, 4)]);
