@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::id::{NodeId, RequestId, Sequence, SessionId};
-use crate::message::{self, Refusal};
+use crate::message::{self, Fetch, Refusal};
 use crate::time::Instant;
 
 /// Names a call, from its request to its outcome.
@@ -31,6 +31,13 @@ pub enum Request {
     Status {
         /// Which of the given addresses, counted from 0.
         site: usize,
+    },
+    /// A piece of a snapshot that a node keeps; [`Download`](super::Download) says which.
+    Fetch {
+        /// Which of the given addresses, counted from 0.
+        site: usize,
+        /// Which piece.
+        fetch: Fetch,
     },
 }
 
@@ -138,6 +145,10 @@ pub(super) enum Kind {
     Status {
         site: usize,
     },
+    Fetch {
+        site: usize,
+        fetch: Fetch,
+    },
     /// The client's own: opens its session.
     OpenSession,
 }
@@ -147,7 +158,15 @@ impl Kind {
         match self {
             Self::Command { command, .. } => command.len(),
             Self::Read { query } => query.len(),
-            Self::Status { .. } | Self::OpenSession => 0,
+            Self::Status { .. } | Self::Fetch { .. } | Self::OpenSession => 0,
+        }
+    }
+
+    /// The one site that it is for.
+    pub(super) fn site(&self) -> Option<usize> {
+        match self {
+            Self::Status { site } | Self::Fetch { site, .. } => Some(*site),
+            _ => None,
         }
     }
 }

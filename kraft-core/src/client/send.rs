@@ -120,7 +120,7 @@ impl Client {
                 delivery: Delivery::AtMostOnce,
                 ..
             }
-        );
+        ) && !call.kind.may_take_long();
         if is_repeatable {
             let at = self.now + self.config.attempt_timeout;
             self.timers.insert((at, Timer::Attempt(id)));
@@ -141,6 +141,7 @@ impl Client {
             }
             Kind::Read { query } => SendingBody::Read { query: query.clone() },
             Kind::Status { .. } => SendingBody::Status,
+            Kind::Fetch { fetch, .. } => SendingBody::Fetch(*fetch),
             Kind::OpenSession => SendingBody::OpenSession,
         };
         self.sites[site].in_flight.insert(request, id);

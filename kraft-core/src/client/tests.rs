@@ -1,5 +1,7 @@
 //! The client against scripted nodes: what goes in, what must come out, in which order.
 
+mod fetch;
+
 use std::time::Duration;
 
 use bytes::Bytes;

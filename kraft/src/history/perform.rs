@@ -28,7 +28,7 @@ impl History {
         let ended: Result<Bytes, Error> = match request {
             Request::Command { command, .. } => client.command(command),
             Request::Read { query } => client.read(query),
-            Request::Status { .. } => unreachable!("no action asks for a status"),
+            Request::Status { .. } | Request::Fetch { .. } => unreachable!("no action asks a node of itself"),
         };
         let outcome = match ended {
             Ok(reply) => Outcome::Committed(reply),
