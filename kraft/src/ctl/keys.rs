@@ -43,7 +43,7 @@ pub(super) fn run(client: &mut Client, what: &What, format: Format, out: &mut im
             Ok(Exit::Ok)
         }
         What::Scan { prefix, limit, after } => scan(client, prefix.as_bytes(), after.as_bytes(), *limit, format, out),
-        What::Status | What::Bench(_) => unreachable!("not a command on keys"),
+        What::Status | What::Snapshot(_) | What::Bench(_) => unreachable!("not a command on keys"),
     }
 }
 
