@@ -6,6 +6,7 @@
 mod bytes;
 mod clients;
 mod connections;
+mod fetches;
 mod handles;
 mod lab;
 mod line;
