@@ -32,7 +32,7 @@ pub enum Request {
         /// Which of the given addresses, counted from 0.
         site: usize,
     },
-    /// A piece of a snapshot that a node keeps; [`Download`](super::Download) says which.
+    /// A piece of a snapshot that a node keeps; [`Download`](super::Download) says which. It may take as long as the call.
     Fetch {
         /// Which of the given addresses, counted from 0.
         site: usize,

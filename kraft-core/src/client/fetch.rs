@@ -29,10 +29,10 @@ pub enum NoPiece {
 }
 
 impl Kind {
-    /// Whether a node may well be silent about it for longer than an attempt: a whole state is written before the
-    /// first piece of a new snapshot is there.
+    /// Whether it may well take longer than an attempt: a whole state is written before the first piece of a new
+    /// snapshot is there, and on a slow line several pieces wait for each other. Its caller says how long it may take.
     pub(super) fn may_take_long(&self) -> bool {
-        matches!(self, Self::Fetch { fetch, .. } if fetch.id == SnapshotId::default())
+        matches!(self, Self::Fetch { .. })
     }
 }
 

@@ -23,6 +23,9 @@ const FIRST_PIECE_MAX: Duration = Duration::from_secs(3600);
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
+/// How often a piece is asked for that does not come.
+const TRIES: u32 = 3;
+
 /// A node that takes snapshots faster than they are fetched is not fetched from for ever.
 const RESTARTS_MAX: u32 = 5;
 
@@ -160,7 +163,7 @@ impl<A: Adapter, P: Protocol> Client<A, P> {
     /// keep the former any more.
     ///
     /// A break is followed by other tries at the same node, which go on where the last one ended, until nothing new came
-    /// for `patience`. Length and checksum of the whole are compared in the end.
+    /// for `patience`, of which a piece may take a third. Length and checksum of the whole are compared in the end.
     ///
     /// # Errors
     ///
@@ -211,7 +214,7 @@ impl<A: Adapter, P: Protocol> Client<A, P> {
         while let Some(fetch) = fetching.download.ask() {
             let span = match fetch.id == SnapshotId::default() {
                 true => FIRST_PIECE_MAX,
-                false => fetching.patience,
+                false => fetching.patience / TRIES,
             };
             let deadline = self.runner.now() + span;
             let site = fetching.site;

@@ -120,7 +120,7 @@ pub(super) enum What {
 #[derive(Clone, Debug, Subcommand)]
 #[command(after_help = RESTORE_HELP)]
 pub(super) enum Snapshot {
-    /// Have a node take one, and fetch it into a file; --timeout is how long it may come to a halt
+    /// Have a node take one, and fetch it into a file; --timeout is how long a piece of it may take
     Save {
         /// Where to; written as FILE.partial, and renamed when it is whole and on the disk
         #[arg(value_name = "FILE")]

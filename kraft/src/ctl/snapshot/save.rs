@@ -27,8 +27,8 @@ pub(in crate::ctl) struct Order<'a> {
 }
 
 impl<'a> Order<'a> {
-    /// Looks whether the file can be.
-    pub(in crate::ctl) fn new(file: &'a Path, force: bool, from: Source, patience: Duration) -> Result<Self, Failure> {
+    /// Looks whether the file can be. `timeout` is how long a piece may take.
+    pub(in crate::ctl) fn new(file: &'a Path, force: bool, from: Source, timeout: Duration) -> Result<Self, Failure> {
         let order = Self {
             file,
             shown: printable(file.as_os_str().as_encoded_bytes()),
@@ -37,7 +37,7 @@ impl<'a> Order<'a> {
                 Source::Leader => Whom::Leader,
                 Source::Follower => Whom::Follower,
             },
-            patience,
+            patience: timeout.saturating_mul(3),
         };
         order.check_absent()?;
         Ok(order)
