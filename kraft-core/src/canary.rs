@@ -55,6 +55,12 @@ pub enum Canary {
     ReadWithoutRound,
     /// A leader answers reads before it has committed an entry of its term.
     ReadBeforeNoop,
+    /// A leader counts its lease from the answer to a heartbeat.
+    LeaseFromReply,
+    /// A leader that gave its leadership up answers reads to the end of its lease.
+    LeaseKept,
+    /// A node forgets with its process that it promised its vote to nobody.
+    LeaseForgotten,
     /// A command of a session is applied as often as it comes.
     RetryAppliedTwice,
     /// A snapshot that is restored brings the state, and no sessions.
@@ -116,6 +122,9 @@ impl Canary {
         Self::ResetWithoutRestore,
         Self::ReadWithoutRound,
         Self::ReadBeforeNoop,
+        Self::LeaseFromReply,
+        Self::LeaseKept,
+        Self::LeaseForgotten,
         Self::RetryAppliedTwice,
         Self::SessionsNotRestored,
         Self::UnknownRefused,
@@ -166,6 +175,7 @@ impl Canary {
             | Self::SnapshotAckOnSight
             | Self::SnapshotAckBeforeTerm
             | Self::ResetWithoutRestore => Reach::Raft,
+            Self::LeaseFromReply | Self::LeaseKept | Self::LeaseForgotten => Reach::Raft,
             Self::TransferToLagging | Self::TransferNeverEnds | Self::StaleTimeoutNow => Reach::Raft,
             Self::MarkAheadOfSync | Self::DamageCut => Reach::Log,
             Self::JointNeedsOne

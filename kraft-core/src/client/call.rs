@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::id::{NodeId, RequestId, Sequence, SessionId};
-use crate::message::{self, Refusal};
+use crate::message::{self, Basis, Commit, Consistency, Fetch, Refusal};
 use crate::time::Instant;
 
 /// Names a call, from its request to its outcome.
@@ -21,11 +21,15 @@ pub enum Request {
         command: Bytes,
         /// What becomes of it when an answer is lost.
         delivery: Delivery,
+        /// When it is answered.
+        commit: Commit,
     },
-    /// A linearizable query of the state machine.
+    /// A query of the state machine.
     Read {
         /// What the state machine will answer.
         query: Bytes,
+        /// What the answer must hold.
+        consistency: Consistency,
     },
     /// Hands leadership over; the answer is read by [`Transfer::leader`](crate::message::Transfer::leader).
     ///
@@ -39,6 +43,34 @@ pub enum Request {
         /// Which of the given addresses, counted from 0.
         site: usize,
     },
+    /// A piece of a snapshot that a node keeps; [`Download`](super::Download) says which. It may take as long as the call.
+    Fetch {
+        /// Which of the given addresses, counted from 0.
+        site: usize,
+        /// Which piece.
+        fetch: Fetch,
+    },
+}
+
+impl Request {
+    /// A command that is answered when it is committed and applied.
+    #[must_use]
+    pub fn command(command: Bytes, delivery: Delivery) -> Self {
+        Self::Command {
+            command,
+            delivery,
+            commit: Commit::Strong,
+        }
+    }
+
+    /// A linearizable query.
+    #[must_use]
+    pub fn read(query: Bytes) -> Self {
+        Self::Read {
+            query,
+            consistency: Consistency::Linearizable,
+        }
+    }
 }
 
 /// What becomes of a command when an answer is lost.
@@ -59,6 +91,13 @@ pub enum Outcome {
     Refused(Refused),
     /// A command may or may not have happened; a read got no answer.
     Unknown,
+    /// It is answered on less, as was asked for.
+    Weaker {
+        /// On what.
+        basis: Basis,
+        /// The state machine's answer to a read; of a command, which is not applied, nothing.
+        answer: Bytes,
+    },
 }
 
 /// Why a call did not happen.
@@ -91,6 +130,7 @@ impl fmt::Display for Refused {
             Refusal::Unreachable => "the node does not answer",
             Refusal::Transferring => "leadership is being handed over",
             Refusal::TimedOut => "it did not come about in time",
+            Refusal::TooStale => "no node knows itself up to date so lately",
         };
         f.write_str(why)?;
         if !self.detail.is_empty() {
@@ -138,15 +178,21 @@ pub(super) enum Kind {
     Command {
         command: Bytes,
         delivery: Delivery,
+        commit: Commit,
     },
     Read {
         query: Bytes,
+        consistency: Consistency,
     },
     Transfer {
         to: NodeId,
     },
     Status {
         site: usize,
+    },
+    Fetch {
+        site: usize,
+        fetch: Fetch,
     },
     /// The client's own: opens its session.
     OpenSession,
@@ -158,15 +204,32 @@ impl Kind {
         match self {
             Self::Command { delivery, .. } => *delivery == Delivery::ExactlyOnce,
             Self::Transfer { to } => to.is_some(),
-            Self::Read { .. } | Self::Status { .. } | Self::OpenSession => true,
+            Self::Read { .. } | Self::Status { .. } | Self::Fetch { .. } | Self::OpenSession => true,
         }
     }
 
     pub(super) fn payload_bytes(&self) -> usize {
         match self {
             Self::Command { command, .. } => command.len(),
-            Self::Read { query } => query.len(),
-            Self::Transfer { .. } | Self::Status { .. } | Self::OpenSession => 0,
+            Self::Read { query, .. } => query.len(),
+            Self::Transfer { .. } | Self::Status { .. } | Self::Fetch { .. } | Self::OpenSession => 0,
+        }
+    }
+
+    /// Whether an answer on this basis is one to what was asked.
+    pub(super) fn takes(&self, basis: Basis) -> bool {
+        match self {
+            Self::Command { commit, .. } => commit.takes(basis),
+            Self::Read { consistency, .. } => consistency.takes(basis),
+            Self::Transfer { .. } | Self::Status { .. } | Self::Fetch { .. } | Self::OpenSession => false,
+        }
+    }
+
+    /// The one site that it is for.
+    pub(super) fn site(&self) -> Option<usize> {
+        match self {
+            Self::Status { site } | Self::Fetch { site, .. } => Some(*site),
+            _ => None,
         }
     }
 }

@@ -128,7 +128,7 @@ impl Client {
     ///
     /// # Panics
     ///
-    /// If a status call names a site that is none.
+    /// If a call names a site that is none.
     pub fn call(&mut self, request: Request, now: Instant) -> Result<CallId, TooMany> {
         let deadline = now + self.config.request_timeout;
         self.call_until(request, deadline, now)
@@ -142,15 +142,23 @@ impl Client {
     ///
     /// # Panics
     ///
-    /// If a status call names a site that is none.
+    /// If a call names a site that is none.
     pub fn call_until(&mut self, request: Request, deadline: Instant, now: Instant) -> Result<CallId, TooMany> {
         self.now = now;
         if self.calls.len() >= self.config.calls_max {
             return Err(TooMany);
         }
         let kind = match request {
-            Request::Command { command, delivery } => Kind::Command { command, delivery },
-            Request::Read { query } => Kind::Read { query },
+            Request::Command {
+                command,
+                delivery,
+                commit,
+            } => Kind::Command {
+                command,
+                delivery,
+                commit,
+            },
+            Request::Read { query, consistency } => Kind::Read { query, consistency },
             Request::Transfer { to } => Kind::Transfer { to },
             Request::Status { site } => {
                 assert!(
@@ -160,11 +168,16 @@ impl Client {
                 );
                 Kind::Status { site }
             }
+            Request::Fetch { site, fetch } => {
+                assert!(
+                    site < self.sites.len(),
+                    "a fetch call names site {site} of {}",
+                    self.sites.len()
+                );
+                Kind::Fetch { site, fetch }
+            }
         };
-        let site = match kind {
-            Kind::Status { site } => Some(site),
-            _ => None,
-        };
+        let site = kind.site();
         let id = self.admit(kind, deadline);
         match site {
             Some(site) => self.sites[site].asked.push_back(id),
@@ -239,9 +252,9 @@ impl Client {
             EncodeError::Full => {
                 self.recall(id);
                 self.sites[site].is_full = true;
-                match self.calls[&id].kind {
-                    Kind::Status { .. } => self.sites[site].asked.push_front(id),
-                    _ => self.retries.push_front(id),
+                match self.calls[&id].kind.site() {
+                    Some(_) => self.sites[site].asked.push_front(id),
+                    None => self.retries.push_front(id),
                 }
             }
             EncodeError::TooLarge => self.refuse(
@@ -315,15 +328,21 @@ impl Client {
                 sequence,
                 first_unanswered,
                 command,
+                commit,
             } => Body::Command(Command {
                 session: *session,
                 sequence: *sequence,
                 first_unanswered: *first_unanswered,
                 command,
+                commit: *commit,
             }),
-            SendingBody::Read { query } => Body::Read(Read { query }),
+            SendingBody::Read { query, consistency } => Body::Read(Read {
+                query,
+                consistency: *consistency,
+            }),
             SendingBody::Transfer { to } => Body::Transfer(Transfer { to: *to }),
             SendingBody::Status => Body::Status,
+            SendingBody::Fetch(fetch) => Body::Fetch(*fetch),
         };
         let header = Header {
             cluster: self.cluster.unwrap_or_default(),

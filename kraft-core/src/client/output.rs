@@ -3,8 +3,10 @@
 use bytes::Bytes;
 
 use super::call::{CallId, Outcome};
+use super::fetch::{NoPiece, Piece};
 use super::status::NodeReport;
 use crate::id::{NodeId, RequestId, Sequence, SessionId};
+use crate::message::{Commit, Consistency, Fetch};
 
 /// What to do next. Each may be performed the moment it is handed out, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub enum End {
     Outcome(Outcome),
     /// A status call: what the node said, or why it said nothing.
     Report(Result<Box<NodeReport>, String>),
+    /// A piece of a snapshot, or why there is none.
+    Piece(Result<Piece, NoPiece>),
 }
 
 /// A message to be sent; [`Client::message`](super::Client::message) makes one that can be encoded.
@@ -72,12 +76,15 @@ pub(super) enum SendingBody {
         sequence: Sequence,
         first_unanswered: Sequence,
         command: Bytes,
+        commit: Commit,
     },
     Read {
         query: Bytes,
+        consistency: Consistency,
     },
     Transfer {
         to: NodeId,
     },
     Status,
+    Fetch(Fetch),
 }

@@ -114,12 +114,12 @@ impl Client {
         };
         self.in_flight += 1;
         self.in_flight_bytes += call.kind.payload_bytes();
-        if call.kind.is_repeatable() {
+        if call.kind.is_repeatable() && !call.kind.may_take_long() {
             let at = self.now + self.config.attempt_timeout;
             self.timers.insert((at, Timer::Attempt(id)));
         }
         let body = match &call.kind {
-            Kind::Command { command, .. } => {
+            Kind::Command { command, commit, .. } => {
                 let (session, sequence) = call.ticket.unwrap_or_default();
                 let first_unanswered = match &self.session {
                     Session::Open(open) if open.id == session => open.first_unanswered(),
@@ -130,11 +130,16 @@ impl Client {
                     sequence,
                     first_unanswered,
                     command: command.clone(),
+                    commit: *commit,
                 }
             }
-            Kind::Read { query } => SendingBody::Read { query: query.clone() },
+            Kind::Read { query, consistency } => SendingBody::Read {
+                query: query.clone(),
+                consistency: *consistency,
+            },
             Kind::Transfer { to } => SendingBody::Transfer { to: *to },
             Kind::Status { .. } => SendingBody::Status,
+            Kind::Fetch { fetch, .. } => SendingBody::Fetch(*fetch),
             Kind::OpenSession => SendingBody::OpenSession,
         };
         self.sites[site].in_flight.insert(request, id);

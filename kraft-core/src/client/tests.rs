@@ -1,5 +1,8 @@
 //! The client against scripted nodes: what goes in, what must come out, in which order.
 
+mod fetch;
+mod weaker;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -160,7 +163,7 @@ impl Script {
     fn put(&mut self, delivery: Delivery) -> CallId {
         let command = Bytes::from_static(b"put");
         self.client
-            .call(Request::Command { command, delivery }, self.now)
+            .call(Request::command(command, delivery), self.now)
             .expect("room")
     }
 
@@ -171,7 +174,7 @@ impl Script {
 
     fn read(&mut self) -> CallId {
         let query = Bytes::from_static(b"get");
-        self.client.call(Request::Read { query }, self.now).expect("room")
+        self.client.call(Request::read(query), self.now).expect("room")
     }
 
     /// Opens the session with a command, answers both.
@@ -489,10 +492,7 @@ fn what_is_in_flight_is_bounded() {
         script.put(Delivery::AtMostOnce);
     }
     let command = Bytes::new();
-    let request = Request::Command {
-        command,
-        delivery: Delivery::AtMostOnce,
-    };
+    let request = Request::command(command, Delivery::AtMostOnce);
     assert_eq!(script.client.call(request, script.now), Err(TooMany));
     let sent = script.run(&[0]);
     assert_eq!(sent.len(), 2);
@@ -511,7 +511,7 @@ fn bytes_in_flight_are_bounded_but_a_big_request_alone_goes() {
         let delivery = Delivery::AtMostOnce;
         script
             .client
-            .call(Request::Command { command, delivery }, script.now)
+            .call(Request::command(command, delivery), script.now)
             .expect("room");
     }
     let big = script.one(&[0]);

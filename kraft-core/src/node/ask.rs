@@ -8,7 +8,7 @@ use super::{Host, Notice};
 use crate::adapter::Adapter;
 use crate::id::{RequestId, Sequence, SessionId};
 use crate::machine::{self, StateMachine};
-use crate::message::{Command, Outcome, Refusal, Refused};
+use crate::message::{Basis, Command, Commit, Outcome, Refusal, Refused};
 use crate::protocol::Protocol;
 use crate::storage::Storage;
 use crate::time::Instant;
@@ -25,22 +25,22 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 Call::Change(wish, completion) => self.take_change(wish, completion),
                 Call::Transfer(to, completion) => self.take_transfer(to, completion, now),
                 Call::Status(completion) => completion.end(Some(self.raft.status())),
-                Call::Read(query, completion) => {
+                Call::Read(query, consistency, completion) => {
                     self.counters.reads += 1;
                     if self.is_full_for(&query) {
                         completion.end(self.refusal(Refusal::Overloaded, String::new()));
                     } else {
-                        self.requests.reads.push(&query, Origin::Local(completion));
+                        self.requests.read(&query, consistency, Origin::Local(completion));
                     }
                 }
-                Call::Propose(command, completion) => {
+                Call::Propose(command, commit, completion) => {
                     self.counters.commands += 1;
                     match self.judge(&command) {
                         Some(refusal) => completion.end(refusal),
                         None => self
                             .requests
                             .batch
-                            .command(&sessionless(&command), Origin::Local(completion)),
+                            .command(&sessionless(&command, commit), Origin::Local(completion)),
                     }
                 }
             }
@@ -120,7 +120,17 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             .raft
             .propose(&mut self.requests.batch.take(), bytes, now, &mut self.log);
         match proposed {
-            Ok(range) => self.requests.proposed(range),
+            Ok(range) => {
+                let header = self.header(RequestId(0));
+                let received = Outcome::Weaker {
+                    basis: Basis::Received,
+                    answer: b"",
+                };
+                for origin in self.requests.proposed(range) {
+                    self.conns
+                        .answer(adapter, protocol, header, origin, received, &mut self.counters);
+                }
+            }
             Err(why) => {
                 if why == Refusal::NoSpace {
                     self.tell_room(true);
@@ -147,6 +157,15 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
 
     /// Asks Raft once for all reads of the turn.
     pub(super) fn ask_reads<A: Adapter, P: Protocol>(&mut self, adapter: &mut A, protocol: &P, now: Instant) {
+        if !self.requests.leases.is_empty() {
+            match self.raft.leased(now) {
+                Some((term, index)) => {
+                    self.requests.leased(self.next_read, term, index, now);
+                    self.next_read.0 += 1;
+                }
+                None => self.requests.ask_leases(),
+            }
+        }
         if self.requests.reads.is_empty() || self.holds_reads() {
             return;
         }
@@ -191,11 +210,12 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     }
 }
 
-fn sessionless(command: &[u8]) -> Command<'_> {
+fn sessionless(command: &[u8], commit: Commit) -> Command<'_> {
     Command {
         session: SessionId(0),
         sequence: Sequence(0),
         first_unanswered: Sequence(0),
         command,
+        commit,
     }
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::adapter::Waker;
 use crate::id::NodeId;
 use crate::membership::Wish;
-use crate::message::{self, Refusal, Refused};
+use crate::message::{self, Basis, Commit, Consistency, Refusal, Refused};
 use crate::raft::Status;
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -33,6 +33,13 @@ pub enum Outcome {
     },
     /// It may or may not have happened: leadership was lost, or the node went away.
     Unknown,
+    /// It is answered on less, as was asked for.
+    Weaker {
+        /// On what.
+        basis: Basis,
+        /// The state machine's answer to a read; of a command, which is not applied, nothing.
+        answer: Bytes,
+    },
 }
 
 impl Outcome {
@@ -47,13 +54,14 @@ impl Outcome {
                 detail,
             }),
             Self::Unknown => message::Outcome::Unknown,
+            Self::Weaker { basis, answer } => message::Outcome::Weaker { basis: *basis, answer },
         }
     }
 
     /// What it takes in memory beyond itself.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Committed(reply) => reply.len(),
+            Self::Committed(reply) | Self::Weaker { answer: reply, .. } => reply.len(),
             Self::Refused { detail, .. } => detail.len(),
             Self::Unknown => 0,
         }
@@ -70,6 +78,10 @@ impl From<message::Outcome<'_>> for Outcome {
                 detail: detail.to_owned(),
             },
             message::Outcome::Unknown => Self::Unknown,
+            message::Outcome::Weaker { basis, answer } => Self::Weaker {
+                basis,
+                answer: Bytes::copy_from_slice(answer),
+            },
         }
     }
 }
@@ -90,8 +102,8 @@ pub struct Ticket<T> {
 /// What a handle asks of its node.
 #[derive(Debug)]
 pub(super) enum Call {
-    Propose(Bytes, Completion<Outcome>),
-    Read(Bytes, Completion<Outcome>),
+    Propose(Bytes, Commit, Completion<Outcome>),
+    Read(Bytes, Consistency, Completion<Outcome>),
     Transfer(NodeId, Completion<Outcome>),
     Status(Completion<Option<Status>>),
     Change(Wish, Completion<Outcome>),
@@ -158,13 +170,31 @@ impl Handle {
     /// Proposes a command. Without a session: if the outcome is unknown, proposing it again may apply it twice.
     #[must_use]
     pub fn propose(&self, command: Bytes) -> Ticket<Outcome> {
-        self.call(|completion| Call::Propose(command, completion), Self::overloaded())
+        self.propose_by(command, Commit::Strong)
+    }
+
+    /// Proposes a command that is answered as `commit` says. Without a session, as [`propose`](Self::propose).
+    #[must_use]
+    pub fn propose_by(&self, command: Bytes, commit: Commit) -> Ticket<Outcome> {
+        self.call(
+            |completion| Call::Propose(command, commit, completion),
+            Self::overloaded(),
+        )
     }
 
     /// Reads linearizably.
     #[must_use]
     pub fn read(&self, query: Bytes) -> Ticket<Outcome> {
-        self.call(|completion| Call::Read(query, completion), Self::overloaded())
+        self.read_by(query, Consistency::Linearizable)
+    }
+
+    /// Reads what holds so much.
+    #[must_use]
+    pub fn read_by(&self, query: Bytes, consistency: Consistency) -> Ticket<Outcome> {
+        self.call(
+            |completion| Call::Read(query, consistency, completion),
+            Self::overloaded(),
+        )
     }
 
     /// Changes the members. Ends when that is committed, or refused; [`message::Change::index`] reads the answer. It may be

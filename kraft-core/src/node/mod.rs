@@ -216,6 +216,13 @@ where
             let founders = config.members.iter();
             config.raft.addresses = founders.map(|member| (member.node, member.address.clone())).collect();
         }
+        if config.raft.lease_drift_max.is_some() && adapter.read_clock().is_none() {
+            return Err(format!(
+                "lease_drift_max: the event loop {} has no clock to look at after a read: do without leases, or take \
+                 another",
+                adapter.name()
+            ));
+        }
         let raft = Raft::new(config.raft.clone(), &recovered, now)?;
         let frame_max = u32::try_from(config.limits.frame_max).expect("validated above");
         let mut identity = Identity::node(&config.cluster_name, config.raft.id, config.incarnation, frame_max);
@@ -389,6 +396,11 @@ where
             host,
         } = self;
         let now = adapter.now();
+        if host.config.raft.lease_drift_max.is_some()
+            && let Some(clock) = adapter.read_clock()
+        {
+            host.raft.clock(clock);
+        }
         host.take_calls(now);
         host.propose(adapter, protocol, now);
         host.ask_reads(adapter, protocol, now);
@@ -554,7 +566,10 @@ impl<S: Storage, M> Host<S, M> {
     fn next_deadline(&self) -> Instant {
         // A stopping node dials nobody: what is due then would keep it from waiting.
         let dials = self.stopping.is_none();
-        if self.applied_unsaid.is_some() || dials && !self.to_connect.is_empty() {
+        let waits = self.raft.is_transferring() && !self.place.leader.is_some();
+        let reads = !self.requests.reads.is_empty() && !waits;
+        let is_behind = self.applied_unsaid.is_some() || reads;
+        if is_behind || dials && !self.to_connect.is_empty() {
             return Instant::ZERO;
         }
         let deadlines = [

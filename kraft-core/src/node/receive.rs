@@ -302,7 +302,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                         request: message.header.request,
                         asked: Asked::Read,
                     };
-                    self.requests.reads.push(read.query, origin);
+                    self.requests.read(read.query, read.consistency, origin);
                     conn.took(lent.link, &self.conns.limits);
                 }
             }

@@ -47,6 +47,10 @@ impl Raft {
         if self.state != NodeState::Follower || self.leader != node || !self.config.pre_vote {
             return;
         }
+        // Others have promised it their votes for as long, so that to ask now is to be refused.
+        if self.config.lease_drift_max.is_some() {
+            return;
+        }
         self.leader_heard = None;
         let jitter_max = u64::try_from(self.config.election_timeout.start.as_nanos() / 10).unwrap_or(u64::MAX);
         let jitter = Instant::from_nanos(self.rng.u64(0..=jitter_max)).saturating_since(Instant::ZERO);
@@ -65,7 +69,7 @@ impl Raft {
     }
 
     /// The latest time by which a majority, the leader among it, was heard.
-    fn quorum_heard(&self) -> Instant {
+    pub(super) fn quorum_heard(&self) -> Instant {
         let never = self.elected_at;
         let heard = self.quorum().reached(|voter| match self.peer(voter) {
             Some(peer) => {
@@ -113,6 +117,9 @@ impl Raft {
         }
         if self.heartbeat_deadline <= self.now {
             self.heartbeat_deadline = self.now + self.config.heartbeat_interval;
+            if self.config.lease_drift_max.is_some() {
+                self.begin_round();
+            }
             for progress in &mut self.progress {
                 progress.heartbeat_due = true;
             }
@@ -143,6 +150,7 @@ impl Raft {
             self.commit_deadline = None;
             self.uncommitted_bytes = 0;
             self.reset_election_deadline();
+            self.known.keep(self.led_as_of());
         }
         self.state = NodeState::Follower;
         self.leader = leader;
@@ -270,10 +278,11 @@ impl Raft {
         }
         let from = header.from;
         let clings = self.clings_to_leader() && !vote.by_transfer;
+        let is_promised = self.has_promised() && !vote.by_transfer;
         // A leader that hears nobody but is heard would otherwise hold its followers for ever, so that stickiness of
         // votes goes with check-quorum.
         if !vote.pre && vote.term > self.tail.hard.term {
-            if clings && self.config.check_quorum {
+            if clings && self.config.check_quorum || is_promised {
                 return Ok(());
             }
             self.become_follower(vote.term, NodeId::NONE);
@@ -283,7 +292,7 @@ impl Raft {
         let up_to_date = (vote.last_term, vote.last_index) >= last || canary::is(Canary::VoteForShorterLog);
         let is_free = given == from || (!given.is_some() && !self.leader.is_some()) || canary::is(Canary::SecondVote);
         let eligible = vote.term == term && is_free || vote.pre && vote.term > term;
-        let granted = eligible && up_to_date && !(vote.pre && clings);
+        let granted = eligible && up_to_date && !(vote.pre && clings) && !is_promised;
         if granted && !vote.pre {
             // Who votes for another stops asking for itself. A repeated request changes nothing.
             if self.state != NodeState::Follower {
@@ -346,6 +355,7 @@ impl Raft {
         self.leader = self.config.id;
         self.yielded = false;
         self.elected_at = self.now;
+        self.lease.begin_office();
         self.elected_low = self.tail.room() < ROOM_LOW;
         self.heartbeat_deadline = self.now + self.config.heartbeat_interval;
         self.uncommitted_bytes = 0;

@@ -10,6 +10,8 @@
 //! | `replication` | appends, heartbeats and their replies, on both sides |
 //! | `commit` | counting, applying, loading what left memory |
 //! | `read_index` | linearizable reads |
+//! | `lease` | reads without a round: what followers promise, and what a leader may do with it |
+//! | `age` | how old what this node knows may be |
 //! | `progress` | what a leader knows of a follower |
 //! | `snapshot` | what takes the place of a log's front: releasing it, sending, installing |
 //! | `transfer` | leadership handed over |
@@ -20,10 +22,12 @@
 //! | `catch_up` | whether a learner keeps up |
 //! | `config` | what can be chosen, and its defaults |
 
+mod age;
 mod catch_up;
 mod commit;
 mod config;
 mod election;
+mod lease;
 mod membership;
 mod memberships;
 mod progress;
@@ -39,9 +43,11 @@ use std::ops::Range;
 
 use fastrand::Rng;
 
+use self::age::Known;
 use self::commit::Loading;
 pub use self::config::Config;
 use self::election::{Ballot, Grant};
+use self::lease::Lease;
 use self::memberships::Memberships;
 use self::progress::Progress;
 use self::read_index::Reads;
@@ -273,6 +279,8 @@ pub struct Raft {
     handover: Option<Handover>,
     round: Round,
     reads: Reads,
+    lease: Lease,
+    known: Known,
 
     /// Messages that wait for nothing and stay true.
     ready: VecDeque<Output>,
@@ -367,6 +375,8 @@ impl Raft {
             handover: None,
             round,
             reads,
+            lease: Lease::default(),
+            known: Known::default(),
             ready: VecDeque::new(),
             config,
             rng,
@@ -379,6 +389,7 @@ impl Raft {
         if !raft.is_sole() {
             raft.reset_election_deadline();
         }
+        raft.keep_former_promise();
         Ok(raft)
     }
 
@@ -438,6 +449,7 @@ impl Raft {
             self.tick_leader(log);
         } else if self.election_deadline <= self.now {
             match self.may_campaign() {
+                _ if self.has_promised() => self.reset_election_deadline(),
                 true => self.campaign(log),
                 // The leader is gone; who votes will find another.
                 false => self.become_follower(self.tail.hard.term, NodeId::NONE),
@@ -536,6 +548,7 @@ impl Raft {
             "applied what was not handed out"
         );
         self.applied = through;
+        self.settle_known();
         self.memberships.applied(through);
         self.evict(log);
     }

@@ -4,7 +4,7 @@
 //! the successor to campaign at once, and voters do not cling to the leader for that campaign. What it said before, it
 //! keeps to: a successor that never answers costs one election timeout without proposals, and nothing else. From the
 //! moment that the successor is told, another one may be elected at any time, however lately this leader was heard:
-//! nothing may rest on the contrary. Reads do not, each has a round of its own.
+//! nothing may rest on the contrary. Leases do, and are dropped before; other reads have a round of their own.
 
 use super::{Outgoing, Output, ROOM_LOW, Raft, Violation};
 use crate::canary::{self, Canary};
@@ -98,6 +98,7 @@ impl Raft {
         if is_sent || !is_up_to_date {
             return None;
         }
+        self.drop_lease();
         self.handover = self.handover.map(|handover| Handover {
             is_sent: true,
             ..handover

@@ -7,6 +7,7 @@ mod cluster;
 mod disk;
 mod election;
 mod hostile;
+mod leases;
 mod lone;
 mod members;
 mod members_weather;

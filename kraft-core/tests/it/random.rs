@@ -25,6 +25,19 @@ pub(crate) fn draw_config(rng: &mut Rng, config: &mut Config) {
     draw_margin(rng, config);
 }
 
+/// Leases, in clocks that keep their bound: of two that come apart as far as they may, the one counts 130 ms while the
+/// other counts less than 150.
+fn draw_leases(config: &mut Config) {
+    config.lease_drift_max = Some(Duration::from_millis(20));
+}
+
+fn draw_rate(seed: u64, config: &Config) -> u64 {
+    match config.lease_drift_max {
+        Some(_) => Rng::with_seed(seed ^ 0x1ea5 ^ (config.id.0 << 32)).u64(940..=1_060),
+        None => 1_000,
+    }
+}
+
 /// Mostly logs are shorter than how far some nodes lag.
 fn draw_margin(rng: &mut Rng, config: &mut Config) {
     config.snapshot_margin_entries = [0, 0, 3, 50][rng.usize(0..4)];
@@ -39,6 +52,7 @@ pub(crate) fn draw_weather(rng: &mut Rng) -> Weather {
         delay: 50..delay_max,
         lost: [0, 20, 200][rng.usize(0..3)],
         doubled: [0, 50, 300][rng.usize(0..3)],
+        answers: 0..1,
         sync: 100..[300, 2_000, 20_000][rng.usize(0..3)],
         lazy_apply: rng.bool(),
         turn: [0, 100, 2_000, 20_000][rng.usize(0..4)],
@@ -101,6 +115,7 @@ pub(crate) fn storm_weather(rng: &mut Rng) -> Weather {
         delay: 50..[3_000, 20_000, 200_000][rng.usize(0..3)],
         lost: 0,
         doubled: 0,
+        answers: 0..1,
         sync: 100..[300, 20_000][rng.usize(0..2)],
         lazy_apply: false,
         turn: [0, 20_000][rng.usize(0..2)],
@@ -188,6 +203,29 @@ pub(crate) fn disturb_leaders(cluster: &mut Cluster, rng: &mut Rng) {
     }
 }
 
+/// Leaders that have leases and cannot know that they were succeeded: cut off from one node or from all, their followers
+/// restarted within the time that they promised, answers late.
+fn disturb_leases(cluster: &mut Cluster, rng: &mut Rng) {
+    let Some(leader) = cluster.leader() else { return };
+    let other = rng.u64(cluster.ids());
+    match rng.u32(0..10) {
+        0 => cluster.isolate(leader),
+        1..=2 if other != leader => cluster.cut_both(leader, other),
+        3..=5 if other != leader && cluster.node(other).is_up() => {
+            cluster.crash(other);
+            cluster.restart(other);
+        }
+        6 => cluster.heal(),
+        7 => cluster.weather.answers = 0..[1, 120_000][rng.usize(0..2)],
+        8 => {
+            let room = [0, u64::MAX][rng.usize(0..2)];
+            cluster.with_raft(leader, |raft, _, now| raft.room(room, now));
+        }
+        // Seldom: who was cut off before it leads no more.
+        _ => drop(cluster.propose(leader, 1)),
+    }
+}
+
 /// Without pre-votes and stickiness whoever believes to be a voter, and is none, may depose leaders for ever: it is not
 /// sent what would teach it better.
 fn switch_off_disturbers(cluster: &mut Cluster) {
@@ -252,6 +290,8 @@ enum Climate {
     Any,
     Storm,
     Lag,
+    /// Leaders with leases that were succeeded and do not know it.
+    Leases,
 }
 
 /// What came about in a run, or in several.
@@ -299,30 +339,39 @@ impl Ran {
 pub(crate) fn run(seed: u64) -> Ran {
     let mut rng = Rng::with_seed(seed);
     let climate = match seed % 4 {
+        _ if seed % 16 == 7 => Climate::Leases,
         1 => Climate::Lag,
         2 => Climate::Storm,
         _ => Climate::Any,
     };
     let voters = match climate {
         Climate::Any => [1, 2, 3, 3, 3, 4, 5][rng.usize(0..7)],
-        Climate::Storm | Climate::Lag => [3, 5][rng.usize(0..2)],
+        Climate::Storm | Climate::Lag | Climate::Leases => [3, 5][rng.usize(0..2)],
     };
     let drawn = rng.clone();
     let mut cluster = Cluster::with(voters, seed, |config| match climate {
         Climate::Any => draw_config(&mut drawn.clone(), config),
         Climate::Storm => draw_storm(&mut drawn.clone(), config),
+        Climate::Leases => draw_leases(config),
         Climate::Lag => draw_lag(&mut drawn.clone(), config),
     });
+    for node in &mut cluster.nodes {
+        node.pace(cluster.now, draw_rate(seed, &node.config));
+    }
     cluster.memory = rng.u64(0..1000);
-    let pause = [8, 40][rng.usize(0..2)];
+    let pause = match climate {
+        Climate::Leases => [2, 10][rng.usize(0..2)],
+        Climate::Any | Climate::Storm | Climate::Lag => [8, 40][rng.usize(0..2)],
+    };
     let snapshot_pause = match climate {
         Climate::Lag => 20,
-        Climate::Any | Climate::Storm => [10, 100, 1000][rng.usize(0..3)],
+        Climate::Any | Climate::Storm | Climate::Leases => [10, 100, 1000][rng.usize(0..3)],
     };
     for _ in 0..2 {
         cluster.weather = match climate {
             Climate::Storm => storm_weather(&mut rng),
-            Climate::Any | Climate::Lag => draw_weather(&mut rng),
+            Climate::Leases if rng.u32(0..4) > 0 => FAIR,
+            Climate::Any | Climate::Lag | Climate::Leases => draw_weather(&mut rng),
         };
         if climate == Climate::Lag {
             cluster.weather.delay.end = cluster.weather.delay.end.min(3_000);
@@ -338,6 +387,7 @@ pub(crate) fn run(seed: u64) -> Ran {
                     Climate::Any => disturb(&mut cluster, &mut rng),
                     Climate::Storm => disturb_leaders(&mut cluster, &mut rng),
                     Climate::Lag => disturb_laggards(&mut cluster, &mut rng),
+                    Climate::Leases => disturb_leases(&mut cluster, &mut rng),
                 }
             }
         }

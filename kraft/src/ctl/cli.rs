@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use kraft_adapters::Choice;
 
+use crate::client::{Commit, Consistency};
+
 /// Reads and writes a Kraft cluster.
 #[derive(Debug, Parser)]
 #[command(name = "kraftctl", version, after_help = AFTER_HELP)]
@@ -39,7 +41,7 @@ pub(super) struct Cli {
 
 const AFTER_HELP: &str = "\
 Exit status: 0 done, 1 failed, 2 usage, 3 not found or compare failed, 4 refused (nothing was changed), 5 unknown (it \
-may or may not have happened).";
+may or may not have happened), 74 a snapshot is damaged.";
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -58,6 +60,10 @@ pub(super) enum What {
     Get {
         /// Which
         key: String,
+        /// What the answer must hold: linearizable; lease, the same as long as clocks keep their bound, without a round
+        /// of questions where the leader has a lease; stale, what any node has applied; stale=AGE, unless it is older
+        #[arg(long, value_name = "WHAT", value_parser = consistency)]
+        consistency: Option<Consistency>,
     },
     /// Set a key
     Put {
@@ -66,6 +72,10 @@ pub(super) enum What {
         /// To what; - reads standard input
         #[arg(allow_hyphen_values = true)]
         value: String,
+        /// When it is answered: strong, when it is on a majority's disks and applied; leader, when it is on the leader's
+        /// disk; async, when the leader has it. What is answered earlier may be lost after that
+        #[arg(long, value_name = "WHEN", value_parser = commit)]
+        commit: Option<Commit>,
     },
     /// Remove a key
     Del {
@@ -115,6 +125,9 @@ pub(super) enum What {
         #[command(subcommand)]
         what: Leader,
     },
+    /// Keep the state of the cluster in a file, and look at such files
+    #[command(subcommand)]
+    Snapshot(Snapshot),
     /// Measure the cluster with one thread of load
     Bench(Bench),
 }
@@ -128,6 +141,42 @@ pub(super) enum Leader {
         #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
         to: Option<u64>,
     },
+}
+
+/// What is done about snapshots.
+#[derive(Clone, Debug, Subcommand)]
+#[command(after_help = RESTORE_HELP)]
+pub(super) enum Snapshot {
+    /// Have a node take one, and fetch it into a file; --timeout is how long a piece of it may take
+    Save {
+        /// Where to; written as FILE.partial, and renamed when it is whole and on the disk
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Replace FILE if it is there
+        #[arg(long)]
+        force: bool,
+        /// Whom to fetch it from
+        #[arg(long, value_enum, default_value_t = Source::Leader)]
+        from: Source,
+    },
+    /// Check all of a file, and print what is in it; talks to no node
+    Inspect {
+        /// Which; any snapshot, also one in a node's data folder
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+const RESTORE_HELP: &str = "\
+Restore: a new cluster begins with FILE if each of its nodes is made with kraftd init --from-snapshot FILE.";
+
+/// Whom to fetch a snapshot from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Source {
+    /// The leader: all that it answered before is in it
+    Leader,
+    /// A follower if one answers, to spare the leader the work: what it has not applied yet is missing
+    Follower,
 }
 
 /// What the benchmark does.
@@ -180,6 +229,28 @@ pub(super) enum Op {
     Cas,
 }
 
+fn consistency(text: &str) -> Result<Consistency, String> {
+    match text.split_once('=') {
+        None if text == "linearizable" => Ok(Consistency::Linearizable),
+        None if text == "lease" => Ok(Consistency::Lease),
+        None if text == "stale" => Ok(Consistency::Stale { age_max_ms: u64::MAX }),
+        Some(("stale", age)) => {
+            let millis = u64::try_from(span(age)?.as_millis()).map_err(|error| error.to_string())?;
+            Ok(Consistency::Stale { age_max_ms: millis })
+        }
+        _ => Err("it is linearizable, lease, stale or stale=AGE, such as stale=500ms".to_owned()),
+    }
+}
+
+fn commit(text: &str) -> Result<Commit, String> {
+    match text {
+        "strong" => Ok(Commit::Strong),
+        "leader" => Ok(Commit::Leader),
+        "async" => Ok(Commit::Async),
+        _ => Err("it is strong, leader or async".to_owned()),
+    }
+}
+
 fn span(text: &str) -> Result<Duration, String> {
     let span = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if span.is_zero() {
@@ -226,6 +297,9 @@ mod tests {
         for line in [
             "kraftctl",
             "kraftctl get",
+            "kraftctl get k --consistency old",
+            "kraftctl get k --consistency stale=0s",
+            "kraftctl put k v --commit maybe",
             "kraftctl cas k v",
             "kraftctl cas k --absent --expect x v",
             "kraftctl bench --read-share 2",
@@ -235,6 +309,12 @@ mod tests {
             "kraftctl --timeout 0s status",
             "kraftctl -o xml status",
             "kraftctl --backend epol status",
+            "kraftctl snapshot",
+            "kraftctl snapshot save",
+            "kraftctl snapshot inspect a b",
+            "kraftctl snapshot save f --from nobody",
+            "kraftctl snapshot inspect f --force",
+            "kraftctl snapshot restore f",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -75,6 +75,7 @@ pub(super) fn node_config(config: &Config, of: &Identity, book: &PeerBook<RealFi
     raft.heartbeat_interval = config.heartbeat_ms;
     raft.pre_vote = config.pre_vote;
     raft.check_quorum = config.check_quorum;
+    raft.lease_drift_max = config.lease_reads.then_some(config.lease_drift_ms_max);
     raft.sync_stall_max = config.sync_stall_ms_max;
     raft.append_bytes_max = bytes(config.append_bytes_max);
     raft.inflight_bytes_max = config.inflight_bytes_max;

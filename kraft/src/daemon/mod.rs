@@ -27,6 +27,7 @@ mod monitor;
 mod notices;
 mod open_files;
 mod rate;
+mod restore;
 mod security;
 mod serve;
 mod signals;

@@ -19,6 +19,7 @@ mod peer_book;
 mod pool;
 mod real;
 mod restart;
+mod restore;
 mod scan;
 mod sealed_text;
 pub mod snapshots;
@@ -35,7 +36,8 @@ pub use ledger::Contradiction;
 pub use mem::{Failure, Loss, MemFile, MemFiles, MemLock, Operation};
 pub use peer_book::PeerBook;
 pub use real::RealFiles;
-pub use snapshots::{DiskSnapshots, SetAside};
+pub use restore::RestoreError;
+pub use snapshots::{DiskSnapshots, SetAside, SnapshotFile};
 pub use survey::{Damage, DamageKind, OpenError, Torn};
 pub use work::{DiskDone, DiskWork};
 

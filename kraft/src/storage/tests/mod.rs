@@ -8,6 +8,7 @@ mod inspect;
 mod model;
 mod recovery;
 mod reset;
+mod restore;
 mod snapshots;
 mod space;
 

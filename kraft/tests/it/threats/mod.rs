@@ -3,9 +3,11 @@
 //! Most run on mocks, in virtual time, so that deadlines are exact ([`lab`]); what the system has a part in runs on
 //! sockets, disks and threads ([`live`]). The attacker speaks by hand, on a [`Line`](line::Line).
 
+mod answers;
 mod bytes;
 mod clients;
 mod connections;
+mod fetches;
 mod handles;
 mod lab;
 mod line;
