@@ -2,7 +2,7 @@
 
 use super::call::printable;
 use crate::id::{Index, NodeId, Term};
-use crate::message::{Header, NodeState, StatusReply};
+use crate::message::{Header, NodeState, Standing, StatusReply};
 
 /// A [`StatusReply`] that owns what it says; texts are safe to print.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct NodeReport {
     pub last: Index,
     /// The last index that is on its disk.
     pub durable: Index,
+    /// Where its configuration stands in the log; zero for the one that it was founded with.
+    pub membership: Index,
     /// Milliseconds since it started.
     pub uptime_ms: u64,
     /// The version of its program.
@@ -42,6 +44,8 @@ pub struct MemberReport {
     pub node: NodeId,
     /// Where its peers reach it.
     pub address: String,
+    /// What it may do.
+    pub standing: Standing,
     /// How far its log is known to match, zero unless the reporting node leads.
     pub matched: Index,
     /// Milliseconds since it was heard, `u64::MAX` if never.
@@ -62,6 +66,7 @@ impl NodeReport {
             first: reply.first,
             last: reply.last,
             durable: reply.durable,
+            membership: reply.membership,
             uptime_ms: reply.uptime_ms,
             version: printable(reply.version),
             backend: printable(reply.backend),
@@ -71,6 +76,7 @@ impl NodeReport {
                 .map(|member| MemberReport {
                     node: member.node,
                     address: printable(member.address),
+                    standing: member.standing,
                     matched: member.matched,
                     heard_ms: member.heard_ms,
                 })

@@ -108,6 +108,7 @@ impl<P: Protocol> Lab<P> {
             known: Vec::new(),
             node: None,
             told: Arc::default(),
+            is_saving_stalled: false,
             is_stalled: false,
             stalled: VecDeque::new(),
             resolved: 0,
