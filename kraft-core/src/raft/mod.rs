@@ -10,6 +10,7 @@
 //! | `replication` | appends, heartbeats and their replies, on both sides |
 //! | `commit` | counting, applying, loading what left memory |
 //! | `read_index` | linearizable reads |
+//! | `recovery` | a voter that lost its log |
 //! | `progress` | what a leader knows of a follower |
 //! | `snapshot` | what takes the place of a log's front: releasing it, sending, installing |
 //! | `tail` | the end of the log, and which output waits for which sync |
@@ -28,6 +29,7 @@ mod memberships;
 mod progress;
 pub mod quorum;
 mod read_index;
+mod recovery;
 mod replication;
 mod snapshot;
 mod tail;
@@ -43,6 +45,8 @@ use self::election::{Ballot, Grant};
 use self::memberships::Memberships;
 use self::progress::Progress;
 use self::read_index::Reads;
+use self::recovery::Promises;
+pub use self::recovery::term_after_damage;
 use self::replication::Follow;
 use self::tail::Tail;
 use crate::canary::{self, Canary};
@@ -110,6 +114,9 @@ pub enum Output {
         /// From where on, or why not.
         result: Result<Index, Refusal>,
     },
+    /// What a damaged log had promised is made good: let storage forget the damage, durably, and call
+    /// [`Raft::recovered`].
+    Recovered,
     /// Term, state or leader changed. When leadership ends, whatever was proposed and is not applied is `Unknown`.
     Role {
         /// What the node is.
@@ -242,6 +249,7 @@ pub struct Raft {
     own_vote: bool,
     ballots: Vec<Ballot>,
     grant: Option<Grant>,
+    promises: Promises,
     /// What was accepted from this term's leader, and what it was told of it.
     follow: Follow,
 
@@ -342,6 +350,10 @@ impl Raft {
             yielded: false,
             own_vote: false,
             grant: None,
+            promises: match config.recovering {
+                true => Promises::Lost,
+                false => Promises::Kept,
+            },
             follow: Follow::default(),
             elected_at: now,
             term_start: Index::ZERO,
@@ -584,7 +596,10 @@ impl Raft {
             NodeState::Candidate => self.poll_vote_request(),
             NodeState::Follower | NodeState::PreCandidate => self.poll_grant().or_else(|| self.poll_ack()),
         };
-        output.or_else(|| self.poll_apply(log)).or_else(|| self.poll_release())
+        output
+            .or_else(|| self.poll_apply(log))
+            .or_else(|| self.poll_release())
+            .or_else(|| self.poll_recovered())
     }
 
     /// What this node knows.
