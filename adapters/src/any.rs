@@ -156,6 +156,10 @@ impl Adapter for Any {
         hand_on!(*self, ref adapter => adapter.now())
     }
 
+    fn read_clock(&self) -> Option<Instant> {
+        hand_on!(*self, ref adapter => adapter.read_clock())
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         hand_on!(*self, ref mut adapter => adapter.flush())
     }

@@ -49,6 +49,8 @@ pub trait DynAdapter {
 
     /// [`Adapter::now`].
     fn dyn_now(&self) -> Instant;
+    /// [`Adapter::read_clock`].
+    fn dyn_read_clock(&self) -> Option<Instant>;
 
     /// [`Adapter::flush`].
     fn dyn_flush(&mut self) -> io::Result<()>;
@@ -103,6 +105,10 @@ impl<A: Adapter> DynAdapter for A {
 
     fn dyn_now(&self) -> Instant {
         self.now()
+    }
+
+    fn dyn_read_clock(&self) -> Option<Instant> {
+        self.read_clock()
     }
 
     fn dyn_flush(&mut self) -> io::Result<()> {
@@ -168,6 +174,10 @@ macro_rules! boxed {
 
             fn now(&self) -> Instant {
                 (**self).dyn_now()
+            }
+
+            fn read_clock(&self) -> Option<Instant> {
+                (**self).dyn_read_clock()
             }
 
             fn flush(&mut self) -> io::Result<()> {

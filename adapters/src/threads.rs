@@ -182,6 +182,10 @@ impl Adapter for Threads {
         self.turn.now
     }
 
+    fn read_clock(&self) -> Option<Instant> {
+        Some(self.clock.now())
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         let clock = self.clock;
         self.turn.act_on_links(|| clock.now());

@@ -17,6 +17,9 @@ const ASSERTIONS: &[&str] = &[
     "the log is damaged",
     // The clusters of Raft alone.
     "without a candidacy",
+    "is told to campaign without",
+    "hands over, and over",
+    "was not told in",
 ];
 
 /// Builds with the bugs, plants one at a time, and prints which law found it and when.

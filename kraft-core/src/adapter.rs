@@ -93,6 +93,13 @@ pub trait Adapter {
     /// The time, read once a turn (law A17).
     fn now(&self) -> Instant;
 
+    /// The time, read at this call: never before `now`, and not before anything that the caller did before. `None` if
+    /// the adapter has no clock but `now`; what must not rely on a time that was read before the process was stopped
+    /// (leases) cannot be done on it.
+    fn read_clock(&self) -> Option<Instant> {
+        None
+    }
+
     /// Acts on what was done to links since the last call: hands bytes to the system, closes, pauses, resumes.
     /// Delivers no event.
     ///

@@ -59,6 +59,12 @@ pub enum Canary {
     ReadWithoutRound,
     /// A leader answers reads before it has committed an entry of its term.
     ReadBeforeNoop,
+    /// A leader counts its lease from the answer to a heartbeat.
+    LeaseFromReply,
+    /// A leader that gave its leadership up answers reads to the end of its lease.
+    LeaseKept,
+    /// A node forgets with its process that it promised its vote to nobody.
+    LeaseForgotten,
     /// A command of a session is applied as often as it comes.
     RetryAppliedTwice,
     /// A snapshot that is restored brings the state, and no sessions.
@@ -67,6 +73,12 @@ pub enum Canary {
     UnknownRefused,
     /// A node whose disk was wiped is taken for the one that it was.
     WipedNodeAccepted,
+    /// A leader hands over before its successor has all that there is.
+    TransferToLagging,
+    /// A transfer that comes to nothing is never given up.
+    TransferNeverEnds,
+    /// A node campaigns for a leader whose term has ended.
+    StaleTimeoutNow,
     /// A batch in the log says that it is synced itself.
     MarkAheadOfSync,
     /// Damage below the mark is cut off as if it were a torn tail.
@@ -116,10 +128,16 @@ impl Canary {
         Self::DamagedTermKept,
         Self::ReadWithoutRound,
         Self::ReadBeforeNoop,
+        Self::LeaseFromReply,
+        Self::LeaseKept,
+        Self::LeaseForgotten,
         Self::RetryAppliedTwice,
         Self::SessionsNotRestored,
         Self::UnknownRefused,
         Self::WipedNodeAccepted,
+        Self::TransferToLagging,
+        Self::TransferNeverEnds,
+        Self::StaleTimeoutNow,
         Self::MarkAheadOfSync,
         Self::DamageCut,
         Self::JointNeedsOne,
@@ -165,6 +183,8 @@ impl Canary {
             | Self::ResetWithoutRestore
             | Self::RecoveringVotes
             | Self::DamagedTermKept => Reach::Raft,
+            Self::LeaseFromReply | Self::LeaseKept | Self::LeaseForgotten => Reach::Raft,
+            Self::TransferToLagging | Self::TransferNeverEnds | Self::StaleTimeoutNow => Reach::Raft,
             Self::MarkAheadOfSync | Self::DamageCut => Reach::Log,
             Self::JointNeedsOne
             | Self::LearnerCounts

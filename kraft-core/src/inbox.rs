@@ -176,7 +176,7 @@ fn checked(at_least: usize, len: usize, limits: &Limits) -> Result<usize, InboxE
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Body, Header, Read};
+    use crate::message::{Body, Consistency, Header, Read};
     use crate::outbox::Outbox;
     use crate::protocol::EncodeError;
 
@@ -230,7 +230,10 @@ mod tests {
             };
             let message = Message {
                 header: Header::default(),
-                body: Body::Read(Read { query }),
+                body: Body::Read(Read {
+                    query,
+                    consistency: Consistency::Linearizable,
+                }),
             };
             Ok(Decoded::Message { message, consumed })
         }
@@ -251,7 +254,7 @@ mod tests {
 
     fn query(message: &Message<'_>) -> Vec<u8> {
         match message.body {
-            Body::Read(Read { query }) => query.to_vec(),
+            Body::Read(Read { query, .. }) => query.to_vec(),
             _ => panic!("the toy knows reads alone"),
         }
     }

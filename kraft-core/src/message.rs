@@ -69,7 +69,7 @@ pub enum Body<'a> {
     OpenSession,
     /// Client to node: a command for the log.
     Command(Command<'a>),
-    /// Client to node: a linearizable query of the state machine.
+    /// Client to node: a query of the state machine, linearizable unless it says otherwise.
     Read(Read<'a>),
     /// Client to node: changes who the members are.
     Change(Change<'a>),
@@ -362,6 +362,9 @@ pub struct Heartbeat {
 pub struct HeartbeatReply {
     /// The heartbeat's round.
     pub round: Round,
+    /// So many microseconds from the receipt of the heartbeat the follower has no vote for anybody, not even for
+    /// itself, unless this leader asks it to. Zero: it promises nothing.
+    pub promise_us: u64,
 }
 
 /// Asks for a vote.
@@ -490,6 +493,20 @@ pub struct Transfer {
     pub to: NodeId,
 }
 
+impl Transfer {
+    /// What is answered as [`Outcome::Committed`]: who leads.
+    #[must_use]
+    pub const fn reply(leader: NodeId) -> [u8; 8] {
+        leader.0.to_le_bytes()
+    }
+
+    /// Who leads, by that answer; `None` if it is none.
+    #[must_use]
+    pub fn leader(reply: &[u8]) -> Option<NodeId> {
+        reply.try_into().ok().map(|bytes| NodeId(u64::from_le_bytes(bytes)))
+    }
+}
+
 /// Asks for a piece of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fetch {
@@ -510,6 +527,20 @@ pub struct Command<'a> {
     pub first_unanswered: Sequence,
     /// What the state machine will apply.
     pub command: &'a [u8],
+    /// When it is answered.
+    pub commit: Commit,
+}
+
+/// When a command is answered. What is answered earlier is answered sooner, and may be lost after that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Commit {
+    /// When it is on the disks of a majority and applied: as [`Outcome::Committed`].
+    #[default]
+    Strong,
+    /// When it is on the leader's disk, by [`Basis::Leader`]. Lost if another node leads next that has not got it.
+    Leader,
+    /// When the leader has it in memory, by [`Basis::Received`]. Lost in the same way, and if the leader goes down.
+    Async,
 }
 
 /// A query of the state machine.
@@ -517,6 +548,25 @@ pub struct Command<'a> {
 pub struct Read<'a> {
     /// What the state machine will answer.
     pub query: &'a [u8],
+    /// What the answer must hold.
+    pub consistency: Consistency,
+}
+
+/// What the answer to a read must hold. A node may hold more than it was asked for, and says what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Consistency {
+    /// It tells of everything that was answered before it was asked for (thesis §6.4): as [`Outcome::Committed`].
+    #[default]
+    Linearizable,
+    /// The same as long as clocks keep their bound, by [`Basis::Lease`]. A leader without a lease answers as if asked
+    /// for `Linearizable`.
+    Lease,
+    /// What some node has applied, by [`Basis::Stale`].
+    Stale {
+        /// Refused as [`Refusal::TooStale`] if the node last knew itself up to date so many milliseconds ago, or more;
+        /// `u64::MAX` for whatever it has.
+        age_max_ms: u64,
+    },
 }
 
 /// How a client's request ended.
@@ -528,6 +578,54 @@ pub enum Outcome<'a> {
     Refused(Refused<'a>),
     /// It may or may not have happened.
     Unknown,
+    /// It is answered on less, as was asked for.
+    Weaker {
+        /// On what.
+        basis: Basis,
+        /// The state machine's answer to a read; of a command, which is not applied, nothing.
+        answer: &'a [u8],
+    },
+}
+
+/// What an answer stands for that does not stand for [`Outcome::Committed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Basis {
+    /// Read by a leader that nobody can have succeeded, if clocks keep their bound.
+    Lease,
+    /// Read from what a node has applied.
+    Stale {
+        /// So many milliseconds ago, at the least, the node last knew that it had applied all that its leader knew to be
+        /// committed; `u64::MAX` if it never did.
+        age_ms: u64,
+    },
+    /// The command is in the leader's log, and on its disk; it may be committed, or lost.
+    Leader,
+    /// The command is in the leader's log, in memory; it may be committed, or lost.
+    Received,
+}
+
+impl Commit {
+    /// Whether `basis` is an answer to a command that asked for this.
+    #[must_use]
+    pub fn takes(self, basis: Basis) -> bool {
+        match basis {
+            Basis::Leader => self != Self::Strong,
+            Basis::Received => self == Self::Async,
+            Basis::Lease | Basis::Stale { .. } => false,
+        }
+    }
+}
+
+impl Consistency {
+    /// Whether `basis` is an answer to a read that asked for this.
+    #[must_use]
+    pub fn takes(self, basis: Basis) -> bool {
+        match (self, basis) {
+            (Self::Lease, Basis::Lease) => true,
+            (Self::Stale { age_max_ms }, Basis::Stale { age_ms }) => age_ms < age_max_ms || age_max_ms == u64::MAX,
+            _ => false,
+        }
+    }
 }
 
 /// Why a request did not happen.
@@ -575,6 +673,8 @@ pub enum Refusal {
     Transferring,
     /// It was tried, and did not come about in time.
     TimedOut,
+    /// What this node has applied is older than the read allows.
+    TooStale,
 }
 
 /// What a node says of itself.

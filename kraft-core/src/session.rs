@@ -46,7 +46,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use crate::canary::{self, Canary};
 use crate::id::{Index, NodeId, Sequence, SessionId};
 use crate::machine::{Digest, StateMachine};
-use crate::message::{Command, EntryKind, Outcome, Refusal, Refused};
+use crate::message::{Command, Commit, EntryKind, Outcome, Refusal, Refused};
 
 /// Bytes in front of the state machine's command.
 pub const HEADER_BYTES: usize = 24;
@@ -72,6 +72,8 @@ pub fn decode(payload: &[u8]) -> Option<Command<'_>> {
         sequence: Sequence(header.get_u64_le()),
         first_unanswered: Sequence(header.get_u64_le()),
         command,
+        // Who was to be answered when is not in the log.
+        commit: Commit::Strong,
     })
 }
 

@@ -70,6 +70,7 @@ fn payload(at: u64, sessions: u64) -> BytesMut {
             sequence: Sequence(number),
             first_unanswered: Sequence(number),
             command: &command,
+            commit: message::Commit::Strong,
         },
         &mut payload,
     );

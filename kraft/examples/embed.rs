@@ -78,7 +78,8 @@ fn add(data: &Path, numbers: &[i64]) -> Result<i64, Box<dyn Error>> {
             // It did not happen: somebody else leads, or too much waits. It can be proposed again, there or here.
             Some(Outcome::Refused { why, .. }) => return Err(format!("refused: {why:?}").into()),
             // It may have happened. A client with a session can ask again; this program cannot.
-            Some(Outcome::Unknown) | None => return Err("unknown".into()),
+            // Nothing that may answer with less was asked for.
+            Some(Outcome::Unknown | Outcome::Weaker { .. }) | None => return Err("unknown".into()),
         };
     }
     handle.stop();

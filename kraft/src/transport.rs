@@ -97,6 +97,10 @@ impl Adapter for Transport {
         hand_on!(self, adapter => adapter.now())
     }
 
+    fn read_clock(&self) -> Option<Instant> {
+        hand_on!(self, adapter => adapter.read_clock())
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         hand_on!(self, adapter => adapter.flush())
     }

@@ -159,6 +159,12 @@ pub fn a17_now_is_monotone_and_constant_in_a_turn<E: Environment>(environment: &
         // Meanwhile another adapter waits, and so time passes.
         pair.b.turn(Duration::from_micros(500));
         assert_eq!(pair.a.adapter.now(), now, "A17: changed between polls");
+        let read = pair.a.adapter.read_clock().unwrap_or(now);
+        assert!(read >= now, "A17: the clock that is read is behind `now`");
+        assert!(
+            pair.a.adapter.read_clock().is_none_or(|again| again >= read),
+            "A17: it went back"
+        );
         pair.a.adapter.flush().expect("the adapter runs");
         assert_eq!(pair.a.adapter.now(), now, "A17: changed in a flush");
         last = now;

@@ -136,6 +136,10 @@ impl Adapter for LibuvGuest {
         self.ready.now()
     }
 
+    fn read_clock(&self) -> Option<Instant> {
+        Some(self.ready.read_clock())
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         self.resume_panic();
         self.ready.flush();

@@ -71,6 +71,8 @@ pub struct Mock {
     process: u64,
     config: Config,
     now: Instant,
+    /// How long ago `now` was, by the clock that is read.
+    held_up: Duration,
     slots: Vec<Slot>,
     free: Vec<u32>,
     listeners: Vec<ListenerSlot>,
@@ -154,6 +156,7 @@ impl Mock {
             process,
             config: config.clone(),
             now,
+            held_up: Duration::ZERO,
             slots: Vec::new(),
             free: Vec::new(),
             listeners: Vec::new(),
@@ -164,6 +167,12 @@ impl Mock {
             scratch: Vec::with_capacity(config.read_buffer),
             stats: Stats::default(),
         })
+    }
+
+    /// As if the process were stopped for so long within each turn from here on, behind the reading of
+    /// [`now`](Adapter::now): a clock that is read shows so much more.
+    pub fn hold_up(&mut self, span: Duration) {
+        self.held_up = span;
     }
 
     /// The network that it is on.
@@ -409,6 +418,10 @@ impl Adapter for Mock {
 
     fn now(&self) -> Instant {
         self.now
+    }
+
+    fn read_clock(&self) -> Option<Instant> {
+        Some(self.now + self.held_up)
     }
 
     fn flush(&mut self) -> io::Result<()> {

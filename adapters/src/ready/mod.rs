@@ -235,6 +235,10 @@ impl<S: Selector> Ready<S> {
         self.turn.now
     }
 
+    pub(crate) fn read_clock(&self) -> Instant {
+        self.clock.now()
+    }
+
     pub(crate) fn flush(&mut self) {
         let clock = self.clock;
         self.turn.act_on_links(|| clock.now());
@@ -362,6 +366,10 @@ macro_rules! answered_by_ready {
 
         fn now(&self) -> Instant {
             self.ready.now()
+        }
+
+        fn read_clock(&self) -> Option<Instant> {
+            Some(self.ready.read_clock())
         }
 
         fn flush(&mut self) -> io::Result<()> {

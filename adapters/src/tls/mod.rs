@@ -231,6 +231,10 @@ impl<A: Adapter> Adapter for Tls<A> {
         self.inner.now()
     }
 
+    fn read_clock(&self) -> Option<Instant> {
+        self.inner.read_clock()
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         self.flush_links()?;
         self.signal_work();

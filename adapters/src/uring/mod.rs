@@ -287,6 +287,10 @@ impl Adapter for Uring {
         self.turn.now
     }
 
+    fn read_clock(&self) -> Option<Instant> {
+        Some(self.clock.now())
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         let ring = &mut self.turn.ring;
         // Before the first turn there is nothing to submit that it would not submit too.

@@ -139,6 +139,10 @@ impl Adapter for Bent {
         self.inner_ref().now()
     }
 
+    fn read_clock(&self) -> Option<Instant> {
+        self.inner_ref().read_clock()
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         self.spoil_links();
         self.inner().flush()

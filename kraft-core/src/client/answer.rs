@@ -35,6 +35,12 @@ impl Client {
                 self.refused(id, site, Refused::of(refused));
             }
             Body::Reply(message::Outcome::Unknown) if !is_status => self.unknown(id),
+            // Less than was asked for is no answer.
+            Body::Reply(message::Outcome::Weaker { basis, answer }) if self.calls[&id].kind.takes(*basis) => {
+                self.steps = 0;
+                let (basis, answer) = (*basis, Bytes::copy_from_slice(answer));
+                self.finish(id, Outcome::Weaker { basis, answer });
+            }
             _ => {
                 self.attempt_lost(id, "answered something else than was asked");
                 self.lose(site, "answered something else than was asked".into(), true);
@@ -56,11 +62,15 @@ impl Client {
 
     fn refused(&mut self, id: CallId, site: usize, refused: Refused) {
         match refused.why {
-            Refusal::NotLeader | Refusal::Stopping => {
+            Refusal::NotLeader | Refusal::Stopping | Refusal::TooStale => {
                 self.redirect(site, &refused);
                 self.again(id, refused);
             }
-            Refusal::Overloaded => {
+            // The leader was asked for another transfer, by somebody else.
+            Refusal::Transferring if matches!(self.calls[&id].kind, Kind::Transfer { to } if !to.is_some()) => {
+                self.refuse(id, refused);
+            }
+            Refusal::Overloaded | Refusal::Transferring => {
                 self.hold();
                 self.again(id, refused);
             }
@@ -115,17 +125,9 @@ impl Client {
                 let refused = self.no_leader();
                 self.finish(id, Outcome::Refused(refused));
             }
-            Kind::Command {
-                delivery: Delivery::AtMostOnce,
-                ..
-            } => self.finish(id, Outcome::Unknown),
             Kind::Status { .. } => self.report(id, Err(why.to_owned())),
-            Kind::Command {
-                delivery: Delivery::ExactlyOnce,
-                ..
-            }
-            | Kind::Read { .. }
-            | Kind::OpenSession => {
+            _ if !call.kind.is_repeatable() => self.finish(id, Outcome::Unknown),
+            _ => {
                 call.is_uncertain = true;
                 self.retries.push_back(id);
             }
@@ -161,10 +163,10 @@ impl Client {
                 self.session = Session::Closed;
                 self.unpark();
             }
-            Kind::Command { .. } | Kind::Read { .. } if is_sent || is_uncertain => {
+            Kind::Command { .. } | Kind::Read { .. } | Kind::Transfer { .. } if is_sent || is_uncertain => {
                 self.finish(id, Outcome::Unknown);
             }
-            Kind::Command { .. } | Kind::Read { .. } => {
+            Kind::Command { .. } | Kind::Read { .. } | Kind::Transfer { .. } => {
                 let refused = match &call.refused {
                     Some(refused) if refused.why != Refusal::NotLeader => refused.clone(),
                     _ => self.no_leader(),
@@ -185,8 +187,10 @@ impl Client {
     pub(super) fn refuse(&mut self, id: CallId, refused: Refused) {
         let call = &self.calls[&id];
         match call.kind {
-            Kind::Command { .. } if call.is_uncertain => self.finish(id, Outcome::Unknown),
-            Kind::Command { .. } | Kind::Read { .. } => self.finish(id, Outcome::Refused(refused)),
+            Kind::Command { .. } | Kind::Transfer { .. } if call.is_uncertain => self.finish(id, Outcome::Unknown),
+            Kind::Command { .. } | Kind::Read { .. } | Kind::Transfer { .. } => {
+                self.finish(id, Outcome::Refused(refused))
+            }
             Kind::Status { .. } => self.report(id, Err(refused.to_string())),
             Kind::OpenSession => {
                 self.remove(id);

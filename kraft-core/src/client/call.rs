@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::id::{NodeId, RequestId, Sequence, SessionId};
-use crate::message::{self, Refusal};
+use crate::message::{self, Basis, Commit, Consistency, Refusal};
 use crate::time::Instant;
 
 /// Names a call, from its request to its outcome.
@@ -21,17 +21,49 @@ pub enum Request {
         command: Bytes,
         /// What becomes of it when an answer is lost.
         delivery: Delivery,
+        /// When it is answered.
+        commit: Commit,
     },
-    /// A linearizable query of the state machine.
+    /// A query of the state machine.
     Read {
         /// What the state machine will answer.
         query: Bytes,
+        /// What the answer must hold.
+        consistency: Consistency,
+    },
+    /// Hands leadership over; the answer is read by [`Transfer::leader`](crate::message::Transfer::leader).
+    ///
+    /// With a name it is tried again when an answer is lost: in the end that node leads.
+    Transfer {
+        /// To whom, [`NodeId::NONE`] for the voter that has most of the log.
+        to: NodeId,
     },
     /// A node's report of itself.
     Status {
         /// Which of the given addresses, counted from 0.
         site: usize,
     },
+}
+
+impl Request {
+    /// A command that is answered when it is committed and applied.
+    #[must_use]
+    pub fn command(command: Bytes, delivery: Delivery) -> Self {
+        Self::Command {
+            command,
+            delivery,
+            commit: Commit::Strong,
+        }
+    }
+
+    /// A linearizable query.
+    #[must_use]
+    pub fn read(query: Bytes) -> Self {
+        Self::Read {
+            query,
+            consistency: Consistency::Linearizable,
+        }
+    }
 }
 
 /// What becomes of a command when an answer is lost.
@@ -52,6 +84,13 @@ pub enum Outcome {
     Refused(Refused),
     /// A command may or may not have happened; a read got no answer.
     Unknown,
+    /// It is answered on less, as was asked for.
+    Weaker {
+        /// On what.
+        basis: Basis,
+        /// The state machine's answer to a read; of a command, which is not applied, nothing.
+        answer: Bytes,
+    },
 }
 
 /// Why a call did not happen.
@@ -84,6 +123,7 @@ impl fmt::Display for Refused {
             Refusal::Unreachable => "the node does not answer",
             Refusal::Transferring => "leadership is being handed over",
             Refusal::TimedOut => "it did not come about in time",
+            Refusal::TooStale => "no node knows itself up to date so lately",
         };
         f.write_str(why)?;
         if !self.detail.is_empty() {
@@ -131,9 +171,14 @@ pub(super) enum Kind {
     Command {
         command: Bytes,
         delivery: Delivery,
+        commit: Commit,
     },
     Read {
         query: Bytes,
+        consistency: Consistency,
+    },
+    Transfer {
+        to: NodeId,
     },
     Status {
         site: usize,
@@ -143,11 +188,29 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// Whether an attempt without an answer may be followed by another.
+    pub(super) fn is_repeatable(&self) -> bool {
+        match self {
+            Self::Command { delivery, .. } => *delivery == Delivery::ExactlyOnce,
+            Self::Transfer { to } => to.is_some(),
+            Self::Read { .. } | Self::Status { .. } | Self::OpenSession => true,
+        }
+    }
+
     pub(super) fn payload_bytes(&self) -> usize {
         match self {
             Self::Command { command, .. } => command.len(),
-            Self::Read { query } => query.len(),
-            Self::Status { .. } | Self::OpenSession => 0,
+            Self::Read { query, .. } => query.len(),
+            Self::Transfer { .. } | Self::Status { .. } | Self::OpenSession => 0,
+        }
+    }
+
+    /// Whether an answer on this basis is one to what was asked.
+    pub(super) fn takes(&self, basis: Basis) -> bool {
+        match self {
+            Self::Command { commit, .. } => commit.takes(basis),
+            Self::Read { consistency, .. } => consistency.takes(basis),
+            Self::Transfer { .. } | Self::Status { .. } | Self::OpenSession => false,
         }
     }
 }

@@ -13,7 +13,7 @@ use super::site::{Site, State};
 use crate::adapter::Endpoint;
 use crate::handshake::{Handshake, Identity, NoPeers, Step};
 use crate::id::{ClusterId, NodeId, RequestId};
-use crate::message::{Body, Command, Header, Message, Read, Refusal};
+use crate::message::{Body, Command, Header, Message, Read, Refusal, Transfer};
 use crate::protocol::{EncodeError, Limits};
 use crate::time::Instant;
 
@@ -149,8 +149,17 @@ impl Client {
             return Err(TooMany);
         }
         let kind = match request {
-            Request::Command { command, delivery } => Kind::Command { command, delivery },
-            Request::Read { query } => Kind::Read { query },
+            Request::Command {
+                command,
+                delivery,
+                commit,
+            } => Kind::Command {
+                command,
+                delivery,
+                commit,
+            },
+            Request::Read { query, consistency } => Kind::Read { query, consistency },
+            Request::Transfer { to } => Kind::Transfer { to },
             Request::Status { site } => {
                 assert!(
                     site < self.sites.len(),
@@ -314,13 +323,19 @@ impl Client {
                 sequence,
                 first_unanswered,
                 command,
+                commit,
             } => Body::Command(Command {
                 session: *session,
                 sequence: *sequence,
                 first_unanswered: *first_unanswered,
                 command,
+                commit: *commit,
             }),
-            SendingBody::Read { query } => Body::Read(Read { query }),
+            SendingBody::Read { query, consistency } => Body::Read(Read {
+                query,
+                consistency: *consistency,
+            }),
+            SendingBody::Transfer { to } => Body::Transfer(Transfer { to: *to }),
             SendingBody::Status => Body::Status,
         };
         let header = Header {

@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use super::call::{CallId, Outcome};
 use super::status::NodeReport;
-use crate::id::{RequestId, Sequence, SessionId};
+use crate::id::{NodeId, RequestId, Sequence, SessionId};
+use crate::message::{Commit, Consistency};
 
 /// What to do next. Each may be performed the moment it is handed out, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ pub enum Output {
 /// How a call ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// A command or a read.
+    /// A command, a read or a transfer.
     Outcome(Outcome),
     /// A status call: what the node said, or why it said nothing.
     Report(Result<Box<NodeReport>, String>),
@@ -72,9 +73,14 @@ pub(super) enum SendingBody {
         sequence: Sequence,
         first_unanswered: Sequence,
         command: Bytes,
+        commit: Commit,
     },
     Read {
         query: Bytes,
+        consistency: Consistency,
+    },
+    Transfer {
+        to: NodeId,
     },
     Status,
 }

@@ -102,6 +102,7 @@ impl Client {
     pub(super) fn redirect(&mut self, site: usize, refused: &Refused) {
         let hint = refused.leader;
         self.sites[site].trouble = match (refused.why, hint.is_some()) {
+            (Refusal::TooStale, _) => "is not up to date".into(),
             (Refusal::Stopping, _) => "is going down".into(),
             (_, true) => format!("follows node {hint}"),
             (_, false) => "knows no leader".into(),

@@ -114,19 +114,12 @@ impl Client {
         };
         self.in_flight += 1;
         self.in_flight_bytes += call.kind.payload_bytes();
-        let is_repeatable = !matches!(
-            &call.kind,
-            Kind::Command {
-                delivery: Delivery::AtMostOnce,
-                ..
-            }
-        );
-        if is_repeatable {
+        if call.kind.is_repeatable() {
             let at = self.now + self.config.attempt_timeout;
             self.timers.insert((at, Timer::Attempt(id)));
         }
         let body = match &call.kind {
-            Kind::Command { command, .. } => {
+            Kind::Command { command, commit, .. } => {
                 let (session, sequence) = call.ticket.unwrap_or_default();
                 let first_unanswered = match &self.session {
                     Session::Open(open) if open.id == session => open.first_unanswered(),
@@ -137,9 +130,14 @@ impl Client {
                     sequence,
                     first_unanswered,
                     command: command.clone(),
+                    commit: *commit,
                 }
             }
-            Kind::Read { query } => SendingBody::Read { query: query.clone() },
+            Kind::Read { query, consistency } => SendingBody::Read {
+                query: query.clone(),
+                consistency: *consistency,
+            },
+            Kind::Transfer { to } => SendingBody::Transfer { to: *to },
             Kind::Status { .. } => SendingBody::Status,
             Kind::OpenSession => SendingBody::OpenSession,
         };

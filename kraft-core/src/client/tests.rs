@@ -1,5 +1,7 @@
 //! The client against scripted nodes: what goes in, what must come out, in which order.
 
+mod weaker;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -160,13 +162,18 @@ impl Script {
     fn put(&mut self, delivery: Delivery) -> CallId {
         let command = Bytes::from_static(b"put");
         self.client
-            .call(Request::Command { command, delivery }, self.now)
+            .call(Request::command(command, delivery), self.now)
             .expect("room")
+    }
+
+    fn transfer(&mut self, to: u64) -> CallId {
+        let request = Request::Transfer { to: NodeId(to) };
+        self.client.call(request, self.now).expect("few calls")
     }
 
     fn read(&mut self) -> CallId {
         let query = Bytes::from_static(b"get");
-        self.client.call(Request::Read { query }, self.now).expect("room")
+        self.client.call(Request::read(query), self.now).expect("room")
     }
 
     /// Opens the session with a command, answers both.
@@ -484,10 +491,7 @@ fn what_is_in_flight_is_bounded() {
         script.put(Delivery::AtMostOnce);
     }
     let command = Bytes::new();
-    let request = Request::Command {
-        command,
-        delivery: Delivery::AtMostOnce,
-    };
+    let request = Request::command(command, Delivery::AtMostOnce);
     assert_eq!(script.client.call(request, script.now), Err(TooMany));
     let sent = script.run(&[0]);
     assert_eq!(sent.len(), 2);
@@ -506,7 +510,7 @@ fn bytes_in_flight_are_bounded_but_a_big_request_alone_goes() {
         let delivery = Delivery::AtMostOnce;
         script
             .client
-            .call(Request::Command { command, delivery }, script.now)
+            .call(Request::command(command, delivery), script.now)
             .expect("room");
     }
     let big = script.one(&[0]);
@@ -688,4 +692,60 @@ fn the_same_seed_gives_the_same_run() {
     };
     assert_eq!(run(1), run(1));
     assert_ne!(run(1), run(2));
+}
+
+#[test]
+fn a_transfer_goes_where_the_leader_is_and_waits_for_another_one() {
+    let mut script = Script::new();
+    let call = script.transfer(3);
+    let first = script.one(&[0, 1, 2]);
+    assert_eq!(
+        (first.site, first.body.clone()),
+        (0, SendingBody::Transfer { to: NodeId(3) })
+    );
+    script.refuse(&first, Refusal::NotLeader, 2);
+    let second = script.one(&[0, 1, 2]);
+    assert_eq!(second.site, 1);
+    script.refuse(&second, Refusal::Transferring, 2);
+    let third = script.until_sent(&[0, 1, 2]).remove(0);
+    script.commit(&third, &[3, 0, 0, 0, 0, 0, 0, 0]);
+    script.run(&[]);
+    script.ended(call, committed(&[3, 0, 0, 0, 0, 0, 0, 0]));
+}
+
+#[test]
+fn a_transfer_to_anybody_is_not_asked_for_twice() {
+    let mut script = Script::new();
+    let call = script.transfer(0);
+    let sent = script.one(&[0, 1, 2]);
+    script.client.closed(sent.site, &"reset", script.now);
+    assert!(script.run(&[0, 1, 2]).is_empty());
+    script.ended(call, End::Outcome(Outcome::Unknown));
+    let call = script.transfer(0);
+    let sent = script.one(&[0, 1, 2]);
+    script.refuse(&sent, Refusal::Transferring, 2);
+    script.run(&[]);
+    assert_eq!(script.refused(call).why, Refusal::Transferring);
+
+    // A name may be asked for again: in the end it leads. But a refusal then speaks of the last attempt alone.
+    let call = script.transfer(2);
+    let sent = script.one(&[0, 1, 2]);
+    script.client.closed(sent.site, &"reset", script.now);
+    let again = script.until_sent(&[0, 1, 2]).remove(0);
+    assert_eq!(again.body, SendingBody::Transfer { to: NodeId(2) });
+    script.refuse(&again, Refusal::TimedOut, 1);
+    script.run(&[]);
+    script.ended(call, End::Outcome(Outcome::Unknown));
+}
+
+#[test]
+fn a_command_that_comes_while_leadership_is_handed_over_is_tried_again() {
+    let mut script = Script::new();
+    let call = script.put(Delivery::AtMostOnce);
+    let sent = script.one(&[0, 1, 2]);
+    script.refuse(&sent, Refusal::Transferring, 1);
+    let again = script.until_sent(&[0, 1, 2]).remove(0);
+    script.commit(&again, b"done");
+    script.run(&[]);
+    script.ended(call, committed(b"done"));
 }

@@ -4,9 +4,9 @@ use super::*;
 use crate::id::{Index, RequestId, Round, Sequence, SessionId, Term};
 use crate::inbox::InboxError;
 use crate::message::{
-    Append, AppendReply, AppendResult, Change, Command, Entries, Fetch, Goaway, Heartbeat, HeartbeatReply, NodeState,
-    Outcome, Read, ReadIndexReply, SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult, StatusReply, Transfer,
-    Versions, Vote, VoteReply, Welcome,
+    Append, AppendReply, AppendResult, Change, Command, Commit, Consistency, Entries, Fetch, Goaway, Heartbeat,
+    HeartbeatReply, NodeState, Outcome, Read, ReadIndexReply, SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult,
+    StatusReply, Transfer, Versions, Vote, VoteReply, Welcome,
 };
 use crate::protocol::{DecodeError, Foreign};
 
@@ -91,7 +91,10 @@ fn body(kind: Kind) -> Body<'static> {
             commit: Index(0),
             round: Round(0),
         }),
-        Kind::HeartbeatReply => Body::HeartbeatReply(HeartbeatReply { round: Round(0) }),
+        Kind::HeartbeatReply => Body::HeartbeatReply(HeartbeatReply {
+            round: Round(0),
+            promise_us: 0,
+        }),
         Kind::Vote => Body::Vote(Vote {
             pre: true,
             by_transfer: false,
@@ -125,8 +128,12 @@ fn body(kind: Kind) -> Body<'static> {
             sequence: Sequence(0),
             first_unanswered: Sequence(0),
             command: b"",
+            commit: Commit::Strong,
         }),
-        Kind::Read => Body::Read(Read { query: b"" }),
+        Kind::Read => Body::Read(Read {
+            query: b"",
+            consistency: Consistency::Linearizable,
+        }),
         Kind::Reply => Body::Reply(Outcome::Unknown),
         Kind::Status => Body::Status,
         Kind::StatusReply => Body::StatusReply(StatusReply {

@@ -8,7 +8,7 @@ use super::{Host, Notice};
 use crate::adapter::Adapter;
 use crate::id::{RequestId, Sequence, SessionId};
 use crate::machine::{self, StateMachine};
-use crate::message::{Command, Outcome, Refusal, Refused};
+use crate::message::{Basis, Command, Commit, Outcome, Refusal, Refused};
 use crate::protocol::Protocol;
 use crate::storage::Storage;
 use crate::time::Instant;
@@ -17,28 +17,29 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     /// Takes what handles asked for into the turn's batch.
     pub(super) fn take_calls(&mut self, now: Instant) {
         let mut calls = std::mem::take(&mut self.calls);
-        if self.queue.take(&mut calls) && self.stopping.is_none() {
-            self.stopping = Some(now);
+        if self.queue.take(&mut calls) {
+            self.leave(now);
         }
         for call in calls.drain(..) {
             match call {
+                Call::Transfer(to, completion) => self.take_transfer(to, completion, now),
                 Call::Status(completion) => completion.end(Some(self.raft.status())),
-                Call::Read(query, completion) => {
+                Call::Read(query, consistency, completion) => {
                     self.counters.reads += 1;
                     if self.is_full_for(&query) {
                         completion.end(self.refusal(Refusal::Overloaded, String::new()));
                     } else {
-                        self.requests.reads.push(&query, Origin::Local(completion));
+                        self.requests.read(&query, consistency, Origin::Local(completion));
                     }
                 }
-                Call::Propose(command, completion) => {
+                Call::Propose(command, commit, completion) => {
                     self.counters.commands += 1;
                     match self.judge(&command) {
                         Some(refusal) => completion.end(refusal),
                         None => self
                             .requests
                             .batch
-                            .command(&sessionless(&command), Origin::Local(completion)),
+                            .command(&sessionless(&command, commit), Origin::Local(completion)),
                     }
                 }
             }
@@ -53,14 +54,8 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     }
 
     fn judge(&self, command: &Bytes) -> Option<Owned> {
-        if self.stopping.is_some() {
-            return Some(self.refusal(Refusal::Stopping, String::new()));
-        }
-        if !self.leads() {
-            return Some(self.refusal(Refusal::NotLeader, String::new()));
-        }
-        if self.requests.waiting() >= self.config.requests_max {
-            return Some(self.refusal(Refusal::Overloaded, String::new()));
+        if let Some(why) = self.turned_down() {
+            return Some(self.refusal(why, String::new()));
         }
         let refused = self.check(command).err()?;
         Some(self.refusal(refused.why, refused.detail))
@@ -116,7 +111,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         } else if self.short_at.is_some() {
             self.tell_room(false);
         }
-        if self.requests.batch.is_empty() {
+        if self.requests.batch.is_empty() || self.holds_proposals() {
             return;
         }
         let bytes = self.requests.batch.bytes();
@@ -124,30 +119,53 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             .raft
             .propose(&mut self.requests.batch.take(), bytes, now, &mut self.log);
         match proposed {
-            Ok(range) => self.requests.proposed(range),
+            Ok(range) => {
+                let header = self.header(RequestId(0));
+                let received = Outcome::Weaker {
+                    basis: Basis::Received,
+                    answer: b"",
+                };
+                for origin in self.requests.proposed(range) {
+                    self.conns
+                        .answer(adapter, protocol, header, origin, received, &mut self.counters);
+                }
+            }
             Err(why) => {
                 if why == Refusal::NoSpace {
                     self.tell_room(true);
                 }
-                let header = self.header(RequestId(0));
-                let refused = Outcome::Refused(Refused {
-                    why,
-                    leader: self.place.leader,
-                    detail: "",
-                });
-                // Raft may have taken none of the proposals out of the batch.
-                self.requests.batch.take().for_each(drop);
-                for origin in self.requests.batch.take_origins() {
-                    self.conns
-                        .answer(adapter, protocol, header, origin, refused, &mut self.counters);
-                }
+                self.refuse_batch(adapter, protocol, why);
             }
+        }
+    }
+
+    pub(super) fn refuse_batch<A: Adapter, P: Protocol>(&mut self, adapter: &mut A, protocol: &P, why: Refusal) {
+        let header = self.header(RequestId(0));
+        let refused = Outcome::Refused(Refused {
+            why,
+            leader: self.place.leader,
+            detail: "",
+        });
+        // Raft may have taken none of the proposals out of the batch.
+        self.requests.batch.take().for_each(drop);
+        for origin in self.requests.batch.take_origins() {
+            self.conns
+                .answer(adapter, protocol, header, origin, refused, &mut self.counters);
         }
     }
 
     /// Asks Raft once for all reads of the turn.
     pub(super) fn ask_reads<A: Adapter, P: Protocol>(&mut self, adapter: &mut A, protocol: &P, now: Instant) {
-        if self.requests.reads.is_empty() {
+        if !self.requests.leases.is_empty() {
+            match self.raft.leased(now) {
+                Some((term, index)) => {
+                    self.requests.leased(self.next_read, term, index, now);
+                    self.next_read.0 += 1;
+                }
+                None => self.requests.ask_leases(),
+            }
+        }
+        if self.requests.reads.is_empty() || self.holds_reads() {
             return;
         }
         let request = self.next_read;
@@ -191,11 +209,12 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     }
 }
 
-fn sessionless(command: &[u8]) -> Command<'_> {
+fn sessionless(command: &[u8], commit: Commit) -> Command<'_> {
     Command {
         session: SessionId(0),
         sequence: Sequence(0),
         first_unanswered: Sequence(0),
         command,
+        commit,
     }
 }

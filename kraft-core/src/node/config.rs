@@ -58,8 +58,11 @@ pub struct Config {
     pub calls_max: usize,
     /// Entries applied in a turn. A long replay then leaves time for heartbeats.
     pub applied_per_turn_max: u64,
-    /// How long a stopping node waits for its connections to take leave.
+    /// How long a stopping node waits for its connections to take leave, once it leads no more.
     pub stop_timeout: Duration,
+    /// Commands that come while leadership is handed over wait for the end of that, for at most the longest election
+    /// timeout. Without this they are refused as `Transferring`.
+    pub transfer_waits: bool,
     /// The version of the program, as status shows it.
     pub version: &'static str,
 }
@@ -106,6 +109,7 @@ impl Config {
             calls_max: 4096,
             applied_per_turn_max: 4096,
             stop_timeout: Duration::from_secs(1),
+            transfer_waits: true,
             version: env!("CARGO_PKG_VERSION"),
         }
     }

@@ -363,7 +363,7 @@ impl Conns {
         counters: &mut Counters,
     ) {
         match outcome {
-            Outcome::Committed(_) => {}
+            Outcome::Committed(_) | Outcome::Weaker { .. } => {}
             Outcome::Refused(_) => counters.refused += 1,
             Outcome::Unknown => counters.unknown += 1,
         }

@@ -10,8 +10,8 @@ use crate::handshake::Kind;
 use crate::id::{Index, NodeId, RequestId, Term};
 use crate::link::CloseMode;
 use crate::log::Log;
-use crate::machine::StateMachine;
-use crate::message::{Body, Message, Outcome, Refusal, Refused};
+use crate::machine::{self, StateMachine};
+use crate::message::{Basis, Body, Consistency, Message, Outcome, Refusal, Refused};
 use crate::peers::Peers;
 use crate::protocol::{EncodeError, Protocol};
 use crate::raft::{Outgoing, Output};
@@ -74,15 +74,21 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 } => self.refuse_reads(adapter, protocol, request, why),
                 // The node knows the members that it was started with, and no others.
                 Output::Members { .. } => {}
+                Output::Transferred { to, result } => self.transferred(adapter, protocol, to, result),
                 Output::Role { state, term, leader } => {
                     self.role(adapter, protocol, Place { state, term, leader });
                 }
             }
         }
         let applied = self.applied();
+        self.answer_durable(adapter, protocol, self.raft.status().durable);
         while let Some(group) = self.requests.next_ready(applied) {
-            self.answer_reads(adapter, protocol, group);
+            match group.leased {
+                None => self.answer_reads(adapter, protocol, group),
+                Some(term) => self.answer_leased(adapter, protocol, group, term),
+            }
         }
+        self.answer_stale(adapter, protocol);
         for id in std::mem::take(&mut self.conns.dropped) {
             (self.observer)(Notice::SlowReader { conn: id });
         }
@@ -162,13 +168,78 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         group.drain(|query, origin| {
             self.reply.clear();
             let read = self.machine.read(query, &mut self.reply);
-            let outcome = match &read {
-                Ok(()) => Outcome::Committed(&self.reply),
-                Err(refused) => Outcome::Refused(Refused {
-                    why: refused.why,
+            let outcome = outcome(&read, None, &self.reply, self.place.leader);
+            self.conns
+                .answer(adapter, protocol, header, origin, outcome, &mut self.counters);
+        });
+        self.requests.recycle(group);
+    }
+
+    /// Answers whoever waits for the own disk alone. What is left of them was proposed in this term of office: the
+    /// others were answered when the former one ended.
+    fn answer_durable<A: Adapter, P: Protocol>(&mut self, adapter: &mut A, protocol: &P, durable: Index) {
+        let header = self.header(RequestId(0));
+        let outcome = Outcome::Weaker {
+            basis: Basis::Leader,
+            answer: b"",
+        };
+        while let Some(origin) = self.requests.next_durable(durable) {
+            self.conns
+                .answer(adapter, protocol, header, origin, outcome, &mut self.counters);
+        }
+    }
+
+    /// Answers by lease, each by a look at a clock that follows the look at the state. Those for which it was too late
+    /// are asked for like others, in the next turn.
+    fn answer_leased<A: Adapter, P: Protocol>(
+        &mut self,
+        adapter: &mut A,
+        protocol: &P,
+        mut group: ReadGroup,
+        term: Term,
+    ) {
+        let header = self.header(RequestId(0));
+        group.drain(|query, origin| {
+            self.reply.clear();
+            let read = self.machine.read(query, &mut self.reply);
+            let leased = adapter.read_clock().and_then(|clock| self.raft.leased(clock));
+            if leased.is_none_or(|(now, _)| now != term) {
+                return self.requests.reads.push(query, origin);
+            }
+            let outcome = outcome(&read, Some(Basis::Lease), &self.reply, self.place.leader);
+            self.conns
+                .answer(adapter, protocol, header, origin, outcome, &mut self.counters);
+        });
+        self.requests.recycle(group);
+    }
+
+    /// Answers from what is applied, and says how old that may be.
+    fn answer_stale<A: Adapter, P: Protocol>(&mut self, adapter: &mut A, protocol: &P) {
+        let header = self.header(RequestId(0));
+        let (mut group, ages_max) = self.requests.take_stale();
+        let mut ages_max = ages_max.into_iter();
+        group.drain(|query, origin| {
+            self.reply.clear();
+            let read = self.machine.read(query, &mut self.reply);
+            let now = adapter.read_clock().unwrap_or_else(|| adapter.now());
+            let age_ms = self.raft.age(now).map_or(u64::MAX, |age| {
+                u64::try_from(age.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+            });
+            let age_max_ms = ages_max.next().unwrap_or_default();
+            let basis = Basis::Stale { age_ms };
+            let detail;
+            let outcome = if (Consistency::Stale { age_max_ms }).takes(basis) {
+                outcome(&read, Some(basis), &self.reply, self.place.leader)
+            } else {
+                detail = match age_ms {
+                    u64::MAX => "this node has not known itself up to date with a leader since it started".to_owned(),
+                    _ => format!("this node last knew itself up to date {age_ms} ms ago, {age_max_ms} ms are allowed"),
+                };
+                Outcome::Refused(Refused {
+                    why: Refusal::TooStale,
                     leader: self.place.leader,
-                    detail: &refused.detail,
-                }),
+                    detail: &detail,
+                })
             };
             self.conns
                 .answer(adapter, protocol, header, origin, outcome, &mut self.counters);
@@ -187,7 +258,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         // Changes within a turn are told as one: a leader of a later term lost its leadership in between.
         if led && (!self.leads() || term != before) {
             let header = self.header(RequestId(0));
-            for (_, origin) in self.requests.take_pending() {
+            for origin in self.requests.take_pending() {
                 self.conns
                     .answer(adapter, protocol, header, origin, Outcome::Unknown, &mut self.counters);
             }
@@ -200,6 +271,24 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 self.refuse_group(adapter, protocol, group, Refusal::NotLeader);
             }
         }
+    }
+}
+
+/// What a read came to: by less than linearizability if there is a `basis`.
+fn outcome<'a>(
+    read: &'a Result<(), machine::Refused>,
+    basis: Option<Basis>,
+    answer: &'a [u8],
+    leader: NodeId,
+) -> Outcome<'a> {
+    match (read, basis) {
+        (Ok(()), None) => Outcome::Committed(answer),
+        (Ok(()), Some(basis)) => Outcome::Weaker { basis, answer },
+        (Err(refused), _) => Outcome::Refused(Refused {
+            why: refused.why,
+            leader,
+            detail: &refused.detail,
+        }),
     }
 }
 

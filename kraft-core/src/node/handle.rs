@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::adapter::Waker;
 use crate::id::NodeId;
-use crate::message::{self, Refusal, Refused};
+use crate::message::{self, Basis, Commit, Consistency, Refusal, Refused};
 use crate::raft::Status;
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -32,6 +32,13 @@ pub enum Outcome {
     },
     /// It may or may not have happened: leadership was lost, or the node went away.
     Unknown,
+    /// It is answered on less, as was asked for.
+    Weaker {
+        /// On what.
+        basis: Basis,
+        /// The state machine's answer to a read; of a command, which is not applied, nothing.
+        answer: Bytes,
+    },
 }
 
 impl Outcome {
@@ -46,13 +53,14 @@ impl Outcome {
                 detail,
             }),
             Self::Unknown => message::Outcome::Unknown,
+            Self::Weaker { basis, answer } => message::Outcome::Weaker { basis: *basis, answer },
         }
     }
 
     /// What it takes in memory beyond itself.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Committed(reply) => reply.len(),
+            Self::Committed(reply) | Self::Weaker { answer: reply, .. } => reply.len(),
             Self::Refused { detail, .. } => detail.len(),
             Self::Unknown => 0,
         }
@@ -69,6 +77,10 @@ impl From<message::Outcome<'_>> for Outcome {
                 detail: detail.to_owned(),
             },
             message::Outcome::Unknown => Self::Unknown,
+            message::Outcome::Weaker { basis, answer } => Self::Weaker {
+                basis,
+                answer: Bytes::copy_from_slice(answer),
+            },
         }
     }
 }
@@ -89,8 +101,9 @@ pub struct Ticket<T> {
 /// What a handle asks of its node.
 #[derive(Debug)]
 pub(super) enum Call {
-    Propose(Bytes, Completion<Outcome>),
-    Read(Bytes, Completion<Outcome>),
+    Propose(Bytes, Commit, Completion<Outcome>),
+    Read(Bytes, Consistency, Completion<Outcome>),
+    Transfer(NodeId, Completion<Outcome>),
     Status(Completion<Option<Status>>),
 }
 
@@ -155,13 +168,31 @@ impl Handle {
     /// Proposes a command. Without a session: if the outcome is unknown, proposing it again may apply it twice.
     #[must_use]
     pub fn propose(&self, command: Bytes) -> Ticket<Outcome> {
-        self.call(|completion| Call::Propose(command, completion), Self::overloaded())
+        self.propose_by(command, Commit::Strong)
+    }
+
+    /// Proposes a command that is answered as `commit` says. Without a session, as [`propose`](Self::propose).
+    #[must_use]
+    pub fn propose_by(&self, command: Bytes, commit: Commit) -> Ticket<Outcome> {
+        self.call(
+            |completion| Call::Propose(command, commit, completion),
+            Self::overloaded(),
+        )
     }
 
     /// Reads linearizably.
     #[must_use]
     pub fn read(&self, query: Bytes) -> Ticket<Outcome> {
-        self.call(|completion| Call::Read(query, completion), Self::overloaded())
+        self.read_by(query, Consistency::Linearizable)
+    }
+
+    /// Reads what holds so much.
+    #[must_use]
+    pub fn read_by(&self, query: Bytes, consistency: Consistency) -> Ticket<Outcome> {
+        self.call(
+            |completion| Call::Read(query, consistency, completion),
+            Self::overloaded(),
+        )
     }
 
     /// What the node knows; `None` if it went away.
@@ -170,7 +201,14 @@ impl Handle {
         self.call(Call::Status, None)
     }
 
-    /// Asks the node to stop: it says goodbye to its connections, flushes, and [`Node::is_stopped`] becomes true.
+    /// Hands leadership over to a voter, or with [`NodeId::NONE`] to the one that has most of the log. Ends when it is
+    /// known who leads, within an election timeout; [`message::Transfer::leader`] reads the answer.
+    #[must_use]
+    pub fn transfer(&self, to: NodeId) -> Ticket<Outcome> {
+        self.call(|completion| Call::Transfer(to, completion), Self::overloaded())
+    }
+
+    /// Asks the node to stop: a leader hands over first, which takes an election timeout at most; then it says goodbye to its connections, flushes, and [`Node::is_stopped`] becomes true.
     ///
     /// [`Node::is_stopped`]: super::Node::is_stopped
     pub fn stop(&self) {

@@ -236,8 +236,9 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         for known in std::mem::take(&mut self.listeners) {
             adapter.unlisten(known.listener);
         }
+        self.refuse_batch(adapter, protocol, Refusal::Stopping);
         let header = self.header(RequestId(0));
-        for (_, origin) in self.requests.take_pending() {
+        for origin in self.requests.take_pending() {
             self.conns
                 .answer(adapter, protocol, header, origin, Outcome::Unknown, &mut self.counters);
         }

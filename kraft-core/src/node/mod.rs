@@ -26,6 +26,7 @@ mod service;
 mod snapshots;
 mod status;
 mod task;
+mod transfer;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -46,6 +47,7 @@ pub use self::task::{Done, Task};
 use self::conns::{ConnLimits, Conns};
 use self::handle::{Call, Queue};
 use self::requests::Requests;
+use self::transfer::Handover;
 use crate::adapter::{Adapter, Audience, Capabilities, Endpoint, ListenOptions, Stats, Waker};
 use crate::handshake::Identity;
 use crate::id::{ConnId, GroupId, Index, ListenerId, NodeId, RequestId, Term};
@@ -163,6 +165,7 @@ struct Host<S: Storage, M> {
     /// Connections to be closed once `poll` has returned the adapter.
     to_close: Vec<(ConnId, crate::handshake::Rejection)>,
     requests: Requests,
+    handover: Handover,
     next_read: RequestId,
     listeners: Vec<Listening>,
     services: Vec<Box<dyn Service>>,
@@ -204,6 +207,13 @@ where
             mut machine,
         } = parts;
         let now = adapter.now();
+        if config.raft.lease_drift_max.is_some() && adapter.read_clock().is_none() {
+            return Err(format!(
+                "lease_drift_max: the event loop {} has no clock to look at after a read: do without leases, or take \
+                 another",
+                adapter.name()
+            ));
+        }
         let raft = Raft::new(config.raft.clone(), &recovered, now)?;
         let frame_max = u32::try_from(config.limits.frame_max).expect("validated above");
         let identity = Identity::node(&config.cluster_name, config.raft.id, config.incarnation, frame_max);
@@ -261,6 +271,7 @@ where
             has_accepted: false,
             to_close: Vec::new(),
             requests: Requests::default(),
+            handover: Handover::default(),
             // Ids of reads go to other nodes and come back: no two lives of a node may draw the same.
             next_read: RequestId(fastrand::Rng::with_seed(config.raft.seed).u64(..) >> 8),
             listeners: Vec::new(),
@@ -377,6 +388,11 @@ where
             host,
         } = self;
         let now = adapter.now();
+        if host.config.raft.lease_drift_max.is_some()
+            && let Some(clock) = adapter.read_clock()
+        {
+            host.raft.clock(clock);
+        }
         host.take_calls(now);
         host.propose(adapter, protocol, now);
         host.ask_reads(adapter, protocol, now);
@@ -387,6 +403,7 @@ where
         host.drain(adapter, protocol);
         host.keep_snapshots(adapter, protocol, now);
         host.keep_conns(adapter, protocol, now);
+        host.stop_if_handed_over(now);
         host.stop_if_asked(adapter, protocol, now);
         adapter.flush().map_err(Failure::Loop)
     }
@@ -535,7 +552,10 @@ impl<S: Storage, M> Host<S, M> {
     fn next_deadline(&self) -> Instant {
         // A stopping node dials nobody: what is due then would keep it from waiting.
         let dials = self.stopping.is_none();
-        if self.applied_unsaid.is_some() || dials && !self.to_connect.is_empty() {
+        let waits = self.raft.is_transferring() && !self.place.leader.is_some();
+        let reads = !self.requests.reads.is_empty() && !waits;
+        let is_behind = self.applied_unsaid.is_some() || reads;
+        if is_behind || dials && !self.to_connect.is_empty() {
             return Instant::ZERO;
         }
         let deadlines = [

@@ -5,7 +5,7 @@ use std::io;
 use crate::adapter::{CloseReason, Endpoint};
 use crate::id::{ConnId, Incarnation, NodeId, Term};
 use crate::inbox::InboxError;
-use crate::message::{GoawayReason, NodeState, SnapshotId, SnapshotResult};
+use crate::message::{GoawayReason, NodeState, Refusal, SnapshotId, SnapshotResult};
 use crate::raft::Violation;
 use crate::snapshot::StoreError;
 
@@ -21,6 +21,13 @@ pub enum Notice<'a> {
         term: Term,
         /// Who leads.
         leader: NodeId,
+    },
+    /// Leadership that was to be handed over was, or stayed.
+    Transferred {
+        /// To whom it was to go.
+        to: NodeId,
+        /// Who leads, or why that is not so.
+        result: Result<NodeId, Refusal>,
     },
     /// A peer welcomed us: requests can go there.
     PeerUp {

@@ -293,7 +293,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                         request: message.header.request,
                         asked: Asked::Read,
                     };
-                    self.requests.reads.push(read.query, origin);
+                    self.requests.read(read.query, read.consistency, origin);
                     conn.took(lent.link, &self.conns.limits);
                 }
             }
@@ -306,6 +306,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 // Not worth a place in the backlog: who does not read gets no status.
                 let _ = conn.send(lent.protocol, &reply, lent.link);
             }
+            Body::Transfer(transfer) => self.on_transfer(lent, conn, message, transfer.to),
             Body::StatusReply(_) => {}
             Body::Fetch(fetch) => self.on_fetch(lent, conn, message, fetch),
             _ => return self.on_raft(lent, conn, message),
@@ -352,14 +353,8 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     ) {
         self.counters.commands += 1;
         let asked = Asked::Command;
-        if self.stopping.is_some() {
-            return self.refuse(lent, conn, message, asked, Refusal::Stopping, "");
-        }
-        if !self.leads() {
-            return self.refuse(lent, conn, message, asked, Refusal::NotLeader, "");
-        }
-        if self.requests.waiting() >= self.config.requests_max {
-            return self.refuse(lent, conn, message, asked, Refusal::Overloaded, "");
+        if let Some(why) = self.turned_down() {
+            return self.refuse(lent, conn, message, asked, why, "");
         }
         let origin = Origin::Client {
             conn: conn.id,

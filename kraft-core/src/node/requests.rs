@@ -6,9 +6,9 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 
 use super::handle::{Completion, Outcome};
-use crate::id::{ConnId, Index, RequestId};
+use crate::id::{ConnId, Index, RequestId, Term};
 use crate::log::Proposal;
-use crate::message::{Command, EntryKind};
+use crate::message::{Command, Commit, Consistency, EntryKind};
 use crate::session;
 use crate::time::Instant;
 
@@ -39,23 +39,23 @@ pub(super) enum Asked {
 pub(super) struct Batch {
     buffer: BytesMut,
     proposals: Vec<(EntryKind, Range<usize>)>,
-    origins: Vec<Origin>,
+    origins: Vec<(Commit, Origin)>,
 }
 
 impl Batch {
     pub(super) fn command(&mut self, command: &Command<'_>, origin: Origin) {
         let start = self.buffer.len();
         session::encode(command, &mut self.buffer);
-        self.push(EntryKind::Command, start, origin);
+        self.push(EntryKind::Command, start, command.commit, origin);
     }
 
     pub(super) fn open_session(&mut self, origin: Origin) {
-        self.push(EntryKind::OpenSession, self.buffer.len(), origin);
+        self.push(EntryKind::OpenSession, self.buffer.len(), Commit::Strong, origin);
     }
 
-    fn push(&mut self, kind: EntryKind, start: usize, origin: Origin) {
+    fn push(&mut self, kind: EntryKind, start: usize, commit: Commit, origin: Origin) {
         self.proposals.push((kind, start..self.buffer.len()));
-        self.origins.push(origin);
+        self.origins.push((commit, origin));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -80,8 +80,8 @@ impl Batch {
     }
 
     /// Hands out who waits, in the order of the proposals.
-    pub(super) fn take_origins(&mut self) -> std::vec::Drain<'_, Origin> {
-        self.origins.drain(..)
+    pub(super) fn take_origins(&mut self) -> impl Iterator<Item = Origin> + use<'_> {
+        self.origins.drain(..).map(|(_, origin)| origin)
     }
 }
 
@@ -91,6 +91,8 @@ pub(super) struct ReadGroup {
     queries: BytesMut,
     reads: Vec<(Range<usize>, Origin)>,
     asked: Instant,
+    /// Answered by the lease of this term if that holds, else by asking.
+    pub(super) leased: Option<Term>,
 }
 
 impl ReadGroup {
@@ -123,15 +125,26 @@ impl ReadGroup {
 
 /// Everything that waits.
 ///
-/// Invariant: `pending` ascends by index; `waiting()` is the number of origins in here that a later turn must answer.
+/// Invariant: `pending` and `by_leader` ascend by index; `waiting()` is the number of origins in here that a later turn
+/// must answer.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     /// Proposals of the present turn.
     pub(super) batch: Batch,
     /// Reads of the present turn.
     pub(super) reads: ReadGroup,
+    /// Reads of the present turn that a lease may answer.
+    pub(super) leases: ReadGroup,
+    /// Reads of the present turn that whatever is applied answers.
+    stale: ReadGroup,
+    /// How old that may be, for each of them.
+    ages_max: Vec<u64>,
     /// Appended proposals, by index.
     pending: VecDeque<(Index, Origin)>,
+    /// Appended proposals that are answered when they are on the own disk, by index.
+    by_leader: VecDeque<(Index, Origin)>,
+    /// Appended proposals that are answered at once.
+    received: Vec<Origin>,
     /// Reads that Raft was asked about.
     asked: BTreeMap<RequestId, ReadGroup>,
     /// Reads that may be answered once this index is applied.
@@ -145,38 +158,78 @@ pub(super) struct Requests {
 impl Requests {
     /// Requests that a later turn must answer.
     pub(super) fn waiting(&self) -> usize {
-        self.pending.len() + self.waiting_reads + self.batch.origins.len() + self.reads.len()
+        let proposals = self.pending.len() + self.by_leader.len() + self.batch.origins.len();
+        let reads = self.reads.len() + self.leases.len() + self.stale.len();
+        proposals + self.waiting_reads + reads
     }
 
     /// Bytes of the queries among them.
     pub(super) fn queries_bytes(&self) -> usize {
-        self.waiting_queries_bytes + self.reads.bytes()
+        self.waiting_queries_bytes + self.reads.bytes() + self.leases.bytes() + self.stale.bytes()
     }
 
-    /// The batch stands in the log at `range`.
-    pub(super) fn proposed(&mut self, range: Range<Index>) {
+    /// A read of the present turn.
+    pub(super) fn read(&mut self, query: &[u8], consistency: Consistency, origin: Origin) {
+        match consistency {
+            Consistency::Linearizable => self.reads.push(query, origin),
+            Consistency::Lease => self.leases.push(query, origin),
+            Consistency::Stale { age_max_ms } => {
+                self.ages_max.push(age_max_ms);
+                self.stale.push(query, origin);
+            }
+        }
+    }
+
+    /// The batch stands in the log at `range`. Hands out who is answered for that alone.
+    pub(super) fn proposed(&mut self, range: Range<Index>) -> std::vec::Drain<'_, Origin> {
         let indexes = (range.start.0..range.end.0).map(Index);
-        self.pending.extend(indexes.zip(self.batch.take_origins()));
+        for (index, (commit, origin)) in indexes.zip(self.batch.origins.drain(..)) {
+            match commit {
+                Commit::Strong => self.pending.push_back((index, origin)),
+                Commit::Leader => self.by_leader.push_back((index, origin)),
+                Commit::Async => self.received.push(origin),
+            }
+        }
+        self.received.drain(..)
+    }
+
+    /// The next who is answered for what is on the own disk up to `durable`.
+    pub(super) fn next_durable(&mut self, durable: Index) -> Option<Origin> {
+        let (index, _) = self.by_leader.front()?;
+        if *index > durable {
+            return None;
+        }
+        self.by_leader.pop_front().map(|(_, origin)| origin)
     }
 
     /// Who waits for the entry at `index`, which was just applied.
     pub(super) fn applied(&mut self, index: Index) -> Option<Origin> {
-        while let Some((first, _)) = self.pending.front() {
-            if *first > index {
-                return None;
-            }
-            let (first, origin) = self.pending.pop_front()?;
-            // An index below the applied one was overwritten; its origin was answered when leadership was lost.
-            if first == index {
-                return Some(origin);
-            }
-        }
-        None
+        // A majority may be faster than the own disk.
+        next_at(&mut self.pending, index).or_else(|| next_at(&mut self.by_leader, index))
     }
 
     /// Leadership is lost: whoever waits for an entry.
-    pub(super) fn take_pending(&mut self) -> VecDeque<(Index, Origin)> {
-        std::mem::take(&mut self.pending)
+    pub(super) fn take_pending(&mut self) -> impl Iterator<Item = Origin> + use<> {
+        let pending = std::mem::take(&mut self.pending);
+        let by_leader = std::mem::take(&mut self.by_leader);
+        pending.into_iter().chain(by_leader).map(|(_, origin)| origin)
+    }
+
+    /// The reads of this turn that a lease may answer are asked for like others: there is none.
+    pub(super) fn ask_leases(&mut self) {
+        let reads = &mut self.reads;
+        self.leases.drain(|query, origin| reads.push(query, origin));
+    }
+
+    /// The reads of this turn that a lease may answer wait for `index`.
+    pub(super) fn leased(&mut self, request: RequestId, term: Term, index: Index, now: Instant) {
+        let next = self.spare.pop().unwrap_or_default();
+        let mut group = std::mem::replace(&mut self.leases, next);
+        group.asked = now;
+        group.leased = Some(term);
+        self.waiting_reads += group.len();
+        self.waiting_queries_bytes += group.bytes();
+        self.ready.insert((index, request), group);
     }
 
     /// The reads of this turn were asked about under `request`.
@@ -187,6 +240,11 @@ impl Requests {
         self.waiting_reads += group.len();
         self.waiting_queries_bytes += group.bytes();
         self.asked.insert(request, group);
+    }
+
+    /// The reads of this turn that whatever is applied answers, and how old that may be for each.
+    pub(super) fn take_stale(&mut self) -> (ReadGroup, Vec<u64>) {
+        (std::mem::take(&mut self.stale), std::mem::take(&mut self.ages_max))
     }
 
     /// Raft answered: from `index` on.
@@ -238,7 +296,8 @@ impl Requests {
     }
 
     /// Takes an answered group's memory back.
-    pub(super) fn recycle(&mut self, group: ReadGroup) {
+    pub(super) fn recycle(&mut self, mut group: ReadGroup) {
+        group.leased = None;
         const SPARE_MAX: usize = 8;
         const SPARE_BYTES_MAX: usize = 64 << 10;
         let is_small = group.queries.capacity() <= SPARE_BYTES_MAX;
@@ -246,6 +305,21 @@ impl Requests {
             self.spare.push(group);
         }
     }
+}
+
+/// Who waits for the entry at `index`, in a queue that ascends.
+fn next_at(queue: &mut VecDeque<(Index, Origin)>, index: Index) -> Option<Origin> {
+    while let Some((first, _)) = queue.front() {
+        if *first > index {
+            return None;
+        }
+        let (first, origin) = queue.pop_front()?;
+        // An index below the applied one was overwritten; its origin was answered when leadership was lost.
+        if first == index {
+            return Some(origin);
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -277,6 +351,7 @@ mod tests {
                 sequence: Sequence(0),
                 first_unanswered: Sequence(0),
                 command: text,
+                commit: Commit::Strong,
             };
             requests.batch.command(&command, origin(1));
         }
@@ -333,5 +408,47 @@ mod tests {
         assert!(requests.next_beyond(Index(3)).is_none());
         assert!(requests.next_beyond(Index(2)).is_some());
         assert_eq!((requests.waiting(), requests.queries_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn who_is_answered_early_waits_for_its_own_disk_and_no_longer_than_for_the_others() {
+        let mut requests = Requests::default();
+        for (at, commit) in [
+            Commit::Leader,
+            Commit::Async,
+            Commit::Leader,
+            Commit::Strong,
+            Commit::Leader,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let command = Command {
+                session: SessionId(0),
+                sequence: Sequence(0),
+                first_unanswered: Sequence(0),
+                command: b"x",
+                commit,
+            };
+            requests.batch.command(&command, origin(at as u64 + 5));
+        }
+        assert_eq!(requests.batch.take().len(), 5);
+        let received: Vec<_> = requests
+            .proposed(Index(5)..Index(10))
+            .map(|origin| request(Some(origin)))
+            .collect();
+        assert_eq!(received, [Some(6)]);
+        assert_eq!(request(requests.next_durable(Index(4))), None);
+        assert_eq!(request(requests.next_durable(Index(6))), Some(5));
+        assert_eq!(request(requests.next_durable(Index(6))), None);
+        assert_eq!(
+            request(requests.applied(Index(7))),
+            Some(7),
+            "applied before it was durable here"
+        );
+        assert_eq!(request(requests.applied(Index(8))), Some(8));
+        let left: Vec<_> = requests.take_pending().map(|origin| request(Some(origin))).collect();
+        assert_eq!(left, [Some(9)]);
+        assert_eq!(requests.waiting(), 0);
     }
 }

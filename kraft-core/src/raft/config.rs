@@ -31,6 +31,9 @@ pub struct Config {
     pub heartbeat_interval: Duration,
     /// Step down when a majority was not heard for an election timeout (thesis §6.2). Default on.
     pub check_quorum: bool,
+    /// Grants leases, and leads by them: by how much two clocks may come apart within the least election timeout. The
+    /// leader's lease is that much shorter than the timeout. Needs check-quorum. Default `None`: no leases.
+    pub lease_drift_max: Option<Duration>,
     /// How long a sync may take before a leader gives up its leadership.
     pub sync_stall_max: Duration,
     /// Payload bytes of one append.
@@ -70,6 +73,7 @@ impl Config {
             pre_vote: true,
             heartbeat_interval: Duration::from_millis(50),
             check_quorum: true,
+            lease_drift_max: None,
             sync_stall_max: Duration::from_secs(1),
             append_bytes_max: 256 << 10,
             append_entries_max: 4096,
@@ -112,6 +116,19 @@ impl Config {
             let interval = self.heartbeat_interval;
             return Err(format!(
                 "heartbeat_interval: twice {interval:?} is not less than {start:?}"
+            ));
+        }
+        if self.lease_drift_max.is_some() && !self.check_quorum {
+            return Err(
+                "lease_drift_max: without check_quorum votes are given whoever leads, so that no lease holds".into(),
+            );
+        }
+        if let Some(drift) = self
+            .lease_drift_max
+            .filter(|drift| *drift + self.heartbeat_interval >= start)
+        {
+            return Err(format!(
+                "lease_drift_max: {drift:?} leaves nothing of {start:?} when the next heartbeat comes"
             ));
         }
         let is_long = |address: &String| address.len() > ADDRESS_BYTES_MAX;
@@ -168,5 +185,31 @@ mod tests {
             "election_timeout",
         );
         check(|config| config.append_bytes_max = 0, "append_bytes_max");
+        check(|config| config.voters = vec![NodeId::NONE, NodeId(1)], "voters");
+        check(
+            |config| config.heartbeat_interval = Duration::ZERO,
+            "heartbeat_interval",
+        );
+        check(|config| config.sync_stall_max = Duration::ZERO, "sync_stall_max");
+        check(|config| config.append_entries_max = 0, "append_entries_max");
+        check(|config| config.inflight_messages_max = 0, "inflight_messages_max");
+        check(|config| config.inflight_bytes_max = 0, "inflight_bytes_max");
+        check(|config| config.uncommitted_bytes_max = 0, "uncommitted_bytes_max");
+        check(|config| config.reads_max = 0, "reads_max");
+        let drift = |millis| Some(Duration::from_millis(millis));
+        check(|config| config.lease_drift_max = drift(100), "lease_drift_max");
+        let without = |config: &mut Config| (config.lease_drift_max, config.check_quorum) = (drift(10), false);
+        check(without, "lease_drift_max");
+    }
+
+    #[test]
+    fn a_configuration_at_its_limits_is_taken() {
+        assert_eq!(config(1, 1).validate(), Ok(()));
+        assert_eq!(config(15, VOTERS_MAX as u64).validate(), Ok(()));
+        let nano = Duration::from_nanos(1);
+        let mut config = config(1, 3);
+        config.heartbeat_interval = Duration::from_millis(75) - nano;
+        config.election_timeout.end = config.election_timeout.start + nano;
+        assert_eq!(config.validate(), Ok(()));
     }
 }

@@ -4,7 +4,7 @@ use super::{Outgoing, Output, ROOM_LOW, ROOM_MIN, Raft, Violation};
 use crate::canary::{self, Canary};
 use crate::id::{NodeId, RequestId, Term};
 use crate::log::{Log, Proposal};
-use crate::message::{Body, EntryKind, Header, NodeState, Vote, VoteReply};
+use crate::message::{Body, EntryKind, Header, NodeState, Refusal, Vote, VoteReply};
 use crate::raft::catch_up::CatchUp;
 use crate::raft::quorum::VoteResult;
 use crate::storage::HardState;
@@ -47,6 +47,10 @@ impl Raft {
         if self.state != NodeState::Follower || self.leader != node || !self.config.pre_vote {
             return;
         }
+        // Others have promised it their votes for as long, so that to ask now is to be refused.
+        if self.config.lease_drift_max.is_some() {
+            return;
+        }
         self.leader_heard = None;
         let jitter_max = u64::try_from(self.config.election_timeout.start.as_nanos() / 10).unwrap_or(u64::MAX);
         let jitter = Instant::from_nanos(self.rng.u64(0..=jitter_max)).saturating_since(Instant::ZERO);
@@ -65,7 +69,7 @@ impl Raft {
     }
 
     /// The latest time by which a majority, the leader among it, was heard.
-    fn quorum_heard(&self) -> Instant {
+    pub(super) fn quorum_heard(&self) -> Instant {
         let never = self.elected_at;
         let heard = self.quorum().reached(|voter| match self.peer(voter) {
             Some(peer) => {
@@ -113,6 +117,9 @@ impl Raft {
         }
         if self.heartbeat_deadline <= self.now {
             self.heartbeat_deadline = self.now + self.config.heartbeat_interval;
+            if self.config.lease_drift_max.is_some() {
+                self.begin_round();
+            }
             for progress in &mut self.progress {
                 progress.heartbeat_due = true;
             }
@@ -127,17 +134,23 @@ impl Raft {
 
     /// The state in which every term begins, and a lost candidacy or leadership ends.
     pub(super) fn become_follower(&mut self, term: Term, leader: NodeId) {
-        if term > self.tail.hard.term {
+        let is_later = term > self.tail.hard.term;
+        if is_later {
             self.adopt(HardState {
                 term,
                 vote: NodeId::NONE,
             });
         }
         if self.state == NodeState::Leader {
+            // Within the term nobody else can lead. In a later one it will be known who does.
+            if !is_later {
+                self.end_transfer(Err(Refusal::NotLeader));
+            }
             self.reads.fail_all(self.tail.hard.term);
             self.commit_deadline = None;
             self.uncommitted_bytes = 0;
             self.reset_election_deadline();
+            self.known.keep(self.led_as_of());
         }
         self.state = NodeState::Follower;
         self.leader = leader;
@@ -167,7 +180,7 @@ impl Raft {
         } else if self.config.pre_vote && !self.is_sole() {
             self.become_pre_candidate();
         } else {
-            self.become_candidate(log);
+            self.become_candidate(false, log);
         }
     }
 
@@ -194,7 +207,8 @@ impl Raft {
         Some(self.progress[at].id)
     }
 
-    fn become_candidate(&mut self, log: &mut impl Log) {
+    /// `by_transfer` if the leader asked for it.
+    pub(super) fn become_candidate(&mut self, by_transfer: bool, log: &mut impl Log) {
         if self.abstains() {
             return;
         }
@@ -204,6 +218,7 @@ impl Raft {
             vote: self.config.id,
         });
         self.state = NodeState::Candidate;
+        self.by_transfer = by_transfer;
         self.own_vote = false;
         self.ballots.fill(Ballot::default());
         self.reset_election_deadline();
@@ -213,7 +228,7 @@ impl Raft {
     fn vote(&self, pre: bool, term: Term) -> Body<'static> {
         Body::Vote(Vote {
             pre,
-            by_transfer: false,
+            by_transfer: self.by_transfer && !pre,
             term,
             last_index: self.tail.terms.last(),
             last_term: self.tail.terms.last_term(),
@@ -266,10 +281,11 @@ impl Raft {
         }
         let from = header.from;
         let clings = self.clings_to_leader() && !vote.by_transfer;
+        let is_promised = self.has_promised() && !vote.by_transfer;
         // A leader that hears nobody but is heard would otherwise hold its followers for ever, so that stickiness of
         // votes goes with check-quorum.
         if !vote.pre && vote.term > self.tail.hard.term {
-            if clings && self.config.check_quorum {
+            if clings && self.config.check_quorum || is_promised {
                 return Ok(());
             }
             self.become_follower(vote.term, NodeId::NONE);
@@ -279,7 +295,7 @@ impl Raft {
         let up_to_date = (vote.last_term, vote.last_index) >= last || canary::is(Canary::VoteForShorterLog);
         let is_free = given == from || (!given.is_some() && !self.leader.is_some()) || canary::is(Canary::SecondVote);
         let eligible = vote.term == term && is_free || vote.pre && vote.term > term;
-        let granted = eligible && up_to_date && !(vote.pre && clings) && !self.abstains();
+        let granted = eligible && up_to_date && !(vote.pre && clings) && !is_promised && !self.abstains();
         if granted && !vote.pre {
             // Who votes for another stops asking for itself. A repeated request changes nothing.
             if self.state != NodeState::Follower {
@@ -328,7 +344,7 @@ impl Raft {
             None => self.own_vote.then_some(true),
         });
         match (result, self.state) {
-            (VoteResult::Won, NodeState::PreCandidate) => self.become_candidate(log),
+            (VoteResult::Won, NodeState::PreCandidate) => self.become_candidate(false, log),
             (VoteResult::Won, NodeState::Candidate) => self.become_leader(log),
             (VoteResult::Lost, _) => self.become_follower(self.tail.hard.term, NodeId::NONE),
             _ => {}
@@ -342,6 +358,7 @@ impl Raft {
         self.leader = self.config.id;
         self.yielded = false;
         self.elected_at = self.now;
+        self.lease.begin_office();
         self.elected_low = self.tail.room() < ROOM_LOW;
         self.heartbeat_deadline = self.now + self.config.heartbeat_interval;
         self.uncommitted_bytes = 0;

@@ -136,6 +136,9 @@ impl Raft {
         if self.state != NodeState::Leader {
             return Err(Refusal::NotLeader);
         }
+        if self.is_transferring() {
+            return Err(Refusal::Transferring);
+        }
         let (index, configuration) = self.configuration();
         let is_fresh = !self.has_committed_in_term() && !canary::is(Canary::ChangeBeforeNoop);
         let is_open = index > self.commit && !canary::is(Canary::ChangesOverlap);

@@ -11,8 +11,11 @@
 //! | `commit` | counting, applying, loading what left memory |
 //! | `read_index` | linearizable reads |
 //! | `recovery` | a voter that lost its log |
+//! | `lease` | reads without a round: what followers promise, and what a leader may do with it |
+//! | `age` | how old what this node knows may be |
 //! | `progress` | what a leader knows of a follower |
 //! | `snapshot` | what takes the place of a log's front: releasing it, sending, installing |
+//! | `transfer` | leadership handed over |
 //! | `tail` | the end of the log, and which output waits for which sync |
 //! | `quorum` | majorities, of one set of voters and of two |
 //! | `membership` | changes of the members: which are possible, and how a leader gets them done |
@@ -20,10 +23,12 @@
 //! | `catch_up` | whether a learner keeps up |
 //! | `config` | what can be chosen, and its defaults |
 
+mod age;
 mod catch_up;
 mod commit;
 mod config;
 mod election;
+mod lease;
 mod membership;
 mod memberships;
 mod progress;
@@ -33,15 +38,18 @@ mod recovery;
 mod replication;
 mod snapshot;
 mod tail;
+mod transfer;
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 use fastrand::Rng;
 
+use self::age::Known;
 use self::commit::Loading;
 pub use self::config::Config;
 use self::election::{Ballot, Grant};
+use self::lease::Lease;
 use self::memberships::Memberships;
 use self::progress::Progress;
 use self::read_index::Reads;
@@ -49,6 +57,7 @@ use self::recovery::Promises;
 pub use self::recovery::term_after_damage;
 use self::replication::Follow;
 use self::tail::Tail;
+use self::transfer::Handover;
 use crate::canary::{self, Canary};
 use crate::id::{Index, NodeId, RequestId, Round, SyncId, Term};
 use crate::log::{Log, Proposal};
@@ -117,6 +126,14 @@ pub enum Output {
     /// What a damaged log had promised is made good: let storage forget the damage, durably, and call
     /// [`Raft::recovered`].
     Recovered,
+    /// Leadership that was to be handed over by [`Raft::transfer`] was, or stayed.
+    Transferred {
+        /// To whom it was to go.
+        to: NodeId,
+        /// Who leads. Or why that is not so: [`Refusal::TimedOut`], [`Refusal::Unreachable`], or
+        /// [`Refusal::NotLeader`] if this node leads no more, and not by the transfer.
+        result: Result<NodeId, Refusal>,
+    },
     /// Term, state or leader changed. When leadership ends, whatever was proposed and is not applied is `Unknown`.
     Role {
         /// What the node is.
@@ -247,6 +264,8 @@ pub struct Raft {
     yielded: bool,
     /// The vote for oneself, once it counts.
     own_vote: bool,
+    /// A candidate that its leader asked to campaign.
+    by_transfer: bool,
     ballots: Vec<Ballot>,
     grant: Option<Grant>,
     promises: Promises,
@@ -265,8 +284,11 @@ pub struct Raft {
     /// When followers that saw no append since are told what was committed.
     commit_deadline: Option<Instant>,
     uncommitted_bytes: u64,
+    handover: Option<Handover>,
     round: Round,
     reads: Reads,
+    lease: Lease,
+    known: Known,
 
     /// Messages that wait for nothing and stay true.
     ready: VecDeque<Output>,
@@ -349,6 +371,7 @@ impl Raft {
             leader_heard: None,
             yielded: false,
             own_vote: false,
+            by_transfer: false,
             grant: None,
             promises: match config.recovering {
                 true => Promises::Lost,
@@ -361,8 +384,11 @@ impl Raft {
             heartbeat_deadline: now,
             commit_deadline: None,
             uncommitted_bytes: 0,
+            handover: None,
             round,
             reads,
+            lease: Lease::default(),
+            known: Known::default(),
             ready: VecDeque::new(),
             config,
             rng,
@@ -375,6 +401,7 @@ impl Raft {
         if !raft.is_sole() {
             raft.reset_election_deadline();
         }
+        raft.keep_former_promise();
         Ok(raft)
     }
 
@@ -395,6 +422,7 @@ impl Raft {
             Body::Append(append) => return self.step_append(header, append, log),
             Body::Heartbeat(heartbeat) => return self.step_heartbeat(header, heartbeat),
             Body::Snapshot(chunk) => return self.step_snapshot(header, &chunk.id),
+            Body::TimeoutNow => return self.step_timeout_now(header, log),
             // Nobody needs a former member to lead: a majority knows that it is one.
             Body::Vote(_) if self.committed_configuration().1.is_removed(header.from) => return Ok(()),
             Body::Vote(vote) => return self.step_vote(header, vote),
@@ -433,11 +461,13 @@ impl Raft {
             self.tick_leader(log);
         } else if self.election_deadline <= self.now {
             match self.may_campaign() {
+                _ if self.has_promised() => self.reset_election_deadline(),
                 true => self.campaign(log),
                 // The leader is gone; who votes will find another.
                 false => self.become_follower(self.tail.hard.term, NodeId::NONE),
             }
         }
+        self.tick_transfer();
         self.reads.expire(self.now, self.tail.hard.term);
     }
 
@@ -446,7 +476,8 @@ impl Raft {
     ///
     /// # Errors
     ///
-    /// [`Refusal::NotLeader`], [`Refusal::Overloaded`] or [`Refusal::NoSpace`]; nothing happened.
+    /// [`Refusal::NotLeader`], [`Refusal::Transferring`], [`Refusal::Overloaded`] or [`Refusal::NoSpace`]; nothing
+    /// happened.
     pub fn propose(
         &mut self,
         proposals: &mut dyn ExactSizeIterator<Item = Proposal>,
@@ -457,6 +488,9 @@ impl Raft {
         self.advance(now);
         if self.state != NodeState::Leader {
             return Err(Refusal::NotLeader);
+        }
+        if self.handover.is_some() {
+            return Err(Refusal::Transferring);
         }
         if self.tail.room() < bytes.saturating_add(ROOM_RESERVE) {
             if self.tail.room() < ROOM_LOW && !self.elected_low {
@@ -526,6 +560,7 @@ impl Raft {
             "applied what was not handed out"
         );
         self.applied = through;
+        self.settle_known();
         self.memberships.applied(through);
         self.evict(log);
     }
@@ -546,6 +581,7 @@ impl Raft {
         if let Some(peer) = self.peer(node) {
             self.progress[peer].lost();
         }
+        self.lose_successor(node);
         self.lose_leader(node);
     }
 
@@ -565,7 +601,8 @@ impl Raft {
             // Who does not vote has nothing to do about a leader that it does not hear, but to forget it.
             _ => (self.leader.is_some() || self.may_campaign()).then_some(self.election_deadline),
         };
-        role.into_iter().chain(self.reads.deadline()).min()
+        let others = [self.reads.deadline(), self.transfer_deadline()];
+        others.into_iter().flatten().chain(role).min()
     }
 
     /// The next thing to do, `None` when all is done until the next input.
@@ -585,6 +622,7 @@ impl Raft {
             return Some(output);
         }
         self.start_reads();
+        self.conclude_transfer();
         if let Some(output) = self.ready.pop_front() {
             return Some(output);
         }
@@ -592,7 +630,7 @@ impl Raft {
             return Some(output);
         }
         let output = match self.state {
-            NodeState::Leader => self.poll_replication(log),
+            NodeState::Leader => self.poll_replication(log).or_else(|| self.poll_timeout_now()),
             NodeState::Candidate => self.poll_vote_request(),
             NodeState::Follower | NodeState::PreCandidate => self.poll_grant().or_else(|| self.poll_ack()),
         };

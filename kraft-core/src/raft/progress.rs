@@ -44,6 +44,8 @@ pub(super) struct Progress {
     pub(super) round_sent: Round,
     /// The newest round that it confirmed.
     pub(super) round_seen: Round,
+    /// When the newest round began by which it promised to vote for nobody for an election timeout.
+    pub(super) promised_at: Option<Instant>,
     /// The highest commit index that was sent within its log.
     pub(super) commit_sent: Index,
     /// A heartbeat is due.
@@ -70,6 +72,7 @@ impl Progress {
             heard: None,
             round_sent: Round(0),
             round_seen: Round(0),
+            promised_at: None,
             commit_sent: Index::ZERO,
             heartbeat_due: false,
             overdue: Index::ZERO,
@@ -87,6 +90,7 @@ impl Progress {
         self.heard = None;
         self.round_sent = round;
         self.round_seen = round;
+        self.promised_at = None;
         self.commit_sent = Index::ZERO;
         self.heartbeat_due = false;
     }
@@ -282,6 +286,13 @@ mod tests {
         assert!(progress.probe_due, "the second may be lost");
         progress.matched(Index(7));
         assert!(!progress.probe_due);
+    }
+
+    #[test]
+    fn an_append_without_entries_takes_no_place_in_the_window() {
+        let mut progress = replicating(3, &[5, 7]);
+        progress.sent(Index(7), 0);
+        check(&progress, 3, 8, 2);
     }
 
     #[test]

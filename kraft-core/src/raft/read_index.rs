@@ -188,7 +188,7 @@ impl Raft {
                 self.reads.answer(fresh, Ok(self.commit), term);
                 return;
             }
-            self.round = Round(self.round.0 + 1);
+            self.begin_round();
             Stage::Confirm {
                 round: self.round,
                 index: self.commit,

@@ -45,7 +45,10 @@ impl Raft {
         if header.term < self.tail.hard.term {
             // Etcd's rule: with check-quorum a node whose term ran ahead gets no votes, so that its term must reach
             // the leader this way (`prevote_checkquorum_deadlock`).
-            let reply = HeartbeatReply { round: Round(0) };
+            let reply = HeartbeatReply {
+                round: Round(0),
+                promise_us: 0,
+            };
             self.send_ready(header.from, header.request, Body::HeartbeatReply(reply));
             return Ok(false);
         }
@@ -75,6 +78,7 @@ impl Raft {
             _ => Vec::new(),
         };
         self.follow(header.from, header.term);
+        self.hear_commit(append.commit);
         self.follow.round = self.follow.round.max(append.round);
         let Place::Fits { skip, conflict } = place else {
             self.reject(header, append);
@@ -223,7 +227,11 @@ impl Raft {
         self.follow(header.from, header.term);
         // `commit_capped_by_last_new`: beyond this the log may be another leader's.
         self.commit_to(heartbeat.commit.min(self.verified()));
-        let reply = HeartbeatReply { round: heartbeat.round };
+        self.hear_commit(heartbeat.commit);
+        let reply = HeartbeatReply {
+            round: heartbeat.round,
+            promise_us: self.promise(),
+        };
         self.send_ready(header.from, header.request, Body::HeartbeatReply(reply));
         Ok(())
     }
@@ -292,6 +300,7 @@ impl Raft {
     ) -> Result<(), Violation> {
         if self.is_answer(peer, header, reply.round)? {
             self.progress[peer].alive();
+            self.promised(peer, reply);
             self.confirm_reads();
             self.keep_up(header.from, log);
         }
@@ -311,8 +320,9 @@ impl Raft {
         }
         progress.heartbeat_due = false;
         progress.round_sent = self.round;
-        let commit = self.commit.min(progress.matched);
-        progress.commit_sent = progress.commit_sent.max(commit);
+        progress.commit_sent = progress.commit_sent.max(self.commit.min(progress.matched));
+        // All that is committed, so that who lags knows that it does; what of it stands in its log it knows itself.
+        let commit = self.commit;
         let (to, round) = (progress.id, self.round);
         let heartbeat = Body::Heartbeat(Heartbeat { commit, round });
         Some(self.send(to, RequestId(0), Outgoing::Other(heartbeat)))

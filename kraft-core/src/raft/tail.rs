@@ -397,7 +397,11 @@ mod tests {
     }
 
     fn drain(tail: &mut Tail) -> Vec<Output> {
-        std::iter::from_fn(|| tail.poll_output(Instant::ZERO)).collect()
+        let outputs: Vec<_> = std::iter::from_fn(|| tail.poll_output(Instant::ZERO))
+            .take(10)
+            .collect();
+        assert!(outputs.len() < 10, "it never ends: {outputs:?}");
+        outputs
     }
 
     #[test]
@@ -408,6 +412,15 @@ mod tests {
             at,
             [Some(0), Some(1), Some(1), Some(1), Some(2), Some(7), Some(7), None]
         );
+    }
+
+    #[test]
+    fn entries_of_a_term_are_one_run_in_however_many_appends_they_came() {
+        let mut terms = Terms::new(&recovered(&[(1, 1)], 2)).expect("it fits");
+        for last in 3..100 {
+            terms.push(Index(last), Term(1 + last / 50));
+        }
+        assert_eq!(terms.runs, [(Index(1), Term(1)), (Index(50), Term(2))]);
     }
 
     #[track_caller]
@@ -496,8 +509,26 @@ mod tests {
 
     #[test]
     fn a_log_whose_terms_do_not_fit_is_refused() {
-        for (terms, last) in [(&[(2, 1)][..], 3), (&[(1, 2), (3, 1)], 4), (&[(1, 1)], 0), (&[], 2)] {
+        let logs = [
+            (&[(2, 1)][..], 3),
+            (&[(1, 2), (3, 1)], 4),
+            (&[(1, 1), (1, 2)], 4),
+            (&[(1, 1), (5, 2)], 4),
+            (&[(1, 0)], 2),
+            (&[(1, 1)], 0),
+            (&[], 2),
+        ];
+        for (terms, last) in logs {
             assert!(Terms::new(&recovered(terms, last)).is_err(), "{terms:?} {last}");
+        }
+        let above = |terms: &[(u64, u64)], last| Recovered {
+            base_index: Index(5),
+            base_term: Term(3),
+            ..recovered(terms, last)
+        };
+        assert!(Terms::new(&above(&[(6, 3)], 6)).is_ok());
+        for (terms, last) in [(&[(6, 2)][..], 6), (&[], 4), (&[(5, 3)], 4)] {
+            assert!(Terms::new(&above(terms, last)).is_err(), "{terms:?} {last} above 5");
         }
     }
 

@@ -71,6 +71,7 @@ impl Table {
             sequence: Sequence(sequence),
             first_unanswered: Sequence(first_unanswered),
             command,
+            commit: Commit::Strong,
         };
         encode(&command, &mut payload);
         assert_eq!(decode(&payload), Some(command));
@@ -282,6 +283,7 @@ fn replies_are_appended_behind_what_is_there() {
         sequence: Sequence(1),
         first_unanswered: Sequence(1),
         command: b"x",
+        commit: Commit::Strong,
     };
     encode(&command, &mut payload);
     for index in [2, 3] {

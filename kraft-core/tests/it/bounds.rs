@@ -5,7 +5,9 @@ use std::time::Duration;
 use kraft_core::id::{Index, NodeId, Round, Term};
 use kraft_core::log::{Log, Proposal, Tail};
 use kraft_core::message::{Append, Body, Entries, Entry, EntryKind, NodeState, Refusal};
-use kraft_core::raft::{Output, Violation};
+use kraft_core::raft::{Config, Output, Raft, Violation};
+use kraft_core::storage::Recovered;
+use kraft_core::time::Instant;
 
 use crate::cluster::{owned, proposal};
 use crate::lone::{Lone, append, heartbeat, matched, terms, vote, voted};
@@ -102,6 +104,71 @@ fn a_leader_with_little_room_yields_at_the_byte() {
 }
 
 #[test]
+fn a_leader_steps_down_where_its_successor_s_first_entry_would_not_fit() {
+    for (room, state) in [(1024, NodeState::Leader), (1023, NodeState::Follower)] {
+        let mut node = Lone::new();
+        node.lead();
+        node.raft.room(room, node.now);
+        assert_eq!(node.state(), state, "{room} bytes");
+    }
+}
+
+#[test]
+fn a_leader_alone_tells_how_far_the_voters_have_come() {
+    let mut node = Lone::recovered(1, &[1, 1]);
+    let of = |node: &Lone, id| {
+        let (matched, heard) = node.raft.progress(NodeId(id));
+        (matched.0, heard)
+    };
+    for id in 1..=4 {
+        assert_eq!(of(&node, id), (0, None), "it follows");
+    }
+    let term = node.lead();
+    node.propose(1);
+    node.pass(10);
+    node.step(2, term, matched(3));
+    let heard = node.now;
+    node.pass(10);
+    assert_eq!(of(&node, 1), (3, Some(node.now)), "the fourth is not durable");
+    assert_eq!(of(&node, 2), (3, Some(heard)));
+    assert_eq!(of(&node, 3), (0, None), "it said nothing");
+    assert_eq!(of(&node, 4), (0, None), "it is no voter");
+}
+
+#[test]
+fn who_was_elected_with_little_room_does_not_hand_its_office_on() {
+    for (room, state) in [(8192, NodeState::Follower), (8191, NodeState::Leader)] {
+        let mut node = Lone::new();
+        node.raft.room(room, node.now);
+        if room < 8192 {
+            // It lets others ask first.
+            node.pass(300);
+        }
+        node.lead();
+        node.raft.room(8191, node.now);
+        assert_eq!(propose(&mut node, 8192), Err(Refusal::NoSpace));
+        assert_eq!(node.state(), state, "elected with {room} bytes");
+    }
+}
+
+#[test]
+fn room_is_less_what_storage_was_not_handed_yet() {
+    let mut node = Lone::new();
+    node.lead();
+    // All in one turn: nothing is drained.
+    let mut take = |room: u64, bytes: usize| {
+        let mut one = [proposal(1, bytes)].into_iter();
+        node.raft.room(room, node.now);
+        let result = node.raft.propose(&mut one, bytes as u64, node.now, &mut node.log);
+        result.map(drop)
+    };
+    assert_eq!(take(u64::MAX, 5_000), Ok(()));
+    assert_eq!(take(u64::MAX, 6_000), Ok(()));
+    assert_eq!(take(11_000 + 4096 + 16, 16), Ok(()));
+    assert_eq!(take(11_016 + 4096 + 15, 16), Err(Refusal::NoSpace));
+}
+
+#[test]
 fn what_is_uncommitted_is_bounded_to_the_byte() {
     let mut node = Lone::with(0, &[], |config| config.uncommitted_bytes_max = 32);
     node.lead();
@@ -132,7 +199,7 @@ fn what_is_below_the_base_agrees_and_what_is_above_is_compared() {
     assert_eq!((terms(&node), node.raft.status().last), (vec![3], Index(8)));
     let conflict = Err(Violation::CommittedConflict);
     assert_eq!(
-        above().try_step(2, 3, append((5, 1), &[3], 0)),
+        above().try_step(2, 3, append((5, 1), &[2], 0)),
         conflict,
         "behind another base"
     );
@@ -142,6 +209,23 @@ fn what_is_below_the_base_agrees_and_what_is_above_is_compared() {
         "at another base"
     );
     assert_eq!(above().try_step(2, 3, append((4, 1), &[2, 2], 0)), Ok(()));
+}
+
+#[test]
+fn what_is_below_the_base_is_committed_and_applied() {
+    let mut node = Lone::above((5, 2), 3, &[3, 3], |_| {});
+    let status = node.raft.status();
+    assert_eq!((status.commit, status.applied), (Index(5), Index(5)));
+    assert_eq!(loads(&mut node), []);
+    node.step(2, 3, append((7, 3), &[], 7));
+    assert_eq!(loads(&mut node), [(6, 8)], "the first entry above the base comes next");
+}
+
+#[test]
+fn a_node_whose_configuration_is_wrong_is_none() {
+    let config = Config::new(NodeId(4), vec![NodeId(1), NodeId(2), NodeId(3)], 1);
+    let refused = Raft::new(config, &Recovered::default(), Instant::ZERO).expect_err("it is no voter");
+    assert!(refused.starts_with("voters"), "{refused}");
 }
 
 #[test]

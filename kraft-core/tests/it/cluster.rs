@@ -163,6 +163,11 @@ pub(crate) struct Node {
     pub(crate) snapshots: Snapshots,
     /// Within a turn: its outputs are not drained yet.
     is_turning: bool,
+    /// What the clock showed when the turn began.
+    turn_began: Instant,
+    /// How fast its clock goes: 1,000 for one that is right; since when, and what it showed then.
+    rate: u64,
+    since: (Instant, Instant),
     said: Status,
 }
 
@@ -183,7 +188,30 @@ impl Node {
             loads: 0,
             snapshots: Snapshots::default(),
             is_turning: false,
+            turn_began: Instant::ZERO,
+            rate: 1_000,
+            since: (Instant::ZERO, Instant::ZERO),
         }
+    }
+
+    /// What its clock shows.
+    pub(crate) fn local(&self, now: Instant) -> Instant {
+        let (since, shown) = self.since;
+        let nanos = now.as_nanos() - since.as_nanos();
+        Instant::from_nanos(shown.as_nanos() + nanos * self.rate / 1_000)
+    }
+
+    /// When its clock shows this.
+    fn global(&self, local: Instant) -> Instant {
+        let (since, shown) = self.since;
+        let nanos = local.as_nanos().saturating_sub(shown.as_nanos());
+        Instant::from_nanos(since.as_nanos() + (nanos * 1_000).div_ceil(self.rate))
+    }
+
+    /// Its clock goes at another rate from here on.
+    pub(crate) fn pace(&mut self, now: Instant, rate: u64) {
+        self.since = (now, self.local(now));
+        self.rate = rate;
     }
 
     /// Starts on what the disk holds, with so many bytes of memory for the log.
@@ -195,7 +223,7 @@ impl Node {
             .snapshot()
             .map_or_else(Vec::new, |stored| stored.state.clone());
         self.tail = Tail::new(recovered.last, memory);
-        self.raft = Some(Raft::new(self.config.clone(), &recovered, now).expect("it is right"));
+        self.raft = Some(Raft::new(self.config.clone(), &recovered, self.local(now)).expect("it is right"));
     }
 
     /// Ends. What becomes of the disk is the caller's.
@@ -252,6 +280,8 @@ pub(crate) struct Weather {
     /// Of a thousand messages.
     pub(crate) lost: u32,
     pub(crate) doubled: u32,
+    /// Of answers to heartbeats, on top.
+    pub(crate) answers: Range<u64>,
     pub(crate) sync: Range<u64>,
     /// Entries are applied later than they are handed out.
     pub(crate) lazy_apply: bool,
@@ -259,14 +289,21 @@ pub(crate) struct Weather {
     pub(crate) turn: u64,
 }
 
+/// More than any node asks for before it waits.
+pub(crate) const DRAIN_MAX: usize = 10_000;
+
 pub(crate) const FAIR: Weather = Weather {
     delay: 50..200,
     lost: 0,
     doubled: 0,
+    answers: 0..1,
     sync: 100..300,
     lazy_apply: false,
     turn: 0,
 };
+
+/// No weather has longer turns.
+const TURN_MAX: Duration = Duration::from_millis(20);
 
 type Filter = Box<dyn FnMut(&Wire) -> bool>;
 
@@ -294,8 +331,16 @@ pub(crate) struct Cluster {
     /// How often a log was damaged, and how often its node made up for that.
     pub(crate) rotted: u64,
     pub(crate) made_good: u64,
+    /// Answers by lease that were right.
+    pub(crate) leases: u64,
     /// Messages sent, by no means all delivered.
     pub(crate) sent: u64,
+    /// Transfers under way: at whom, and by when each must have ended.
+    pub(crate) transfers: Vec<(u64, Instant)>,
+    /// How transfers ended: at whom, to whom, and how.
+    pub(crate) transferred: Vec<(u64, NodeId, Result<NodeId, Refusal>)>,
+    /// Whom a leader told to campaign, and in which term.
+    told: BTreeSet<(u64, Term)>,
     /// The highest term that anybody was in.
     term_max: Term,
     seed: u64,
@@ -326,7 +371,11 @@ impl Cluster {
             answers: BTreeMap::new(),
             rotted: 0,
             made_good: 0,
+            leases: 0,
             sent: 0,
+            transfers: Vec::new(),
+            transferred: Vec::new(),
+            told: BTreeSet::new(),
             term_max: Term(0),
             seed,
         };
@@ -403,11 +452,13 @@ impl Cluster {
         if turn > 0 && node.raft.is_some() && !node.is_turning {
             node.said = node.status();
             node.is_turning = true;
+            node.turn_began = node.local(self.now);
             let delay = self.rng.u64(0..turn);
             self.schedule(delay, Event::Turned(NodeId(id)));
         }
         let node = &mut self.nodes[id as usize - 1];
-        let result = node.raft.as_mut().map(|raft| act(raft, &mut node.tail, self.now));
+        let now = node.local(self.now);
+        let result = node.raft.as_mut().map(|raft| act(raft, &mut node.tail, now));
         if !node.is_turning {
             self.drain(id);
         }
@@ -438,7 +489,21 @@ impl Cluster {
         result.map(|()| request)
     }
 
+    /// Asks a node to hand leadership over, to 0 for whom it likes.
+    pub(crate) fn transfer(&mut self, id: u64, to: u64) -> Result<(), Refusal> {
+        let end = self.now + self.node(id).config.election_timeout.end;
+        self.transfers.push((id, end));
+        let result = self
+            .with_raft(id, |raft, _, now| raft.transfer(NodeId(to), now))
+            .unwrap_or(Err(Refusal::Stopping));
+        if result.is_err() {
+            self.transfers.pop();
+        }
+        result
+    }
+
     pub(crate) fn crash(&mut self, id: u64) {
+        self.transfers.retain(|transfer| transfer.0 != id);
         let node = &mut self.nodes[id as usize - 1];
         node.stop();
         // A snapshot that was being written is there as a whole, or not at all.
@@ -511,24 +576,34 @@ impl Cluster {
             let delay = self.rng.u64(self.weather.delay.clone()) * 3;
             self.schedule(delay, Event::Deliver(wire.clone()));
         }
-        let delay = self.rng.u64(self.weather.delay.clone());
+        let mut delay = self.rng.u64(self.weather.delay.clone());
+        if self.weather.answers.end > 1 && matches!(wire.body, Body::HeartbeatReply(_)) {
+            delay += self.rng.u64(self.weather.answers.clone());
+        }
         self.schedule(delay, Event::Deliver(wire));
     }
 
     /// Does what the node asks for, and checks the laws.
     pub(crate) fn drain(&mut self, id: u64) {
-        self.nodes[id as usize - 1].is_turning = false;
-        loop {
+        let node = &mut self.nodes[id as usize - 1];
+        node.is_turning = false;
+        let clock = node.local(self.now);
+        if let Some(raft) = node.raft.as_mut().filter(|_| node.config.lease_drift_max.is_some()) {
+            raft.clock(clock);
+        }
+        for outputs in 0.. {
             let node = &mut self.nodes[id as usize - 1];
             let Some(output) = node.raft.as_mut().and_then(|raft| raft.poll_output(&node.tail)) else {
                 break;
             };
+            assert!(outputs < DRAIN_MAX, "it never ends: {output:?}");
             self.perform(id, output);
         }
         self.start_sync(id);
         if let Err(broken) = self.laws.check(&self.nodes) {
             panic!("{broken}, at {:?}, after a step of node {id}", self.now);
         }
+        self.check_leases();
         let hard = self.status(id).hard;
         if self.term_max < hard.term {
             // Thesis §9.6: a term begins with a candidate, so that who wins no pre-vote raises no term.
@@ -539,6 +614,21 @@ impl Cluster {
                 hard.term
             );
             self.term_max = hard.term;
+        }
+    }
+
+    /// Whoever may answer by a lease is asked at once, and has to know of everything that was answered (R7).
+    fn check_leases(&mut self) {
+        for node in &self.nodes {
+            let Some(raft) = &node.raft else { continue };
+            let (leased, applied) = (raft.leased(node.local(self.now)), raft.status().applied);
+            if leased.is_some_and(|(_, index)| applied >= index) {
+                self.leases += 1;
+                let began = self.laws.read_began();
+                if let Err(broken) = self.laws.read_answered(began, applied) {
+                    panic!("{broken}, by the lease of node {}, at {:?}", node.config.id, self.now);
+                }
+            }
         }
     }
 
@@ -567,6 +657,9 @@ impl Cluster {
             Output::Send { .. } => {
                 let wire = Wire::new(NodeId(id), output, &node.tail);
                 self.check_sent(id, &wire);
+                if let Body::TimeoutNow = wire.body {
+                    self.told.insert((wire.to.0, wire.header.term));
+                }
                 self.send(wire);
             }
             Output::Load(range) => {
@@ -603,6 +696,11 @@ impl Cluster {
                 }
                 self.answers.insert(request, result);
             }
+            Output::Transferred { to, result } => {
+                let place = self.transfers.iter().position(|transfer| transfer.0 == id);
+                self.transfers.remove(place.expect("one end a transfer"));
+                self.transferred.push((id, to, result));
+            }
             Output::Role { state, term, leader } => node.roles.push((state, term, leader)),
             Output::Members { in_force, committed } => node.members.push((in_force, committed)),
         }
@@ -617,11 +715,33 @@ impl Cluster {
             let written = &node.disk.written.from(append.prev_index.next())[..wire.entries.len()];
             assert_eq!(wire.entries, written, "what is sent is the log");
         }
+        match &wire.body {
+            // Thesis §3.10: what a successor lacks would keep it from being elected.
+            Body::TimeoutNow => {
+                let last = node.raft.as_ref().map(|raft| raft.status().last).expect("it speaks");
+                let there = &self.node(wire.to.0).disk;
+                let term = there.durable.term(last);
+                let has_entry = term.is_some() && term == node.disk.written.term(last);
+                assert!(
+                    has_entry || there.snapshot().is_some_and(|stored| stored.place().0 >= last),
+                    "node {} is told to campaign without {last}",
+                    wire.to
+                );
+            }
+            Body::Vote(vote) if vote.by_transfer => {
+                let before = Term(vote.term.0 - 1);
+                assert!(
+                    self.told.contains(&(id, before)),
+                    "node {id} was not told in {before:?} to campaign"
+                );
+            }
+            _ => {}
+        }
     }
 
     /// The next timer and whose it is, and when the next event is.
     fn upcoming(&self) -> (Option<(Instant, u64)>, Option<Instant>) {
-        let deadline = |node: &Node| node.raft.as_ref().and_then(Raft::deadline);
+        let deadline = |node: &Node| Some(node.global(node.raft.as_ref()?.deadline()?));
         let timer = self
             .nodes
             .iter()
@@ -638,7 +758,7 @@ impl Cluster {
                 self.with_raft(id, |raft, log, now| raft.tick(now, log));
                 let again = self.node(id).raft.as_ref().and_then(Raft::deadline);
                 assert!(
-                    again.is_none_or(|again| again > self.now),
+                    again.is_none_or(|again| again > self.node(id).local(self.now)),
                     "a deadline in the past would spin"
                 );
             }
@@ -651,6 +771,10 @@ impl Cluster {
             _ => self.now += Duration::from_millis(1),
         }
         let now = self.now;
+        for (id, end) in &self.transfers {
+            // What is told at the end of a turn that took long.
+            assert!(now <= *end + TURN_MAX, "node {id} hands over, and over");
+        }
         self.laws.time(now).unwrap_or_else(|broken| panic!("{broken}"));
     }
 
@@ -658,7 +782,11 @@ impl Cluster {
         match event {
             Event::Deliver(wire) => {
                 let id = wire.to.0;
+                let node = self.node(id);
+                // A turn reads its clock once, and may be held up behind that for as long as it takes.
+                let stale = (node.is_turning && node.config.lease_drift_max.is_some()).then_some(node.turn_began);
                 let wants = self.with_raft(id, |raft, log, now| {
+                    let now = stale.unwrap_or(now);
                     raft.step(&wire.message(), now, log).expect("peers keep to the rules");
                     matches!(&wire.body, Body::Snapshot(chunk) if raft.takes_snapshot(&wire.header, &chunk.id))
                 });

@@ -312,7 +312,10 @@ fn a_frame_in_progress_counts_as_hearing_the_leader() {
         node.raft.heard(NodeId(2), node.now);
     }
     assert_eq!(node.state(), NodeState::Follower);
+    node.pass(100);
+    let deadline = node.raft.deadline();
     node.raft.heard(NodeId(3), node.now);
+    assert_eq!(node.raft.deadline(), deadline, "one of another node does not");
     node.pass(upper());
     assert_eq!(node.state(), NodeState::PreCandidate);
 }

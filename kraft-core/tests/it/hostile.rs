@@ -127,7 +127,7 @@ fn replies_that_were_never_asked_for_are_refused_or_ignored() {
         &mut leader,
         2,
         term,
-        Body::HeartbeatReply(HeartbeatReply { round }),
+        Body::HeartbeatReply(HeartbeatReply { round, promise_us: 0 }),
         Violation::Unasked,
     );
     leader.step(2, term, Body::ReadIndexReply(ReadIndexReply::At(Index(9))));
@@ -218,7 +218,7 @@ fn draw_body(rng: &mut Rng) -> Body<'static> {
             commit: Index(a),
             round,
         }),
-        1 => Body::HeartbeatReply(HeartbeatReply { round }),
+        1 => Body::HeartbeatReply(HeartbeatReply { round, promise_us: 0 }),
         2 => {
             let (pre, by_transfer) = (rng.bool(), rng.bool());
             let (term, last_index, last_term) = (Term(a), Index(b), Term(c));

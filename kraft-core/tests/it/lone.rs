@@ -12,7 +12,7 @@ use kraft_core::raft::{Config, Output, Raft, Violation};
 use kraft_core::storage::{HardState, Recovered};
 use kraft_core::time::Instant;
 
-use crate::cluster::{Wire, proposal};
+use crate::cluster::{DRAIN_MAX, Wire, proposal};
 
 /// Node 1 of a cluster, by default of three.
 pub(crate) struct Lone {
@@ -75,7 +75,11 @@ impl Lone {
     }
 
     pub(crate) fn drain(&mut self) {
-        while let Some(output) = self.raft.poll_output(&self.log) {
+        for outputs in 0.. {
+            let Some(output) = self.raft.poll_output(&self.log) else {
+                break;
+            };
+            assert!(outputs < DRAIN_MAX, "it never ends: {output:?}");
             match output {
                 Output::Send { .. } => self.sent.push(Wire::new(NodeId(1), output, &self.log)),
                 Output::Sync(id) => self.sync = id,

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use kraft_core::id::{Index, NodeId, RequestId, Round};
-use kraft_core::message::{Body, HeartbeatReply, ReadIndexReply, Refusal};
+use kraft_core::id::{Index, NodeId, RequestId, Round, Term};
+use kraft_core::message::{Body, Header, HeartbeatReply, Message, NodeState, ReadIndexReply, Refusal};
 use kraft_core::raft::Output;
 
 use crate::cluster::Cluster;
@@ -32,7 +32,21 @@ fn rounds(node: &mut Lone) -> Vec<Round> {
 }
 
 fn confirm(round: Round) -> Body<'static> {
-    Body::HeartbeatReply(HeartbeatReply { round })
+    Body::HeartbeatReply(HeartbeatReply { round, promise_us: 0 })
+}
+
+/// Node `from` answers a question that was forwarded to it.
+fn reply(node: &mut Lone, from: u64, term: u64, request: RequestId, index: u64) {
+    let header = Header {
+        from: NodeId(from),
+        term: Term(term),
+        request,
+        ..Header::default()
+    };
+    let body = Body::ReadIndexReply(ReadIndexReply::At(Index(index)));
+    let message = Message { header, body };
+    node.raft.step(&message, node.now, &mut node.log).expect("no violation");
+    node.drain();
 }
 
 #[test]
@@ -147,25 +161,12 @@ fn an_answer_to_a_former_process_is_not_taken() {
     ask(&mut node, 1);
     node.drain();
     let asked = node.sent.pop().expect("the question").header.request;
-    let reply = |request: u64, node: &mut Lone| {
-        let header = kraft_core::message::Header {
-            from: NodeId(2),
-            term: kraft_core::id::Term(1),
-            request: RequestId(request),
-            ..kraft_core::message::Header::default()
-        };
-        let body = Body::ReadIndexReply(ReadIndexReply::At(Index(9)));
-        node.raft
-            .step(&kraft_core::message::Message { header, body }, node.now, &mut node.log)
-            .expect("no violation");
-        node.drain();
-    };
     assert!(asked.0 > 1 << 32, "ids begin at random");
-    reply(0, &mut node);
+    reply(&mut node, 2, 1, RequestId(0), 9);
     assert_eq!(answers(&mut node), []);
-    reply(asked.0, &mut node);
+    reply(&mut node, 2, 1, asked, 9);
     assert_eq!(answers(&mut node), [(1, Ok(9))]);
-    reply(asked.0, &mut node);
+    reply(&mut node, 2, 1, asked, 9);
     assert_eq!(answers(&mut node), [], "twice is once");
 }
 
@@ -177,23 +178,47 @@ fn an_answer_of_another_node_or_of_an_earlier_term_is_none() {
     ask(&mut node, 1);
     node.drain();
     let asked = node.sent.pop().expect("the question").header.request;
-    let reply = |from: u64, term: u64, node: &mut Lone| {
-        let header = kraft_core::message::Header {
-            from: NodeId(from),
-            term: kraft_core::id::Term(term),
-            request: asked,
-            ..kraft_core::message::Header::default()
-        };
-        let body = Body::ReadIndexReply(ReadIndexReply::At(Index(9)));
-        let message = kraft_core::message::Message { header, body };
-        node.raft.step(&message, node.now, &mut node.log).expect("no violation");
-        node.drain();
-    };
-    reply(3, 1, &mut node);
-    reply(2, 0, &mut node);
+    reply(&mut node, 3, 1, asked, 9);
+    reply(&mut node, 2, 0, asked, 9);
     assert_eq!(answers(&mut node), []);
-    reply(2, 1, &mut node);
+    reply(&mut node, 2, 1, asked, 9);
     assert_eq!(answers(&mut node), [(1, Ok(9))]);
+}
+
+#[test]
+fn each_question_to_the_leader_has_its_own_answer() {
+    let mut node = Lone::new();
+    node.step(2, 1, heartbeat(0));
+    node.look();
+    let question = |node: &mut Lone, request| {
+        ask(node, request);
+        node.drain();
+        node.sent.pop().expect("the question").header.request
+    };
+    let (first, second) = (question(&mut node, 1), question(&mut node, 2));
+    reply(&mut node, 2, 1, second, 8);
+    assert_eq!(answers(&mut node), [(2, Ok(8))]);
+    reply(&mut node, 2, 1, first, 7);
+    assert_eq!(answers(&mut node), [(1, Ok(7))]);
+}
+
+#[test]
+fn questions_and_answers_of_a_later_term_bring_it_and_those_of_an_earlier_one_change_nothing() {
+    let refused = Body::ReadIndexReply(ReadIndexReply::Refused);
+    for body in [Body::ReadIndex, refused.clone()] {
+        let mut node = Lone::recovered(4, &[]);
+        let term = node.lead();
+        let answer = match body {
+            Body::ReadIndex => vec![(2, refused.clone())],
+            _ => vec![],
+        };
+        node.step(2, term - 1, body.clone());
+        assert_eq!((node.state(), node.term()), (NodeState::Leader, term));
+        assert_eq!(node.look(), answer);
+        node.step(2, term + 1, body);
+        assert_eq!((node.state(), node.term()), (NodeState::Follower, term + 1));
+        assert_eq!(node.look(), answer);
+    }
 }
 
 #[test]
@@ -215,7 +240,14 @@ fn reads_that_a_fresh_leader_cannot_answer_end_at_their_deadline_and_not_before(
     let mut all = Vec::new();
     for (millis, expected) in [(299, &[][..]), (1, &refused[..])] {
         // Somebody is heard, so that it leads all the time, but commits nothing.
-        node.step(3, 1, Body::HeartbeatReply(HeartbeatReply { round: Round(0) }));
+        node.step(
+            3,
+            1,
+            Body::HeartbeatReply(HeartbeatReply {
+                round: Round(0),
+                promise_us: 0,
+            }),
+        );
         node.pass(millis);
         all.extend(answers(&mut node));
         assert_eq!(all, expected, "after {millis} ms more");
@@ -235,7 +267,7 @@ fn lease_read_clock_skew() {
     let Some((_, Body::Heartbeat(heartbeat))) = asked.last() else {
         panic!("a round: {asked:?}")
     };
-    let alive = |round| Body::HeartbeatReply(HeartbeatReply { round });
+    let alive = |round| Body::HeartbeatReply(HeartbeatReply { round, promise_us: 0 });
     node.step(2, term, alive(Round(heartbeat.round.0 - 1)));
     node.step(3, term, alive(Round(heartbeat.round.0 - 1)));
     assert_eq!(answers(&mut node), []);

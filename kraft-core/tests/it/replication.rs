@@ -173,6 +173,7 @@ fn probe_pause_stuck() {
         term,
         Body::HeartbeatReply(kraft_core::message::HeartbeatReply {
             round: kraft_core::id::Round(0),
+            promise_us: 0,
         }),
     );
     assert_eq!(appends(&mut node, 2), [(0, 4)]);
@@ -228,12 +229,22 @@ fn a_diverged_follower_is_met_in_a_few_probes() {
             let prev_term = [0, 1, 3, 3, 3, 3, 3, 3, 3, 7][prev as usize];
             probe = (append((prev, prev_term), &[], 0), term);
             probes += 1;
+            assert!(probes <= 3, "{probes} probes");
         } else {
             // The entries between left memory; what matters is where it went.
             break;
         }
     }
-    assert!(probes <= 3, "{probes} probes");
+}
+
+/// An entry of the leader's term comes from that leader, and with it all before it.
+#[test]
+fn a_follower_that_restarts_in_its_leader_s_term_believes_its_commit_index() {
+    for (log, commit) in [([2, 3], 2), ([2, 2], 0)] {
+        let mut node = Lone::recovered(3, &log);
+        node.step(2, 3, heartbeat(2));
+        assert_eq!(node.raft.status().commit, Index(commit), "entries of terms {log:?}");
+    }
 }
 
 #[test]

@@ -282,6 +282,7 @@ fn a_follower_that_has_more_than_was_known_is_sent_entries_again() {
         term,
         Body::HeartbeatReply(kraft_core::message::HeartbeatReply {
             round: kraft_core::id::Round(0),
+            promise_us: 0,
         }),
     );
     let wanted = Output::SendSnapshot {

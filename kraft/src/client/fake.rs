@@ -13,7 +13,9 @@ use kraft_core::id::{ConnId, Incarnation, Index, NodeId, Term};
 use kraft_core::inbox::{Budget, Inbox};
 use kraft_core::link::{CloseMode, Link};
 use kraft_core::machine::StateMachine;
-use kraft_core::message::{Body, EntryKind, Header, Message, NodeState, Outcome, Refusal, Refused, Role, StatusReply};
+use kraft_core::message::{
+    Body, EntryKind, Header, Message, NodeState, Outcome, Refusal, Refused, Role, StatusReply, Transfer,
+};
 use kraft_core::protocol::{Limits, Protocol};
 use kraft_core::session::{self, Sessions};
 use kraft_protocols::Binary;
@@ -29,6 +31,8 @@ pub(crate) struct World {
     pub(crate) applied: u64,
     /// So many commands are applied, and the connection is closed in place of a reply.
     pub(crate) replies_lost: u32,
+    /// Leadership cannot be handed over, for this reason.
+    pub(crate) stays: Option<Refusal>,
     /// Every connection is closed once.
     pub(crate) hang_up: u32,
     stop: bool,
@@ -199,6 +203,18 @@ impl Node {
                 Err(refused) => (None, Some(refused)),
             },
             _ if !is_leader => return self.reply(message, not_leader, link),
+            Body::Transfer(transfer) => {
+                if let Some(why) = world.stays {
+                    let detail = "node 3 is asleep";
+                    return self.reply(message, Outcome::Refused(Refused { why, leader, detail }), link);
+                }
+                world.leader = if transfer.to.is_some() { transfer.to.0 } else { 2 };
+                return self.reply(
+                    message,
+                    Outcome::Committed(&Transfer::reply(NodeId(world.leader))),
+                    link,
+                );
+            }
             Body::OpenSession => (Some(EntryKind::OpenSession), None),
             Body::Command(command) => {
                 session::encode(command, &mut payload);

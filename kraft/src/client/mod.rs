@@ -27,10 +27,13 @@ use bytes::{Bytes, BytesMut};
 use kraft_adapters::{Backend, Choice, PassedOver};
 use kraft_core::adapter::{Adapter, Endpoint};
 use kraft_core::client::{CallId, Delivery, End, Outcome, Request, Runner};
+use kraft_core::id::NodeId;
+use kraft_core::message::Transfer;
 use kraft_core::protocol::Protocol;
 use kraft_protocols::Binary;
 
 pub use kraft_core::client::{Config, MemberReport, NodeReport, Refused};
+pub use kraft_core::message::{Basis, Commit, Consistency};
 
 pub use self::security::Security;
 pub(crate) use self::security::Trouble;
@@ -91,6 +94,22 @@ impl std::error::Error for Error {
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
+    }
+}
+
+/// What a call came to, and what that stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer<T> {
+    /// What it came to.
+    pub value: T,
+    /// `None` if it is committed and applied, or read linearizably, whatever was asked for; else the less that it is.
+    pub basis: Option<Basis>,
+}
+
+impl<T> Answer<T> {
+    fn map<U>(self, change: impl FnOnce(T) -> Result<U, Error>) -> Result<Answer<U>, Error> {
+        let Self { value, basis } = self;
+        change(value).map(|value| Answer { value, basis })
     }
 }
 
@@ -278,12 +297,22 @@ impl<A: Adapter, P: Protocol> Client<A, P> {
     ///
     /// [`Error`].
     pub fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        let reply = self.query(&Query::Get { key })?;
-        match decode(&reply)? {
+        Ok(self.get_by(key, Consistency::Linearizable)?.value)
+    }
+
+    /// The value of a key, `None` if it is absent, as what is asked for knows it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub fn get_by(&mut self, key: &[u8], consistency: Consistency) -> Result<Answer<Option<Bytes>>, Error> {
+        Query::Get { key }.encode(&mut self.buffer);
+        let query = self.buffer.split().freeze();
+        self.read_by(query, consistency)?.map(|reply| match decode(&reply)? {
             Reply::Value(value) => Ok(Some(reply.slice_ref(value))),
             Reply::NotFound => Ok(None),
             _ => Err(Error::BadReply(None)),
-        }
+        })
     }
 
     /// Sets a key.
@@ -292,9 +321,23 @@ impl<A: Adapter, P: Protocol> Client<A, P> {
     ///
     /// [`Error`].
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
-        let reply = self.execute(&Command::Put { key, value })?;
-        match decode(&reply)? {
-            Reply::Done => Ok(()),
+        self.put_by(key, value, Commit::Strong).map(|_| ())
+    }
+
+    /// Sets a key, answered as `commit` says; on what, if on less than a majority's disks.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub fn put_by(&mut self, key: &[u8], value: &[u8], commit: Commit) -> Result<Option<Basis>, Error> {
+        Command::Put { key, value }.encode(&mut self.buffer);
+        let command = self.buffer.split().freeze();
+        let answer = self.command_by(command, commit)?;
+        if answer.basis.is_some() {
+            return Ok(answer.basis);
+        }
+        match decode(&answer.value)? {
+            Reply::Done => Ok(None),
             other => Err(unchanged(other)),
         }
     }
@@ -420,8 +463,21 @@ impl<A: Adapter, P: Protocol> Client<A, P> {
     ///
     /// [`Error::Refused`], [`Error::Unknown`], [`Error::Io`].
     pub fn command(&mut self, command: Bytes) -> Result<Bytes, Error> {
-        let delivery = Delivery::ExactlyOnce;
-        self.finish(Request::Command { command, delivery })
+        Ok(self.command_by(command, Commit::Strong)?.value)
+    }
+
+    /// Has the state machine apply a command, once, answered as `commit` says. Without a basis the value is its reply;
+    /// with one it is empty: the command is not applied, and may be lost.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`], [`Error::Unknown`], [`Error::Io`].
+    pub fn command_by(&mut self, command: Bytes, commit: Commit) -> Result<Answer<Bytes>, Error> {
+        self.finish(Request::Command {
+            command,
+            delivery: Delivery::ExactlyOnce,
+            commit,
+        })
     }
 
     /// Asks the state machine and returns its answer. Linearizable. For state machines of one's own.
@@ -430,7 +486,29 @@ impl<A: Adapter, P: Protocol> Client<A, P> {
     ///
     /// [`Error::Refused`], [`Error::Unknown`], [`Error::Io`].
     pub fn read(&mut self, query: Bytes) -> Result<Bytes, Error> {
-        self.finish(Request::Read { query })
+        Ok(self.read_by(query, Consistency::Linearizable)?.value)
+    }
+
+    /// Asks the state machine what holds as much as `consistency` says, and returns its answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`], [`Error::Unknown`], [`Error::Io`].
+    pub fn read_by(&mut self, query: Bytes, consistency: Consistency) -> Result<Answer<Bytes>, Error> {
+        self.finish(Request::Read { query, consistency })
+    }
+
+    /// Hands leadership over: to a voter, or to the one that has most of the log. Returns who leads then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] says how it ended otherwise: with [`Refusal::TimedOut`](kraft_core::message::Refusal),
+    /// `Unreachable`, `UnknownMember`, or `Transferring` if that is under way already. [`Error::Unknown`],
+    /// [`Error::Io`].
+    pub fn transfer(&mut self, to: Option<NodeId>) -> Result<NodeId, Error> {
+        let to = to.unwrap_or(NodeId::NONE);
+        let reply = self.finish(Request::Transfer { to })?;
+        Transfer::leader(&reply.value).ok_or(Error::BadReply(None))
     }
 
     fn execute(&mut self, command: &Command<'_>) -> Result<Bytes, Error> {
@@ -445,14 +523,18 @@ impl<A: Adapter, P: Protocol> Client<A, P> {
         self.read(query)
     }
 
-    fn finish(&mut self, request: Request) -> Result<Bytes, Error> {
+    fn finish(&mut self, request: Request) -> Result<Answer<Bytes>, Error> {
         self.trouble.forget();
         let call = self.start(request)?;
         loop {
             match self.next_end()? {
                 (id, End::Outcome(outcome)) if id == call => {
                     return match outcome {
-                        Outcome::Committed(reply) => Ok(reply),
+                        Outcome::Committed(value) => Ok(Answer { value, basis: None }),
+                        Outcome::Weaker { basis, answer: value } => Ok(Answer {
+                            value,
+                            basis: Some(basis),
+                        }),
                         Outcome::Refused(refused) => Err(Error::Refused(self.trouble.explain(refused))),
                         Outcome::Unknown => Err(Error::Unknown),
                     };

@@ -71,7 +71,7 @@ fn a_runner_lives_inside_another_loop() {
     for _ in 0..20 {
         let command = Bytes::copy_from_slice(&command);
         let delivery = Delivery::ExactlyOnce;
-        runner.call(Request::Command { command, delivery }).expect("room");
+        runner.call(Request::command(command, delivery)).expect("room");
     }
     let mut sums = vec![];
     loop {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use kraft_adapters::Choice;
 
+use crate::client::{Commit, Consistency};
+
 /// Reads and writes a Kraft cluster.
 #[derive(Debug, Parser)]
 #[command(name = "kraftctl", version, after_help = AFTER_HELP)]
@@ -58,6 +60,10 @@ pub(super) enum What {
     Get {
         /// Which
         key: String,
+        /// What the answer must hold: linearizable; lease, the same as long as clocks keep their bound, without a round
+        /// of questions where the leader has a lease; stale, what any node has applied; stale=AGE, unless it is older
+        #[arg(long, value_name = "WHAT", value_parser = consistency)]
+        consistency: Option<Consistency>,
     },
     /// Set a key
     Put {
@@ -66,6 +72,10 @@ pub(super) enum What {
         /// To what; - reads standard input
         #[arg(allow_hyphen_values = true)]
         value: String,
+        /// When it is answered: strong, when it is on a majority's disks and applied; leader, when it is on the leader's
+        /// disk; async, when the leader has it. What is answered earlier may be lost after that
+        #[arg(long, value_name = "WHEN", value_parser = commit)]
+        commit: Option<Commit>,
     },
     /// Remove a key
     Del {
@@ -109,8 +119,25 @@ pub(super) enum What {
     },
     /// Print what every node says of itself; fails if one says nothing
     Status,
+    /// Decide who leads
+    Leader {
+        /// How
+        #[command(subcommand)]
+        what: Leader,
+    },
     /// Measure the cluster with one thread of load
     Bench(Bench),
+}
+
+/// What is done about leadership.
+#[derive(Debug, Subcommand)]
+pub(super) enum Leader {
+    /// Hand it over, and print who leads then. Writes that come meanwhile wait, for an election timeout at most
+    Transfer {
+        /// To which node; without it to the voter that has most of the log
+        #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
+        to: Option<u64>,
+    },
 }
 
 /// What the benchmark does.
@@ -163,6 +190,28 @@ pub(super) enum Op {
     Cas,
 }
 
+fn consistency(text: &str) -> Result<Consistency, String> {
+    match text.split_once('=') {
+        None if text == "linearizable" => Ok(Consistency::Linearizable),
+        None if text == "lease" => Ok(Consistency::Lease),
+        None if text == "stale" => Ok(Consistency::Stale { age_max_ms: u64::MAX }),
+        Some(("stale", age)) => {
+            let millis = u64::try_from(span(age)?.as_millis()).map_err(|error| error.to_string())?;
+            Ok(Consistency::Stale { age_max_ms: millis })
+        }
+        _ => Err("it is linearizable, lease, stale or stale=AGE, such as stale=500ms".to_owned()),
+    }
+}
+
+fn commit(text: &str) -> Result<Commit, String> {
+    match text {
+        "strong" => Ok(Commit::Strong),
+        "leader" => Ok(Commit::Leader),
+        "async" => Ok(Commit::Async),
+        _ => Err("it is strong, leader or async".to_owned()),
+    }
+}
+
 fn span(text: &str) -> Result<Duration, String> {
     let span = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if span.is_zero() {
@@ -209,10 +258,15 @@ mod tests {
         for line in [
             "kraftctl",
             "kraftctl get",
+            "kraftctl get k --consistency old",
+            "kraftctl get k --consistency stale=0s",
+            "kraftctl put k v --commit maybe",
             "kraftctl cas k v",
             "kraftctl cas k --absent --expect x v",
             "kraftctl bench --read-share 2",
             "kraftctl bench --clients 0",
+            "kraftctl leader",
+            "kraftctl leader transfer --to 0",
             "kraftctl --timeout 0s status",
             "kraftctl -o xml status",
             "kraftctl --backend epol status",

@@ -47,6 +47,8 @@ pub(super) enum Failure {
     TlsFile(String),
     /// The cluster's answer, or its absence.
     Client(Error),
+    /// The same, of leadership that was to be handed over.
+    Transfer(Error),
     /// Standard output.
     Output(io::Error),
     /// Standard input.
@@ -60,11 +62,12 @@ impl Failure {
         match self {
             Self::NoNodes | Self::Backend(_) | Self::TlsUsage(_) => Exit::Usage,
             Self::Client(Error::Address { error, .. }) if is_malformed(error) => Exit::Usage,
-            Self::Client(Error::Unknown) => Exit::Unknown,
+            Self::Client(Error::Unknown) | Self::Transfer(Error::Unknown) => Exit::Unknown,
+            Self::Transfer(Error::Refused(_)) => Exit::Refused,
             Self::Client(Error::Refused(_) | Error::NotANumber | Error::Overflow) => Exit::Refused,
             #[cfg(feature = "tls")]
             Self::TlsFile(_) => Exit::Failed,
-            Self::Client(_) | Self::Output(_) | Self::Input(_) | Self::Bench(_) => Exit::Failed,
+            Self::Client(_) | Self::Transfer(_) | Self::Output(_) | Self::Input(_) | Self::Bench(_) => Exit::Failed,
         }
     }
 }
@@ -99,6 +102,20 @@ impl fmt::Display for Failure {
             Self::Client(error @ (Error::NotANumber | Error::Overflow)) => {
                 write!(f, "refused, nothing was changed: {error}")
             }
+            Self::Transfer(Error::Refused(refused)) => {
+                write!(f, "leadership was not handed over: {refused}")?;
+                f.write_str(match refused.why {
+                    Refusal::TimedOut => " (does it lag, or its disk? see kraftctl status; writes are taken again)",
+                    Refusal::Unreachable => " (is it up, and connected? see kraftctl status)",
+                    Refusal::UnknownMember => " (kraftctl status shows who there is)",
+                    Refusal::NotLeader => " (is a majority up? see kraftctl status)",
+                    _ => "",
+                })
+            }
+            Self::Transfer(Error::Unknown) => f.write_str(
+                "unknown: no answer came in time, so leadership may or may not have been handed over; see kraftctl status",
+            ),
+            Self::Transfer(error) => error.fmt(f),
             Self::Client(Error::Unknown) => f.write_str(
                 "unknown: no answer came in time, so a write may or may not have happened; read the key before you \
                  write it again, or give more time with --timeout",

@@ -7,18 +7,21 @@ use bytes::Bytes;
 use super::cli::{Format, What};
 use super::exit::{Exit, Failure};
 use super::format::{Table, json_bytes, printable};
-use crate::client::{Client, Page, Swap};
+use crate::client::{Basis, Client, Page, Swap};
 
 /// Runs a command on keys.
 pub(super) fn run(client: &mut Client, what: &What, format: Format, out: &mut impl Write) -> Result<Exit, Failure> {
     match what {
-        What::Get { key } => {
-            let value = client.get(key.as_bytes())?;
-            print_value(key, value.as_ref(), format, out)
+        What::Get { key, consistency } => {
+            let answer = client.get_by(key.as_bytes(), consistency.unwrap_or_default())?;
+            let stands_for = consistency.map(|_| answer.basis);
+            print_read(key, answer.value.as_ref(), stands_for, format, out)
         }
-        What::Put { key, value } => {
-            client.put(key.as_bytes(), &bytes_of(value)?)?;
-            print_done(true, format, out)
+        What::Put { key, value, commit } => {
+            match client.put_by(key.as_bytes(), &bytes_of(value)?, commit.unwrap_or_default())? {
+                None => print_done(true, format, out),
+                Some(basis) => print_accepted(basis, format, out),
+            }
         }
         What::Del { key } => {
             let existed = client.delete(key.as_bytes())?;
@@ -29,7 +32,7 @@ pub(super) fn run(client: &mut Client, what: &What, format: Format, out: &mut im
             match client.compare_and_set(key.as_bytes(), expected, &bytes_of(value)?)? {
                 Swap::Set => print_done(true, format, out),
                 Swap::Mismatch(actual) => {
-                    print_value(key, actual.as_ref(), format, out)?;
+                    print_read(key, actual.as_ref(), None, format, out)?;
                     Ok(Exit::NotFound)
                 }
             }
@@ -43,7 +46,7 @@ pub(super) fn run(client: &mut Client, what: &What, format: Format, out: &mut im
             Ok(Exit::Ok)
         }
         What::Scan { prefix, limit, after } => scan(client, prefix.as_bytes(), after.as_bytes(), *limit, format, out),
-        What::Status | What::Bench(_) => unreachable!("not a command on keys"),
+        What::Status | What::Leader { .. } | What::Bench(_) => unreachable!("not a command on keys"),
     }
 }
 
@@ -68,13 +71,25 @@ fn read_value(input: impl Read) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn print_value(key: &str, value: Option<&Bytes>, format: Format, out: &mut impl Write) -> Result<Exit, Failure> {
+/// Prints a value and, if that was asked for, what the answer stands for.
+fn print_read(
+    key: &str,
+    value: Option<&Bytes>,
+    stands_for: Option<Option<Basis>>,
+    format: Format,
+    out: &mut impl Write,
+) -> Result<Exit, Failure> {
+    let said = stands_for.map_or_else(String::new, |basis| format!(",{}", json_basis(basis)));
+    if let (Format::Table | Format::Plain, Some(basis)) = (format, stands_for) {
+        // Standard output is for the value alone.
+        let _ = writeln!(io::stderr(), "kraftctl: {}", meaning(basis));
+    }
     match (format, value) {
         (Format::Json, Some(value)) => {
             let (key, value) = (json_bytes("key", key.as_bytes()), json_bytes("value", value));
-            writeln!(out, "{{{key},{value}}}")?;
+            writeln!(out, "{{{key},{value}{said}}}")?;
         }
-        (Format::Json, None) => writeln!(out, "{{{},\"value\":null}}", json_bytes("key", key.as_bytes()))?,
+        (Format::Json, None) => writeln!(out, "{{{},\"value\":null{said}}}", json_bytes("key", key.as_bytes()))?,
         (Format::Table, Some(value)) => writeln!(out, "{}", printable(value))?,
         (Format::Plain, Some(value)) => out.write_all(value)?,
         (Format::Table | Format::Plain, None) => {
@@ -83,6 +98,47 @@ fn print_value(key: &str, value: Option<&Bytes>, format: Format, out: &mut impl 
         }
     }
     Ok(if value.is_some() { Exit::Ok } else { Exit::NotFound })
+}
+
+/// What an answer stands for, in the words of the command line.
+fn json_basis(basis: Option<Basis>) -> String {
+    match basis {
+        None => "\"basis\":\"linearizable\"".to_owned(),
+        Some(Basis::Lease) => "\"basis\":\"lease\"".to_owned(),
+        Some(Basis::Stale { age_ms: u64::MAX }) => "\"basis\":\"stale\",\"age_ms\":null".to_owned(),
+        Some(Basis::Stale { age_ms }) => format!("\"basis\":\"stale\",\"age_ms\":{age_ms}"),
+        Some(Basis::Leader) => "\"basis\":\"leader\"".to_owned(),
+        Some(Basis::Received) => "\"basis\":\"async\"".to_owned(),
+    }
+}
+
+/// The same for a person.
+fn meaning(basis: Option<Basis>) -> String {
+    match basis {
+        None => "linearizable: the newest value at the time of the question".to_owned(),
+        Some(Basis::Lease) => "by lease: the newest value, if the nodes' clocks keep their bound".to_owned(),
+        Some(Basis::Stale { age_ms: u64::MAX }) => {
+            "stale, and nobody knows how old: the node has not been up to date since it started".to_owned()
+        }
+        Some(Basis::Stale { age_ms }) => format!("stale: the node last knew itself up to date {age_ms} ms ago"),
+        Some(Basis::Leader) => {
+            "accepted, on the leader's disk: it will be applied unless the leader fails before a majority has it".to_owned()
+        }
+        Some(Basis::Received) => {
+            "accepted, in the leader's memory: it will be applied unless the leader fails or steps down before a majority \
+             has it"
+                .to_owned()
+        }
+    }
+}
+
+fn print_accepted(basis: Basis, format: Format, out: &mut impl Write) -> Result<Exit, Failure> {
+    match format {
+        Format::Json => writeln!(out, "{{\"done\":false,\"accepted\":true,{}}}", json_basis(Some(basis)))?,
+        Format::Table => writeln!(out, "{}", meaning(Some(basis)))?,
+        Format::Plain => {}
+    }
+    Ok(Exit::Ok)
 }
 
 fn print_done(done: bool, format: Format, out: &mut impl Write) -> Result<Exit, Failure> {

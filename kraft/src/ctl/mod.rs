@@ -5,6 +5,7 @@ mod cli;
 mod exit;
 mod format;
 mod keys;
+mod leader;
 mod security;
 mod status;
 #[cfg(test)]
@@ -72,6 +73,7 @@ fn run(cli: &Cli, out: &mut impl Write) -> Result<Exit, Failure> {
     }
     match &cli.what {
         What::Status => status::run(&mut client, cli.output, out),
+        What::Leader { what } => leader::run(&mut client, what, cli.output, out),
         What::Bench(options) => bench::run(&mut client, options, &choice, &security, cli.output, out),
         what => keys::run(&mut client, what, cli.output, out),
     }

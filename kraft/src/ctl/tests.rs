@@ -1,5 +1,7 @@
 //! Whole command lines against nodes on real sockets.
 
+use kraft_core::message::Refusal;
+
 use super::*;
 use crate::client::fake::Cluster;
 
@@ -82,6 +84,30 @@ fn each_outcome_has_its_exit_status_and_each_format_its_form() {
     let (exit, text) = ctl(c, "--timeout 30ms put --nodes 127.0.0.1:1 k v");
     assert_eq!(exit, Exit::Refused, "{text}");
     assert!(text.contains("127.0.0.1:1 connection refused"), "{text}");
+}
+
+#[test]
+fn a_transfer_says_how_it_ended() {
+    let cluster = Cluster::start(3);
+    let c = &cluster;
+    check(c, "leader transfer", Exit::Ok, "node 2 leads\n");
+    check(c, "leader transfer --to 3 -o plain", Exit::Ok, "3\n");
+    check(c, "-o json leader transfer --to 1", Exit::Ok, "{\"leader\":1}\n");
+    cluster.world().stays = Some(Refusal::TimedOut);
+    check(
+        c,
+        "leader transfer --to 3",
+        Exit::Refused,
+        "leadership was not handed over: it did not come about in time: node 3 is asleep (does it lag, or its disk? see \
+         kraftctl status; writes are taken again)",
+    );
+    cluster.world().stays = Some(Refusal::UnknownMember);
+    let (exit, text) = ctl(c, "leader transfer --to 9");
+    assert_eq!(exit, Exit::Refused);
+    assert!(
+        text.contains("there is no such member") && text.contains("kraftctl status"),
+        "{text}"
+    );
 }
 
 #[test]

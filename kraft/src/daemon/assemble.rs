@@ -69,11 +69,13 @@ pub(super) fn node_config(config: &Config, of: &Identity, book: &PeerBook<RealFi
     let members = config.peers.iter().map(member).collect();
     let mut node = node::Config::new(&of.cluster, of.node, of.incarnation, members, seed);
     node.limits.frame_max = bytes(config.frame_bytes_max);
+    node.transfer_waits = config.transfer_waits;
     let raft = &mut node.raft;
     raft.election_timeout = config.election_timeout_ms_min..config.election_timeout_ms_max;
     raft.heartbeat_interval = config.heartbeat_ms;
     raft.pre_vote = config.pre_vote;
     raft.check_quorum = config.check_quorum;
+    raft.lease_drift_max = config.lease_reads.then_some(config.lease_drift_ms_max);
     raft.sync_stall_max = config.sync_stall_ms_max;
     raft.append_bytes_max = bytes(config.append_bytes_max);
     raft.inflight_bytes_max = config.inflight_bytes_max;
@@ -234,6 +236,13 @@ mod tests {
             (config.pre_vote, config.check_quorum),
             (raft.pre_vote, raft.check_quorum)
         );
+        let member = Member {
+            node: NodeId(1),
+            address: String::new(),
+            incarnation: None,
+        };
+        let node = node::Config::new("", NodeId(1), kraft_core::id::Incarnation(1), vec![member], 0);
+        assert_eq!(config.transfer_waits, node.transfer_waits);
         assert_eq!(bytes(config.append_bytes_max), raft.append_bytes_max);
         assert_eq!(config.inflight_bytes_max, raft.inflight_bytes_max);
         assert_eq!(config.uncommitted_bytes_max, raft.uncommitted_bytes_max);

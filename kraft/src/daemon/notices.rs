@@ -9,8 +9,9 @@ use kraft_core::node::Notice;
 use crate::tls;
 
 /// Words for the kinds of [`Notice`]: fields of log lines, labels of a metric.
-const KINDS: [&str; 18] = [
+const KINDS: [&str; 19] = [
     "role",
+    "transfer",
     "peer_up",
     "peer_down",
     "dial_failed",
@@ -112,6 +113,7 @@ fn print_tls(kind: &'static str, failure: &tls::Failure) {
 fn kind_of(notice: &Notice<'_>) -> &'static str {
     match notice {
         Notice::Role { .. } => "role",
+        Notice::Transferred { .. } => "transfer",
         Notice::PeerUp { .. } => "peer_up",
         Notice::PeerDown { .. } => "peer_down",
         Notice::DialFailed { .. } => "dial_failed",
@@ -140,6 +142,12 @@ fn print(kind: &'static str, notice: &Notice<'_>) {
                 NodeState::Leader => "leads",
             };
             log::info!(kind, term = term.0, leader = leader.0; "{state}");
+        }
+        Notice::Transferred { result: Ok(leader), .. } => {
+            log::info!(kind, leader = leader.0; "handed leadership over");
+        }
+        Notice::Transferred { to, result: Err(why) } => {
+            log::warn!(kind, to = to.0, why:? = why; "did not hand leadership over");
         }
         Notice::PeerUp { node } => log::info!(kind, peer = node.0; "connected to a peer"),
         Notice::PeerDown { node, reason } => {

@@ -42,6 +42,7 @@ use std::fmt;
 
 use bytes::BytesMut;
 use kraft_core::client::{Delivery, Outcome, Request};
+use kraft_core::message::Basis;
 
 pub use self::explain::Contradiction;
 use self::search::{Decision, decide};
@@ -187,12 +188,18 @@ impl History {
     /// An operation ended, as the client library says.
     pub fn end(&mut self, id: OperationId, outcome: &Outcome, now: u64) {
         self.operations[id.0].fate = match outcome {
-            Outcome::Committed(reply) => Fate::Answered {
+            // A read by lease claims as much as any other.
+            Outcome::Committed(reply)
+            | Outcome::Weaker {
+                basis: Basis::Lease,
+                answer: reply,
+            } => Fate::Answered {
                 end: now,
                 answer: Reply::decode(reply).map_or(Answer::Other, |reply| Answer::from(&reply)),
             },
             Outcome::Refused(_) => Fate::Refused,
-            Outcome::Unknown => Fate::Unknown,
+            // What is not committed may be lost, and what may be old proves nothing.
+            Outcome::Unknown | Outcome::Weaker { .. } => Fate::Unknown,
         };
     }
 
@@ -279,7 +286,7 @@ impl Action {
         let command = match self {
             Self::Get => {
                 Query::Get { key }.encode(&mut bytes);
-                return Request::Read { query: bytes.freeze() };
+                return Request::read(bytes.freeze());
             }
             Self::Put(value) => Command::Put { key, value },
             Self::Delete => Command::Delete { key },
@@ -291,10 +298,7 @@ impl Action {
             Self::Increment(by) => Command::Increment { key, by: *by },
         };
         command.encode(&mut bytes);
-        Request::Command {
-            command: bytes.freeze(),
-            delivery,
-        }
+        Request::command(bytes.freeze(), delivery)
     }
 }
 

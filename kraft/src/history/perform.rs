@@ -27,8 +27,8 @@ impl History {
         let id = self.begin(number, key, action, clock());
         let ended: Result<Bytes, Error> = match request {
             Request::Command { command, .. } => client.command(command),
-            Request::Read { query } => client.read(query),
-            Request::Status { .. } => unreachable!("no action asks for a status"),
+            Request::Read { query, .. } => client.read(query),
+            Request::Transfer { .. } | Request::Status { .. } => unreachable!("no action asks for that"),
         };
         let outcome = match ended {
             Ok(reply) => Outcome::Committed(reply),

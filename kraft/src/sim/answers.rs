@@ -133,6 +133,7 @@ mod tests {
         sequence: Sequence(0),
         first_unanswered: Sequence(0),
         command: b"add",
+        commit: kraft_core::message::Commit::Strong,
     };
 
     fn mark(kind: EntryKind, payload: &[u8]) -> Mark {
@@ -186,7 +187,12 @@ mod tests {
     #[test]
     fn an_answer_before_a_majority_has_it_on_disk_is_seen() {
         let command = || Some(Body::Command(COMMAND));
-        let read = || Some(Body::Read(Read { query: b"" }));
+        let read = || {
+            Some(Body::Read(Read {
+                query: b"",
+                consistency: kraft_core::message::Consistency::Linearizable,
+            }))
+        };
         let session = || Some(Body::OpenSession);
         let mut answers = Answers::default();
         assert!(!ask(&mut answers, &nodes([0, 3, 0]), command(), b""));

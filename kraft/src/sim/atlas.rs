@@ -2,11 +2,11 @@
 //!
 //! | fault | is tolerated |
 //! |---|---|
-//! | crash, power, pause, full, stall, write-error, sync-error, read-error, rot, wipe | at less than half of the nodes at a time |
+//! | crash, power, stop, pause, full, stall, write-error, sync-error, read-error, rot, wipe | at less than half of the nodes at a time |
 //! | partition | of those from the others |
 //! | one-way, clog | at their links |
 //! | loss, delay, bandwidth | anywhere, as long as an election timeout is far above what they add |
-//! | reset, tear, duplicate, reorder, replay, jump, drift | anywhere, now and then |
+//! | reset, tear, duplicate, reorder, replay, jump, drift, transfer | anywhere, now and then |
 //!
 //! In a run for safety alone everything may happen to everybody.
 

@@ -138,6 +138,10 @@ impl Adapter for Clocked {
         self.now
     }
 
+    fn read_clock(&self) -> Option<Instant> {
+        Some(self.clock.local(self.inner.now()))
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
     }

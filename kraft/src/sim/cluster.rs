@@ -304,6 +304,11 @@ impl Cluster {
         let now = self.network.now();
         let fell = self.hosts[at].turn(now).err();
         self.check(at)?;
+        let host = &mut self.hosts[at];
+        if fell.is_none() && host.node.as_ref().is_some_and(|node| node.is_stopped()) {
+            // A process that was asked to stop has; it starts again when its time has come.
+            host.crash(&self.network, false);
+        }
         match fell {
             Some(fall) => self.fell(at, fall),
             None => Ok(()),

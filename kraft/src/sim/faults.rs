@@ -52,11 +52,15 @@ pub enum Kind {
     Drift,
     /// A data folder is wiped, and the id comes back with an empty one.
     Wipe,
+    /// Leadership is to be handed over.
+    Transfer,
+    /// A process is stopped in order, and started again.
+    Stop,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Loss,
         Self::Delay,
         Self::Bandwidth,
@@ -80,6 +84,8 @@ impl Kind {
         Self::Jump,
         Self::Drift,
         Self::Wipe,
+        Self::Transfer,
+        Self::Stop,
     ];
 
     /// The name by which users choose it.
@@ -109,6 +115,8 @@ impl Kind {
             Self::Jump => "jump",
             Self::Drift => "drift",
             Self::Wipe => "wipe",
+            Self::Transfer => "transfer",
+            Self::Stop => "stop",
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use kraft_core::id::NodeId;
+use kraft_core::message::NodeState;
 
 use super::cluster::Cluster;
 use super::faults::Kind;
@@ -67,7 +68,7 @@ impl Cluster {
     /// A fault of this kind begins, if there is somebody whom it may befall.
     pub(super) fn strike(&mut self, kind: Kind) -> Result<(), String> {
         let mut rng = self.rngs[kind.index()].fork();
-        let at = rng.usize(..self.hosts.len());
+        let mut at = rng.usize(..self.hosts.len());
         let now = self.network.now();
         let span = spell(&mut rng);
         let ailment = match kind {
@@ -90,6 +91,13 @@ impl Cluster {
                 self.weather.meddle(kind, 0.3 * rng.f64());
                 Some(Ailment::Meddled(kind))
             }
+            Kind::Transfer => match self.hand_over(at, &mut rng) {
+                None => return Ok(()),
+                Some(asked) => {
+                    at = asked;
+                    None
+                }
+            },
             Kind::Jump | Kind::Drift => self.upset_clock(kind, at, &mut rng),
             _ if !self.atlas.allows(&self.hurt(), at) => return Ok(()),
             Kind::Rot => return self.rot(at, span),
@@ -224,6 +232,19 @@ impl Cluster {
         count
     }
 
+    /// Leadership is to go to some node, or to any. Whom that was asked of, if it runs: mostly who leads, else the node
+    /// at `at`.
+    fn hand_over(&self, at: usize, rng: &mut Rng) -> Option<usize> {
+        let leads = |host: &Host| host.node.is_some() && host.last_status().state == NodeState::Leader;
+        let leader = self.hosts.iter().position(leads).filter(|_| rng.u8(..8) > 0);
+        let at = leader.unwrap_or(at);
+        let to = NodeId(rng.u64(..=self.hosts.len() as u64));
+        let node = self.hosts[at].node.as_ref().filter(|_| !self.hosts[at].is_paused)?;
+        // How it ends is the business of whoever would have asked.
+        node.handle().transfer(to).on_done(drop);
+        Some(at)
+    }
+
     fn upset_clock(&mut self, kind: Kind, at: usize, rng: &mut Rng) -> Option<Ailment> {
         let now = self.network.now();
         let host = &mut self.hosts[at];
@@ -245,11 +266,18 @@ impl Cluster {
 
     /// A fault of one machine. `None` if it is in no state for that.
     fn strike_node(&mut self, kind: Kind, at: usize, rng: &mut Rng) -> Option<Ailment> {
+        // Who is about to stop is down already, for all that it takes until then.
+        let is_down = self.is_down(at);
         let host = &mut self.hosts[at];
-        let runs = host.node.is_some() && !host.is_paused;
+        let runs = host.node.is_some() && !host.is_paused && !is_down;
         match kind {
             Kind::Crash | Kind::Power if runs => {
                 host.crash(&self.network, kind == Kind::Power);
+                Some(Ailment::Down(at))
+            }
+            Kind::Stop if runs => {
+                let node = host.node.as_ref()?;
+                node.handle().stop();
                 Some(Ailment::Down(at))
             }
             Kind::Pause if runs => {
@@ -337,7 +365,13 @@ impl Cluster {
             return Ok(());
         }
         let (kind, node) = match &ailment {
-            Ailment::Down(at) => return self.start(*at),
+            Ailment::Down(at) => {
+                // Who waits for its end for too long kills it.
+                if self.hosts[*at].node.is_some() {
+                    self.hosts[*at].crash(&self.network, false);
+                }
+                return self.start(*at);
+            }
             Ailment::Paused(at) => {
                 self.hosts[*at].is_paused = false;
                 self.network.thaw(self.hosts[*at].host);

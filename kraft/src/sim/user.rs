@@ -47,7 +47,7 @@ impl History {
         match outcome {
             Outcome::Committed(_) => self.committed += 1,
             Outcome::Refused(_) => self.refused += 1,
-            Outcome::Unknown => return,
+            Outcome::Unknown | Outcome::Weaker { .. } => return,
         }
         self.unknown -= u64::from(!under_way.is_read);
         self.recorded.end(under_way.operation, outcome, now.as_nanos());

@@ -31,19 +31,36 @@ fn the_demo_loses_no_write_over_tls_on_any_backend() {
     }
 }
 
+#[test]
+fn the_demo_restarts_all_nodes_and_loses_no_write() {
+    let parts = [
+        "node 1 stopped in order",
+        "node 2 stopped in order",
+        "node 3 is back",
+        "longest pause of writes",
+    ];
+    show(&["--seconds", "2", "--scenario", "rolling-restart"], &parts);
+}
+
 #[track_caller]
 fn demo(more: &[&str], says: &str) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let args = [&["demo", "--clients", "4"], more].concat();
-    let ran = run_command(kraftd(&args).env("TMPDIR", folder.path()));
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    for part in [
+    let parts = [
         says,
         "kill -9 of node",
         "starts again",
         "time without a leader",
         "latency p99",
-    ] {
+    ];
+    show(more, &parts);
+}
+
+#[track_caller]
+fn show(more: &[&str], parts: &[&str]) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let args = [&["demo", "--clients", "4"], more].concat();
+    let ran = run_command(kraftd(&args).env("TMPDIR", folder.path()));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    for part in parts {
         assert!(ran.out.contains(part), "{part:?} is not in {ran:?}");
     }
     let row = |name: &str| {

@@ -144,11 +144,8 @@ fn a_node_and_a_client_live_in_a_libuv_loop() {
     let uv = UvLoop::open().expect("a descriptor is free");
     let (server, at) = node_in(&uv);
     let handle = server.borrow().as_ref().expect("it was just put there").handle();
-    let commands = (1..=20).map(|length| Request::Command {
-        command: vec![0; length].into(),
-        delivery: Delivery::ExactlyOnce,
-    });
-    let read = Request::Read { query: Bytes::new() };
+    let commands = (1..=20).map(|length| Request::command(vec![0; length].into(), Delivery::ExactlyOnce));
+    let read = Request::read(Bytes::new());
     let answers = Rc::new(RefCell::new(Vec::new()));
     let kept = Rc::clone(&answers);
     let client = client_in(&uv, at, commands.chain([read]).collect(), move |answers| {

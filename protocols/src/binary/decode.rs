@@ -6,18 +6,19 @@
 use kraft_core::handshake::Kind;
 use kraft_core::id::{ClusterId, GroupId, Incarnation, Index, NodeId, RequestId, Round, Sequence, SessionId, Term};
 use kraft_core::message::{
-    Append, AppendReply, AppendResult, Body, Change, Command, Entries, EntryKind, EntryRef, Fetch, Goaway,
-    GoawayReason, Header, Heartbeat, HeartbeatReply, Hello, MemberStatus, Message, NodeState, Outcome, Read,
-    ReadIndexReply, Refusal, Refused, Role, SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult, Standing,
+    Append, AppendReply, AppendResult, Basis, Body, Change, Command, Commit, Consistency, Entries, EntryKind, EntryRef,
+    Fetch, Goaway, GoawayReason, Header, Heartbeat, HeartbeatReply, Hello, MemberStatus, Message, NodeState, Outcome,
+    Read, ReadIndexReply, Refusal, Refused, Role, SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult, Standing,
     StatusReply, Transfer, Versions, Vote, VoteReply, Welcome,
 };
 use kraft_core::protocol::{DecodeError, Decoded, Limits};
 
 use super::layout::{
-    ADD_PROMOTE, APPEND_MATCHED, APPEND_REJECTED, CHANGE_ADD, CHANGE_MOVE, CHANGE_PROMOTE, CHANGE_REMOVE,
-    CHANGE_REPLACE, ENTRY, MEMBER, Numbered, OUTCOME_COMMITTED, OUTCOME_REFUSED, OUTCOME_UNKNOWN, READ_AT,
-    READ_REFUSED, RUN, SNAPSHOT_DAMAGED, SNAPSHOT_NO_SPACE, SNAPSHOT_RECEIVED, VOTE_BY_TRANSFER, VOTE_PRE,
-    VOTE_REPLY_GRANTED, VOTE_REPLY_PRE, appended, fixed,
+    ADD_PROMOTE, APPEND_MATCHED, APPEND_REJECTED, BASIS_LEADER, BASIS_LEASE, BASIS_RECEIVED, BASIS_STALE, CHANGE_ADD,
+    CHANGE_MOVE, CHANGE_PROMOTE, CHANGE_REMOVE, CHANGE_REPLACE, COMMIT_ASYNC, COMMIT_LEADER, ENTRY, MEMBER, Numbered,
+    OUTCOME_COMMITTED, OUTCOME_REFUSED, OUTCOME_UNKNOWN, OUTCOME_WEAKER, READ_AT, READ_LEASE, READ_REFUSED, READ_STALE,
+    RUN, SNAPSHOT_DAMAGED, SNAPSHOT_NO_SPACE, SNAPSHOT_RECEIVED, VOTE_BY_TRANSFER, VOTE_PRE, VOTE_REPLY_GRANTED,
+    VOTE_REPLY_PRE, appended, fixed,
 };
 use super::{FORMAT, TEXT_MAX};
 use crate::frame::{self, HEADER, Opened};
@@ -159,6 +160,7 @@ fn body<'a>(kind: Kind, parts: &mut Parts<'a>) -> Result<Body<'a>> {
         }),
         Kind::HeartbeatReply => Body::HeartbeatReply(HeartbeatReply {
             round: Round(fields.u64()?),
+            promise_us: fields.appended_u64()?,
         }),
         Kind::Vote => {
             let [pre, by_transfer] = fields.flags([VOTE_PRE, VOTE_BY_TRANSFER])?;
@@ -185,11 +187,7 @@ fn body<'a>(kind: Kind, parts: &mut Parts<'a>) -> Result<Body<'a>> {
         Kind::TimeoutNow => Body::TimeoutNow,
         Kind::OpenSession => Body::OpenSession,
         Kind::Command => Body::Command(command(parts)?),
-        Kind::Read => {
-            let query = parts.bytes()?;
-            parts.fixed.reserved::<4>()?;
-            Body::Read(Read { query })
-        }
+        Kind::Read => Body::Read(read(parts)?),
         Kind::Change => Body::Change(change(parts)?),
         Kind::Transfer => Body::Transfer(Transfer {
             to: NodeId(fields.u64()?),
@@ -422,13 +420,52 @@ fn command<'a>(parts: &mut Parts<'a>) -> Result<Command<'a>> {
     let sequence = Sequence(fields.u64()?);
     let first_unanswered = Sequence(fields.u64()?);
     let command = parts.bytes()?;
-    parts.fixed.reserved::<4>()?;
+    let fields = &mut parts.fixed;
+    fields.reserved::<4>()?;
+    let mut commit = Commit::Strong;
+    if !fields.bytes.is_empty() {
+        let at_commit = fields.malformed();
+        commit = match fields.u8()? {
+            0 => Commit::Strong,
+            COMMIT_LEADER => Commit::Leader,
+            COMMIT_ASYNC => Commit::Async,
+            _ => return Err(at_commit),
+        };
+        fields.reserved::<7>()?;
+    }
     Ok(Command {
         session,
         sequence,
         first_unanswered,
         command,
+        commit,
     })
+}
+
+fn read<'a>(parts: &mut Parts<'a>) -> Result<Read<'a>> {
+    let query = parts.bytes()?;
+    let fields = &mut parts.fixed;
+    fields.reserved::<4>()?;
+    let mut consistency = Consistency::Linearizable;
+    if !fields.bytes.is_empty() {
+        let at_consistency = fields.malformed();
+        let number = fields.u8()?;
+        fields.reserved::<7>()?;
+        consistency = match number {
+            0 | READ_LEASE => {
+                fields.reserved::<8>()?;
+                match number {
+                    READ_LEASE => Consistency::Lease,
+                    _ => Consistency::Linearizable,
+                }
+            }
+            READ_STALE => Consistency::Stale {
+                age_max_ms: fields.u64()?,
+            },
+            _ => return Err(at_consistency),
+        };
+    }
+    Ok(Read { query, consistency })
 }
 
 fn outcome<'a>(parts: &mut Parts<'a>) -> Result<Outcome<'a>> {
@@ -452,6 +489,25 @@ fn outcome<'a>(parts: &mut Parts<'a>) -> Result<Outcome<'a>> {
         OUTCOME_UNKNOWN => {
             fields.reserved::<14>()?;
             Ok(Outcome::Unknown)
+        }
+        OUTCOME_WEAKER => {
+            let at_basis = fields.malformed();
+            let basis = fields.u16()?;
+            let answer = parts.bytes()?;
+            let fields = &mut parts.fixed;
+            if basis == BASIS_STALE {
+                let age_ms = fields.u64()?;
+                let basis = Basis::Stale { age_ms };
+                return Ok(Outcome::Weaker { basis, answer });
+            }
+            let basis = match basis {
+                BASIS_LEASE => Basis::Lease,
+                BASIS_LEADER => Basis::Leader,
+                BASIS_RECEIVED => Basis::Received,
+                _ => return Err(at_basis),
+            };
+            fields.reserved::<8>()?;
+            Ok(Outcome::Weaker { basis, answer })
         }
         _ => Err(at_outcome),
     }
@@ -564,10 +620,15 @@ impl<'a> Fields<'a> {
 
     /// An index that was appended to its kind: zero if the fixed part ends before it.
     fn appended_index(&mut self) -> Result<Index> {
+        self.appended_u64().map(Index)
+    }
+
+    /// A number that was appended to its kind: zero if the fixed part ends before it.
+    fn appended_u64(&mut self) -> Result<u64> {
         if self.bytes.is_empty() {
-            return Ok(Index::ZERO);
+            return Ok(0);
         }
-        self.u64().map(Index)
+        self.u64()
     }
 
     fn u8_value<T: Numbered<Number = u8>>(&mut self) -> Result<T> {

@@ -3,16 +3,17 @@
 use kraft_core::handshake::Kind;
 use kraft_core::id::{Index, NodeId};
 use kraft_core::message::{
-    Append, AppendResult, Body, Change, Entries, Header, MemberStatus, Message, Outcome, ReadIndexReply, SnapshotChunk,
-    SnapshotId, SnapshotReply, SnapshotResult, StatusReply,
+    Append, AppendResult, Basis, Body, Change, Commit, Consistency, Entries, Header, MemberStatus, Message, Outcome,
+    ReadIndexReply, SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult, StatusReply,
 };
 use kraft_core::outbox::{Frame, Full, Outbox};
 use kraft_core::protocol::EncodeError;
 
 use super::layout::{
-    ADD_PROMOTE, APPEND_MATCHED, APPEND_REJECTED, CHANGE_ADD, CHANGE_MOVE, CHANGE_PROMOTE, CHANGE_REMOVE,
-    CHANGE_REPLACE, ENTRY, FIXED_MAX, MEMBER, Numbered, OUTCOME_COMMITTED, OUTCOME_REFUSED, OUTCOME_UNKNOWN, READ_AT,
-    READ_REFUSED, RUN, SNAPSHOT_DAMAGED, SNAPSHOT_NO_SPACE, SNAPSHOT_RECEIVED, VOTE_BY_TRANSFER, VOTE_PRE,
+    ADD_PROMOTE, APPEND_MATCHED, APPEND_REJECTED, BASIS_LEADER, BASIS_LEASE, BASIS_RECEIVED, BASIS_STALE, CHANGE_ADD,
+    CHANGE_MOVE, CHANGE_PROMOTE, CHANGE_REMOVE, CHANGE_REPLACE, COMMIT_ASYNC, COMMIT_LEADER, ENTRY, FIXED_MAX, MEMBER,
+    Numbered, OUTCOME_COMMITTED, OUTCOME_REFUSED, OUTCOME_UNKNOWN, OUTCOME_WEAKER, READ_AT, READ_LEASE, READ_REFUSED,
+    READ_STALE, RUN, SNAPSHOT_DAMAGED, SNAPSHOT_NO_SPACE, SNAPSHOT_RECEIVED, VOTE_BY_TRANSFER, VOTE_PRE,
     VOTE_REPLY_GRANTED, VOTE_REPLY_PRE, appended, fixed,
 };
 use super::{FORMAT, TEXT_MAX};
@@ -70,6 +71,9 @@ pub(super) fn encode(message: &Message<'_>, frame_max: usize, out: &mut Outbox) 
 fn has_appended(body: &Body<'_>) -> bool {
     match body {
         Body::Hello(hello) => hello.membership != Index::ZERO,
+        Body::HeartbeatReply(reply) => reply.promise_us != 0,
+        Body::Command(command) => command.commit != Commit::Strong,
+        Body::Read(read) => read.consistency != Consistency::Linearizable,
         Body::StatusReply(status) => status.snapshot != Index::ZERO || status.membership != Index::ZERO,
         _ => false,
     }
@@ -94,7 +98,7 @@ impl Size {
             Body::Read(read) => read.query.len(),
             Body::Snapshot(chunk) | Body::FetchReply(chunk) => chunk.data.len(),
             Body::Change(change) => text(address(change))?,
-            Body::Reply(Outcome::Committed(answer)) => answer.len(),
+            Body::Reply(Outcome::Committed(answer) | Outcome::Weaker { answer, .. }) => answer.len(),
             Body::Reply(Outcome::Refused(refused)) => text(refused.detail)?,
             Body::StatusReply(status) => {
                 let mut sum = text(status.version)? + text(status.backend)?;
@@ -199,10 +203,22 @@ impl Start {
                 self.u64(command.first_unanswered.0);
                 self.length(command.command.len());
                 self.skip(4);
+                match command.commit {
+                    Commit::Strong => {}
+                    Commit::Leader => self.number(COMMIT_LEADER),
+                    Commit::Async => self.number(COMMIT_ASYNC),
+                }
             }
             Body::Read(read) => {
                 self.length(read.query.len());
                 self.skip(4);
+                let (number, age_max_ms) = match read.consistency {
+                    Consistency::Linearizable => return,
+                    Consistency::Lease => (READ_LEASE, 0),
+                    Consistency::Stale { age_max_ms } => (READ_STALE, age_max_ms),
+                };
+                self.number(number);
+                self.u64(age_max_ms);
             }
             Body::Change(change) => self.change(change),
             Body::Transfer(transfer) => self.u64(transfer.to.0),
@@ -248,7 +264,12 @@ impl Start {
                 self.u64(heartbeat.commit.0);
                 self.u64(heartbeat.round.0);
             }
-            Body::HeartbeatReply(reply) => self.u64(reply.round.0),
+            Body::HeartbeatReply(reply) => {
+                self.u64(reply.round.0);
+                if reply.promise_us != 0 {
+                    self.u64(reply.promise_us);
+                }
+            }
             Body::Vote(vote) => {
                 self.u8(flag(vote.pre, VOTE_PRE) | flag(vote.by_transfer, VOTE_BY_TRANSFER));
                 self.skip(7);
@@ -320,7 +341,7 @@ impl Start {
     }
 
     fn outcome(&mut self, outcome: &Outcome<'_>) {
-        let (number, why, length, leader) = match outcome {
+        let (number, why, length, last) = match outcome {
             Outcome::Committed(answer) => (OUTCOME_COMMITTED, 0, answer.len(), 0),
             Outcome::Refused(refused) => (
                 OUTCOME_REFUSED,
@@ -329,12 +350,21 @@ impl Start {
                 refused.leader.0,
             ),
             Outcome::Unknown => (OUTCOME_UNKNOWN, 0, 0, 0),
+            Outcome::Weaker { basis, answer } => {
+                let (number, age_ms) = match *basis {
+                    Basis::Lease => (BASIS_LEASE, 0),
+                    Basis::Stale { age_ms } => (BASIS_STALE, age_ms),
+                    Basis::Leader => (BASIS_LEADER, 0),
+                    Basis::Received => (BASIS_RECEIVED, 0),
+                };
+                (OUTCOME_WEAKER, number, answer.len(), age_ms)
+            }
         };
         self.u8(number);
         self.skip(1);
         self.u16(why);
         self.length(length);
-        self.u64(leader);
+        self.u64(last);
     }
 
     fn status(&mut self, status: &StatusReply<'_>) {
@@ -366,6 +396,12 @@ impl Start {
 
     fn u8(&mut self, number: u8) {
         self.put(&[number]);
+    }
+
+    /// A number and seven reserved bytes.
+    fn number(&mut self, number: u8) {
+        self.u8(number);
+        self.skip(7);
     }
 
     fn u16(&mut self, number: u16) {
@@ -415,7 +451,7 @@ impl Covered<'_, '_> {
             Body::Read(read) => self.put(read.query),
             Body::Snapshot(chunk) | Body::FetchReply(chunk) => self.put(chunk.data),
             Body::Change(change) => self.put(address(change).as_bytes()),
-            Body::Reply(Outcome::Committed(answer)) => self.put(answer),
+            Body::Reply(Outcome::Committed(answer) | Outcome::Weaker { answer, .. }) => self.put(answer),
             Body::Reply(Outcome::Refused(refused)) => self.put(refused.detail.as_bytes()),
             Body::StatusReply(status) => {
                 self.put(status.version.as_bytes())?;

@@ -57,6 +57,9 @@ pub(super) const fn fixed(kind: Kind) -> usize {
 pub(super) const fn appended(kind: Kind) -> usize {
     match kind {
         Kind::Hello => 8,
+        Kind::HeartbeatReply => 8,
+        Kind::Command => 8,
+        Kind::Read => 16,
         Kind::StatusReply => 16,
         _ => 0,
     }
@@ -91,6 +94,18 @@ pub(super) const ADD_PROMOTE: u8 = 1;
 pub(super) const OUTCOME_COMMITTED: u8 = 1;
 pub(super) const OUTCOME_REFUSED: u8 = 2;
 pub(super) const OUTCOME_UNKNOWN: u8 = 3;
+pub(super) const OUTCOME_WEAKER: u8 = 4;
+
+pub(super) const BASIS_LEASE: u16 = 1;
+pub(super) const BASIS_STALE: u16 = 2;
+pub(super) const BASIS_LEADER: u16 = 3;
+pub(super) const BASIS_RECEIVED: u16 = 4;
+
+pub(super) const READ_LEASE: u8 = 1;
+pub(super) const READ_STALE: u8 = 2;
+
+pub(super) const COMMIT_LEADER: u8 = 1;
+pub(super) const COMMIT_ASYNC: u8 = 2;
 
 /// A closed set of values, each with its number on the wire.
 pub(super) trait Numbered: Copy + PartialEq + 'static {
@@ -197,6 +212,7 @@ impl Numbered for Refusal {
         (Self::Unreachable, 13),
         (Self::Transferring, 14),
         (Self::TimedOut, 15),
+        (Self::TooStale, 16),
     ];
 }
 

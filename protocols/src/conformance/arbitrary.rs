@@ -5,10 +5,10 @@ use fastrand::Rng;
 use kraft_core::handshake::Kind;
 use kraft_core::id::{ClusterId, GroupId, Incarnation, Index, NodeId, RequestId, Round, Sequence, SessionId, Term};
 use kraft_core::message::{
-    Append, AppendReply, AppendResult, Body, Change, Command, Entries, Entry, EntryKind, Fetch, Goaway, GoawayReason,
-    Header, Heartbeat, HeartbeatReply, Hello, MemberStatus, Message, NodeState, Outcome, Read, ReadIndexReply, Refusal,
-    Refused, Role, SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult, Standing, StatusReply, Transfer, Versions,
-    Vote, VoteReply, Welcome,
+    Append, AppendReply, AppendResult, Basis, Body, Change, Command, Commit, Consistency, Entries, Entry, EntryKind,
+    Fetch, Goaway, GoawayReason, Header, Heartbeat, HeartbeatReply, Hello, MemberStatus, Message, NodeState, Outcome,
+    Read, ReadIndexReply, Refusal, Refused, Role, SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult, Standing,
+    StatusReply, Transfer, Versions, Vote, VoteReply, Welcome,
 };
 
 /// The reasons of a goaway, to draw from.
@@ -31,7 +31,7 @@ pub const GOAWAY_REASONS: [GoawayReason; 15] = [
 ];
 
 /// The reasons of a refusal, to draw from.
-pub const REFUSALS: [Refusal; 15] = [
+pub const REFUSALS: [Refusal; 16] = [
     Refusal::NotLeader,
     Refusal::Overloaded,
     Refusal::NoSpace,
@@ -47,6 +47,7 @@ pub const REFUSALS: [Refusal; 15] = [
     Refusal::Unreachable,
     Refusal::Transferring,
     Refusal::TimedOut,
+    Refusal::TooStale,
 ];
 
 /// A message's worth of owned memory; [`message`](Self::message) lends it.
@@ -133,6 +134,7 @@ impl Sample {
             }),
             Kind::HeartbeatReply => Body::HeartbeatReply(HeartbeatReply {
                 round: Round(number(rng)),
+                promise_us: number(rng),
             }),
             Kind::Vote => Body::Vote(Vote {
                 pre: rng.bool(),
@@ -167,8 +169,20 @@ impl Sample {
                 sequence: Sequence(number(rng)),
                 first_unanswered: Sequence(number(rng)),
                 command: &self.payload,
+                commit: rng
+                    .choice([Commit::Strong, Commit::Leader, Commit::Async])
+                    .expect("it is not empty"),
             }),
-            Kind::Read => Body::Read(Read { query: &self.payload }),
+            Kind::Read => Body::Read(Read {
+                query: &self.payload,
+                consistency: match rng.u8(0..3) {
+                    0 => Consistency::Linearizable,
+                    1 => Consistency::Lease,
+                    _ => Consistency::Stale {
+                        age_max_ms: number(rng),
+                    },
+                },
+            }),
             Kind::Change => Body::Change(self.change(rng)),
             Kind::Transfer => Body::Transfer(Transfer {
                 to: NodeId(number(rng)),
@@ -250,8 +264,17 @@ impl Sample {
     }
 
     fn outcome(&self, rng: &mut Rng) -> Outcome<'_> {
-        match rng.u8(0..3) {
+        match rng.u8(0..4) {
             0 => Outcome::Committed(&self.payload),
+            3 => Outcome::Weaker {
+                basis: match rng.u8(0..4) {
+                    0 => Basis::Lease,
+                    1 => Basis::Stale { age_ms: number(rng) },
+                    2 => Basis::Leader,
+                    _ => Basis::Received,
+                },
+                answer: &self.payload,
+            },
             1 => Outcome::Refused(Refused {
                 why: rng.choice(REFUSALS).expect("it is not empty"),
                 leader: NodeId(number(rng)),

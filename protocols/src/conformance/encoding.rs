@@ -108,7 +108,7 @@ fn expect_lent(message: &Message<'_>, input: Range<*const u8>) {
         Body::Command(command) => expect(command.command),
         Body::Read(read) => expect(read.query),
         Body::Snapshot(chunk) | Body::FetchReply(chunk) => expect(chunk.data),
-        Body::Reply(Outcome::Committed(answer)) => expect(answer),
+        Body::Reply(Outcome::Committed(answer) | Outcome::Weaker { answer, .. }) => expect(answer),
         _ => {}
     }
 }

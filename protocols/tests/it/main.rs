@@ -27,6 +27,9 @@ fn binary_of_tomorrow(frame: &[u8]) -> Vec<u8> {
     let fixed = usize::from(u16::from_le_bytes([covered[0], covered[1]]));
     let known = match u16::from_le_bytes([frame[6], frame[7]]) {
         1 => 96,
+        19 => 56,
+        33 => 80,
+        34 => 64,
         37 => 128,
         _ => fixed,
     };

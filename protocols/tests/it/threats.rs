@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use kraft_core::inbox::{Budget, Inbox, InboxError};
-use kraft_core::message::{Append, Body, Entries, Goaway, GoawayReason, Message};
+use kraft_core::message::{Append, Body, Commit, Consistency, Entries, Goaway, GoawayReason, Message};
 use kraft_core::outbox::Outbox;
 use kraft_core::protocol::{DecodeError, Decoded, EncodeError, Foreign, Limits, Protocol};
 use kraft_protocols::Binary;
@@ -104,7 +104,15 @@ fn row07_a_body_shorter_than_its_kind_is_malformed() {
 /// in one of them.
 #[test]
 fn row07_appended_fields_are_whole_or_not_there() {
-    for (name, before, fixed) in [("hello-membership", 88, 96), ("status-reply-standings", 112, 128)] {
+    let appended = [
+        ("hello-membership", 88, 96),
+        ("heartbeat-reply-promise", 48, 56),
+        ("command-leader", 72, 80),
+        ("read-lease", 48, 64),
+        ("read-stale", 48, 64),
+        ("status-reply-standings", 112, 128),
+    ];
+    for (name, before, fixed) in appended {
         let whole = frame(name);
         let (covered, _) = whole[HEADER..].split_at(checked(&whole));
         assert_eq!(whole[HEADER..HEADER + 2], u16::to_le_bytes(fixed), "{name}");
@@ -122,16 +130,38 @@ fn row07_appended_fields_are_whole_or_not_there() {
                 panic!("{name} with a fixed part of {length} bytes: {:?}", decode(&forged));
             };
             assert_eq!(forge::encode(&message), forged, "{name}");
-            let indexes = match message.body {
-                Body::Hello(hello) => [hello.membership.0, 0],
-                Body::StatusReply(status) => [status.membership.0, status.snapshot.0],
+            let says_nothing = match &message.body {
+                Body::Hello(hello) => hello.membership.0 == 0,
+                Body::HeartbeatReply(reply) => reply.promise_us == 0,
+                Body::Command(command) => command.commit == Commit::Strong,
+                Body::Read(read) => read.consistency == Consistency::Linearizable,
+                Body::StatusReply(status) => (status.membership.0, status.snapshot.0) == (0, 0),
                 other => panic!("{other:?}"),
             };
-            assert_eq!(indexes == [0, 0], length == before, "{name}: {indexes:?}");
+            assert_eq!(says_nothing, length == before, "{name}: {message:?}");
         }
         let zeros = with(&whole, HEADER + appended, &vec![0; tail - appended]);
         expect_malformed(&zeros, HEADER + appended);
     }
+}
+
+/// What is answered, and on what, is one of the numbers that there are, and has the fields of that one alone.
+#[test]
+fn row07_an_unknown_commit_consistency_or_basis_is_none() {
+    for (name, at, known) in [("command-leader", 72, 2), ("read-stale", 48, 2)] {
+        for number in known + 1..=u8::MAX {
+            expect_malformed(&with(&frame(name), HEADER + at, &[number]), HEADER + at);
+        }
+    }
+    let reply = frame("reply-lease");
+    for number in (5..=u16::MAX).chain([0]) {
+        expect_malformed(&with(&reply, HEADER + 42, &number.to_le_bytes()), HEADER + 42);
+    }
+    // An age belongs to what may be old alone.
+    expect_malformed(&with(&reply, HEADER + 48, &[1]), HEADER + 48);
+    expect_malformed(&with(&frame("read-lease"), HEADER + 56, &[1]), HEADER + 56);
+    let linearizable = with(&frame("read-stale"), HEADER + 48, &[0]);
+    expect_malformed(&linearizable, HEADER + 56);
 }
 
 #[test]

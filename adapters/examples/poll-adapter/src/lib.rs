@@ -421,6 +421,10 @@ impl Adapter for Poll {
         self.now
     }
 
+    fn read_clock(&self) -> Option<Instant> {
+        Some(self.clock.now())
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         self.act();
         Ok(())

@@ -12,6 +12,7 @@
 //! | `tick 1 200ms` | time passes for node 1 |
 //! | `propose 1 a b` | two commands at node 1 |
 //! | `read 1` | a linearizable read at node 1 |
+//! | `transfer 1 2`, `transfer 1` | node 1 hands leadership over to node 2, or to whom it likes |
 //! | `deliver 1->2`, `deliver 1->2 3`, `deliver 1->2 #3` | all that is under way from 1 to 2 arrives, or the first three messages, or the third alone |
 //! | `drop …` | the same is lost |
 //! | `repeat 1->2 #1` | a copy of the first message is the last one under way |
@@ -178,6 +179,7 @@ files! {
     commit_capped_by_last_new
     conflict_truncate_only_on_mismatch
     figure8_commit_old_term
+    leader_transfer_to_lagging
     noop_on_new_leader
     prevote_checkquorum_deadlock
     prevote_no_disrupt_on_rejoin

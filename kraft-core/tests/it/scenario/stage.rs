@@ -14,7 +14,7 @@ use kraft_core::storage::HardState;
 use kraft_core::time::Instant;
 
 use super::words::{self, Words};
-use crate::cluster::{Node, Wire, owned};
+use crate::cluster::{DRAIN_MAX, Node, Wire, owned};
 use crate::disk::{Disk, Image};
 
 /// Bytes of the log that a node keeps in memory.
@@ -22,6 +22,9 @@ const MEMORY: u64 = 1 << 20;
 
 /// More steps than any scenario takes to come to rest.
 const SETTLE_MAX: usize = 1_000;
+
+/// More deadlines than pass until a node campaigns.
+const TICKS_MAX: usize = 1_000;
 
 #[derive(Default)]
 pub(super) struct Stage {
@@ -89,6 +92,8 @@ impl Stage {
             }
             ["propose", id, commands @ ..] if !commands.is_empty() => self.propose(self.id(id)?, commands),
             ["read", id] => self.read(self.id(id)?),
+            ["transfer", id] => self.transfer(self.id(id)?, NodeId::NONE),
+            ["transfer", id, to] => self.transfer(self.id(id)?, NodeId(self.id(to)?)),
             ["deliver", link, which @ ..] => {
                 for wire in self.take(link, which)? {
                     self.deliver(wire)?;
@@ -220,7 +225,11 @@ impl Stage {
             if let Some(raft) = &mut node.raft {
                 raft.tick(now, &mut node.tail);
             }
-        })
+        })?;
+        match self.deadline(id)? > self.clocks[at(id)] {
+            true => Ok(()),
+            false => Err(format!("a deadline of node {id} in the past would spin")),
+        }
     }
 
     fn pass(&mut self, id: u64, time: Duration) -> Done {
@@ -236,12 +245,13 @@ impl Stage {
         if self.node(id).status().state == NodeState::Leader {
             return Err(format!("node {id} leads"));
         }
-        loop {
+        for _ in 0..TICKS_MAX {
             self.tick(id)?;
             if self.node(id).status().state != NodeState::Follower {
                 return Ok(());
             }
         }
+        Err(format!("node {id} does not campaign"))
     }
 
     fn propose(&mut self, id: u64, commands: &[&str]) -> Done {
@@ -273,6 +283,14 @@ impl Stage {
         if let Some(Err(refusal)) = result {
             self.reads.remove(&request);
             self.say(&format!("{id} refuses read {request}: {refusal:?}"));
+        }
+        Ok(())
+    }
+
+    fn transfer(&mut self, id: u64, to: NodeId) -> Done {
+        let result = self.input(id, |node, now| Some(node.raft.as_mut()?.transfer(to, now)))?;
+        if let Some(Err(refusal)) = result {
+            self.say(&format!("{id} refuses: {refusal:?}"));
         }
         Ok(())
     }
@@ -458,13 +476,14 @@ impl Stage {
 
     /// Does what a node asks for, and says so.
     fn drain(&mut self, id: u64) -> Done {
-        loop {
+        for _ in 0..DRAIN_MAX {
             let node = &mut self.nodes[at(id)];
             let Some(output) = node.raft.as_mut().and_then(|raft| raft.poll_output(&node.tail)) else {
                 return Ok(());
             };
             self.perform(id, output)?;
         }
+        Err(format!("what node {id} asks for never ends"))
     }
 
     fn perform(&mut self, id: u64, output: Output) -> Done {
@@ -536,6 +555,10 @@ impl Stage {
             Output::Members { in_force, committed } => {
                 format!("{id} members in force {in_force} committed {committed}")
             }
+            Output::Transferred { to, result } => match result {
+                Ok(leader) => format!("{id} has handed over, {leader} leads"),
+                Err(refusal) => format!("{id} has not handed over to {to}: {refusal:?}"),
+            },
             Output::Reset { .. } | Output::Release(_) | Output::SendSnapshot { .. } | Output::Restore(_) => {
                 return Err(format!("{id} {output:?}: no command takes a snapshot"));
             }

@@ -82,7 +82,12 @@ impl Words {
             Body::Vote(vote) => {
                 let (kind, term) = (if vote.pre { "pre-vote" } else { "vote" }, vote.term.0);
                 let log = place(vote.last_index, vote.last_term);
-                format!("asks for a {kind} in term {term}, log up to {log}")
+                let why = if vote.by_transfer {
+                    ", as its leader wants it"
+                } else {
+                    ""
+                };
+                format!("asks for a {kind} in term {term}, log up to {log}{why}")
             }
             Body::VoteReply(reply) => {
                 let kind = if reply.pre { "pre-vote" } else { "vote" };
@@ -120,6 +125,7 @@ impl Words {
                 )
             }
             Body::HeartbeatReply(reply) => format!("alive; {}", self.round(reply.round)),
+            Body::TimeoutNow => "asks it to campaign at once".to_owned(),
             Body::ReadIndex => format!("question {}", name(&mut self.questions, header.request.0)),
             Body::ReadIndexReply(reply) => {
                 let question = name(&mut self.questions, header.request.0);

@@ -123,7 +123,7 @@ impl Adder {
         };
         let command = Bytes::copy_from_slice(&number.to_le_bytes());
         let delivery = Delivery::ExactlyOnce;
-        self.runner.call(Request::Command { command, delivery })?;
+        self.runner.call(Request::command(command, delivery))?;
         Ok(true)
     }
 

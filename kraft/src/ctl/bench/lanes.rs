@@ -10,7 +10,7 @@ use kraft_core::handshake::{Handshake, Identity, NoPeers, Step};
 use kraft_core::id::{ConnId, NodeId, Sequence, SessionId};
 use kraft_core::inbox::Budget;
 use kraft_core::link::{CloseMode, Link};
-use kraft_core::message::{Body, Command, Message, Outcome, Read, Refusal, Refused};
+use kraft_core::message::{Body, Command, Commit, Consistency, Message, Outcome, Read, Refusal, Refused};
 use kraft_core::protocol::{Limits, Protocol};
 use kraft_core::session;
 use kraft_core::time::Instant;
@@ -352,12 +352,16 @@ impl Lanes {
             };
             let bytes = self.workload.encode(op, key);
             let body = match op {
-                Op::Get => Body::Read(Read { query: bytes }),
+                Op::Get => Body::Read(Read {
+                    query: bytes,
+                    consistency: Consistency::Linearizable,
+                }),
                 _ => Body::Command(Command {
                     session: SessionId(0),
                     sequence: Sequence(0),
                     first_unanswered: Sequence(0),
                     command: bytes,
+                    commit: Commit::Strong,
                 }),
             };
             if let Err(error) = self.lanes[at].ask(protocol, asked, body, link, now) {

@@ -176,6 +176,14 @@ fields! {
     pre_vote: bool = true;
     /// A leader that has not heard a majority for an election timeout steps down.
     check_quorum: bool = true;
+    /// Let a leader answer reads that ask for it (kraftctl get --consistency lease) without asking the others, for as
+    /// long as a majority has promised it to elect nobody else. Needs check_quorum, and clocks that keep
+    /// lease_drift_ms_max; a dead leader is then missed for a whole election timeout.
+    lease_reads: bool = false;
+    /// By how much the clocks of two nodes may come apart within election_timeout_ms_min; a lease is that much shorter.
+    lease_drift_ms_max: Duration = Duration::from_millis(15);
+    /// Writes that come while leadership is handed over wait, for election_timeout_ms_max at most; false to refuse them.
+    transfer_waits: bool = true;
     /// How long a sync to disk may take before a leader gives up its leadership.
     sync_stall_ms_max: Duration = Duration::from_secs(1);
     /// Payload bytes of one message to a follower.

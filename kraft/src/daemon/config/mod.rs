@@ -96,6 +96,23 @@ impl Config {
                 min.as_millis()
             )
         })?;
+        check(!self.lease_reads || self.check_quorum, "lease_reads", || {
+            "lease_reads needs check_quorum: without it nodes vote while their leader lives, so that no lease holds"
+                .to_owned()
+        })?;
+        let drift = self.lease_drift_ms_max;
+        check(
+            !self.lease_reads || drift.saturating_add(self.heartbeat_ms) < min,
+            "lease_drift_ms_max",
+            || {
+                format!(
+                    "lease_drift_ms_max is {}, and with heartbeat_ms that is not below election_timeout_ms_min, which is \
+                     {}: a lease would end before it is renewed, so lower the one or raise the other",
+                    drift.as_millis(),
+                    min.as_millis()
+                )
+            },
+        )?;
         // What the adapters allow.
         check(self.spin.0 <= Duration::from_secs(1), "spin", || {
             "spin is above a second: that is no wait but a core that is never idle, so lower it, to 50us or so"
@@ -273,6 +290,14 @@ mod tests {
             Err(("heartbeat_ms", "lower the one")),
         );
         check(&[("heartbeat_ms", "74")], Ok(()));
+        check(
+            &[("lease_reads", "true"), ("check_quorum", "false")],
+            Err(("lease_reads", "needs check_quorum")),
+        );
+        check(
+            &[("lease_reads", "true"), ("lease_drift_ms_max", "100")],
+            Err(("lease_drift_ms_max", "before it is renewed")),
+        );
         check(
             &[("election_timeout_ms_max", "150")],
             Err(("election_timeout_ms_min", "leave a range")),

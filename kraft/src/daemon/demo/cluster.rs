@@ -45,7 +45,7 @@ pub(super) struct Cluster {
 struct Running {
     child: Child,
     /// The child reads it, and stops when this end goes away with the process, whatever ends that.
-    _stdin: ChildStdin,
+    stdin: ChildStdin,
 }
 
 /// Why the nodes do not run.
@@ -188,7 +188,7 @@ impl Cluster {
         command.process_group(0);
         let mut child = command.spawn().map_err(cannot)?;
         let stdin = child.stdin.take().expect("stdin is piped");
-        self.nodes[node] = Some(Running { child, _stdin: stdin });
+        self.nodes[node] = Some(Running { child, stdin });
         Ok(())
     }
 
@@ -234,6 +234,33 @@ impl Cluster {
         killed
             .map(drop)
             .map_err(|error| Failure::new(format!("node {} cannot be killed: {error}", node + 1)))
+    }
+
+    /// Stops a node in order and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// It does not end, or not well.
+    pub(super) fn stop_one(&mut self, node: usize) -> Result<(), Failure> {
+        let Running { mut child, stdin } = self.nodes[node].take().expect("a node that runs is stopped");
+        drop(stdin);
+        let until = Instant::now() + STOP_TIMEOUT;
+        let why = loop {
+            match child.try_wait() {
+                Ok(Some(status)) if status.success() => return Ok(()),
+                Ok(Some(status)) => break format!("it ended with {status}"),
+                Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(1)),
+                Ok(None) => break format!("it runs still after {} s", STOP_TIMEOUT.as_secs()),
+                Err(error) => break error.to_string(),
+            }
+        };
+        let _ = child.kill();
+        let _ = child.wait();
+        let tail = self.log_tail(node);
+        Err(Failure::new(format!(
+            "node {} did not stop in order: {why}; the end of its log:\n{tail}",
+            node + 1
+        )))
     }
 
     /// Keeps the data, to be looked at; says where.

@@ -1,18 +1,20 @@
-//! `kraftd demo`: a cluster that loses its leader under load and nothing else.
+//! `kraftd demo`: a cluster that loses nodes under load and nothing else.
 //!
-//! Three `serve` processes on loopback ports, clients that write, kill -9 of the leader, its restart; then every
-//! acknowledged write is read back through every node by linearizable reads and compared.
+//! Three `serve` processes on loopback ports, clients that write, and by the scenario kill -9 of the leader and its
+//! restart, or an orderly restart of all nodes in turn; then every acknowledged write is read back through every node by
+//! linearizable reads and compared.
 
 mod cluster;
 mod ledger;
 mod report;
+mod rolling;
 mod workload;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use kraft_adapters::Choice;
 use kraft_core::message::NodeState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -36,7 +38,10 @@ const STARTS_MAX: usize = 5;
 /// What is shown.
 #[derive(Args, Clone, Debug)]
 pub(super) struct Demo {
-    /// How long clients write: the leader dies after a third and comes back after two thirds.
+    /// What happens to the nodes.
+    #[arg(long, value_enum, default_value_t = Scenario::KillLeader)]
+    scenario: Scenario,
+    /// How long clients write, which the scenario divides among what happens.
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..=60))]
     seconds: u64,
     /// Clients, each with one write outstanding.
@@ -51,6 +56,15 @@ pub(super) struct Demo {
     /// Encrypt all connections, with certificates made for this.
     #[arg(long)]
     tls: bool,
+}
+
+/// What happens to the nodes while clients write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Scenario {
+    /// The leader is killed with SIGKILL after a third of the time, and comes back after two thirds
+    KillLeader,
+    /// One node after the other is stopped in order, and started again
+    RollingRestart,
 }
 
 /// A demonstration that runs.
@@ -83,16 +97,28 @@ impl Demo {
         let workload = Workload::start(&stage.cluster, clients, value_bytes)?;
         let begun = Instant::now();
         stage.report.begin();
-        let shown = stage.lose_the_leader(&workload, Duration::from_secs(self.seconds));
+        let time = Duration::from_secs(self.seconds);
+        let shown = match self.scenario {
+            Scenario::KillLeader => stage.lose_the_leader(&workload, time),
+            Scenario::RollingRestart => stage.restart_all(&workload, time),
+        };
         let progress = Arc::clone(workload.progress());
+        let pause = progress.longest_pause();
         // Why a client could not go on says more than that it did not.
         let mut written = workload.stop()?;
         shown?;
         let time = begun.elapsed();
         let comparisons = stage.read_back(&written)?;
-        let rows = result(&mut written, &comparisons, time, progress.outage());
+        let pause = match self.scenario {
+            Scenario::KillLeader => ("time without a leader", progress.outage()),
+            Scenario::RollingRestart => ("longest pause of writes", Some(pause)),
+        };
+        let rows = result(&mut written, &comparisons, time, pause);
         stage.report.text(&format!("\n{}", table(&rows)));
         stage.judge(&comparisons)?;
+        if self.scenario != Scenario::KillLeader {
+            return Ok(());
+        }
         let resumed = progress.outage().map(drop);
         resumed.ok_or_else(|| {
             Failure::new("no write was acknowledged after the leader's death; is this machine overloaded?")
@@ -281,7 +307,7 @@ fn result(
     written: &mut [Written],
     comparisons: &[Comparison],
     time: Duration,
-    outage: Option<Duration>,
+    (pause, longest): (&'static str, Option<Duration>),
 ) -> Vec<(&'static str, String)> {
     let count = |ended| grouped(written.iter().map(|of| of.ledger.count(ended)).sum());
     let most = |of: fn(&Comparison) -> u64| grouped(comparisons.iter().map(of).max().unwrap_or(0));
@@ -293,8 +319,8 @@ fn result(
         ("unknown", count(Ended::Unknown)),
         ("refused", count(Ended::Refused)),
         (
-            "time without a leader",
-            outage.map_or_else(|| "-".to_owned(), |time| format!("{:.3} s", time.as_secs_f64())),
+            pause,
+            longest.map_or_else(|| "-".to_owned(), |time| format!("{:.3} s", time.as_secs_f64())),
         ),
         ("throughput", format!("{}/s", grouped(per_second(acknowledged, time)))),
     ];

@@ -23,6 +23,10 @@ pub(super) struct Progress {
     /// When the first write was acknowledged that was begun after that; `u64::MAX` before. What was begun earlier may
     /// have been acknowledged by the dead.
     resumed_at: AtomicU64,
+    /// When a write was last acknowledged, in nanoseconds since `origin`; 0 before.
+    last_at: AtomicU64,
+    /// The longest time in which none was, in nanoseconds.
+    pause: AtomicU64,
 }
 
 /// Clients that run.
@@ -83,8 +87,20 @@ impl Progress {
         (resumed != u64::MAX).then(|| Duration::from_nanos(resumed - killed))
     }
 
+    /// The longest time without an acknowledgement, the present one among them, since the first.
+    pub(super) fn longest_pause(&self) -> Duration {
+        let last = self.last_at.load(Ordering::SeqCst);
+        let present = if last > 0 { self.now().saturating_sub(last) } else { 0 };
+        Duration::from_nanos(self.pause.load(Ordering::SeqCst).max(present))
+    }
+
     fn done(&self, begun: u64, ended: u64) {
         self.acknowledged.fetch_add(1, Ordering::Relaxed);
+        // Threads that swap in another order than they ended make no pause longer.
+        let before = self.last_at.swap(ended, Ordering::SeqCst);
+        if before > 0 {
+            self.pause.fetch_max(ended.saturating_sub(before), Ordering::SeqCst);
+        }
         if begun >= self.dead_at.load(Ordering::SeqCst) {
             self.resumed_at.fetch_min(ended, Ordering::SeqCst);
         }
@@ -105,6 +121,8 @@ impl Workload {
             killed_at: AtomicU64::new(0),
             dead_at: AtomicU64::new(u64::MAX),
             resumed_at: AtomicU64::new(u64::MAX),
+            last_at: AtomicU64::new(0),
+            pause: AtomicU64::new(0),
         });
         let mut clients = Vec::new();
         for number in 0..count {

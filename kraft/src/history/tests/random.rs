@@ -37,8 +37,8 @@ fn perform(kv: &mut Kv, key: &[u8], action: &Action) -> Answer {
     let mut reply = BytesMut::new();
     match action.request(key, Delivery::AtMostOnce) {
         Request::Command { command, .. } => kv.apply(Index(1), &command, &mut reply),
-        Request::Read { query } => kv.read(&query, &mut reply).expect("a get is taken"),
-        Request::Status { .. } => unreachable!(),
+        Request::Read { query, .. } => kv.read(&query, &mut reply).expect("a get is taken"),
+        Request::Transfer { .. } | Request::Status { .. } => unreachable!(),
     }
     Answer::from(&Reply::decode(&reply).expect("a reply"))
 }

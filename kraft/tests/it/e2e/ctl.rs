@@ -69,6 +69,8 @@ fn kraftctl_ends_and_prints_as_documented() {
     assert_eq!(fails("cas new 1 --absent -o plain", 3, "").out, "43");
     fails("incr leader", 4, "refused, nothing was changed: the value is no number");
     fails(&format!("put {} value", "k".repeat(5000)), 4, "key_bytes_max");
+    let nobody = "leadership was not handed over: there is no such member: node 9 is no voter";
+    fails("leader transfer --to 9", 4, nobody);
     fails("frobnicate", 2, "Usage");
     fails("put key", 2, "<VALUE>");
     assert_eq!(kraftctl(&["get", "key"]).code, Some(2));
@@ -157,4 +159,39 @@ fn a_follower_s_address_alone_is_enough_to_read_and_not_to_write() {
         );
         check(&nodes, "get key", 0, "value\n");
     }
+}
+
+#[test]
+fn kraftctl_says_what_an_answer_stands_for() {
+    let cluster = Cluster::start("stands-for", &["--lease-reads", "true"]);
+    cluster.leader(&NODES);
+    let nodes = cluster.clients(&NODES);
+    let run = |line: &str| {
+        let args: Vec<_> = ["--nodes", &nodes].into_iter().chain(line.split(' ')).collect();
+        let ran = kraftctl(&args);
+        assert_eq!(ran.code, Some(0), "{line}: {ran:?}");
+        ran
+    };
+    assert_eq!(run("put key strong --commit strong").out, "done\n");
+    let read = run("get key --consistency linearizable -o json");
+    assert_eq!(
+        read.out,
+        "{\"key\":\"key\",\"value\":\"strong\",\"basis\":\"linearizable\"}\n"
+    );
+    // The leader's lease may have to be renewed first; then it is linearizable by asking.
+    let leased = run("get key --consistency lease -o json").out;
+    let by = |basis: &str| format!("{{\"key\":\"key\",\"value\":\"strong\",\"basis\":\"{basis}\"}}\n");
+    assert!(leased == by("lease") || leased == by("linearizable"), "{leased}");
+    // Whoever is asked may not have applied it so far.
+    let read = kraftctl(&["--nodes", &nodes, "get", "key", "--consistency", "stale=1h"]);
+    assert!(read.err.starts_with("kraftctl: stale: the node last knew"), "{read:?}");
+
+    // A majority may be faster than the leader's disk, and more than was asked for is no less.
+    let put = run("put key durable --commit leader").out;
+    assert!(
+        put.starts_with("accepted, on the leader's disk") || put == "done\n",
+        "{put}"
+    );
+    let put = run("put key received --commit async -o json").out;
+    assert_eq!(put, "{\"done\":false,\"accepted\":true,\"basis\":\"async\"}\n");
 }

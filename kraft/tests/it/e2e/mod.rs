@@ -10,6 +10,7 @@ mod disks;
 mod histories;
 mod load;
 mod monitors;
+mod rolling;
 mod stops;
 #[cfg(feature = "tls")]
 mod tls;

@@ -32,7 +32,7 @@ impl Reader {
         Query::Get { key }.encode(&mut query);
         let query = query.freeze();
         self.0.turn(Some(self.0.now())).expect("a turn");
-        self.0.call(Request::Read { query }).expect("the only call");
+        self.0.call(Request::read(query)).expect("the only call");
         self.0.turn(Some(self.0.now())).expect("a turn");
     }
 

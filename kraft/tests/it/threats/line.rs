@@ -61,11 +61,15 @@ pub(super) fn command(text: &[u8]) -> Body<'_> {
         sequence: Sequence(0),
         first_unanswered: Sequence(0),
         command: text,
+        commit: message::Commit::Strong,
     })
 }
 
 pub(super) fn read(query: &[u8]) -> Body<'_> {
-    Body::Read(message::Read { query })
+    Body::Read(message::Read {
+        query,
+        consistency: message::Consistency::Linearizable,
+    })
 }
 
 /// The hello of a client.

@@ -3,6 +3,7 @@
 //! Most run on mocks, in virtual time, so that deadlines are exact ([`lab`]); what the system has a part in runs on
 //! sockets, disks and threads ([`live`]). The attacker speaks by hand, on a [`Line`](line::Line).
 
+mod answers;
 mod bytes;
 mod clients;
 mod connections;
@@ -14,3 +15,4 @@ mod peers;
 mod sockets;
 mod stopping;
 mod tape;
+mod transfers;

@@ -200,7 +200,10 @@ fn t26_replies_that_were_never_asked_for_change_nothing() {
                 hint_term: Term(u64::MAX),
             },
         }),
-        Body::HeartbeatReply(HeartbeatReply { round: Round(u64::MAX) }),
+        Body::HeartbeatReply(HeartbeatReply {
+            round: Round(u64::MAX),
+            promise_us: 0,
+        }),
         Body::ReadIndexReply(ReadIndexReply::At(Index(u64::MAX))),
     ];
     for body in replies {

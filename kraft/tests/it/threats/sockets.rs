@@ -190,7 +190,7 @@ fn a_stalled_sync_does_not_stop_the_loop() {
         match read.expect("it ends") {
             Outcome::Committed(count) => Some(count),
             // A leader that is new, or was not heard of so far.
-            Outcome::Refused { .. } | Outcome::Unknown => None,
+            Outcome::Refused { .. } | Outcome::Unknown | Outcome::Weaker { .. } => None,
         }
     });
     assert_eq!(count, 4_u64.to_le_bytes()[..]);

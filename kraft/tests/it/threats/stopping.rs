@@ -64,7 +64,8 @@ fn t55_what_waits_when_a_node_stops_ends_as_unknown_and_what_comes_later_is_refu
     lab.settle();
     handle.stop();
     let late = handle.propose(b"late"[..].into());
-    lab.settle();
+    // It leads, and tries to hand over for a while.
+    lab.run_for(Duration::from_millis(300));
     assert!(client.heard().concat().contains("Unknown"));
     assert_eq!(write.wait(Duration::ZERO), Some(Outcome::Unknown));
     assert!(matches!(late.wait(Duration::ZERO), Some(Outcome::Refused { .. })));
