@@ -136,6 +136,8 @@ pub enum Notice<'a> {
         /// Which.
         id: SnapshotId,
     },
+    /// This node had lost its log, and has made up for that: it votes again.
+    Recovered,
     /// The log is short of room, or has room again.
     Room {
         /// Entries are refused, or will soon be.

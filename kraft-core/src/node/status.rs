@@ -2,7 +2,7 @@
 
 use super::Host;
 use crate::id::NodeId;
-use crate::message::{MemberStatus, StatusReply};
+use crate::message::{MemberStatus, Standing, StatusReply};
 use crate::storage::Storage;
 use crate::time::Instant;
 
@@ -22,7 +22,10 @@ impl<S: Storage, M> Host<S, M> {
             MemberStatus {
                 node,
                 address,
-                standing: crate::message::Standing::Voter,
+                standing: match node == status.id && self.raft.is_recovering() {
+                    true => Standing::Recovering,
+                    false => Standing::Voter,
+                },
                 matched,
                 heard_ms: heard.map_or(u64::MAX, millis),
             }

@@ -1,5 +1,6 @@
 //! Nodes joined by a network, in virtual time. Every step is drawn from a seed, and after every step the laws hold.
 
+mod rot;
 mod snapshots;
 
 use std::cmp::Reverse;
@@ -119,6 +120,8 @@ enum Event {
     Loaded(NodeId, u64, Index, Vec<Entry>),
     Applied(NodeId, u64, Index),
     Snapshot(Happening),
+    /// A node's disk holds no word of its damage any more.
+    Forgot(NodeId, u64),
     /// The end of a turn that took several inputs.
     Turned(NodeId),
 }
@@ -244,6 +247,9 @@ impl View for Node {
     fn is_up(&self) -> bool {
         self.raft.is_some()
     }
+    fn is_recovering(&self) -> bool {
+        self.raft.as_ref().map_or(self.config.recovering, Raft::is_recovering)
+    }
     fn entry(&self, index: Index) -> Option<Mark> {
         self.disk.written.entry(index).map(mark)
     }
@@ -322,6 +328,9 @@ pub(crate) struct Cluster {
     reads: u64,
     /// How reads ended.
     pub(crate) answers: BTreeMap<RequestId, Result<Index, Refusal>>,
+    /// How often a log was damaged, and how often its node made up for that.
+    pub(crate) rotted: u64,
+    pub(crate) made_good: u64,
     /// Answers by lease that were right.
     pub(crate) leases: u64,
     /// Messages sent, by no means all delivered.
@@ -360,6 +369,8 @@ impl Cluster {
             waiting: BTreeMap::new(),
             reads: 0,
             answers: BTreeMap::new(),
+            rotted: 0,
+            made_good: 0,
             leases: 0,
             sent: 0,
             transfers: Vec::new(),
@@ -642,6 +653,7 @@ impl Cluster {
             }
             Output::SendSnapshot { to, index } => self.send_snapshot(id, to, index),
             Output::Restore(snapshot) => self.restore_snapshot(id, snapshot),
+            Output::Recovered => self.forget_damage(id),
             Output::Send { .. } => {
                 let wire = Wire::new(NodeId(id), output, &node.tail);
                 self.check_sent(id, &wire);
@@ -801,8 +813,13 @@ impl Cluster {
             Event::Applied(id, run, through) if self.node(id.0).run == run && self.node(id.0).is_up() => {
                 self.with_raft(id.0, |raft, log, _| raft.applied(through, log));
             }
+            Event::Forgot(id, run) if self.node(id.0).run == run && self.node(id.0).is_up() => {
+                self.made_good += 1;
+                self.nodes[id.0 as usize - 1].config.recovering = false;
+                self.with_raft(id.0, |raft, _, _| raft.recovered());
+            }
             Event::Turned(id) if self.node(id.0).is_turning => self.drain(id.0),
-            Event::Turned(_) | Event::Synced(..) | Event::Loaded(..) | Event::Applied(..) => {}
+            Event::Turned(_) | Event::Forgot(..) | Event::Synced(..) | Event::Loaded(..) | Event::Applied(..) => {}
         }
     }
 
