@@ -51,6 +51,10 @@ pub enum Canary {
     SnapshotAckBeforeTerm,
     /// The log begins behind a snapshot, and the state machine is as it was.
     ResetWithoutRestore,
+    /// A node that lost its log votes at once.
+    RecoveringVotes,
+    /// A node that lost its log begins in the term that it was in.
+    DamagedTermKept,
     /// A leader answers reads without asking whether it still leads.
     ReadWithoutRound,
     /// A leader answers reads before it has committed an entry of its term.
@@ -120,6 +124,8 @@ impl Canary {
         Self::SnapshotAckOnSight,
         Self::SnapshotAckBeforeTerm,
         Self::ResetWithoutRestore,
+        Self::RecoveringVotes,
+        Self::DamagedTermKept,
         Self::ReadWithoutRound,
         Self::ReadBeforeNoop,
         Self::LeaseFromReply,
@@ -174,7 +180,9 @@ impl Canary {
             | Self::ConflictKeptBehindSnapshot
             | Self::SnapshotAckOnSight
             | Self::SnapshotAckBeforeTerm
-            | Self::ResetWithoutRestore => Reach::Raft,
+            | Self::ResetWithoutRestore
+            | Self::RecoveringVotes
+            | Self::DamagedTermKept => Reach::Raft,
             Self::LeaseFromReply | Self::LeaseKept | Self::LeaseForgotten => Reach::Raft,
             Self::TransferToLagging | Self::TransferNeverEnds | Self::StaleTimeoutNow => Reach::Raft,
             Self::MarkAheadOfSync | Self::DamageCut => Reach::Log,

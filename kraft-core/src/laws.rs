@@ -7,6 +7,9 @@
 //! A snapshot stands for the front of a log. It is judged by the place behind which the log begins: what was committed
 //! there is known, and so, by R3 and R5, all that is before it.
 //!
+//! A disk that rotted has lost what others count on. Until its node votes again it is as if it had that still, while one
+//! other disk does.
+//!
 //! | law | says | checked by |
 //! |---|---|---|
 //! | R1 | one leader a term | [`check`](Laws::check) |
@@ -58,6 +61,11 @@ pub trait View {
 
     /// The entry at `index` in its log, durable or not; `None` outside the log.
     fn entry(&self, index: Index) -> Option<Mark>;
+
+    /// Whether it lost its log and has not made up for that: it does not vote.
+    fn is_recovering(&self) -> bool {
+        false
+    }
 
     /// Term and vote that a restart would find.
     fn disk(&self) -> HardState;

@@ -747,6 +747,8 @@ pub enum Standing {
     Leaving,
     /// It is sent the log, and votes as soon as the change that is under way is through.
     Joining,
+    /// A voter that lost its log: it counts, and votes when it has made up for that. Said by the node of itself alone.
+    Recovering,
 }
 
 /// What a node knows of a member.

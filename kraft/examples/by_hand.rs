@@ -216,6 +216,7 @@ impl Site {
                     incarnation,
                     result: Ok(()),
                 },
+                Task::ForgetDamage => Done::DamageForgotten(Ok(())),
             })?;
             self.node.settle()?;
         }

@@ -19,6 +19,8 @@ pub struct NodeReport {
     pub commit: Index,
     /// Its highest applied index.
     pub applied: Index,
+    /// Whether it lost its log and has not made up for that: it does not vote.
+    pub recovering: bool,
     /// The first index of its log.
     pub first: Index,
     /// The last index of its log.
@@ -63,6 +65,10 @@ impl NodeReport {
             leader: reply.leader,
             commit: reply.commit,
             applied: reply.applied,
+            recovering: reply
+                .members
+                .iter()
+                .any(|member| member.node == header.from && member.standing == Standing::Recovering),
             first: reply.first,
             last: reply.last,
             durable: reply.durable,

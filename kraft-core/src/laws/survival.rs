@@ -54,10 +54,13 @@ impl Laws {
     }
 }
 
-/// Whose disks have this entry.
+/// Whose disks have this entry, or had it before they rotted: who recovers from that does not vote, so that it harms nobody
+/// that has the entry, while there is one.
 fn holders<V: View>(nodes: &[V], index: Index, mark: Mark) -> Vec<NodeId> {
     let holds = |node: &&V| index <= node.disk_snapshot().0 || node.disk_entry(index) == Some(mark);
-    nodes.iter().filter(holds).map(|node| node.status().id).collect()
+    let is_left = nodes.iter().any(|node| holds(&node));
+    let counts = |node: &&V| holds(node) || is_left && node.is_recovering();
+    nodes.iter().filter(counts).map(|node| node.status().id).collect()
 }
 
 /// Whether these are a quorum.

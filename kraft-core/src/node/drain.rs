@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::conns::Conns;
 use super::requests::ReadGroup;
-use super::{Host, Notice, Place};
+use super::{Host, Notice, Place, Task};
 use crate::adapter::Adapter;
 use crate::handshake::Kind;
 use crate::id::{Index, NodeId, RequestId, Term};
@@ -45,6 +45,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 }
                 Output::SendSnapshot { to, .. } => self.send_snapshot(to, adapter.now()),
                 Output::Restore(id) => self.restore(id),
+                Output::Recovered => self.tasks.push_back(Task::ForgetDamage),
                 Output::Send {
                     to,
                     request,

@@ -456,6 +456,11 @@ where
                 result.map_err(Failure::Disk)?;
                 host.remembered(&mut self.adapter, &self.protocol, node, incarnation, now);
             }
+            Done::DamageForgotten(result) => {
+                result.map_err(Failure::Disk)?;
+                host.raft.recovered();
+                (host.observer)(Notice::Recovered);
+            }
         }
         Ok(())
     }

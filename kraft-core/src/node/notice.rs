@@ -151,6 +151,8 @@ pub enum Notice<'a> {
         /// Who said so; `None` if it stands in the own log.
         by: Option<NodeId>,
     },
+    /// This node had lost its log, and has made up for that: it votes again.
+    Recovered,
     /// The log is short of room, or has room again.
     Room {
         /// Entries are refused, or will soon be.

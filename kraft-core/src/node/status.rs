@@ -2,7 +2,7 @@
 
 use super::Host;
 use crate::membership::Member;
-use crate::message::{MemberStatus, StatusReply};
+use crate::message::{MemberStatus, Standing, StatusReply};
 use crate::storage::Storage;
 use crate::time::Instant;
 
@@ -20,7 +20,10 @@ impl<S: Storage, M> Host<S, M> {
             MemberStatus {
                 node: member.node,
                 address: self.address_of(member),
-                standing: member.seat.standing(),
+                standing: match member.node == status.id && self.raft.is_recovering() {
+                    true => Standing::Recovering,
+                    false => member.seat.standing(),
+                },
                 matched,
                 heard_ms: heard.map_or(u64::MAX, millis),
             }

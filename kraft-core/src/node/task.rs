@@ -29,6 +29,9 @@ pub enum Task<W> {
         /// The life of its data folder.
         incarnation: Incarnation,
     },
+    /// Forget durably that the node's log was damaged: from now on a start is one like any other. Only a node whose
+    /// [`raft::Config::recovering`](crate::raft::Config::recovering) is set asks for it, once.
+    ForgetDamage,
 }
 
 /// What came of a [`Task`].
@@ -54,6 +57,8 @@ pub enum Done<D> {
         /// A fault ends the node.
         result: Result<(), Fault>,
     },
+    /// The damage is forgotten, or the disk failed, which ends the node.
+    DamageForgotten(Result<(), Fault>),
 }
 
 impl<W: Work> Task<W> {

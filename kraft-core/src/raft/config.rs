@@ -20,6 +20,9 @@ pub struct Config {
     pub addresses: Vec<(NodeId, String)>,
     /// Seeds election jitter and the first round.
     pub seed: u64,
+    /// The log was damaged, set aside and begun anew in [a fresh term](super::term_after_damage): the node votes and leads
+    /// when it has made up for that. Storage remembers it until [`Output::Recovered`](super::Output).
+    pub recovering: bool,
     /// Redrawn from here at every reset, in `min..max`. Default 150-300 ms.
     pub election_timeout: Range<Duration>,
     /// Ask before an election whether it would be won (thesis §9.6). Default on.
@@ -65,6 +68,7 @@ impl Config {
             voters,
             addresses: Vec::new(),
             seed,
+            recovering: false,
             election_timeout: Duration::from_millis(150)..Duration::from_millis(300),
             pre_vote: true,
             heartbeat_interval: Duration::from_millis(50),

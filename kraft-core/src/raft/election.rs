@@ -173,8 +173,8 @@ impl Raft {
             .stalled_at(self.config.sync_stall_max)
             .is_some_and(|at| at <= self.now);
         let low = self.tail.room() < ROOM_LOW && !self.yielded && !self.is_sole();
-        if stalled || low || self.tail.room() < ROOM_MIN {
-            // A node that could not lead does not ask; one that could hardly lets others ask first.
+        if stalled || low || self.tail.room() < ROOM_MIN || self.abstains() {
+            // A node that could not lead, or must not, does not ask; one that could hardly lets others ask first.
             self.yielded = true;
             self.become_follower(self.tail.hard.term, NodeId::NONE);
         } else if self.config.pre_vote && !self.is_sole() {
@@ -209,6 +209,9 @@ impl Raft {
 
     /// `by_transfer` if the leader asked for it.
     pub(super) fn become_candidate(&mut self, by_transfer: bool, log: &mut impl Log) {
+        if self.abstains() {
+            return;
+        }
         self.become_follower(self.tail.hard.term, NodeId::NONE);
         self.adopt(HardState {
             term: self.tail.hard.term.next(),
@@ -292,7 +295,7 @@ impl Raft {
         let up_to_date = (vote.last_term, vote.last_index) >= last || canary::is(Canary::VoteForShorterLog);
         let is_free = given == from || (!given.is_some() && !self.leader.is_some()) || canary::is(Canary::SecondVote);
         let eligible = vote.term == term && is_free || vote.pre && vote.term > term;
-        let granted = eligible && up_to_date && !(vote.pre && clings) && !is_promised;
+        let granted = eligible && up_to_date && !(vote.pre && clings) && !is_promised && !self.abstains();
         if granted && !vote.pre {
             // Who votes for another stops asking for itself. A repeated request changes nothing.
             if self.state != NodeState::Follower {

@@ -10,6 +10,7 @@
 //! | `replication` | appends, heartbeats and their replies, on both sides |
 //! | `commit` | counting, applying, loading what left memory |
 //! | `read_index` | linearizable reads |
+//! | `recovery` | a voter that lost its log |
 //! | `lease` | reads without a round: what followers promise, and what a leader may do with it |
 //! | `age` | how old what this node knows may be |
 //! | `progress` | what a leader knows of a follower |
@@ -33,6 +34,7 @@ mod memberships;
 mod progress;
 pub mod quorum;
 mod read_index;
+mod recovery;
 mod replication;
 mod snapshot;
 mod tail;
@@ -51,6 +53,8 @@ use self::lease::Lease;
 use self::memberships::Memberships;
 use self::progress::Progress;
 use self::read_index::Reads;
+use self::recovery::Promises;
+pub use self::recovery::term_after_damage;
 use self::replication::Follow;
 use self::tail::Tail;
 use self::transfer::Handover;
@@ -119,6 +123,9 @@ pub enum Output {
         /// From where on, or why not.
         result: Result<Index, Refusal>,
     },
+    /// What a damaged log had promised is made good: let storage forget the damage, durably, and call
+    /// [`Raft::recovered`].
+    Recovered,
     /// Leadership that was to be handed over by [`Raft::transfer`] was, or stayed.
     Transferred {
         /// To whom it was to go.
@@ -261,6 +268,7 @@ pub struct Raft {
     by_transfer: bool,
     ballots: Vec<Ballot>,
     grant: Option<Grant>,
+    promises: Promises,
     /// What was accepted from this term's leader, and what it was told of it.
     follow: Follow,
 
@@ -365,6 +373,10 @@ impl Raft {
             own_vote: false,
             by_transfer: false,
             grant: None,
+            promises: match config.recovering {
+                true => Promises::Lost,
+                false => Promises::Kept,
+            },
             follow: Follow::default(),
             elected_at: now,
             term_start: Index::ZERO,
@@ -622,7 +634,10 @@ impl Raft {
             NodeState::Candidate => self.poll_vote_request(),
             NodeState::Follower | NodeState::PreCandidate => self.poll_grant().or_else(|| self.poll_ack()),
         };
-        output.or_else(|| self.poll_apply(log)).or_else(|| self.poll_release())
+        output
+            .or_else(|| self.poll_apply(log))
+            .or_else(|| self.poll_release())
+            .or_else(|| self.poll_recovered())
     }
 
     /// What this node knows.

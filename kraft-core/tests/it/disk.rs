@@ -9,6 +9,7 @@ use kraft_core::id::{Index, SyncId, Term};
 use kraft_core::laws::Mark;
 use kraft_core::membership::Configuration;
 use kraft_core::message::{Entry, EntryKind, SnapshotId};
+use kraft_core::raft::term_after_damage;
 use kraft_core::snapshot::{Head, Snapshot};
 use kraft_core::storage::{HardState, Recovered};
 
@@ -272,6 +273,23 @@ impl Disk {
         self.pending.clear();
         self.written = self.durable.clone();
         self.is_busy = false;
+    }
+
+    /// The log is damaged, and maybe the newest snapshots with it. Its term can be read.
+    pub(crate) fn rot(&mut self, rng: &mut Rng) {
+        self.lose();
+        let hard = term_after_damage(self.durable.hard.term);
+        self.durable = Image {
+            hard,
+            ..Image::default()
+        };
+        self.written = self.durable.clone();
+        self.snapshots.truncate(rng.usize(0..=self.snapshots.len()));
+    }
+
+    /// All snapshots are damaged.
+    pub(crate) fn forget_snapshots(&mut self) {
+        self.snapshots.clear();
     }
 
     pub(crate) fn recovered(&mut self) -> Recovered {

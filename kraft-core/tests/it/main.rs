@@ -13,6 +13,7 @@ mod members;
 mod members_weather;
 mod random;
 mod reads;
+mod recovery;
 mod replication;
 mod scenario;
 mod snapshots;

@@ -240,6 +240,31 @@ fn switch_off_disturbers(cluster: &mut Cluster) {
     }
 }
 
+/// Logs rot, and leaders change meanwhile: what a lost log had promised is called in by those that it was given to.
+fn disturb_disks(cluster: &mut Cluster, rng: &mut Rng) {
+    let id = match cluster.leader() {
+        Some(leader) if rng.u32(0..3) == 0 => leader,
+        _ => rng.u64(cluster.ids()),
+    };
+    match rng.u32(0..16) {
+        0..=1 => {
+            if cluster.rot(id) && rng.bool() {
+                cluster.restart(id);
+            }
+        }
+        2 if cluster.node(id).is_up() => cluster.crash(id),
+        3..=5 if !cluster.node(id).is_up() => cluster.restart(id),
+        6 => cluster.isolate(id),
+        7 => drop(cluster.cut.insert((id, rng.u64(cluster.ids())))),
+        8 => cluster.heal(),
+        _ => {
+            for id in cluster.ids() {
+                let _ = cluster.propose(id, rng.u64(1..3));
+            }
+        }
+    }
+}
+
 /// Everything works again, and so does the cluster (R9).
 pub(crate) fn recover(cluster: &mut Cluster) {
     cluster.heal();
@@ -292,6 +317,8 @@ enum Climate {
     Lag,
     /// Leaders with leases that were succeeded and do not know it.
     Leases,
+    /// Logs that rot.
+    Rot,
 }
 
 /// What came about in a run, or in several.
@@ -303,12 +330,17 @@ pub(crate) struct Ran {
     snapshots_sent: u64,
     snapshots_installed: u64,
     snapshots_restored: u64,
+    /// Logs that were damaged, and nodes that made up for it.
+    rotted: u64,
+    made_good: u64,
 }
 
 impl Ran {
     fn of(cluster: &Cluster) -> Self {
         let mut ran = Self {
             committed: cluster.laws.committed().0,
+            rotted: cluster.rotted,
+            made_good: cluster.made_good,
             ..Self::default()
         };
         for node in &cluster.nodes {
@@ -327,6 +359,8 @@ impl Ran {
             snapshots_sent: self.snapshots_sent + other.snapshots_sent,
             snapshots_installed: self.snapshots_installed + other.snapshots_installed,
             snapshots_restored: self.snapshots_restored + other.snapshots_restored,
+            rotted: self.rotted + other.rotted,
+            made_good: self.made_good + other.made_good,
         }
     }
 }
@@ -340,18 +374,19 @@ pub(crate) fn run(seed: u64) -> Ran {
     let mut rng = Rng::with_seed(seed);
     let climate = match seed % 4 {
         _ if seed % 16 == 7 => Climate::Leases,
+        _ if seed % 16 == 15 => Climate::Rot,
         1 => Climate::Lag,
         2 => Climate::Storm,
         _ => Climate::Any,
     };
     let voters = match climate {
         Climate::Any => [1, 2, 3, 3, 3, 4, 5][rng.usize(0..7)],
-        Climate::Storm | Climate::Lag | Climate::Leases => [3, 5][rng.usize(0..2)],
+        Climate::Storm | Climate::Lag | Climate::Leases | Climate::Rot => [3, 5][rng.usize(0..2)],
     };
     let drawn = rng.clone();
     let mut cluster = Cluster::with(voters, seed, |config| match climate {
         Climate::Any => draw_config(&mut drawn.clone(), config),
-        Climate::Storm => draw_storm(&mut drawn.clone(), config),
+        Climate::Storm | Climate::Rot => draw_storm(&mut drawn.clone(), config),
         Climate::Leases => draw_leases(config),
         Climate::Lag => draw_lag(&mut drawn.clone(), config),
     });
@@ -361,15 +396,15 @@ pub(crate) fn run(seed: u64) -> Ran {
     cluster.memory = rng.u64(0..1000);
     let pause = match climate {
         Climate::Leases => [2, 10][rng.usize(0..2)],
-        Climate::Any | Climate::Storm | Climate::Lag => [8, 40][rng.usize(0..2)],
+        Climate::Any | Climate::Storm | Climate::Lag | Climate::Rot => [8, 40][rng.usize(0..2)],
     };
     let snapshot_pause = match climate {
         Climate::Lag => 20,
-        Climate::Any | Climate::Storm | Climate::Leases => [10, 100, 1000][rng.usize(0..3)],
+        Climate::Any | Climate::Storm | Climate::Leases | Climate::Rot => [10, 100, 1000][rng.usize(0..3)],
     };
     for _ in 0..2 {
         cluster.weather = match climate {
-            Climate::Storm => storm_weather(&mut rng),
+            Climate::Storm | Climate::Rot => storm_weather(&mut rng),
             Climate::Leases if rng.u32(0..4) > 0 => FAIR,
             Climate::Any | Climate::Lag | Climate::Leases => draw_weather(&mut rng),
         };
@@ -388,6 +423,7 @@ pub(crate) fn run(seed: u64) -> Ran {
                     Climate::Storm => disturb_leaders(&mut cluster, &mut rng),
                     Climate::Lag => disturb_laggards(&mut cluster, &mut rng),
                     Climate::Leases => disturb_leases(&mut cluster, &mut rng),
+                    Climate::Rot => disturb_disks(&mut cluster, &mut rng),
                 }
             }
         }
@@ -424,6 +460,10 @@ fn the_laws_hold_in_any_weather() {
     assert!(
         often.iter().all(|count| *count > seeds / 4),
         "snapshots are needed: {ran:?}"
+    );
+    assert!(
+        ran.rotted > seeds / 16 && ran.made_good > seeds / 16,
+        "logs rot, and nodes make up for it: {ran:?}"
     );
 }
 

@@ -196,6 +196,7 @@ fn standing_name(standing: Standing) -> &'static str {
         Standing::Learner => "learner",
         Standing::Leaving => "leaving",
         Standing::Joining => "joining",
+        Standing::Recovering => "recovering",
     }
 }
 

@@ -32,8 +32,10 @@ pub(super) fn leader_of(results: &[NodeStatus]) -> Option<&NodeReport> {
         .max_by_key(|report| report.term)
 }
 
-fn state_name(state: NodeState) -> &'static str {
-    match state {
+fn state_name(report: &NodeReport) -> &'static str {
+    match report.state {
+        // It takes entries, and votes for nobody.
+        NodeState::Follower if report.recovering => "recovering",
         NodeState::Follower => "follower",
         NodeState::PreCandidate => "pre-candidate",
         NodeState::Candidate => "candidate",
@@ -61,7 +63,7 @@ fn span(millis: u64) -> String {
 fn cells(leader: Option<&NodeReport>, report: &NodeReport) -> Vec<String> {
     let seen = seen_by(leader, report);
     vec![
-        state_name(report.state).into(),
+        state_name(report).into(),
         report.term.to_string(),
         if report.leader.is_some() {
             report.leader.to_string()
@@ -140,7 +142,7 @@ fn print_json(results: &[NodeStatus], leader: Option<&NodeReport>, out: &mut imp
                      \"applied\":{},\"durable\":{},\"first\":{},\"last\":{},\"matched\":{matched},\"heard_ms\":{},\
                      \"uptime_ms\":{},\"backend\":{},\"version\":{}}}",
                     report.node,
-                    json_text(state_name(report.state)),
+                    json_text(state_name(report)),
                     report.term,
                     report.leader,
                     report.commit,

@@ -12,6 +12,7 @@ use super::certs::Certs;
 use super::config::{FIELDS, Field, Layers, Loaded, load};
 use super::demo::Demo;
 use super::inspect::LogAction;
+use super::repair::Repair;
 use super::{Exit, Failure, doctor, init, logging, restore, serve};
 use crate::storage::{Expected, Folder, FolderError, RealFiles};
 
@@ -39,6 +40,12 @@ enum Action {
     /// Look at the log of a node that is down.
     #[command(subcommand)]
     Log(LogAction),
+    /// Set the damaged log of a node that is down aside, so that the others send it again.
+    ///
+    /// Only for a node that does not start since its log is damaged (exit status 74), in a cluster whose other members have
+    /// a majority without it. Nothing is deleted. Started again, the node takes what the others have, and votes when it has
+    /// made up for what it lost.
+    Repair(Repair),
     /// Make certificates for a first cluster: an authority, a certificate a node, one for clients. What is there is kept.
     Certs(Certs),
     /// Show three nodes on this host that lose their leader under load, and nothing else.
@@ -146,6 +153,7 @@ impl Action {
             Self::Serve(args) => args.run(),
             Self::Doctor(args) => args.run(),
             Self::Log(action) => action.run(),
+            Self::Repair(repair) => repair.run(),
             Self::Certs(certs) => certs.run(),
             Self::Demo(demo) => demo.run(),
             #[cfg(feature = "sim")]
@@ -242,7 +250,7 @@ fn identity_layer(data: &Path) -> Result<Vec<(&'static str, String)>, Failure> {
         .map_err(|error| init::folder_failure(data, &error))
 }
 
-fn required_data(given: Option<&Path>) -> Result<PathBuf, Failure> {
+pub(super) fn required_data(given: Option<&Path>) -> Result<PathBuf, Failure> {
     let data = given.map(Path::to_owned).or_else(|| path_variable("KRAFT_DATA"));
     data.ok_or_else(|| Failure {
         exit: Exit::Usage,

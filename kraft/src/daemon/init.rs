@@ -71,7 +71,7 @@ pub(super) fn layer(identity: &Identity) -> Vec<(&'static str, String)> {
 /// The sentence and exit status of a folder that was not made or not opened.
 pub(super) fn folder_failure(data: &Path, error: &FolderError) -> Failure {
     let exit = match error {
-        FolderError::Damaged(..) => Exit::DamagedLog,
+        FolderError::Damaged(..) | FolderError::Unrepaired(_) => Exit::DamagedLog,
         // The one that has it may be about to end.
         FolderError::Locked(_) => Exit::Failed,
         FolderError::Failed(_, system) if is_input_output(system) => Exit::Disk,

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use kraft_core::adapter::Stats;
-use kraft_core::message::{NodeState, StatusReply};
+use kraft_core::message::{NodeState, Standing, StatusReply};
 use kraft_core::node::{Counters, View};
 
 use super::http::{Content, Page};
@@ -195,6 +195,15 @@ const STATUS: &[StatusRow] = &[
         Gauge,
         "On this node's disk up to here.",
         |status| status.durable.0,
+    ),
+    (
+        "kraft_raft_recovering",
+        Gauge,
+        "1 while this node does not vote, since its log was damaged and it has not made up for that.",
+        |status| {
+            let recovers = |standing| standing == Standing::Recovering;
+            u64::from(status.members.iter().any(|member| recovers(member.standing)))
+        },
     ),
 ];
 
@@ -394,7 +403,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use kraft_core::id::{Index, NodeId, Term};
-    use kraft_core::message::{MemberStatus, Standing};
+    use kraft_core::message::MemberStatus;
 
     use super::*;
 

@@ -1,7 +1,8 @@
 //! kraftd: everything around a node that runs as a process of its own.
 //!
 //! `init` writes a data folder, `serve` runs the node in it, `config show` tells what it would run with and why,
-//! `doctor` which event loops work here, `log` looks at the log of a node that is down, `certs` makes certificates for a
+//! `doctor` which event loops work here, `log` looks at the log of a node that is down, `repair` begins a damaged one
+//! anew, `certs` makes certificates for a
 //! first cluster, `demo` shows a cluster losing its leader and nothing else, `simulate` tries to break one in virtual
 //! time.
 //!
@@ -27,6 +28,7 @@ mod monitor;
 mod notices;
 mod open_files;
 mod rate;
+mod repair;
 mod restore;
 mod security;
 mod serve;

@@ -126,6 +126,7 @@ fn kind_of(notice: &Notice<'_>) -> &'static str {
         Notice::SlowReader { .. } => "slow_reader",
         Notice::SnapshotTaken { .. } | Notice::SnapshotSending { .. } | Notice::SnapshotReceived { .. } => "snapshot",
         Notice::SnapshotFailed { .. } | Notice::SnapshotRefused { .. } => "snapshot_failed",
+        Notice::Recovered => "recovered",
         Notice::Room { .. } => "room",
         _ => "other",
     }
@@ -196,6 +197,7 @@ fn print(kind: &'static str, notice: &Notice<'_>) {
         Notice::SnapshotReceived { node, id } => {
             log::info!(kind, peer = node.0, index = id.index.0, bytes = id.bytes; "received a snapshot");
         }
+        Notice::Recovered => log::info!(kind; "made up for the log that was damaged: this node votes again"),
         Notice::SnapshotFailed { error } => {
             log::error!(kind, error:% = error; "a snapshot came to nothing, which is tried again; nothing is lost");
         }

@@ -125,11 +125,17 @@ fn open(
     let files = folder.log().map_err(|error| folder_failure(data, &error))?;
     let identity = folder.identity();
     let wrong = |why| Failure::config(format!("{why}; `kraftd config show` tells who set it"));
-    let node_config = node_config(config, identity, &book)?;
+    let damage = folder.damage().map_err(|error| folder_failure(data, &error))?;
+    let mut node_config = node_config(config, identity, &book)?;
+    node_config.raft.recovering = damage.is_there();
     node_config.validate().map_err(wrong)?;
     log::debug!("reads the log");
-    let (storage, recovered) =
-        DiskLog::open(files, identity.log(GroupId(0)), storage_config(config)).map_err(|error| open_failure(&error))?;
+    let (storage, recovered) = DiskLog::open(files, identity.log(GroupId(0)), storage_config(config))
+        .map_err(|error| open_failure(data, &error))?;
+    if damage.is_there() {
+        log::warn!(kind = "recovering";
+            "the log was damaged and begun anew: this node does not vote until the others have sent it what it lost");
+    }
     for torn in storage.torn() {
         // Told here and in no later start: the log goes on in another segment.
         log::warn!(kind = "torn_tail", file:% = torn.path.display(), byte = torn.offset, bytes = torn.bytes;
@@ -157,6 +163,7 @@ fn open(
     let server = Server::new(node, move |peer, incarnation| {
         book.remember(peer, incarnation).map(drop)
     });
+    let server = server.forgetting_damage(move || damage.forget());
     Ok((server, recovered))
 }
 
@@ -217,15 +224,19 @@ fn tell_start(data: &Path, config: &Config, server: &Daemon, recovered: &Recover
     );
 }
 
-fn open_failure(error: &OpenError) -> Failure {
+fn open_failure(data: &Path, error: &OpenError) -> Failure {
     let exit = match error {
         OpenError::Damaged(_) => Exit::DamagedLog,
         OpenError::Failed(_) => Exit::Disk,
         OpenError::Config(_) => Exit::Config,
     };
     let cure = match error {
-        OpenError::Failed(_) => "; look at the disk: is it full, read-only or broken?",
-        OpenError::Damaged(_) | OpenError::Config(_) => "",
+        OpenError::Failed(_) => "; look at the disk: is it full, read-only or broken?".to_owned(),
+        OpenError::Damaged(_) => format!(
+            "; or set the log aside with `kraftd repair --data {}`, and they send it again",
+            data.display()
+        ),
+        OpenError::Config(_) => String::new(),
     };
     Failure {
         exit,

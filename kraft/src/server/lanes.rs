@@ -17,6 +17,25 @@ use kraft_core::storage::{Fault, Work};
 /// Records a peer's incarnation durably.
 pub(super) type Remember = Box<dyn FnMut(NodeId, Incarnation) -> Result<(), Fault> + Send>;
 
+/// Forgets durably that the log was damaged.
+pub(super) type ForgetDamage = Box<dyn FnMut() -> Result<(), Fault> + Send>;
+
+/// What the program does to its data folder.
+pub(super) struct Folder {
+    pub(super) remember: Remember,
+    pub(super) forget_damage: ForgetDamage,
+}
+
+impl Folder {
+    /// Of a node that has nothing to forget.
+    pub(super) fn of(remember: impl FnMut(NodeId, Incarnation) -> Result<(), Fault> + Send + 'static) -> Self {
+        Self {
+            remember: Box::new(remember),
+            forget_damage: Box::new(|| Ok(())),
+        }
+    }
+}
+
 /// The lanes of one node. A lane's thread starts with its first task and ends when the lanes are dropped, after what
 /// it was given.
 ///
@@ -29,7 +48,7 @@ pub(super) struct Lanes<W: Work> {
     pieces: Option<Lane<W>>,
     names: Option<Lane<W>>,
     finished: Arc<Finished<W::Done>>,
-    remember: Arc<Mutex<Remember>>,
+    folder: Arc<Mutex<Folder>>,
 }
 
 /// A thread and its queue. Dropped, it waits until the thread has done what it was given.
@@ -66,7 +85,7 @@ impl<D> Drop for BreakOnPanic<'_, D> {
 }
 
 impl<W: Work> Lanes<W> {
-    pub(super) fn new(waker: Waker, remember: Remember) -> Self {
+    pub(super) fn new(waker: Waker, folder: Folder) -> Self {
         Self {
             sync: None,
             disk: None,
@@ -78,8 +97,12 @@ impl<W: Work> Lanes<W> {
                 is_broken: AtomicBool::new(false),
                 waker,
             }),
-            remember: Arc::new(Mutex::new(remember)),
+            folder: Arc::new(Mutex::new(folder)),
         }
+    }
+
+    pub(super) fn forget_damage_by(&mut self, forget: ForgetDamage) {
+        self.folder.lock().unwrap_or_else(PoisonError::into_inner).forget_damage = forget;
     }
 
     /// Where finished work goes that was not given to a lane.
@@ -93,9 +116,9 @@ impl<W: Work> Lanes<W> {
             task if task.is_urgent() => (&mut self.sync, "kraft-sync"),
             Task::Snapshot(work) if work.is_quick() => (&mut self.pieces, "kraft-pieces"),
             Task::Snapshot(_) => (&mut self.snapshots, "kraft-snapshots"),
-            Task::Storage(_) | Task::Remember { .. } => (&mut self.disk, "kraft-disk"),
+            Task::Storage(_) | Task::Remember { .. } | Task::ForgetDamage => (&mut self.disk, "kraft-disk"),
         };
-        let lane = lane.get_or_insert_with(|| Lane::start(name, &self.finished, &self.remember));
+        let lane = lane.get_or_insert_with(|| Lane::start(name, &self.finished, &self.folder));
         let tasks = lane.tasks.as_ref().expect("taken only when the lane is dropped");
         // A lane whose thread is gone panicked; `completed` tells.
         let _ = tasks.send(task);
@@ -118,13 +141,13 @@ impl<W: Work> Lanes<W> {
 }
 
 impl<W: Work> Lane<W> {
-    fn start(name: &str, finished: &Arc<Finished<W::Done>>, remember: &Arc<Mutex<Remember>>) -> Self {
+    fn start(name: &str, finished: &Arc<Finished<W::Done>>, folder: &Arc<Mutex<Folder>>) -> Self {
         let (sender, tasks) = mpsc::channel();
-        let (finished, remember) = (Arc::clone(finished), Arc::clone(remember));
+        let (finished, folder) = (Arc::clone(finished), Arc::clone(folder));
         let body = move || {
             let _break = BreakOnPanic(&*finished);
             for task in tasks {
-                finished.push(perform(task, &remember));
+                finished.push(perform(task, &folder));
             }
         };
         let thread = thread::Builder::new().name(name.to_owned()).spawn(body);
@@ -135,7 +158,7 @@ impl<W: Work> Lane<W> {
     }
 }
 
-fn perform<W: Work>(task: Task<W>, remember: &Mutex<Remember>) -> Done<W::Done> {
+fn perform<W: Work>(task: Task<W>, folder: &Mutex<Folder>) -> Done<W::Done> {
     match task {
         Task::Storage(work) => Done::Storage(work.run()),
         Task::Snapshot(work) => Done::Snapshot(work.run()),
@@ -144,12 +167,16 @@ fn perform<W: Work>(task: Task<W>, remember: &Mutex<Remember>) -> Done<W::Done> 
             addresses: resolve(&name),
         },
         Task::Remember { node, incarnation } => {
-            let mut remember = remember.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut folder = folder.lock().unwrap_or_else(PoisonError::into_inner);
             Done::Remembered {
                 node,
                 incarnation,
-                result: (*remember)(node, incarnation),
+                result: (folder.remember)(node, incarnation),
             }
+        }
+        Task::ForgetDamage => {
+            let mut folder = folder.lock().unwrap_or_else(PoisonError::into_inner);
+            Done::DamageForgotten((folder.forget_damage)())
         }
     }
 }
@@ -205,7 +232,7 @@ mod tests {
     fn a_lane_that_panics_is_told() {
         let (sender, woken) = mpsc::channel();
         let waker = Waker::new(move || sender.send(()).expect("received below"));
-        let mut lanes = Lanes::new(waker, Box::new(|_, _| Ok(())));
+        let mut lanes = Lanes::new(waker, Folder::of(|_, _| Ok(())));
         lanes.send(Task::Storage(Panics));
         woken.recv().expect("the lane's end wakes");
         assert!(lanes.completed().is_err());

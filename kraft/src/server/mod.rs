@@ -19,7 +19,7 @@ use kraft_core::protocol::Protocol;
 use kraft_core::storage::{Fault, Storage};
 use kraft_core::time::Instant;
 
-use self::lanes::Lanes;
+use self::lanes::{Folder, Lanes};
 pub use self::open::OpenError;
 
 /// A [`Node`] whose [`Task`](kraft_core::node::Task)s are done for it.
@@ -41,8 +41,16 @@ where
         node: Node<A, P, S, M>,
         remember: impl FnMut(NodeId, Incarnation) -> Result<(), Fault> + Send + 'static,
     ) -> Self {
-        let lanes = Lanes::new(node.waker(), Box::new(remember));
+        let lanes = Lanes::new(node.waker(), Folder::of(remember));
         Self { node, lanes }
+    }
+
+    /// `forget` records durably that the damage to the node's log is made up for: needed if the node is
+    /// [recovering](kraft_core::raft::Config::recovering). It runs on a helper thread, once.
+    #[must_use]
+    pub fn forgetting_damage(mut self, forget: impl FnMut() -> Result<(), Fault> + Send + 'static) -> Self {
+        self.lanes.forget_damage_by(Box::new(forget));
+        self
     }
 
     /// See [`Node::listen`].

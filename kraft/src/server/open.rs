@@ -71,7 +71,9 @@ where
         });
         let seed = Identity::draw_incarnation().map_err(OpenError::System)?.0;
         let (cluster, node, incarnation) = (&identity.cluster, identity.node, identity.incarnation);
-        let config = Config::new(cluster, node, incarnation, members.collect(), seed);
+        let mut config = Config::new(cluster, node, incarnation, members.collect(), seed);
+        let damage = folder.damage().map_err(OpenError::Folder)?;
+        config.raft.recovering = damage.is_there();
         let files = folder.log().map_err(OpenError::Folder)?;
         let opened = DiskLog::open(files, identity.log(GroupId(0)), Default::default());
         let (storage, recovered) = opened.map_err(OpenError::Log)?;
@@ -83,7 +85,8 @@ where
             machine,
         };
         let node = Node::open(config, parts, observer).map_err(OpenError::Config)?;
-        let mut server = Self::new(node, move |peer, life| book.remember(peer, life).map(drop));
+        let mut server = Self::new(node, move |peer, life| book.remember(peer, life).map(drop))
+            .forgetting_damage(move || damage.forget());
         let peers: SocketAddr = identity.listen.parse().map_err(|error| {
             OpenError::Config(format!(
                 "listen address {:?} of the data folder: {error}",

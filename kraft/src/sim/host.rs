@@ -455,6 +455,7 @@ impl Host {
                         result: Ok(()),
                     }
                 }
+                Task::ForgetDamage => Done::DamageForgotten(Ok(())),
             };
             node.complete(done).map_err(failed)?;
         }

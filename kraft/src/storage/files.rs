@@ -38,6 +38,14 @@ pub trait Files: Clone + fmt::Debug + Send + Sync + 'static {
     /// Those of the system.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
+    /// Gives a file another name in another folder of the same disk, where nothing has it: after a crash it is in one of
+    /// the two, whole.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system.
+    fn move_into(&self, name: &str, folder: &Self, to: &str) -> io::Result<()>;
+
     /// Removes a file.
     ///
     /// # Errors

@@ -12,12 +12,13 @@ use super::files::{Files, read_small, replace_small};
 use super::format::{LogIdentity, segment_number};
 use super::peer_book::PeerBook;
 use super::real::RealFiles;
+use super::repair::DamageNote;
 use super::sealed_text;
 use super::survey::OpenError;
 
 const IDENTITY: &str = "identity";
 const LOCK: &str = "lock";
-const LOG: &str = "log";
+pub(crate) const LOG: &str = "log";
 const VERSION: &str = "1";
 const IDENTITY_BYTES_MAX: u64 = 64 << 10;
 const TITLE: &str = "Written once, when the data folder was made. The last line is the checksum of all above it.";
@@ -88,6 +89,8 @@ pub enum FolderError {
     Version(PathBuf, String),
     /// A file in it is not as it was written.
     Damaged(PathBuf, &'static str),
+    /// A repair of its log was begun, and has not ended.
+    Unrepaired(PathBuf),
     /// Another process has it open.
     Locked(PathBuf),
     /// What is to be written cannot be.
@@ -129,6 +132,11 @@ impl fmt::Display for FolderError {
             Self::Damaged(path, what) => write!(
                 f,
                 "{} is damaged ({what}): restore it, or leave this node down: the majority goes on without it",
+                path.display()
+            ),
+            Self::Unrepaired(path) => write!(
+                f,
+                "the repair of the log in {0} was begun and did not end: go on with `kraftd repair --data {0}`",
                 path.display()
             ),
             Self::Locked(path) => write!(
@@ -419,8 +427,10 @@ impl<F: Files> Folder<F> {
     ///
     /// # Errors
     ///
-    /// [`FolderError::Damaged`] if there is no log, and [`FolderError::Failed`].
+    /// [`FolderError::Damaged`] if there is no log, [`FolderError::Unrepaired`] if it is being begun anew, and
+    /// [`FolderError::Failed`].
     pub fn log(&self) -> Result<F, FolderError> {
+        self.damage()?;
         let path = self.files.path(LOG);
         let failed = |error| FolderError::Failed(path.clone(), error);
         if !self.files.list().map_err(failed)?.iter().any(|name| name == LOG) {
@@ -436,6 +446,20 @@ impl<F: Files> Folder<F> {
             return Err(FolderError::Damaged(path, "its segments are missing"));
         }
         Ok(log)
+    }
+
+    /// Whether the log was damaged and begun anew by [`repair`](super::repair()): then the node is
+    /// [recovering](kraft_core::raft::Config::recovering), until it has the note removed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`log`](Self::log).
+    pub fn damage(&self) -> Result<DamageNote<F>, FolderError> {
+        DamageNote::read(self.files.clone())
+    }
+
+    pub(super) const fn files(&self) -> &F {
+        &self.files
     }
 
     /// The incarnations of peers.

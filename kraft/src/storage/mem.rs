@@ -540,6 +540,21 @@ impl Files for MemFiles {
         })
     }
 
+    fn move_into(&self, name: &str, folder: &Self, to: &str) -> io::Result<()> {
+        self.disk().begin_whole(Operation::Rename, to)?;
+        let file = self.with_folder(|from| {
+            let file = from.names.remove(name).ok_or(io::ErrorKind::NotFound)?;
+            from.pending.push(Change::Unlink(name.to_owned()));
+            Ok(file)
+        })?;
+        // A crash may leave it in both, never in neither.
+        folder.with_folder(|into| {
+            into.names.insert(to.to_owned(), file);
+            into.durable.insert(to.to_owned(), file);
+            Ok(())
+        })
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         self.disk().begin_whole(Operation::Remove, name)?;
         self.with_folder(|folder| {

@@ -94,6 +94,10 @@ impl Files for RealFiles {
         fs::rename(self.path(from), self.path(to))
     }
 
+    fn move_into(&self, name: &str, folder: &Self, to: &str) -> io::Result<()> {
+        fs::rename(self.path(name), folder.path(to))
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         fs::remove_file(self.path(name))
     }

@@ -167,6 +167,7 @@ impl Numbered for Standing {
         (Self::Learner, 1),
         (Self::Leaving, 2),
         (Self::Joining, 3),
+        (Self::Recovering, 4),
     ];
 }
 

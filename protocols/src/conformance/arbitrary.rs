@@ -291,7 +291,13 @@ impl Sample {
             NodeState::Candidate,
             NodeState::Leader,
         ];
-        let standings = [Standing::Voter, Standing::Learner, Standing::Leaving, Standing::Joining];
+        let standings = [
+            Standing::Voter,
+            Standing::Learner,
+            Standing::Leaving,
+            Standing::Joining,
+            Standing::Recovering,
+        ];
         let members = rng.usize(0..=6);
         StatusReply {
             state: rng.choice(states).expect("it is not empty"),

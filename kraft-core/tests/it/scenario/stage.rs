@@ -562,6 +562,7 @@ impl Stage {
             Output::Reset { .. } | Output::Release(_) | Output::SendSnapshot { .. } | Output::Restore(_) => {
                 return Err(format!("{id} {output:?}: no command takes a snapshot"));
             }
+            Output::Recovered => return Err(format!("{id} {output:?}: no command damages a log")),
             Output::Role { state, term, leader } => format!("{id} {}", words::role(state, term, leader)),
         };
         self.say(&line);

@@ -7,6 +7,7 @@ mod gap;
 mod inspect;
 mod model;
 mod recovery;
+mod repair;
 mod reset;
 mod restore;
 mod snapshots;

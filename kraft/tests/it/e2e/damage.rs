@@ -1,16 +1,18 @@
 //! Logs that are not as they were written.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
+use kraft::message::NodeState;
 use kraft::storage::RealFiles;
 use kraft::storage::format::{Record, segment_name};
 use kraft::storage::inspect::{Dumped, Verdict, dump, verify};
 
-use super::cluster::{Cluster, NODES, others};
+use super::cluster::{Cluster, NODES, others, reports};
 use super::load::{Load, assert_kept};
-use crate::process::{contents, path, refused, run};
+use crate::process::{PATIENCE, Ran, contents, kraftctl, path, refused, run};
 
 /// The log in a data folder.
 fn log(data: &Path) -> PathBuf {
@@ -156,6 +158,7 @@ fn a_log_damaged_in_the_middle_is_refused() {
             "the log is damaged",
             "nothing was changed",
             "leave this node down",
+            &format!("`kraftd repair --data {}`", path(&data)),
         ];
         let args = cluster.serve_args(node, &data);
         let ran = run(&args.iter().map(String::as_str).collect::<Vec<_>>());
@@ -170,4 +173,151 @@ fn a_log_damaged_in_the_middle_is_refused() {
     let written = load.stop();
     cluster.wait_until_equal(&[leader, node, other]);
     assert_kept(&cluster, &NODES, &written);
+}
+
+fn repair(data: &Path) -> Ran {
+    run(&["repair", "--data", path(data)])
+}
+
+/// Tries to start a node, which refuses and names the command that mends it.
+#[track_caller]
+fn refuses_to_start(cluster: &Cluster, node: usize) {
+    let data = cluster.data(node);
+    let args = cluster.serve_args(node, &data);
+    let ran = run(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    refused(&ran, 74, &[&format!("`kraftd repair --data {}`", path(&data))]);
+}
+
+/// Sets the log aside; all that was in it is there.
+#[track_caller]
+fn set_aside(data: &Path) {
+    let before = contents(&log(data));
+    let ran = repair(data);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let aside = data.join("damaged-1");
+    assert!(ran.out.contains(path(&aside)), "{ran:?}");
+    let kept = contents(&aside);
+    for (name, bytes) in before.iter().filter(|(name, _)| name.ends_with(".log")) {
+        let name = Path::new(name).file_name().expect("it has one");
+        assert_eq!(kept.get(path(&aside.join(name))), Some(bytes), "{}", name.display());
+    }
+}
+
+/// Waits until a node that recovers does so no more.
+#[track_caller]
+fn wait_until_recovered(cluster: &mut Cluster, node: usize) {
+    cluster.node(node).line("this node votes again");
+    let report = reports(&mut cluster.connect(&[node])).remove(0).expect("it runs");
+    assert!(!report.recovering, "{report:?}");
+    assert!(!cluster.data(node).join("recovering").exists());
+}
+
+#[test]
+fn a_repaired_node_votes_when_it_has_what_it_lost() {
+    let mut cluster = Cluster::start("repaired", &[]);
+    let leader = cluster.leader(&NODES);
+    let load = Load::start(&cluster, &NODES, 4, 100);
+    load.wait_for(100);
+    let [node, other] = others(leader);
+    let data = cluster.data(node);
+    refused(&repair(&data), 1, &["is locked", "stop that one"]);
+    cluster.kill(node);
+    let before = contents(&data);
+    refused(&repair(&data), 1, &["the log is sound", "start the node"]);
+    assert_eq!(contents(&data), before);
+    load.wait_for(100);
+    let written = load.stop();
+
+    let entries = entries(&data);
+    let (file, offset) = &entries[entries.len() / 2];
+    flip(file, offset + 40);
+    refuses_to_start(&cluster, node);
+    set_aside(&data);
+    // What the killed node acknowledged may be with the leader alone. Without that one nobody has all.
+    cluster.kill(leader);
+    let start = cluster.spawn(node);
+    assert!(start.contains("\"log\":\"empty\""), "{start}");
+    let said = &cluster.node(node).said;
+    assert!(
+        said.iter().any(|line| line.contains("\"kind\":\"recovering\"")),
+        "{said:#?}"
+    );
+    cluster.node(other).line("\"kind\":\"peer_up\"");
+    cluster.node(other).line("asks whether it would be elected");
+    let nodes = [node, other];
+    // It asks again and again meanwhile, and is not elected.
+    let put = [
+        "--nodes",
+        &cluster.clients(&nodes),
+        "--timeout",
+        "1s",
+        "put",
+        "key",
+        "value",
+    ];
+    assert_ne!(kraftctl(&put).code, Some(0));
+    let [Some(report), Some(candidate)] = &reports(&mut cluster.connect(&nodes))[..] else {
+        panic!("both run");
+    };
+    assert!(report.recovering && report.state == NodeState::Follower, "{report:?}");
+    assert!(candidate.state != NodeState::Leader, "{candidate:?}");
+    let shown = kraftctl(&["--nodes", &cluster.clients(&nodes), "status"]);
+    assert!(shown.out.contains("recovering"), "{shown:?}");
+
+    cluster.spawn(leader);
+    wait_until_recovered(&mut cluster, node);
+    cluster.wait_until_equal(&NODES);
+    assert_kept(&cluster, &NODES, &written);
+    // Its vote counts again.
+    let leader = cluster.leader(&NODES);
+    let away = if leader == node { other } else { leader };
+    cluster.kill(away);
+    cluster.leader(&others(away));
+    assert_kept(&cluster, &others(away), &written);
+    cluster.spawn(away);
+    cluster.wait_until_equal(&NODES);
+}
+
+/// The log begins behind a snapshot, and that is damaged: log and snapshot are of no use without each other.
+#[test]
+fn a_node_with_a_damaged_snapshot_is_sent_another() {
+    let flags = [
+        ["--log-segment-bytes", "1048576"],
+        ["--snapshot-entries", "100"],
+        ["--snapshots-keep", "1"],
+        ["--snapshot-margin-entries", "0"],
+        ["--snapshot-margin-bytes", "0"],
+    ];
+    let mut cluster = Cluster::start("damaged-snapshot", flags.as_flattened());
+    let leader = cluster.leader(&NODES);
+    let load = Load::start(&cluster, &NODES, 4, 10_000);
+    let node = others(leader)[0];
+    let mut client = cluster.connect(&NODES);
+    let until = Instant::now() + PATIENCE;
+    let is_released = |client: &mut _| reports(client).iter().flatten().all(|report| report.first.0 > 1);
+    while !is_released(&mut client) {
+        assert!(Instant::now() < until, "no log is released");
+        load.wait_for(100);
+    }
+    cluster.kill(node);
+    let data = cluster.data(node);
+    let snapshots = fs::read_dir(log(&data).join("snapshots")).expect("a folder");
+    for snapshot in snapshots {
+        flip(&snapshot.expect("an entry").path(), 200);
+    }
+    refuses_to_start(&cluster, node);
+    set_aside(&data);
+    cluster.spawn(node);
+    wait_until_recovered(&mut cluster, node);
+    let said = &cluster.node(node).said;
+    assert!(
+        said.iter().any(|line| line.contains("received a snapshot")),
+        "{said:#?}"
+    );
+    load.wait_for(100);
+    let written = load.stop();
+    cluster.wait_until_equal(&NODES);
+    cluster.kill(leader);
+    cluster.leader(&others(leader));
+    assert_kept(&cluster, &others(leader), &written);
 }

@@ -367,6 +367,7 @@ impl<P: Protocol> Site<P> {
                         result: Ok(()),
                     }
                 }
+                Task::ForgetDamage => Done::DamageForgotten(Ok(())),
             };
             node.complete(done).expect("the disk works");
             node.settle().expect("the node goes on");
