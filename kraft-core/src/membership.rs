@@ -196,6 +196,13 @@ impl Configuration {
         quorum::joint(&self.voters, &self.voters_before)
     }
 
+    /// `node` alone, who votes. The others are no members any more; but unlike those that were removed they know nothing of
+    /// it, and are not told.
+    #[must_use]
+    pub fn alone(&self, node: NodeId) -> Self {
+        Self::new(vec![Member::new(node, Seat::Voter)], false, self.removed.clone())
+    }
+
     /// The same configuration with what is known of a member. Nothing is changed if it is none.
     #[must_use]
     pub fn described(mut self, node: NodeId, address: &str, incarnation: Incarnation) -> Self {
