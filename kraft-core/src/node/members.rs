@@ -345,7 +345,8 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         let Some(pending) = self.members.pending.take() else {
             return;
         };
-        if let Some((node, _)) = pending.wish.newcomer().or(asked.map(|node| (node, ""))) {
+        let newcomer = pending.wish.newcomer().map(|(node, _)| node);
+        if let Some(node) = newcomer {
             self.peers.unask(node, now);
         }
         self.answer_change(adapter, protocol, pending.origins, Err((why, detail)));
