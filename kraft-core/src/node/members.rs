@@ -341,7 +341,6 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         detail: String,
         now: Instant,
     ) {
-        let asked = self.members.asked();
         let Some(pending) = self.members.pending.take() else {
             return;
         };
