@@ -59,6 +59,20 @@ pub enum Canary {
     RetryAppliedTwice,
     /// A snapshot that is restored brings the state, and no sessions.
     SessionsNotRestored,
+    /// A snapshot counts as durable when it is written.
+    SnapshotNotSynced,
+    /// What comes of one snapshot goes on where another one broke off, and nobody looks at the sums.
+    SnapshotsMixed,
+    /// Nobody looks at the sums of a snapshot.
+    SnapshotUnchecked,
+    /// The log begins anew behind a snapshot whose last piece was written, and which is not durable.
+    ResetBeforeDurable,
+    /// The log's front is released when a snapshot is begun.
+    ReleasedBeforeSaved,
+    /// A snapshot holds one entry more than it says.
+    SnapshotIndexBehind,
+    /// Of snapshots the one stays that was written last, whatever it holds.
+    NewestPruned,
     /// A client reports a command whose answer was lost as refused.
     UnknownRefused,
     /// A node whose disk was wiped is taken for the one that it was.
@@ -98,6 +112,13 @@ impl Canary {
         Self::ReadBeforeNoop,
         Self::RetryAppliedTwice,
         Self::SessionsNotRestored,
+        Self::SnapshotNotSynced,
+        Self::SnapshotsMixed,
+        Self::SnapshotUnchecked,
+        Self::ResetBeforeDurable,
+        Self::ReleasedBeforeSaved,
+        Self::SnapshotIndexBehind,
+        Self::NewestPruned,
         Self::UnknownRefused,
         Self::WipedNodeAccepted,
         Self::MarkAheadOfSync,
@@ -135,7 +156,6 @@ impl Canary {
             | Self::SnapshotAckBeforeTerm
             | Self::ResetWithoutRestore => Reach::Raft,
             Self::MarkAheadOfSync | Self::DamageCut => Reach::Log,
-            Self::SessionsNotRestored => Reach::State,
             _ => Reach::Nodes,
         }
     }
