@@ -1,11 +1,17 @@
 //! Checks the bytes of a snapshot as they come, in bounded memory.
 
+use kraft_core::canary::{self, Canary};
 use kraft_core::message::SnapshotId;
 use kraft_core::snapshot::Head;
 
 use super::format::{
     BLOCK_BYTES, BLOCK_HEADER_BYTES, FRONT_BYTES, Flaw, Front, Owner, TRAILER_BYTES, block_sum, trailer, u32_at,
 };
+
+/// Whether a bug is planted that lets nobody look.
+fn is_blind() -> bool {
+    canary::is(Canary::SnapshotUnchecked) || canary::is(Canary::SnapshotsMixed)
+}
 
 /// What comes next.
 #[derive(Debug)]
@@ -107,7 +113,7 @@ impl Checker {
                 expected,
                 is_last,
             } => {
-                if sum != expected {
+                if sum != expected && !is_blind() {
                     return Err((at, Flaw::Block));
                 }
                 self.is_last = *is_last;
@@ -149,7 +155,7 @@ impl Checker {
                 _ => return Err((at, Flaw::Block)),
             },
             Stage::Trailer => {
-                if self.partial != trailer(at, self.content_bytes) {
+                if self.partial != trailer(at, self.content_bytes) && !is_blind() {
                     return Err((at, Flaw::Trailer));
                 }
                 Stage::End
@@ -207,7 +213,7 @@ impl Checker {
     /// All was fed, and it should be this one.
     pub(super) fn finish_as(self, expected: SnapshotId) -> Result<Checked, Found> {
         let checked = self.finish()?;
-        if checked.id == expected {
+        if checked.id == expected || is_blind() {
             return Ok(checked);
         }
         let found = checked.id;
