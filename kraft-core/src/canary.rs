@@ -61,7 +61,7 @@ pub enum Canary {
     SessionsNotRestored,
     /// A snapshot counts as durable when it is written.
     SnapshotNotSynced,
-    /// What comes of one snapshot goes on where another one broke off, and nobody looks at the sums.
+    /// What comes of one snapshot goes on where another one broke off, and nobody looks at the sums of what comes.
     SnapshotsMixed,
     /// Nobody looks at the sums of a snapshot.
     SnapshotUnchecked,
@@ -71,8 +71,6 @@ pub enum Canary {
     ReleasedBeforeSaved,
     /// A snapshot holds one entry more than it says.
     SnapshotIndexBehind,
-    /// Of snapshots the one stays that was written last, whatever it holds.
-    NewestPruned,
     /// A client reports a command whose answer was lost as refused.
     UnknownRefused,
     /// A node whose disk was wiped is taken for the one that it was.
@@ -118,7 +116,6 @@ impl Canary {
         Self::ResetBeforeDurable,
         Self::ReleasedBeforeSaved,
         Self::SnapshotIndexBehind,
-        Self::NewestPruned,
         Self::UnknownRefused,
         Self::WipedNodeAccepted,
         Self::MarkAheadOfSync,

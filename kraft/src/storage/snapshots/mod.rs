@@ -151,9 +151,7 @@ impl<F: Files> Shared<F> {
         let mut ids: Vec<_> = names.iter().filter_map(|name| snapshot_of_name(name, 0)).collect();
         ids.sort_unstable();
         let surplus = ids.len().saturating_sub(self.keep);
-        if !canary::is(Canary::NewestPruned) {
-            ids.pop();
-        }
+        ids.pop();
         let old = ids.iter().map(snapshot_name);
         let old = old.filter(|name| *name != snapshot_name(&placed));
         for name in old.take(surplus) {
@@ -211,7 +209,7 @@ impl<F: Files> Shared<F> {
         Ok(Receiving {
             id,
             file,
-            checker: Checker::new(Some(self.owner)),
+            checker: Checker::new(Some(self.owner)).blind_if(canary::is(Canary::SnapshotsMixed)),
             unsynced: 0,
         })
     }
