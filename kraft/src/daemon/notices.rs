@@ -9,7 +9,7 @@ use kraft_core::node::Notice;
 use crate::tls;
 
 /// Words for the kinds of [`Notice`]: fields of log lines, labels of a metric.
-const KINDS: [&str; 18] = [
+const KINDS: [&str; 20] = [
     "role",
     "peer_up",
     "peer_down",
@@ -23,6 +23,8 @@ const KINDS: [&str; 18] = [
     "slow_reader",
     "room",
     "snapshot",
+    "snapshot_sending",
+    "snapshot_received",
     "snapshot_failed",
     "other",
     "tls_refused",
@@ -122,7 +124,9 @@ fn kind_of(notice: &Notice<'_>) -> &'static str {
         Notice::Garbage { .. } => "garbage",
         Notice::Violation { .. } => "violation",
         Notice::SlowReader { .. } => "slow_reader",
-        Notice::SnapshotTaken { .. } | Notice::SnapshotSending { .. } | Notice::SnapshotReceived { .. } => "snapshot",
+        Notice::SnapshotTaken { .. } => "snapshot",
+        Notice::SnapshotSending { .. } => "snapshot_sending",
+        Notice::SnapshotReceived { .. } => "snapshot_received",
         Notice::SnapshotFailed { .. } | Notice::SnapshotRefused { .. } => "snapshot_failed",
         Notice::Room { .. } => "room",
         _ => "other",

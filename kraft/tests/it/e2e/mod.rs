@@ -10,6 +10,7 @@ mod disks;
 mod histories;
 mod load;
 mod monitors;
+mod snapshots;
 mod stops;
 #[cfg(feature = "tls")]
 mod tls;
