@@ -9,7 +9,7 @@ use kraft_core::node::Notice;
 use crate::tls;
 
 /// Words for the kinds of [`Notice`]: fields of log lines, labels of a metric.
-const KINDS: [&str; 19] = [
+const KINDS: [&str; 22] = [
     "role",
     "transfer",
     "peer_up",
@@ -24,7 +24,10 @@ const KINDS: [&str; 19] = [
     "slow_reader",
     "room",
     "snapshot",
+    "snapshot_sending",
+    "snapshot_received",
     "snapshot_failed",
+    "recovered",
     "other",
     "tls_refused",
     "tls_failed",
@@ -124,7 +127,9 @@ fn kind_of(notice: &Notice<'_>) -> &'static str {
         Notice::Garbage { .. } => "garbage",
         Notice::Violation { .. } => "violation",
         Notice::SlowReader { .. } => "slow_reader",
-        Notice::SnapshotTaken { .. } | Notice::SnapshotSending { .. } | Notice::SnapshotReceived { .. } => "snapshot",
+        Notice::SnapshotTaken { .. } => "snapshot",
+        Notice::SnapshotSending { .. } => "snapshot_sending",
+        Notice::SnapshotReceived { .. } => "snapshot_received",
         Notice::SnapshotFailed { .. } | Notice::SnapshotRefused { .. } => "snapshot_failed",
         Notice::Recovered => "recovered",
         Notice::Room { .. } => "room",

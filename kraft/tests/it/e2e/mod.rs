@@ -12,6 +12,7 @@ mod histories;
 mod load;
 mod monitors;
 mod rolling;
+mod snapshots;
 mod stops;
 #[cfg(feature = "tls")]
 mod tls;

@@ -13,6 +13,7 @@ mod lab;
 mod line;
 mod live;
 mod peers;
+mod snapshots;
 mod sockets;
 mod stopping;
 mod tape;
