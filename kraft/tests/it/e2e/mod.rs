@@ -10,6 +10,8 @@ mod damage;
 mod disks;
 mod histories;
 mod load;
+#[cfg(feature = "ctl")]
+mod members;
 mod monitors;
 mod rolling;
 mod snapshots;

@@ -12,6 +12,7 @@ mod handles;
 mod lab;
 mod line;
 mod live;
+mod members;
 mod peers;
 mod snapshots;
 mod sockets;
