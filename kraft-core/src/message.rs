@@ -508,7 +508,7 @@ impl Transfer {
 }
 
 /// Asks for a piece of a snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Fetch {
     /// Of which; the default asks for a new one, of what is applied now.
     pub id: SnapshotId,

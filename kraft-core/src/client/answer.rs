@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::call::{Call, CallId, Delivery, Kind, Outcome, Place, Refused};
 use super::engine::{Client, Timer};
+use super::fetch::NoPiece;
 use super::output::{End, Output};
 use super::session::Session;
 use super::status::NodeReport;
@@ -22,6 +23,9 @@ impl Client {
             return;
         };
         self.recall(id);
+        if matches!(self.calls[&id].kind, Kind::Fetch { .. }) {
+            return self.fetched(id, site, message);
+        }
         let is_status = matches!(self.calls[&id].kind, Kind::Status { .. });
         match &message.body {
             Body::StatusReply(reply) if is_status => {
@@ -125,7 +129,7 @@ impl Client {
                 let refused = self.no_leader();
                 self.finish(id, Outcome::Refused(refused));
             }
-            Kind::Status { .. } => self.report(id, Err(why.to_owned())),
+            Kind::Status { .. } | Kind::Fetch { .. } => self.fail(id, why.to_owned()),
             _ if !call.kind.is_repeatable() => self.finish(id, Outcome::Unknown),
             _ => {
                 call.is_uncertain = true;
@@ -153,10 +157,10 @@ impl Client {
         let (place, is_uncertain) = (call.place, call.is_uncertain);
         let is_sent = matches!(place, Place::Sent { .. });
         match &call.kind {
-            Kind::Status { site } => {
+            Kind::Status { site } | Kind::Fetch { site, .. } => {
                 let address = &self.sites[*site].address;
                 let why = format!("{address} did not answer in time");
-                self.report(id, Err(why));
+                self.fail(id, why);
             }
             Kind::OpenSession => {
                 self.remove(id);
@@ -192,6 +196,7 @@ impl Client {
                 self.finish(id, Outcome::Refused(refused))
             }
             Kind::Status { .. } => self.report(id, Err(refused.to_string())),
+            Kind::Fetch { .. } => self.piece(id, Err(NoPiece::Refused(refused))),
             Kind::OpenSession => {
                 self.remove(id);
                 self.session = Session::Closed;
@@ -217,7 +222,7 @@ impl Client {
         }
     }
 
-    fn remove(&mut self, id: CallId) -> Call {
+    pub(super) fn remove(&mut self, id: CallId) -> Call {
         self.recall(id);
         let call = self.calls.remove(&id).expect("a call ends once");
         self.timers.remove(&(call.deadline, Timer::Call(id)));

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::id::{NodeId, RequestId, Sequence, SessionId};
-use crate::message::{self, Basis, Commit, Consistency, Refusal};
+use crate::message::{self, Basis, Commit, Consistency, Fetch, Refusal};
 use crate::time::Instant;
 
 /// Names a call, from its request to its outcome.
@@ -42,6 +42,13 @@ pub enum Request {
     Status {
         /// Which of the given addresses, counted from 0.
         site: usize,
+    },
+    /// A piece of a snapshot that a node keeps; [`Download`](super::Download) says which. It may take as long as the call.
+    Fetch {
+        /// Which of the given addresses, counted from 0.
+        site: usize,
+        /// Which piece.
+        fetch: Fetch,
     },
 }
 
@@ -183,6 +190,10 @@ pub(super) enum Kind {
     Status {
         site: usize,
     },
+    Fetch {
+        site: usize,
+        fetch: Fetch,
+    },
     /// The client's own: opens its session.
     OpenSession,
 }
@@ -193,7 +204,7 @@ impl Kind {
         match self {
             Self::Command { delivery, .. } => *delivery == Delivery::ExactlyOnce,
             Self::Transfer { to } => to.is_some(),
-            Self::Read { .. } | Self::Status { .. } | Self::OpenSession => true,
+            Self::Read { .. } | Self::Status { .. } | Self::Fetch { .. } | Self::OpenSession => true,
         }
     }
 
@@ -201,7 +212,7 @@ impl Kind {
         match self {
             Self::Command { command, .. } => command.len(),
             Self::Read { query, .. } => query.len(),
-            Self::Transfer { .. } | Self::Status { .. } | Self::OpenSession => 0,
+            Self::Transfer { .. } | Self::Status { .. } | Self::Fetch { .. } | Self::OpenSession => 0,
         }
     }
 
@@ -210,7 +221,15 @@ impl Kind {
         match self {
             Self::Command { commit, .. } => commit.takes(basis),
             Self::Read { consistency, .. } => consistency.takes(basis),
-            Self::Transfer { .. } | Self::Status { .. } | Self::OpenSession => false,
+            Self::Transfer { .. } | Self::Status { .. } | Self::Fetch { .. } | Self::OpenSession => false,
+        }
+    }
+
+    /// The one site that it is for.
+    pub(super) fn site(&self) -> Option<usize> {
+        match self {
+            Self::Status { site } | Self::Fetch { site, .. } => Some(*site),
+            _ => None,
         }
     }
 }

@@ -128,7 +128,7 @@ impl Client {
     ///
     /// # Panics
     ///
-    /// If a status call names a site that is none.
+    /// If a call names a site that is none.
     pub fn call(&mut self, request: Request, now: Instant) -> Result<CallId, TooMany> {
         let deadline = now + self.config.request_timeout;
         self.call_until(request, deadline, now)
@@ -142,7 +142,7 @@ impl Client {
     ///
     /// # Panics
     ///
-    /// If a status call names a site that is none.
+    /// If a call names a site that is none.
     pub fn call_until(&mut self, request: Request, deadline: Instant, now: Instant) -> Result<CallId, TooMany> {
         self.now = now;
         if self.calls.len() >= self.config.calls_max {
@@ -168,11 +168,16 @@ impl Client {
                 );
                 Kind::Status { site }
             }
+            Request::Fetch { site, fetch } => {
+                assert!(
+                    site < self.sites.len(),
+                    "a fetch call names site {site} of {}",
+                    self.sites.len()
+                );
+                Kind::Fetch { site, fetch }
+            }
         };
-        let site = match kind {
-            Kind::Status { site } => Some(site),
-            _ => None,
-        };
+        let site = kind.site();
         let id = self.admit(kind, deadline);
         match site {
             Some(site) => self.sites[site].asked.push_back(id),
@@ -247,9 +252,9 @@ impl Client {
             EncodeError::Full => {
                 self.recall(id);
                 self.sites[site].is_full = true;
-                match self.calls[&id].kind {
-                    Kind::Status { .. } => self.sites[site].asked.push_front(id),
-                    _ => self.retries.push_front(id),
+                match self.calls[&id].kind.site() {
+                    Some(_) => self.sites[site].asked.push_front(id),
+                    None => self.retries.push_front(id),
                 }
             }
             EncodeError::TooLarge => self.refuse(
@@ -337,6 +342,7 @@ impl Client {
             }),
             SendingBody::Transfer { to } => Body::Transfer(Transfer { to: *to }),
             SendingBody::Status => Body::Status,
+            SendingBody::Fetch(fetch) => Body::Fetch(*fetch),
         };
         let header = Header {
             cluster: self.cluster.unwrap_or_default(),

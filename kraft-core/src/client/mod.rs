@@ -22,7 +22,9 @@
 
 mod answer;
 mod call;
+mod download;
 mod engine;
+mod fetch;
 mod output;
 mod route;
 mod run;
@@ -37,7 +39,9 @@ use std::ops::Range;
 use std::time::Duration;
 
 pub use call::{CallId, Delivery, Outcome, Refused, Request, TooMany};
+pub use download::{Download, Wrong};
 pub use engine::Client;
+pub use fetch::{NoPiece, Piece};
 pub use output::{End, Output, Sending};
 pub use run::Runner;
 pub use status::{MemberReport, NodeReport};

@@ -3,9 +3,10 @@
 use bytes::Bytes;
 
 use super::call::{CallId, Outcome};
+use super::fetch::{NoPiece, Piece};
 use super::status::NodeReport;
 use crate::id::{NodeId, RequestId, Sequence, SessionId};
-use crate::message::{Commit, Consistency};
+use crate::message::{Commit, Consistency, Fetch};
 
 /// What to do next. Each may be performed the moment it is handed out, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub enum End {
     Outcome(Outcome),
     /// A status call: what the node said, or why it said nothing.
     Report(Result<Box<NodeReport>, String>),
+    /// A piece of a snapshot, or why there is none.
+    Piece(Result<Piece, NoPiece>),
 }
 
 /// A message to be sent; [`Client::message`](super::Client::message) makes one that can be encoded.
@@ -83,4 +86,5 @@ pub(super) enum SendingBody {
         to: NodeId,
     },
     Status,
+    Fetch(Fetch),
 }

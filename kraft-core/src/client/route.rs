@@ -90,7 +90,7 @@ impl Client {
         }
         for id in asked {
             if self.calls.contains_key(&id) {
-                self.report(id, Err(why.clone()));
+                self.fail(id, why.clone());
             }
         }
         if self.aim == site {

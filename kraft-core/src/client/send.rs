@@ -114,7 +114,7 @@ impl Client {
         };
         self.in_flight += 1;
         self.in_flight_bytes += call.kind.payload_bytes();
-        if call.kind.is_repeatable() {
+        if call.kind.is_repeatable() && !call.kind.may_take_long() {
             let at = self.now + self.config.attempt_timeout;
             self.timers.insert((at, Timer::Attempt(id)));
         }
@@ -139,6 +139,7 @@ impl Client {
             },
             Kind::Transfer { to } => SendingBody::Transfer { to: *to },
             Kind::Status { .. } => SendingBody::Status,
+            Kind::Fetch { fetch, .. } => SendingBody::Fetch(*fetch),
             Kind::OpenSession => SendingBody::OpenSession,
         };
         self.sites[site].in_flight.insert(request, id);

@@ -1,7 +1,9 @@
 //! Nodes joined by a network, in virtual time. Every step is drawn from a seed, and after every step the laws hold.
 
+mod node;
 mod rot;
 mod snapshots;
+mod wire;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -14,87 +16,14 @@ use kraft_core::id::{Incarnation, Index, NodeId, RequestId, SyncId, Term};
 use kraft_core::laws::{Laws, Mark, View};
 use kraft_core::log::{Log, Proposal, Tail};
 use kraft_core::membership::{Configuration, Plan, Seat, Step};
-use kraft_core::message::{Append, Body, Change, Entries, Entry, EntryKind, Header, Message, NodeState, Refusal};
-use kraft_core::raft::{Config, Outgoing, Output, Raft, Status};
-use kraft_core::storage::HardState;
+use kraft_core::message::{Body, Change, Entry, EntryKind, NodeState, Refusal};
+use kraft_core::raft::{Config, Output, Raft, Status};
 use kraft_core::time::Instant;
 
-use self::snapshots::{Happening, Snapshots};
-use crate::disk::{Disk, Stored};
-
-/// A message on its way.
-#[derive(Clone, Debug)]
-pub(crate) struct Wire {
-    pub(crate) to: NodeId,
-    pub(crate) header: Header,
-    /// Of an append, all but the entries.
-    pub(crate) body: Body<'static>,
-    pub(crate) entries: Vec<Entry>,
-    /// Of a snapshot, all of it.
-    pub(crate) snapshot: Option<Stored>,
-}
-
-impl Wire {
-    /// The message as a decoder gives it, payloads lent.
-    pub(crate) fn message(&self) -> Message<'_> {
-        let body = match &self.body {
-            Body::Append(append) => Body::Append(Append {
-                entries: Entries::Lent(self.entries.iter().map(Entry::as_ref).collect()),
-                ..append.clone()
-            }),
-            other => other.clone(),
-        };
-        Message {
-            header: self.header,
-            body,
-        }
-    }
-
-    pub(crate) fn new(from: NodeId, output: Output, log: &impl Log) -> Self {
-        let Output::Send {
-            to,
-            request,
-            term,
-            message,
-        } = output
-        else {
-            panic!("not to be sent: {output:?}");
-        };
-        let entries = match message.body(log) {
-            Body::Append(append) => append.entries.iter().map(owned).collect(),
-            _ => Vec::new(),
-        };
-        let body = match message {
-            Outgoing::Append {
-                prev_index,
-                prev_term,
-                commit,
-                round,
-                ..
-            } => Body::Append(Append {
-                prev_index,
-                prev_term,
-                commit,
-                round,
-                entries: Entries::NONE,
-            }),
-            Outgoing::Other(body) => body,
-        };
-        let header = Header {
-            from,
-            term,
-            request,
-            ..Header::default()
-        };
-        Self {
-            to,
-            header,
-            body,
-            entries,
-            snapshot: None,
-        }
-    }
-}
+pub(crate) use self::node::Node;
+use self::snapshots::Happening;
+pub(crate) use self::wire::Wire;
+use crate::disk::Disk;
 
 pub(crate) fn owned(entry: kraft_core::message::EntryRef<'_>) -> Entry {
     Entry {
@@ -143,133 +72,6 @@ impl PartialOrd for Scheduled {
 impl Ord for Scheduled {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.0, self.1).cmp(&(other.0, other.1))
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct Node {
-    pub(crate) config: Config,
-    /// `None` while it is down.
-    pub(crate) raft: Option<Raft>,
-    pub(crate) tail: Tail,
-    pub(crate) disk: Disk,
-    pub(crate) run: u64,
-    pub(crate) applied: Vec<Mark>,
-    /// State, term and leader, each time that they changed.
-    pub(crate) roles: Vec<(NodeState, Term, NodeId)>,
-    /// Where the configurations in force and committed stand, each time that they changed.
-    pub(crate) members: Vec<(Index, Index)>,
-    pub(crate) loads: usize,
-    pub(crate) snapshots: Snapshots,
-    /// Within a turn: its outputs are not drained yet.
-    is_turning: bool,
-    /// What the clock showed when the turn began.
-    turn_began: Instant,
-    /// How fast its clock goes: 1,000 for one that is right; since when, and what it showed then.
-    rate: u64,
-    since: (Instant, Instant),
-    said: Status,
-}
-
-impl Node {
-    /// A node on this disk, not started.
-    pub(crate) fn new(config: Config, mut disk: Disk) -> Self {
-        let raft = Raft::new(config.clone(), &disk.recovered(), Instant::ZERO).expect("it is right");
-        Self {
-            config,
-            said: raft.status(),
-            raft: None,
-            tail: Tail::new(Index(0), 0),
-            disk,
-            run: 0,
-            applied: Vec::new(),
-            roles: Vec::new(),
-            members: Vec::new(),
-            loads: 0,
-            snapshots: Snapshots::default(),
-            is_turning: false,
-            turn_began: Instant::ZERO,
-            rate: 1_000,
-            since: (Instant::ZERO, Instant::ZERO),
-        }
-    }
-
-    /// What its clock shows.
-    pub(crate) fn local(&self, now: Instant) -> Instant {
-        let (since, shown) = self.since;
-        let nanos = now.as_nanos() - since.as_nanos();
-        Instant::from_nanos(shown.as_nanos() + nanos * self.rate / 1_000)
-    }
-
-    /// When its clock shows this.
-    fn global(&self, local: Instant) -> Instant {
-        let (since, shown) = self.since;
-        let nanos = local.as_nanos().saturating_sub(shown.as_nanos());
-        Instant::from_nanos(since.as_nanos() + (nanos * 1_000).div_ceil(self.rate))
-    }
-
-    /// Its clock goes at another rate from here on.
-    pub(crate) fn pace(&mut self, now: Instant, rate: u64) {
-        self.since = (now, self.local(now));
-        self.rate = rate;
-    }
-
-    /// Starts on what the disk holds, with so many bytes of memory for the log.
-    pub(crate) fn start(&mut self, now: Instant, memory: u64) {
-        assert!(self.raft.is_none(), "it is up");
-        let recovered = self.disk.recovered();
-        self.applied = self
-            .disk
-            .snapshot()
-            .map_or_else(Vec::new, |stored| stored.state.clone());
-        self.tail = Tail::new(recovered.last, memory);
-        self.raft = Some(Raft::new(self.config.clone(), &recovered, self.local(now)).expect("it is right"));
-    }
-
-    /// Ends. What becomes of the disk is the caller's.
-    pub(crate) fn stop(&mut self) {
-        self.said = self.status();
-        self.is_turning = false;
-        self.raft = None;
-        self.applied.clear();
-    }
-}
-
-impl View for Node {
-    fn status(&self) -> Status {
-        // Until the turn ends nobody sees what it changed.
-        let raft = self.raft.as_ref().filter(|_| !self.is_turning);
-        raft.map_or_else(|| self.said.clone(), Raft::status)
-    }
-    fn run(&self) -> u64 {
-        self.run
-    }
-    fn is_up(&self) -> bool {
-        self.raft.is_some()
-    }
-    fn is_recovering(&self) -> bool {
-        self.raft.as_ref().map_or(self.config.recovering, Raft::is_recovering)
-    }
-    fn entry(&self, index: Index) -> Option<Mark> {
-        self.disk.written.entry(index).map(mark)
-    }
-    fn disk(&self) -> HardState {
-        self.disk.durable.hard
-    }
-    fn disk_entry(&self, index: Index) -> Option<Mark> {
-        self.disk.found(index).map(mark)
-    }
-    fn base(&self) -> (Index, Term) {
-        self.disk.written.base
-    }
-    fn disk_base(&self) -> Index {
-        self.disk.durable.base.0
-    }
-    fn disk_snapshot(&self) -> (Index, Term) {
-        self.disk.snapshot().map_or((Index::ZERO, Term(0)), Stored::place)
-    }
-    fn configurations(&self) -> &[(Index, Configuration)] {
-        self.raft.as_ref().map_or(&[], Raft::configurations)
     }
 }
 

@@ -15,6 +15,7 @@
 #[cfg(test)]
 pub(crate) mod fake;
 mod security;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +38,7 @@ pub use kraft_core::message::{Basis, Commit, Consistency};
 
 pub use self::security::Security;
 pub(crate) use self::security::Trouble;
+pub use self::snapshot::{FetchError, SnapshotSource, Whom};
 use crate::kv::{Command, DecodeError, Query, Reply};
 use crate::transport::Transport;
 

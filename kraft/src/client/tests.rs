@@ -1,5 +1,7 @@
 //! The blocking client over real sockets.
 
+mod snapshot;
+
 use std::time::Duration;
 
 use kraft_core::message::{NodeState, Refusal};

@@ -41,7 +41,7 @@ pub(super) struct Cli {
 
 const AFTER_HELP: &str = "\
 Exit status: 0 done, 1 failed, 2 usage, 3 not found or compare failed, 4 refused (nothing was changed), 5 unknown (it \
-may or may not have happened).";
+may or may not have happened), 74 a snapshot is damaged.";
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -125,6 +125,9 @@ pub(super) enum What {
         #[command(subcommand)]
         what: Leader,
     },
+    /// Keep the state of the cluster in a file, and look at such files
+    #[command(subcommand)]
+    Snapshot(Snapshot),
     /// Measure the cluster with one thread of load
     Bench(Bench),
 }
@@ -138,6 +141,42 @@ pub(super) enum Leader {
         #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
         to: Option<u64>,
     },
+}
+
+/// What is done about snapshots.
+#[derive(Clone, Debug, Subcommand)]
+#[command(after_help = RESTORE_HELP)]
+pub(super) enum Snapshot {
+    /// Have a node take one, and fetch it into a file; --timeout is how long a piece of it may take
+    Save {
+        /// Where to; written as FILE.partial, and renamed when it is whole and on the disk
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Replace FILE if it is there
+        #[arg(long)]
+        force: bool,
+        /// Whom to fetch it from
+        #[arg(long, value_enum, default_value_t = Source::Leader)]
+        from: Source,
+    },
+    /// Check all of a file, and print what is in it; talks to no node
+    Inspect {
+        /// Which; any snapshot, also one in a node's data folder
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+const RESTORE_HELP: &str = "\
+Restore: a new cluster begins with FILE if each of its nodes is made with kraftd init --from-snapshot FILE.";
+
+/// Whom to fetch a snapshot from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Source {
+    /// The leader: all that it answered before is in it
+    Leader,
+    /// A follower if one answers, to spare the leader the work: what it has not applied yet is missing
+    Follower,
 }
 
 /// What the benchmark does.
@@ -270,6 +309,12 @@ mod tests {
             "kraftctl --timeout 0s status",
             "kraftctl -o xml status",
             "kraftctl --backend epol status",
+            "kraftctl snapshot",
+            "kraftctl snapshot save",
+            "kraftctl snapshot inspect a b",
+            "kraftctl snapshot save f --from nobody",
+            "kraftctl snapshot inspect f --force",
+            "kraftctl snapshot restore f",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");

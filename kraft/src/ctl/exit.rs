@@ -25,6 +25,8 @@ pub enum Exit {
     Refused = 4,
     /// Nobody knows whether it happened.
     Unknown = 5,
+    /// A snapshot is not as it was written.
+    Damaged = 74,
 }
 
 impl From<Exit> for ExitCode {
@@ -55,11 +57,14 @@ pub(super) enum Failure {
     Input(io::Error),
     /// A benchmark could not run.
     Bench(String),
+    /// A snapshot was not saved, or cannot be read.
+    Snapshot { exit: Exit, message: String },
 }
 
 impl Failure {
     pub(super) fn exit(&self) -> Exit {
         match self {
+            Self::Snapshot { exit, .. } => *exit,
             Self::NoNodes | Self::Backend(_) | Self::TlsUsage(_) => Exit::Usage,
             Self::Client(Error::Address { error, .. }) if is_malformed(error) => Exit::Usage,
             Self::Client(Error::Unknown) | Self::Transfer(Error::Unknown) => Exit::Unknown,
@@ -133,7 +138,7 @@ impl fmt::Display for Failure {
             Self::Client(error) => error.fmt(f),
             Self::Output(error) => write!(f, "standard output: {error}"),
             Self::Input(error) => write!(f, "standard input: {error}"),
-            Self::Bench(message) => f.write_str(message),
+            Self::Bench(message) | Self::Snapshot { message, .. } => f.write_str(message),
         }
     }
 }

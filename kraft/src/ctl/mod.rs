@@ -7,6 +7,7 @@ mod format;
 mod keys;
 mod leader;
 mod security;
+mod snapshot;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use kraft_adapters::Choice;
 
-use self::cli::{Cli, What};
+use self::cli::{Cli, Snapshot, What};
 pub use self::exit::Exit;
 use self::exit::Failure;
 use crate::client::{Client, Config, Node, seed, unasked};
@@ -50,6 +51,9 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli, out: &mut impl Write) -> Result<Exit, Failure> {
+    if let What::Snapshot(Snapshot::Inspect { file }) = &cli.what {
+        return snapshot::inspect(file, cli.output, out);
+    }
     let list = match &cli.nodes {
         Some(list) => list.clone(),
         None => std::env::var("KRAFT_NODES").map_err(|_| Failure::NoNodes)?,
@@ -74,6 +78,10 @@ fn run(cli: &Cli, out: &mut impl Write) -> Result<Exit, Failure> {
     match &cli.what {
         What::Status => status::run(&mut client, cli.output, out),
         What::Leader { what } => leader::run(&mut client, what, cli.output, out),
+        What::Snapshot(Snapshot::Save { file, force, from }) => {
+            let order = snapshot::Order::new(file, *force, *from, cli.timeout)?;
+            order.save(&mut client, cli.output, out)
+        }
         What::Bench(options) => bench::run(&mut client, options, &choice, &security, cli.output, out),
         what => keys::run(&mut client, what, cli.output, out),
     }

@@ -13,7 +13,7 @@ use super::config::{FIELDS, Field, Layers, Loaded, load};
 use super::demo::Demo;
 use super::inspect::LogAction;
 use super::repair::Repair;
-use super::{Exit, Failure, doctor, init, logging, serve};
+use super::{Exit, Failure, doctor, init, logging, restore, serve};
 use crate::storage::{Expected, Folder, FolderError, RealFiles};
 
 /// The file in the data folder that is read if no other is named.
@@ -68,6 +68,10 @@ struct InitArgs {
     /// The folder, empty or to be made, or KRAFT_DATA.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Begin with the state in this file, which `kraftctl snapshot save` wrote, or which is in the data folder of a
+    /// former node. Each node of the new cluster begins with the same file, and the cluster has another name.
+    #[arg(long, value_name = "FILE")]
+    from_snapshot: Option<PathBuf>,
     #[command(flatten)]
     identity: IdentityFlags,
 }
@@ -166,9 +170,15 @@ impl InitArgs {
             flags: self.identity.0.clone(),
             ..Layers::default()
         })?;
-        init::write(&data, &loaded)?;
+        let begins = match &self.from_snapshot {
+            Some(file) => restore::write(&data, &loaded, file)?,
+            None => {
+                init::write(&data, &loaded)?;
+                String::new()
+            }
+        };
         print(&format!(
-            "wrote {}; start the node with: kraftd serve --data {}\n",
+            "wrote {}{begins}; start the node with: kraftd serve --data {}\n",
             data.display(),
             data.display()
         ))

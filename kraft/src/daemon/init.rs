@@ -19,13 +19,19 @@ pub(super) const WRITTEN: [&str; 5] = ["cluster", "id", "peers", "listen", "clie
 ///
 /// What is wrong with the fields, or with the folder. Nothing was changed then.
 pub(super) fn write(data: &Path, loaded: &Loaded) -> Result<(), Failure> {
+    let identity = identity(loaded)?;
+    Folder::create(data, &identity).map_err(|error| folder_failure(data, &error))
+}
+
+/// Who the node is that `loaded` describes, with a life of its own.
+pub(super) fn identity(loaded: &Loaded) -> Result<Identity, Failure> {
     loaded.validate()?;
     let config = &loaded.config;
     let show = |name| Field::named(name).map(|field| field.show(config)).unwrap_or_default();
     let incarnation = Identity::draw_incarnation()
         .map_err(|error| Failure::new(format!("the system's randomness: {error}; the folder was not made")))?;
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let identity = Identity {
+    Ok(Identity {
         cluster: config.cluster.clone(),
         node: NodeId(config.id),
         members: members(config),
@@ -33,8 +39,7 @@ pub(super) fn write(data: &Path, loaded: &Loaded) -> Result<(), Failure> {
         client: show("client"),
         incarnation,
         created: since_1970.map_or(0, |since| since.as_secs()),
-    };
-    Folder::create(data, &identity).map_err(|error| folder_failure(data, &error))
+    })
 }
 
 /// The members as the folder and the driver name them.
@@ -92,7 +97,7 @@ pub(super) fn folder_failure(data: &Path, error: &FolderError) -> Failure {
 }
 
 /// EIO is the disk's; everything else is about names, rights and room.
-fn is_input_output(error: &std::io::Error) -> bool {
+pub(super) fn is_input_output(error: &std::io::Error) -> bool {
     const EIO: i32 = 5;
     error.raw_os_error() == Some(EIO)
 }

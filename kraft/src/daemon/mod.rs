@@ -29,6 +29,7 @@ mod notices;
 mod open_files;
 mod rate;
 mod repair;
+mod restore;
 mod security;
 mod serve;
 mod signals;

@@ -28,7 +28,9 @@ impl History {
         let ended: Result<Bytes, Error> = match request {
             Request::Command { command, .. } => client.command(command),
             Request::Read { query, .. } => client.read(query),
-            Request::Transfer { .. } | Request::Status { .. } => unreachable!("no action asks for that"),
+            Request::Transfer { .. } | Request::Status { .. } | Request::Fetch { .. } => {
+                unreachable!("no action asks for that")
+            }
         };
         let outcome = match ended {
             Ok(reply) => Outcome::Committed(reply),

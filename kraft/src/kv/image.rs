@@ -1,5 +1,7 @@
 //! The map in a snapshot.
 
+mod totals;
+
 use std::io;
 
 use kraft_core::machine::ImageReader;
@@ -7,6 +9,8 @@ use kraft_core::snapshot::Image;
 
 use super::machine::entry_bytes;
 use super::map::{Builder, Map};
+
+pub use totals::KvTotals;
 
 const VERSION: u8 = 1;
 

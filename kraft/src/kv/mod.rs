@@ -66,6 +66,6 @@ mod tests;
 
 pub use command::{Command, Query};
 pub use fields::DecodeError;
-pub use image::KvImage;
+pub use image::{KvImage, KvTotals};
 pub use machine::{Kv, Limits};
 pub use reply::{Entries, Reply};

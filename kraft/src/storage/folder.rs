@@ -186,7 +186,7 @@ impl Identity {
         }
     }
 
-    fn check(&self) -> Result<(), FolderError> {
+    pub(super) fn check(&self) -> Result<(), FolderError> {
         let is_text = |value: &str| !value.is_empty() && value.len() <= 255 && !value.contains(char::is_control);
         let own = self.members.iter().any(|member| member.node == self.node);
         let ascends = self.members.windows(2).all(|pair| pair[0].node < pair[1].node);
@@ -315,7 +315,7 @@ impl Folder {
     }
 }
 
-fn check_empty<F: Files>(files: &F) -> Result<(), FolderError> {
+pub(super) fn check_empty<F: Files>(files: &F) -> Result<(), FolderError> {
     let here = || files.path("");
     let names = files.list().map_err(|error| FolderError::Failed(here(), error))?;
     // mkfs makes the one, an `init` that was refused leaves the other.
@@ -347,6 +347,15 @@ impl<F: Files> Folder<F> {
     ///
     /// [`FolderError`].
     pub fn create_in(files: &F, identity: &Identity) -> Result<(), FolderError> {
+        Self::create_with(files, identity, |_| Ok(()))
+    }
+
+    /// As [`create_in`](Self::create_in), with something done to the folder of a log that has begun.
+    pub(super) fn create_with<E: From<FolderError>>(
+        files: &F,
+        identity: &Identity,
+        fill: impl FnOnce(&F) -> Result<(), E>,
+    ) -> Result<(), E> {
         identity.check()?;
         check_empty(files)?;
         let failed = |name: &str| {
@@ -355,6 +364,8 @@ impl<F: Files> Folder<F> {
         };
         let lock = lock(files)?;
         begin_log(files, identity)?;
+        let log = files.folder(LOG).map_err(failed(LOG))?;
+        fill(&log)?;
         PeerBook::create(files).map_err(failed("peers"))?;
         // The identity is last: with it the folder is whole.
         replace_small(files, IDENTITY, &identity.encode()).map_err(failed(IDENTITY))?;

@@ -20,6 +20,7 @@ mod pool;
 mod real;
 mod repair;
 mod restart;
+mod restore;
 mod scan;
 mod sealed_text;
 pub mod snapshots;
@@ -37,7 +38,8 @@ pub use mem::{Failure, Loss, MemFile, MemFiles, MemLock, Operation};
 pub use peer_book::PeerBook;
 pub use real::RealFiles;
 pub use repair::{DamageNote, RepairError, Repaired, repair};
-pub use snapshots::{DiskSnapshots, SetAside};
+pub use restore::RestoreError;
+pub use snapshots::{DiskSnapshots, SetAside, SnapshotFile};
 pub use survey::{Damage, DamageKind, OpenError, Torn};
 pub use work::{DiskDone, DiskWork};
 

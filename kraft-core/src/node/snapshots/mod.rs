@@ -115,8 +115,8 @@ pub(super) struct Snapshots<St> {
     receiving: Option<Receiving>,
     /// The state machine gives way to this one.
     pub(super) restoring: Option<SnapshotId>,
-    /// Clients that wait for the first piece of the next one.
-    waiting: Vec<(ConnId, RequestId)>,
+    /// Clients that wait for the first piece of one that holds everything up to an index.
+    waiting: Vec<(ConnId, RequestId, Index)>,
     /// Bytes that may leave now, refilled as time passes.
     allowance: u64,
     refilled: Instant,
@@ -413,14 +413,58 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 .jobs
                 .read::<M::Image>(reader, fetch.id, fetch.offset, length);
             self.tasks.push_back(Task::Snapshot(work));
-        } else if self.snapshots.waiting.len() >= WAITING_MAX {
-            return self.refuse(lent, conn, message, Asked::Read, Refusal::Overloaded, "");
-        } else {
-            self.snapshots.waiting.push((conn.id, request));
-            self.snapshots.is_asked = true;
-            self.snapshots.retry_at = lent.now;
+        } else if let Err((why, detail)) = self.fetch_newest(conn.id, request, lent.now) {
+            return self.refuse(lent, conn, message, Asked::Read, why, detail);
         }
         conn.took(lent.link, &self.conns.limits);
+    }
+
+    /// A client asks for the first piece of a snapshot of all that is applied: the newest if it is one, or another is
+    /// taken. One that is being taken may have begun before what this client wrote.
+    fn fetch_newest(&mut self, conn: ConnId, request: RequestId, now: Instant) -> Result<(), (Refusal, &'static str)> {
+        let applied = self.applied_unsaid.unwrap_or_else(|| self.raft.status().applied);
+        let snapshots = &mut self.snapshots;
+        if snapshots.waiting.len() >= WAITING_MAX {
+            return Err((Refusal::Overloaded, "too many wait for a snapshot"));
+        }
+        if applied == Index::ZERO {
+            return Err((Refusal::Invalid, "nothing was applied yet: is there a leader?"));
+        }
+        snapshots.waiting.push((conn, request, applied));
+        if snapshots
+            .newest
+            .as_ref()
+            .is_some_and(|newest| newest.id.index >= applied)
+        {
+            self.serve_waiting();
+            return Ok(());
+        }
+        // The one that is being taken holds all of it, if nothing was applied since it began.
+        if !snapshots.is_saving || snapshots.entries > 0 {
+            // What was counted went with a snapshot that could not be taken.
+            snapshots.entries = snapshots.entries.max(1);
+            snapshots.is_asked = true;
+            snapshots.retry_at = now;
+        }
+        Ok(())
+    }
+
+    /// Reads the first piece of the newest for all whom it is new enough.
+    fn serve_waiting(&mut self) {
+        let Some(id) = self.snapshots.newest.as_ref().map(|newest| newest.id) else {
+            return;
+        };
+        let length = usize::try_from(self.snapshots.pace.piece).unwrap_or(usize::MAX);
+        let waiting = std::mem::take(&mut self.snapshots.waiting);
+        for (conn, request, applied) in waiting {
+            if applied > id.index {
+                self.snapshots.waiting.push((conn, request, applied));
+                continue;
+            }
+            let reader = Reader::Client(conn, request);
+            let work = self.snapshots.jobs.read::<M::Image>(reader, id, 0, length);
+            self.tasks.push_back(Task::Snapshot(work));
+        }
     }
 
     /// Takes back what was done off the loop.
@@ -475,21 +519,13 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 self.snapshots.is_asked = true;
                 (self.observer)(Notice::SnapshotFailed { error: &error });
                 let detail = error.to_string();
-                for (conn, request) in std::mem::take(&mut self.snapshots.waiting) {
+                for (conn, request, _) in std::mem::take(&mut self.snapshots.waiting) {
                     self.refuse_fetch(adapter, protocol, (conn, request), Refusal::NoSpace, &detail);
                 }
                 return;
             }
         }
-        let Some(id) = self.snapshots.newest.as_ref().map(|newest| newest.id) else {
-            return;
-        };
-        let length = usize::try_from(self.snapshots.pace.piece).unwrap_or(usize::MAX);
-        for (conn, request) in std::mem::take(&mut self.snapshots.waiting) {
-            let reader = Reader::Client(conn, request);
-            let work = self.snapshots.jobs.read::<M::Image>(reader, id, 0, length);
-            self.tasks.push_back(Task::Snapshot(work));
-        }
+        self.serve_waiting();
     }
 
     fn piece_read<A: Adapter, P: Protocol>(

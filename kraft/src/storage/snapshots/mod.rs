@@ -4,6 +4,7 @@
 //! whole. One whose write or sync failed is thrown away, and the log goes on as it was: nothing was released for it.
 
 mod check;
+mod file;
 mod find;
 pub mod format;
 mod read;
@@ -24,6 +25,8 @@ use self::read::{Reader, Stopped};
 use self::write::{Failed, SYNC_BYTES, Writer, check_room};
 use super::files::{File, Files, read_full_at, write_all_at};
 
+pub(crate) use file::AdoptError;
+pub use file::SnapshotFile;
 pub use find::SetAside;
 pub(crate) use find::{Finding, find_in};
 pub use report::{SnapshotReport, SoundSnapshot, snapshot};

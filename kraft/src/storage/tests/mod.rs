@@ -9,6 +9,7 @@ mod model;
 mod recovery;
 mod repair;
 mod reset;
+mod restore;
 mod snapshots;
 mod space;
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing waits by sleeping: what is waited for is a line, a reply, an acknowledged write or the end of a process.
 
+mod backup;
 mod cluster;
 mod crashes;
 mod ctl;

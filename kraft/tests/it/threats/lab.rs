@@ -35,7 +35,7 @@ pub(super) struct Lab<P = Binary> {
 pub(super) struct Site<P = Binary> {
     id: NodeId,
     host: HostId,
-    files: MemFiles,
+    pub(super) files: MemFiles,
     incarnation: Incarnation,
     /// Incarnations of the others, as its disk has them.
     known: Vec<(NodeId, Incarnation)>,
@@ -44,6 +44,8 @@ pub(super) struct Site<P = Binary> {
     told: Arc<Mutex<Vec<String>>>,
     /// Its disk does not finish.
     pub(super) is_stalled: bool,
+    /// Whole snapshots wait to be written.
+    pub(super) is_saving_stalled: bool,
     stalled: VecDeque<Task<DiskWork<MemFiles>>>,
     /// How often it asked for the addresses of a name.
     pub(super) resolved: usize,
@@ -80,6 +82,7 @@ impl<P: Protocol> Lab<P> {
             node: None,
             told: Arc::default(),
             is_stalled: false,
+            is_saving_stalled: false,
             stalled: VecDeque::new(),
             resolved: 0,
         };
@@ -311,7 +314,11 @@ impl<P: Protocol> Site<P> {
             while let Some(task) = node.next_task() {
                 self.stalled.push_back(task);
             }
-            let runs = |task: &Task<_>| !self.is_stalled || matches!(task, Task::Resolve { .. });
+            let runs = |task: &Task<_>| match task {
+                Task::Resolve { .. } => true,
+                Task::Snapshot(work) if !work.is_quick() => !self.is_stalled && !self.is_saving_stalled,
+                _ => !self.is_stalled,
+            };
             let Some(at) = self.stalled.iter().position(runs) else {
                 return;
             };
@@ -342,7 +349,7 @@ impl<P: Protocol> Site<P> {
 
     /// The disk finishes what it was given.
     pub(super) fn unstall(&mut self) {
-        self.is_stalled = false;
+        (self.is_stalled, self.is_saving_stalled) = (false, false);
         self.turn();
     }
 }

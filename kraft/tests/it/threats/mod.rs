@@ -7,6 +7,7 @@ mod answers;
 mod bytes;
 mod clients;
 mod connections;
+mod fetches;
 mod handles;
 mod lab;
 mod line;
