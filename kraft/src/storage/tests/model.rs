@@ -201,7 +201,7 @@ fn step(rig: &mut Rig, model: &mut Model, chance: &mut fastrand::Rng, stamp: &mu
 fn check(rig: &mut Rig, model: &mut Model, seed: u64) -> State {
     assert!(rig.log.set_aside().is_empty(), "seed {seed}: {:?}", rig.log.set_aside());
     let snapshot = rig.recovered.snapshot.as_ref();
-    let snapshot = snapshot.map_or(Default::default(), |snapshot| (snapshot.id.index, snapshot.id.term));
+    let snapshot = snapshot.map_or_else(Default::default, |snapshot| (snapshot.id.index, snapshot.id.term));
     assert!(
         snapshot == model.held || snapshot > model.held && model.maybe.contains(&snapshot),
         "seed {seed}: found {snapshot:?}, where {:?} is durable",
