@@ -51,7 +51,7 @@ impl Allowance {
         } else {
             self.bytes += grown;
             // Turns may be closer together than bytes: the time of a part of one counts the next time.
-            self.refilled = self.refilled + span(u128::from(grown) * NANOS / u128::from(self.rate));
+            self.refilled += span(u128::from(grown) * NANOS / u128::from(self.rate));
         }
     }
 
