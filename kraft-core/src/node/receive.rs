@@ -509,7 +509,10 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                     None => {}
                 }
             }
-            Source::Accepted(_) => self.mute(&mut conn, now),
+            Source::Accepted(_) => {
+                self.snapshots_without(id);
+                self.mute(&mut conn, now);
+            }
         }
     }
 }

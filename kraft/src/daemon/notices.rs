@@ -12,7 +12,7 @@ use kraft_core::node::Notice;
 use crate::tls;
 
 /// Words for the kinds of [`Notice`]: fields of log lines, labels of a metric.
-const KINDS: [&str; 21] = [
+const KINDS: [&str; 24] = [
     "role",
     "transfer",
     "peer_up",
@@ -29,7 +29,10 @@ const KINDS: [&str; 21] = [
     "removed",
     "room",
     "snapshot",
+    "snapshot_sending",
+    "snapshot_received",
     "snapshot_failed",
+    "recovered",
     "other",
     "tls_refused",
     "tls_failed",
@@ -134,7 +137,9 @@ fn kind_of(notice: &Notice<'_>) -> &'static str {
         Notice::Garbage { .. } => "garbage",
         Notice::Violation { .. } => "violation",
         Notice::SlowReader { .. } => "slow_reader",
-        Notice::SnapshotTaken { .. } | Notice::SnapshotSending { .. } | Notice::SnapshotReceived { .. } => "snapshot",
+        Notice::SnapshotTaken { .. } => "snapshot",
+        Notice::SnapshotSending { .. } => "snapshot_sending",
+        Notice::SnapshotReceived { .. } => "snapshot_received",
         Notice::SnapshotFailed { .. } | Notice::SnapshotRefused { .. } => "snapshot_failed",
         Notice::Recovered => "recovered",
         Notice::Members { .. } => "members",

@@ -418,7 +418,7 @@ fn read_segment<F: File>(file: &F, number: u32, identity: &LogIdentity, known: &
             }
             // Its header is sound: it was an entry, and the next record stands where that says.
             Step::Bad(_, Bad::Payload | Bad::Padding) => {
-                at = entry_end(file, at, identity.seed(number))?.unwrap_or(at.saturating_add(ALIGN));
+                at = entry_end(file, at, identity.seed(number))?.unwrap_or_else(|| at.saturating_add(ALIGN));
             }
             Step::Bad(..) | Step::Unknown(..) => {
                 is_gap = true;

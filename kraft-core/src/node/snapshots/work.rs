@@ -69,6 +69,8 @@ pub(super) enum Done<I> {
     },
     Received {
         id: SnapshotId,
+        /// Of the attempt to receive it.
+        number: u64,
         /// Everything before this is there.
         end: u64,
         result: Result<(), StoreError>,
@@ -126,9 +128,10 @@ impl<St: SnapshotStore> Jobs<St> {
         })
     }
 
-    pub(super) fn receive<I: Image>(&self, id: SnapshotId, offset: u64, data: Bytes) -> SnapshotWork {
+    pub(super) fn receive<I: Image>(&self, id: SnapshotId, number: u64, offset: u64, data: Bytes) -> SnapshotWork {
         self.work(false, move |store| Done::<I>::Received {
             id,
+            number,
             end: offset + data.len() as u64,
             result: store.receive(id, offset, &data),
         })

@@ -14,6 +14,7 @@ mod load;
 mod members;
 mod monitors;
 mod rolling;
+mod snapshots;
 mod stops;
 #[cfg(feature = "tls")]
 mod tls;

@@ -224,6 +224,12 @@ impl<P: Protocol> Lab<P> {
         told.iter().filter(|line| line.contains(part)).cloned().collect()
     }
 
+    /// The files on a node's disk, with their folders.
+    pub(super) fn files(&self, id: u64) -> Vec<String> {
+        let content = self.sites[id as usize - 1].files.content();
+        content.keys().map(|path| path.display().to_string()).collect()
+    }
+
     // Time.
 
     /// Lets every node do what it can do without time.

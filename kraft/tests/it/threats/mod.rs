@@ -14,6 +14,7 @@ mod line;
 mod live;
 mod members;
 mod peers;
+mod snapshots;
 mod sockets;
 mod stopping;
 mod tape;
