@@ -19,7 +19,7 @@ use crate::handshake::{DETAIL_MAX, Rejection};
 use crate::id::{ConnId, Incarnation, Index, NodeId, RequestId, Term};
 use crate::machine::StateMachine;
 use crate::membership::{ADDRESS_BYTES_MAX, Configuration, Seat, Wish};
-use crate::message::{Change, GoawayReason, Message, Outcome, Refusal, Refused};
+use crate::message::{Change, GoawayReason, Message, NodeState, Outcome, Refusal, Refused};
 use crate::peers::{Known, Peer};
 use crate::protocol::Protocol;
 use crate::raft::Raft;
@@ -62,8 +62,15 @@ enum Stage {
         due: Instant,
         trouble: Option<(Refusal, String)>,
     },
-    /// It stands in the log there, by an entry of this term.
-    Logged(Index, Option<Term>),
+    /// It stands in the log.
+    Logged {
+        /// Where.
+        index: Index,
+        /// The term of the entry there; `None` if a snapshot holds it.
+        term: Option<Term>,
+        /// The term in which this node led when it was so.
+        led: Term,
+    },
 }
 
 impl Members {
@@ -84,14 +91,14 @@ impl Members {
     fn asked(&self) -> Option<NodeId> {
         match self.pending.as_ref()?.stage {
             Stage::Asking { node, .. } => Some(node),
-            Stage::Logged(..) => None,
+            Stage::Logged { .. } => None,
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.pending.as_ref()?.stage {
             Stage::Asking { due, .. } => Some(due),
-            Stage::Logged(..) => None,
+            Stage::Logged { .. } => None,
         }
     }
 
@@ -238,24 +245,21 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         }
         let asked = wish.newcomer().map(|(node, address)| (node, address.to_owned()));
         let asked = asked.filter(|(node, _)| *node != self.identity.node);
-        let stage = match &asked {
-            Some((node, address)) => {
-                self.peers.ask(*node, address, now);
-                Stage::Asking {
-                    node: *node,
-                    due: now + ASK_TIMEOUT,
-                    trouble: None,
-                }
-            }
-            None => Stage::Logged(Index::ZERO, None),
+        // Who is to be asked; this node, where nobody is.
+        let node = asked.as_ref().map_or(self.identity.node, |(node, _)| *node);
+        let stage = Stage::Asking {
+            node,
+            due: now + ASK_TIMEOUT,
+            trouble: None,
         };
         self.members.pending = Some(Pending {
             wish,
             origins: vec![origin],
             stage,
         });
-        if asked.is_none() {
-            self.log_change(adapter, protocol, Incarnation(0), now);
+        match asked {
+            Some((node, address)) => self.peers.ask(node, &address, now),
+            None => self.log_change(adapter, protocol, Incarnation(0), now),
         }
     }
 
@@ -326,7 +330,11 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         };
         match self.raft.change(&pending.wish.lend(), incarnation, now, &mut self.log) {
             Ok(index) => {
-                pending.stage = Stage::Logged(index, self.raft.term_at(index));
+                pending.stage = Stage::Logged {
+                    index,
+                    term: self.raft.term_at(index),
+                    led: self.raft.status().hard.term,
+                };
                 self.conclude_change(adapter, protocol);
             }
             Err(why) => {
@@ -359,16 +367,19 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     /// It is through, if it is.
     fn conclude_change<A: Adapter, P: Protocol>(&mut self, adapter: &mut A, protocol: &P) {
         let Some(Pending {
-            stage: Stage::Logged(index, term),
+            stage: Stage::Logged { index, term, led },
             ..
         }) = &self.members.pending
         else {
             return;
         };
-        let (index, term) = (*index, *term);
+        let (index, term, led) = (*index, *term, *led);
         let (committed, configuration) = self.raft.committed_configuration();
-        // A leader's log only grows; in another's the entry may have been overwritten.
-        let is_there = self.leads() || self.raft.term_at(index) == term;
+        // A leader's log only grows in its term. In a follower's, and in that of who leads again, the entry may have been
+        // overwritten; what Raft took in within this turn counts, though the driver was not told so far.
+        let status = self.raft.status();
+        let is_same_term = status.state == NodeState::Leader && status.hard.term == led;
+        let is_there = is_same_term || self.raft.term_at(index) == term;
         if committed < index || configuration.is_joint() || !is_there {
             return;
         }
