@@ -122,6 +122,8 @@ pub(super) struct Snapshots<St> {
     receiving: Option<Receiving>,
     /// Pieces that came.
     pieces: u64,
+    /// Bytes of those that wait to be written.
+    queued: u64,
     /// The state machine gives way to this one.
     pub(super) restoring: Option<SnapshotId>,
     /// Clients that wait for the first piece of one that holds everything up to an index.
@@ -152,6 +154,7 @@ impl<St: SnapshotStore> Snapshots<St> {
             sending: Vec::new(),
             receiving: None,
             pieces: 0,
+            queued: 0,
             restoring: None,
             waiting: Vec::new(),
             allowance: Allowance::new(config.bytes_per_second, pace.piece, now),
@@ -359,7 +362,8 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         let from = header.from;
         self.snapshots.pieces += 1;
         let number = self.snapshots.pieces;
-        match Receiving::take(&mut self.snapshots.receiving, from, chunk, number, lent.now) {
+        let queued = self.snapshots.queued;
+        match Receiving::take(&mut self.snapshots.receiving, from, chunk, number, queued, lent.now) {
             Piece::Impossible => return Err(Violation::SnapshotPiece),
             Piece::Ignore => {}
             Piece::Answer => {
@@ -372,6 +376,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 let Some(Receiving { id, number, .. }) = self.snapshots.receiving else {
                     return Ok(());
                 };
+                self.snapshots.queued += data.len() as u64;
                 let jobs = &self.snapshots.jobs;
                 let work = jobs.receive::<M::Image>(id, number, chunk.offset, data);
                 self.tasks.push_back(Task::Snapshot(work));
@@ -439,9 +444,13 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             Done::Received {
                 id,
                 number,
+                bytes,
                 end,
                 result,
-            } => self.piece_written(adapter, protocol, (id, number), end, result),
+            } => {
+                self.snapshots.queued -= bytes;
+                self.piece_written(adapter, protocol, (id, number), end, result);
+            }
             Done::Finished { id, result } => self.snapshot_received(adapter, protocol, id, result, now),
             Done::Loaded { id, result } => return self.loaded(id, result),
             Done::Nothing => {}
