@@ -76,6 +76,11 @@ impl Members {
         }
     }
 
+    /// Whether this node was removed, and is to stop.
+    pub(super) const fn is_expelled(&self) -> bool {
+        self.is_expelled
+    }
+
     fn asked(&self) -> Option<NodeId> {
         match self.pending.as_ref()?.stage {
             Stage::Asking { node, .. } => Some(node),
@@ -501,10 +506,6 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             self.members.is_expelled = true;
             (self.observer)(Notice::Removed { by });
         }
-    }
-
-    pub(super) fn is_expelled(&self) -> bool {
-        self.members.is_expelled
     }
 
     /// A peer's incarnation is on disk.

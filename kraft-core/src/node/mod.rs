@@ -508,7 +508,7 @@ where
 
     /// Whether this node was a member of the cluster and is none any more. It stops by itself then.
     pub fn is_removed(&self) -> bool {
-        self.host.is_expelled()
+        self.host.members.is_expelled()
     }
 
     /// The configuration that is in force, and where it stands in the log.
@@ -574,7 +574,8 @@ impl<S: Storage, M> Host<S, M> {
         let waits = self.raft.is_transferring() && !self.place.leader.is_some();
         let reads = !self.requests.reads.is_empty() && !waits;
         let is_behind = self.applied_unsaid.is_some() || reads;
-        if is_behind || dials && !self.to_connect.is_empty() {
+        let goes = dials && self.members.is_expelled();
+        if is_behind || goes || dials && !self.to_connect.is_empty() {
             return Instant::ZERO;
         }
         let deadlines = [

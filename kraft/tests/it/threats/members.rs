@@ -296,7 +296,10 @@ fn a_leader_that_removes_itself_answers_first() {
     let leader = lab.elect();
     write(&mut lab, leader);
     done(&mut lab, leader, Change::Remove { node: NodeId(leader) });
+    let asked = lab.network.now();
     lab.run_until(|lab| lab.node(leader).is_stopped());
+    // There is nothing to wait for: it hears nobody any more.
+    assert!(lab.network.now() - asked < Duration::from_millis(50));
     lab.kill(leader);
     let next = succeed(&mut lab, leader);
     assert_eq!(voters(&lab, next).len(), 2);
