@@ -128,6 +128,8 @@ pub(super) struct Snapshots<St> {
     pub(super) restoring: Option<SnapshotId>,
     /// Clients that wait for the first piece of one that holds everything up to an index.
     waiting: Vec<(ConnId, RequestId, Index)>,
+    /// Pieces that are being read for clients.
+    client_reads: usize,
     allowance: Allowance,
 }
 
@@ -157,6 +159,7 @@ impl<St: SnapshotStore> Snapshots<St> {
             queued: 0,
             restoring: None,
             waiting: Vec::new(),
+            client_reads: 0,
             allowance: Allowance::new(config.bytes_per_second, pace.piece, now),
             config,
         }
@@ -533,20 +536,23 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                     }
                 }
             }
-            Reader::Client(conn, request) => match piece {
-                Ok(data) => {
-                    let chunk = SnapshotChunk {
-                        id,
-                        offset,
-                        data: &data,
-                    };
-                    self.answer_fetch(adapter, protocol, (conn, request), chunk);
+            Reader::Client(conn, request) => {
+                self.snapshots.client_reads -= 1;
+                match piece {
+                    Ok(data) => {
+                        let chunk = SnapshotChunk {
+                            id,
+                            offset,
+                            data: &data,
+                        };
+                        self.answer_fetch(adapter, protocol, (conn, request), chunk);
+                    }
+                    Err(error) => {
+                        let detail = error.to_string();
+                        self.refuse_fetch(adapter, protocol, (conn, request), Refusal::Invalid, &detail);
+                    }
                 }
-                Err(error) => {
-                    let detail = error.to_string();
-                    self.refuse_fetch(adapter, protocol, (conn, request), Refusal::Invalid, &detail);
-                }
-            },
+            }
         }
     }
 
@@ -648,6 +654,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         self.tasks.push_back(Task::Snapshot(work));
         self.counters.restores += 1;
         self.raft.applied(id.index, &mut self.log);
+        self.serve_waiting();
         Ok(())
     }
 }
