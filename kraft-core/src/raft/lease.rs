@@ -89,7 +89,8 @@ impl Raft {
 
     /// Promises the leader that was just heard, and says how much.
     pub(super) fn promise(&mut self) -> u64 {
-        if self.config.lease_drift_max.is_none() {
+        // A term that a restart would not find is one in which it would not know that it has promised.
+        if self.config.lease_drift_max.is_none() || !self.tail.term_is_durable() {
             return 0;
         }
         self.lease.is_open = true;

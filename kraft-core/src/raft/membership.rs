@@ -491,6 +491,8 @@ impl Raft {
     /// The log is cut from `from` on: what was in force before what is cut is again.
     pub(super) fn withdraw_configurations(&mut self, from: Index) {
         if !canary::is(Canary::ConfigurationStays) && self.memberships.truncate(from) {
+            // Another one may come to stand where this one did, before anybody is told that it is gone.
+            self.memberships.told.0 = Index(u64::MAX);
             self.seat_members();
         }
     }

@@ -217,9 +217,28 @@ fn votes(node: &mut Lone, term: u64, by_transfer: bool) -> bool {
     node.look().into_iter().any(granted)
 }
 
+/// A follower of node 2 whose term is on its disk.
+fn in_term_1() -> Lone {
+    let mut node = lone();
+    node.step(2, 1, heartbeat(0));
+    node.sync();
+    node.look();
+    node
+}
+
+#[test]
+fn a_promise_that_a_restart_would_not_know_of_is_not_given() {
+    let mut node = lone();
+    node.step(2, 1, heartbeat(0));
+    assert_eq!(node.look(), [(2, promise(Round(0), 0))], "its term is not on its disk");
+    node.sync();
+    node.step(2, 1, heartbeat(0));
+    assert_eq!(node.look(), [(2, promise(Round(0), PROMISE))]);
+}
+
 #[test]
 fn who_has_promised_votes_for_nobody_whatever_term_comes() {
-    let mut node = lone();
+    let mut node = in_term_1();
     node.step(2, 1, heartbeat(0));
     assert_eq!(node.look(), [(2, promise(Round(0), PROMISE))]);
     node.raft.clock(node.now);
@@ -236,7 +255,7 @@ fn who_has_promised_votes_for_nobody_whatever_term_comes() {
 
 #[test]
 fn a_promise_counts_from_a_time_that_was_read_after_the_heartbeat() {
-    let mut node = lone();
+    let mut node = in_term_1();
     // The turn read its clock, and was stopped for a second before it took the heartbeat.
     node.step(2, 1, heartbeat(0));
     let fresh = at(&node, 1_000);
@@ -251,7 +270,7 @@ fn a_promise_counts_from_a_time_that_was_read_after_the_heartbeat() {
 
 #[test]
 fn a_vote_that_the_leader_asked_for_is_given_in_spite_of_the_promise() {
-    let mut node = lone();
+    let mut node = in_term_1();
     node.step(2, 1, heartbeat(0));
     node.raft.clock(node.now);
     assert!(votes(&mut node, 2, true));

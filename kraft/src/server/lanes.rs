@@ -62,6 +62,8 @@ pub(super) struct Finished<D> {
     done: Mutex<Vec<Done<D>>>,
     /// A lane panicked: what it had to do will never be done.
     is_broken: AtomicBool,
+    /// The node ends: work on snapshots that was not begun is of no use any more, and may take long.
+    is_over: AtomicBool,
     waker: Waker,
 }
 
@@ -95,6 +97,7 @@ impl<W: Work> Lanes<W> {
             finished: Arc::new(Finished {
                 done: Mutex::new(Vec::new()),
                 is_broken: AtomicBool::new(false),
+                is_over: AtomicBool::new(false),
                 waker,
             }),
             folder: Arc::new(Mutex::new(folder)),
@@ -147,6 +150,9 @@ impl<W: Work> Lane<W> {
         let body = move || {
             let _break = BreakOnPanic(&*finished);
             for task in tasks {
+                if matches!(task, Task::Snapshot(_)) && finished.is_over.load(Ordering::Acquire) {
+                    continue;
+                }
                 finished.push(perform(task, &folder));
             }
         };
@@ -197,6 +203,7 @@ impl<W> Drop for Lane<W> {
 
 impl<W: Work> Drop for Lanes<W> {
     fn drop(&mut self) {
+        self.finished.is_over.store(true, Ordering::Release);
         // A name may take the system many seconds, and nobody waits for it any more.
         if let Some(names) = &mut self.names {
             names.thread = None;

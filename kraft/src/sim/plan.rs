@@ -151,7 +151,7 @@ impl Setup {
 
 impl Snapshots {
     fn draw(rng: &mut Rng, is_live: bool) -> Self {
-        // Who lags is of no use to a majority before it has a snapshot: that must not take as long as the bound.
+        // Who lags is of no use to a majority before it has a snapshot: that must not take as long as the bound of R9.
         let haste = if is_live { 6 } else { 0 };
         // Of a state with some keys and sessions: from one piece to a hundred.
         let piece_bytes = 16 << rng.u32(..7);
@@ -175,7 +175,7 @@ impl Snapshots {
             margin_bytes: [0, 0, 4096, 64 << 10, 32 << 20][rng.usize(..5)],
             hold_room_min: [u64::MAX, u64::MAX, 0, 16 << 20][rng.usize(..4)],
             keep: rng.u32(1..4),
-            work_max: Duration::from_micros(200 << rng.u32(..12 - haste)),
+            work_max: Duration::from_micros(200 << rng.u32(..8 - haste.min(2))),
         }
     }
 }

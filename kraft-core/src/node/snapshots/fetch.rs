@@ -16,6 +16,12 @@ use crate::time::Instant;
 /// Clients that wait for a snapshot to be taken.
 const WAITING_MAX: usize = 16;
 
+/// Requests of a client that may be unanswered when it asks for another piece. What is read waits for its turn to leave.
+const IN_FLIGHT_MAX: usize = 16;
+
+/// Pieces that are being read for clients. Followers' pieces are read behind them.
+const READS_MAX: usize = 64;
+
 impl<S: Storage, M: StateMachine> Host<S, M> {
     /// A client asks for a piece.
     pub(in super::super) fn on_fetch<P: Protocol>(
@@ -26,7 +32,12 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         fetch: &Fetch,
     ) {
         let request = message.header.request;
+        if conn.in_flight >= IN_FLIGHT_MAX || self.snapshots.client_reads >= READS_MAX {
+            let detail = "too many pieces are asked for at a time";
+            return self.refuse(lent, conn, message, Asked::Read, Refusal::Overloaded, detail);
+        }
         if fetch.id != SnapshotId::default() {
+            self.snapshots.client_reads += 1;
             let reader = Reader::Client(conn.id, request);
             let length = usize::try_from(self.snapshots.pace.piece).unwrap_or(usize::MAX);
             let work = self
@@ -78,6 +89,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 continue;
             }
             let reader = Reader::Client(conn, request);
+            self.snapshots.client_reads += 1;
             let work = self.snapshots.jobs.read::<M::Image>(reader, id, 0, length);
             self.tasks.push_back(Task::Snapshot(work));
         }

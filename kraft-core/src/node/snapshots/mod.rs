@@ -122,10 +122,14 @@ pub(super) struct Snapshots<St> {
     receiving: Option<Receiving>,
     /// Pieces that came.
     pieces: u64,
+    /// Bytes of those that wait to be written.
+    queued: u64,
     /// The state machine gives way to this one.
     pub(super) restoring: Option<SnapshotId>,
     /// Clients that wait for the first piece of one that holds everything up to an index.
     waiting: Vec<(ConnId, RequestId, Index)>,
+    /// Pieces that are being read for clients.
+    client_reads: usize,
     allowance: Allowance,
 }
 
@@ -152,8 +156,10 @@ impl<St: SnapshotStore> Snapshots<St> {
             sending: Vec::new(),
             receiving: None,
             pieces: 0,
+            queued: 0,
             restoring: None,
             waiting: Vec::new(),
+            client_reads: 0,
             allowance: Allowance::new(config.bytes_per_second, pace.piece, now),
             config,
         }
@@ -359,7 +365,8 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         let from = header.from;
         self.snapshots.pieces += 1;
         let number = self.snapshots.pieces;
-        match Receiving::take(&mut self.snapshots.receiving, from, chunk, number, lent.now) {
+        let queued = self.snapshots.queued;
+        match Receiving::take(&mut self.snapshots.receiving, from, chunk, number, queued, lent.now) {
             Piece::Impossible => return Err(Violation::SnapshotPiece),
             Piece::Ignore => {}
             Piece::Answer => {
@@ -372,6 +379,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 let Some(Receiving { id, number, .. }) = self.snapshots.receiving else {
                     return Ok(());
                 };
+                self.snapshots.queued += data.len() as u64;
                 let jobs = &self.snapshots.jobs;
                 let work = jobs.receive::<M::Image>(id, number, chunk.offset, data);
                 self.tasks.push_back(Task::Snapshot(work));
@@ -439,9 +447,13 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             Done::Received {
                 id,
                 number,
+                bytes,
                 end,
                 result,
-            } => self.piece_written(adapter, protocol, (id, number), end, result),
+            } => {
+                self.snapshots.queued -= bytes;
+                self.piece_written(adapter, protocol, (id, number), end, result);
+            }
             Done::Finished { id, result } => self.snapshot_received(adapter, protocol, id, result, now),
             Done::Loaded { id, result } => return self.loaded(id, result),
             Done::Nothing => {}
@@ -524,20 +536,23 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                     }
                 }
             }
-            Reader::Client(conn, request) => match piece {
-                Ok(data) => {
-                    let chunk = SnapshotChunk {
-                        id,
-                        offset,
-                        data: &data,
-                    };
-                    self.answer_fetch(adapter, protocol, (conn, request), chunk);
+            Reader::Client(conn, request) => {
+                self.snapshots.client_reads -= 1;
+                match piece {
+                    Ok(data) => {
+                        let chunk = SnapshotChunk {
+                            id,
+                            offset,
+                            data: &data,
+                        };
+                        self.answer_fetch(adapter, protocol, (conn, request), chunk);
+                    }
+                    Err(error) => {
+                        let detail = error.to_string();
+                        self.refuse_fetch(adapter, protocol, (conn, request), Refusal::Invalid, &detail);
+                    }
                 }
-                Err(error) => {
-                    let detail = error.to_string();
-                    self.refuse_fetch(adapter, protocol, (conn, request), Refusal::Invalid, &detail);
-                }
-            },
+            }
         }
     }
 
@@ -639,6 +654,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         self.tasks.push_back(Task::Snapshot(work));
         self.counters.restores += 1;
         self.raft.applied(id.index, &mut self.log);
+        self.serve_waiting();
         Ok(())
     }
 }

@@ -37,18 +37,18 @@ pub(super) struct Receiving {
     heard: Instant,
     /// Everything before this was taken.
     pub(super) taken: u64,
-    /// Everything before this is written.
-    written: u64,
     is_finishing: bool,
 }
 
 impl Receiving {
-    /// Takes a piece that Raft wants. `slot` is what was being received before; `number` is one that no piece had.
+    /// Takes a piece that Raft wants. `slot` is what was being received before; `number` is one that no piece had; `queued`
+    /// is what waits to be written, also of what was begun before.
     pub(super) fn take(
         slot: &mut Option<Self>,
         from: NodeId,
         chunk: &SnapshotChunk<'_>,
         number: u64,
+        queued: u64,
         now: Instant,
     ) -> Piece {
         let SnapshotChunk { id, offset, data } = *chunk;
@@ -71,7 +71,6 @@ impl Receiving {
                 number,
                 heard: now,
                 taken: 0,
-                written: 0,
                 is_finishing: false,
             }),
         };
@@ -80,7 +79,7 @@ impl Receiving {
         if data.is_empty() || offset != receiving.taken {
             return Piece::Answer;
         }
-        if receiving.taken - receiving.written + length > QUEUED_MAX {
+        if queued + length > QUEUED_MAX {
             return Piece::Ignore;
         }
         receiving.taken += length;
@@ -94,7 +93,6 @@ impl Receiving {
 
     /// Everything before `end` is written. Whether that is all, so that it is to be finished.
     pub(super) fn wrote(&mut self, end: u64) -> bool {
-        self.written = end;
         self.is_finishing = end == self.id.bytes;
         self.is_finishing
     }
@@ -114,7 +112,14 @@ mod tests {
     }
 
     fn take(slot: &mut Option<Receiving>, id: SnapshotId, offset: u64, data: &'static [u8]) -> Piece {
-        Receiving::take(slot, NodeId(1), &SnapshotChunk { id, offset, data }, 1, Instant::ZERO)
+        Receiving::take(
+            slot,
+            NodeId(1),
+            &SnapshotChunk { id, offset, data },
+            1,
+            0,
+            Instant::ZERO,
+        )
     }
 
     fn write(data: &'static [u8]) -> Piece {
@@ -169,13 +174,22 @@ mod tests {
 
     #[test]
     fn what_waits_to_be_written_is_bounded() {
-        static PIECE: [u8; 1 << 20] = [0; 1 << 20];
         let (mut slot, id) = (None, id(5, 1 << 30));
-        for at in 0..8 {
-            assert!(matches!(take(&mut slot, id, at << 20, &PIECE), Piece::Write(_)));
-        }
-        assert_eq!(take(&mut slot, id, 8 << 20, b"a"), Piece::Ignore);
-        slot.as_mut().expect("it is under way").wrote(1 << 20);
-        assert!(matches!(take(&mut slot, id, 8 << 20, b"a"), Piece::Write(_)));
+        let mut take_behind = |id, queued| {
+            let chunk = SnapshotChunk {
+                id,
+                offset: 0,
+                data: b"a",
+            };
+            Receiving::take(&mut slot, NodeId(1), &chunk, 1, queued, Instant::ZERO)
+        };
+        assert_eq!(take_behind(id, QUEUED_MAX), Piece::Ignore);
+        assert_eq!(take_behind(id, QUEUED_MAX - 1), write(b"a"));
+        let other = SnapshotId { index: Index(6), ..id };
+        assert_eq!(
+            take_behind(other, QUEUED_MAX),
+            Piece::Ignore,
+            "whatever it is a part of"
+        );
     }
 }

@@ -202,8 +202,11 @@ impl Sending {
         if there > self.id.bytes {
             return false;
         }
+        if now < self.rests_until {
+            // Of pieces that were under way when it refused.
+            return true;
+        }
         self.heard = now;
-        self.rest = REST_MIN;
         let Some(before) = self.there else {
             // The answer to a question, or a late one to a piece: where it goes on either way.
             self.there = Some(there);
@@ -217,7 +220,10 @@ impl Sending {
             self.sent = there;
             self.ready = None;
         }
-        self.there = Some(before.max(there));
+        if there > before {
+            self.there = Some(there);
+            self.rest = REST_MIN;
+        }
         if let Some((end, since)) = self.timed
             && there >= end
         {
@@ -355,6 +361,16 @@ mod tests {
         assert_eq!(sending.next(u64::MAX, &PACE, at(510)), Next::Ask);
         sending.refused(false, at(520));
         assert_eq!(sending.next(u64::MAX, &PACE, at(1500)), Next::Wait);
+    }
+
+    #[test]
+    fn answers_that_were_under_way_at_a_refusal_end_no_rest() {
+        let mut sending = begun(100, 0);
+        assert_eq!(pump(&mut sending, at(1)), [0]);
+        sending.refused(false, at(10));
+        assert!(sending.answered(id(100), 10, &PACE, at(11)));
+        assert_eq!(sending.next(u64::MAX, &PACE, at(509)), Next::Wait);
+        assert_eq!(sending.next(u64::MAX, &PACE, at(510)), Next::Ask);
     }
 
     #[test]

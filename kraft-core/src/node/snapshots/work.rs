@@ -71,6 +71,8 @@ pub(super) enum Done<I> {
         id: SnapshotId,
         /// Of the attempt to receive it.
         number: u64,
+        /// Of the piece.
+        bytes: u64,
         /// Everything before this is there.
         end: u64,
         result: Result<(), StoreError>,
@@ -132,6 +134,7 @@ impl<St: SnapshotStore> Jobs<St> {
         self.work(false, move |store| Done::<I>::Received {
             id,
             number,
+            bytes: data.len() as u64,
             end: offset + data.len() as u64,
             result: store.receive(id, offset, &data),
         })
