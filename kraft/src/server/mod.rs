@@ -131,7 +131,8 @@ where
     S: Storage + Send,
     M: StateMachine + Send,
 {
-    /// Turns the node until [`Handle::stop`].
+    /// Turns the node until [`Handle::stop`], or until it was removed from its cluster, which
+    /// [`Notice::Removed`](kraft_core::node::Notice::Removed) tells: it is of no more use then.
     ///
     /// Write and sync run on the loop's own thread while a second thread stands ready to take the loop over: a hand-off
     /// to a helper thread and back costs two wakes across cores, a good part of a sync, and is paid only if the disk

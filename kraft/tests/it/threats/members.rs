@@ -306,6 +306,41 @@ fn a_leader_that_removes_itself_answers_first() {
     write(&mut lab, next);
 }
 
+/// Scenario 31.
+#[test]
+fn a_change_of_a_leader_that_is_cut_off_is_unknown_and_taken_back() {
+    let mut lab = Lab::cluster(3);
+    let leader = lab.elect();
+    write(&mut lab, leader);
+    let others: Vec<_> = (1..=3).filter(|id| *id != leader).collect();
+    let hosts: Vec<_> = others.iter().map(|id| lab.host(*id)).collect();
+    lab.network.partition(&[lab.host(leader)], &hosts);
+    let remove = Change::Remove {
+        node: NodeId(others[0]),
+    };
+    let asked = lab.handle(leader).change(remove);
+    lab.settle();
+    assert_eq!(
+        voters(&lab, leader).len(),
+        2,
+        "it is in force as soon as it is in the log"
+    );
+    assert_eq!(ended(&mut lab, asked), Outcome::Unknown);
+    lab.run_until(|lab| others.iter().any(|id| lab.state(*id) == NodeState::Leader));
+    lab.network.heal();
+    lab.run_for(Duration::from_secs(3));
+    let next = lab.elect();
+    write(&mut lab, next);
+    lab.run_until(|lab| voters(lab, leader) == [1, 2, 3]);
+    assert!(!lab.node(others[0]).is_removed());
+    // It was never so, and is when it is asked for again.
+    done(&mut lab, next, remove);
+    lab.run_until(|lab| lab.node(others[0]).is_stopped());
+    lab.kill(others[0]);
+    let next = succeed(&mut lab, others[0]);
+    write(&mut lab, next);
+}
+
 #[test]
 fn each_refusal_has_its_own_reason() {
     let mut lab = Lab::cluster(3);
