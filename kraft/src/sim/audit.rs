@@ -81,7 +81,7 @@ impl Audited {
     /// The entry at `index` that is on its disk, or was before that was wiped: laws hold while a majority's disks
     /// survive, and a wiped one counts as what it had.
     pub(super) fn survives(&self, index: Index) -> Option<Mark> {
-        lock(self.ghost.as_ref().unwrap_or(&self.record)).disk_entry(index)
+        lock(self.ghost.as_ref().unwrap_or(&self.record)).survives(index)
     }
 }
 

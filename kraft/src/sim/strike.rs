@@ -314,7 +314,7 @@ impl Cluster {
         }
     }
 
-    /// A bit rots on the disk of a node while that is down. It must not start until the bit is back.
+    /// A bit rots on the disk of a node while that is down. It must not start until the bit is back, or the log set aside.
     fn rot(&mut self, at: usize, span: Duration) -> Result<(), String> {
         if !self.atlas.allows_loss(&lost(&self.hosts), at) {
             return Ok(());
@@ -409,8 +409,14 @@ impl Cluster {
                 (Kind::Drift, self.hosts[*at].id)
             }
             Ailment::Rotten(at) => {
-                self.hosts[*at].restore();
-                (Kind::Rot, self.hosts[*at].id)
+                let host = &mut self.hosts[*at];
+                // Somebody restores the disk, or lets the others send what was lost.
+                let is_repaired =
+                    self.rngs[Kind::Rot.index()].bool() && host.repair().map_err(|fall| format!("{fall:?}"))?;
+                if !is_repaired {
+                    host.restore();
+                }
+                (Kind::Rot, host.id)
             }
         };
         let mended = Step::Mended(kind, node);
@@ -440,7 +446,7 @@ impl Cluster {
 /// Whose disks are lost, for good or for long.
 fn lost(hosts: &[Host]) -> BTreeSet<usize> {
     let hosts = hosts.iter().enumerate();
-    let lost = hosts.filter(|(_, host)| host.is_wiped() || host.rot.is_some());
+    let lost = hosts.filter(|(_, host)| host.is_wiped() || host.rot.is_some() || host.has_lost_its_log());
     lost.map(|(at, _)| at).collect()
 }
 

@@ -30,6 +30,8 @@ pub(super) struct Record {
     /// After the last completed sync.
     durable: Image,
     journal: Vec<Step>,
+    /// What was durable before the log was damaged and begun anew, until the node has made up for that.
+    lost: Option<Image>,
     /// The last entry that the state machine saw in this run.
     applied: Index,
 }
@@ -145,8 +147,36 @@ impl Record {
             handed: image(handed),
             durable: image(durable),
             journal: Vec::new(),
+            lost: None,
             applied,
         }
+    }
+
+    /// The log was damaged and set aside, with all snapshots, and begins anew with this.
+    pub(super) fn damaged(&mut self, hard: HardState) {
+        let begun = Image {
+            hard,
+            ..Image::default()
+        };
+        let before = std::mem::take(self);
+        *self = Self {
+            handed: begun.clone(),
+            durable: begun,
+            lost: before.lost.or(Some(before.durable)),
+            ..Self::default()
+        };
+    }
+
+    /// The node has made up for what it lost.
+    pub(super) fn made_good(&mut self) {
+        self.lost = None;
+    }
+
+    /// The entry at `index` that is on the disk, or was before the log was damaged: until its node has made up for that it
+    /// does not vote, which is as good.
+    pub(super) fn survives(&self, index: Index) -> Option<Mark> {
+        let lost = || self.lost.as_ref().and_then(|lost| lost.entry(index));
+        self.durable.entry(index).or_else(lost)
     }
 
     fn take(&mut self, step: Step) {
