@@ -69,6 +69,18 @@ pub enum Canary {
     RetryAppliedTwice,
     /// A snapshot that is restored brings the state, and no sessions.
     SessionsNotRestored,
+    /// A snapshot counts as durable when it is written.
+    SnapshotNotSynced,
+    /// What comes of one snapshot goes on where another one broke off, and nobody looks at the sums of what comes.
+    SnapshotsMixed,
+    /// Nobody looks at the sums of a snapshot.
+    SnapshotUnchecked,
+    /// The log begins anew behind a snapshot whose last piece was written, and which is not durable.
+    ResetBeforeDurable,
+    /// The log's front is released when a snapshot is begun.
+    ReleasedBeforeSaved,
+    /// A snapshot holds one entry more than it says.
+    SnapshotIndexBehind,
     /// A client reports a command whose answer was lost as refused.
     UnknownRefused,
     /// A node whose disk was wiped is taken for the one that it was.
@@ -133,6 +145,12 @@ impl Canary {
         Self::LeaseForgotten,
         Self::RetryAppliedTwice,
         Self::SessionsNotRestored,
+        Self::SnapshotNotSynced,
+        Self::SnapshotsMixed,
+        Self::SnapshotUnchecked,
+        Self::ResetBeforeDurable,
+        Self::ReleasedBeforeSaved,
+        Self::SnapshotIndexBehind,
         Self::UnknownRefused,
         Self::WipedNodeAccepted,
         Self::TransferToLagging,
@@ -193,7 +211,6 @@ impl Canary {
             | Self::ChangeBeforeNoop
             | Self::ChangesOverlap
             | Self::ConfigurationStays => Reach::Members,
-            Self::SessionsNotRestored => Reach::State,
             _ => Reach::Nodes,
         }
     }

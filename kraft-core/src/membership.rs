@@ -8,6 +8,7 @@
 
 mod changer;
 mod encoding;
+mod wish;
 
 use crate::id::{Incarnation, NodeId};
 use crate::message::Standing;
@@ -15,6 +16,7 @@ use crate::raft::quorum::{self, Joint, VOTERS_MAX};
 
 pub use self::changer::{ChangeError, Changed, Changer, Step, Tracked};
 pub use self::encoding::ConfigurationError;
+pub use self::wish::Wish;
 
 /// Members of a configuration: the voters of both majorities, and learners. A leader sends to each of them.
 pub const MEMBERS_MAX: usize = 31;
@@ -192,6 +194,13 @@ impl Configuration {
     #[must_use]
     pub fn quorum(&self) -> Joint<'_> {
         quorum::joint(&self.voters, &self.voters_before)
+    }
+
+    /// `node` alone, who votes. The others are no members any more; but unlike those that were removed they know nothing of
+    /// it, and are not told.
+    #[must_use]
+    pub fn alone(&self, node: NodeId) -> Self {
+        Self::new(vec![Member::new(node, Seat::Voter)], false, self.removed.clone())
     }
 
     /// The same configuration with what is known of a member. Nothing is changed if it is none.

@@ -486,6 +486,20 @@ pub enum Change<'a> {
     },
 }
 
+impl Change<'_> {
+    /// What is answered as [`Outcome::Committed`]: where the configuration stands in whose force it is so.
+    #[must_use]
+    pub const fn reply(index: Index) -> [u8; 8] {
+        index.0.to_le_bytes()
+    }
+
+    /// Where that configuration stands, by that answer; `None` if it is none.
+    #[must_use]
+    pub fn index(reply: &[u8]) -> Option<Index> {
+        reply.try_into().ok().map(|bytes| Index(u64::from_le_bytes(bytes)))
+    }
+}
+
 /// Asks a leader to hand its leadership over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transfer {

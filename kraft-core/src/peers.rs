@@ -1,13 +1,17 @@
 //! Connections to the other nodes: whom to dial, when, and where the last attempt got to.
 
+mod follow;
+
 use std::time::Duration;
 
 use fastrand::Rng;
 
 use crate::adapter::Endpoint;
 use crate::handshake::{Member, Policy};
-use crate::id::{ConnId, Incarnation, NodeId};
+use crate::id::{ConnId, Incarnation, Index, NodeId};
 use crate::time::Instant;
+
+pub use self::follow::{Followed, Known};
 
 /// How long to wait between dials.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,13 +57,31 @@ pub struct Peer {
     remembering: Option<Incarnation>,
     /// What our last hello to it drew.
     pub nonce: u64,
+    /// The life of its data folder, as it said on its newest connection.
+    pub seen: Option<Incarnation>,
+    standing: Standing,
+    /// It is a member no more, and is taken leave of then.
+    parts_at: Option<Instant>,
     dial: Dial,
     failures: u32,
+}
+
+/// Why a node is among the peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// A configuration that may be needed says that it is a member.
+    Member,
+    /// It is dialled to learn who it is, before it is added.
+    Asked,
+    /// It came by itself, and may be a member by a configuration that this node does not know so far.
+    Guest,
 }
 
 /// Where dialling stands.
 #[derive(Debug)]
 enum Dial {
+    /// Is not dialled: nobody knows where it is.
+    Never,
     /// Dials at this time.
     Waiting(Instant),
     /// Waits for addresses.
@@ -83,6 +105,12 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Peers {
     all: Vec<Peer>,
+    /// Former members.
+    removed: Vec<NodeId>,
+    /// Where the newest committed configuration stands.
+    membership: Index,
+    /// This node waits to be told who the members are.
+    joins: bool,
     backoff: Backoff,
     rng: Rng,
 }
@@ -96,22 +124,22 @@ impl Peers {
         now: Instant,
     ) -> Self {
         let all = members
-            .map(|(node, address, incarnation)| Peer {
-                node,
-                address,
-                dialled: None,
-                accepted: None,
-                incarnation,
-                remembering: None,
-                heard: None,
-                accepted_heard: None,
-                nonce: 0,
-                dial: Dial::Waiting(now),
-                failures: 0,
+            .map(|(node, address, incarnation)| {
+                Peer::new(
+                    &Known {
+                        node,
+                        address,
+                        incarnation,
+                    },
+                    now,
+                )
             })
             .collect();
         Self {
             all,
+            removed: Vec::new(),
+            membership: Index::ZERO,
+            joins: false,
             backoff,
             rng: Rng::with_seed(seed),
         }
@@ -138,12 +166,10 @@ impl Peers {
     pub fn deadline(&self) -> Option<Instant> {
         self.all
             .iter()
-            .filter_map(|peer| {
-                if let Dial::Waiting(at) = peer.dial {
-                    Some(at)
-                } else {
-                    None
-                }
+            .filter_map(|peer| match (peer.parts_at, &peer.dial) {
+                (Some(at), _) => Some(at),
+                (None, Dial::Waiting(at)) => Some(*at),
+                (None, _) => None,
             })
             .min()
     }
@@ -153,7 +179,7 @@ impl Peers {
         let peer = self
             .all
             .iter_mut()
-            .find(|peer| matches!(peer.dial, Dial::Waiting(at) if at <= now))?;
+            .find(|peer| peer.parts_at.is_none() && matches!(peer.dial, Dial::Waiting(at) if at <= now))?;
         peer.dial = Dial::Resolving;
         let step = peer.address.parse().map_or_else(
             |_| Step::Resolve(peer.address.clone()),
@@ -270,14 +296,22 @@ impl Peers {
 
 impl Policy for Peers {
     fn member(&self, node: NodeId) -> Member {
+        if self.removed.contains(&node) {
+            return Member::Removed;
+        }
         match self.get(node) {
             None => Member::Unknown,
+            Some(peer) if peer.standing != Standing::Member => Member::Provisional,
             Some(Peer { incarnation: None, .. }) => Member::New,
             Some(Peer {
                 incarnation: Some(incarnation),
                 ..
             }) => Member::Known(*incarnation),
         }
+    }
+
+    fn admits(&self, _: NodeId, membership: Index) -> bool {
+        self.has_room_for_guests() && (self.joins || membership > self.membership)
     }
 
     fn heard(&self, node: NodeId) -> Option<Instant> {

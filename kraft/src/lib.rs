@@ -20,7 +20,7 @@ pub mod tls;
 pub mod transport;
 
 pub use kraft_adapters as adapters;
-pub use kraft_core::{adapter, id, machine, message, node, protocol, snapshot, time};
+pub use kraft_core::{adapter, id, machine, membership, message, node, protocol, snapshot, time};
 pub use kraft_protocols as protocols;
 
 #[cfg(feature = "binary")]

@@ -74,6 +74,11 @@ impl Client {
             Refusal::Transferring if matches!(self.calls[&id].kind, Kind::Transfer { to } if !to.is_some()) => {
                 self.refuse(id, refused);
             }
+            // What it meets may be its own attempt that went without an answer, in the hands of a new leader.
+            Refusal::ChangeUnderWay if self.calls[&id].is_uncertain => {
+                self.hold();
+                self.again(id, refused);
+            }
             Refusal::Overloaded | Refusal::Transferring => {
                 self.hold();
                 self.again(id, refused);
@@ -167,10 +172,12 @@ impl Client {
                 self.session = Session::Closed;
                 self.unpark();
             }
-            Kind::Command { .. } | Kind::Read { .. } | Kind::Transfer { .. } if is_sent || is_uncertain => {
+            Kind::Command { .. } | Kind::Read { .. } | Kind::Transfer { .. } | Kind::Change { .. }
+                if is_sent || is_uncertain =>
+            {
                 self.finish(id, Outcome::Unknown);
             }
-            Kind::Command { .. } | Kind::Read { .. } | Kind::Transfer { .. } => {
+            Kind::Command { .. } | Kind::Read { .. } | Kind::Transfer { .. } | Kind::Change { .. } => {
                 let refused = match &call.refused {
                     Some(refused) if refused.why != Refusal::NotLeader => refused.clone(),
                     _ => self.no_leader(),
@@ -191,8 +198,10 @@ impl Client {
     pub(super) fn refuse(&mut self, id: CallId, refused: Refused) {
         let call = &self.calls[&id];
         match call.kind {
-            Kind::Command { .. } | Kind::Transfer { .. } if call.is_uncertain => self.finish(id, Outcome::Unknown),
-            Kind::Command { .. } | Kind::Read { .. } | Kind::Transfer { .. } => {
+            Kind::Command { .. } | Kind::Transfer { .. } | Kind::Change { .. } if call.is_uncertain => {
+                self.finish(id, Outcome::Unknown)
+            }
+            Kind::Command { .. } | Kind::Read { .. } | Kind::Transfer { .. } | Kind::Change { .. } => {
                 self.finish(id, Outcome::Refused(refused))
             }
             Kind::Status { .. } => self.report(id, Err(refused.to_string())),

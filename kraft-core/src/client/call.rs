@@ -5,6 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::id::{NodeId, RequestId, Sequence, SessionId};
+use crate::membership::Wish;
 use crate::message::{self, Basis, Commit, Consistency, Fetch, Refusal};
 use crate::time::Instant;
 
@@ -30,6 +31,13 @@ pub enum Request {
         query: Bytes,
         /// What the answer must hold.
         consistency: Consistency,
+    },
+    /// Changes who the members are; the answer is read by [`Change::index`](crate::message::Change::index).
+    ///
+    /// It is tried again when an answer is lost: what is so already succeeds.
+    Change {
+        /// How.
+        wish: Wish,
     },
     /// Hands leadership over; the answer is read by [`Transfer::leader`](crate::message::Transfer::leader).
     ///
@@ -184,6 +192,9 @@ pub(super) enum Kind {
         query: Bytes,
         consistency: Consistency,
     },
+    Change {
+        wish: Wish,
+    },
     Transfer {
         to: NodeId,
     },
@@ -204,6 +215,7 @@ impl Kind {
         match self {
             Self::Command { delivery, .. } => *delivery == Delivery::ExactlyOnce,
             Self::Transfer { to } => to.is_some(),
+            Self::Change { .. } => true,
             Self::Read { .. } | Self::Status { .. } | Self::Fetch { .. } | Self::OpenSession => true,
         }
     }
@@ -212,6 +224,7 @@ impl Kind {
         match self {
             Self::Command { command, .. } => command.len(),
             Self::Read { query, .. } => query.len(),
+            Self::Change { wish } => wish.bytes(),
             Self::Transfer { .. } | Self::Status { .. } | Self::Fetch { .. } | Self::OpenSession => 0,
         }
     }
@@ -221,6 +234,7 @@ impl Kind {
         match self {
             Self::Command { commit, .. } => commit.takes(basis),
             Self::Read { consistency, .. } => consistency.takes(basis),
+            Self::Change { .. } => true,
             Self::Transfer { .. } | Self::Status { .. } | Self::Fetch { .. } | Self::OpenSession => false,
         }
     }

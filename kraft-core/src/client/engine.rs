@@ -160,6 +160,7 @@ impl Client {
             },
             Request::Read { query, consistency } => Kind::Read { query, consistency },
             Request::Transfer { to } => Kind::Transfer { to },
+            Request::Change { wish } => Kind::Change { wish },
             Request::Status { site } => {
                 assert!(
                     site < self.sites.len(),
@@ -340,6 +341,7 @@ impl Client {
                 query,
                 consistency: *consistency,
             }),
+            SendingBody::Change { wish } => Body::Change(wish.lend()),
             SendingBody::Transfer { to } => Body::Transfer(Transfer { to: *to }),
             SendingBody::Status => Body::Status,
             SendingBody::Fetch(fetch) => Body::Fetch(*fetch),

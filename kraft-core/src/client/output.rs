@@ -6,6 +6,7 @@ use super::call::{CallId, Outcome};
 use super::fetch::{NoPiece, Piece};
 use super::status::NodeReport;
 use crate::id::{NodeId, RequestId, Sequence, SessionId};
+use crate::membership::Wish;
 use crate::message::{Commit, Consistency, Fetch};
 
 /// What to do next. Each may be performed the moment it is handed out, in this order.
@@ -81,6 +82,9 @@ pub(super) enum SendingBody {
     Read {
         query: Bytes,
         consistency: Consistency,
+    },
+    Change {
+        wish: Wish,
     },
     Transfer {
         to: NodeId,

@@ -137,6 +137,7 @@ impl Client {
                 query: query.clone(),
                 consistency: *consistency,
             },
+            Kind::Change { wish } => SendingBody::Change { wish: wish.clone() },
             Kind::Transfer { to } => SendingBody::Transfer { to: *to },
             Kind::Status { .. } => SendingBody::Status,
             Kind::Fetch { fetch, .. } => SendingBody::Fetch(*fetch),

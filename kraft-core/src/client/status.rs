@@ -27,6 +27,8 @@ pub struct NodeReport {
     pub last: Index,
     /// The last index that is on its disk.
     pub durable: Index,
+    /// Where its configuration stands in the log; zero for the one that it was founded with.
+    pub membership: Index,
     /// Milliseconds since it started.
     pub uptime_ms: u64,
     /// The version of its program.
@@ -44,6 +46,8 @@ pub struct MemberReport {
     pub node: NodeId,
     /// Where its peers reach it.
     pub address: String,
+    /// What it may do.
+    pub standing: Standing,
     /// How far its log is known to match, zero unless the reporting node leads.
     pub matched: Index,
     /// Milliseconds since it was heard, `u64::MAX` if never.
@@ -68,6 +72,7 @@ impl NodeReport {
             first: reply.first,
             last: reply.last,
             durable: reply.durable,
+            membership: reply.membership,
             uptime_ms: reply.uptime_ms,
             version: printable(reply.version),
             backend: printable(reply.backend),
@@ -77,6 +82,7 @@ impl NodeReport {
                 .map(|member| MemberReport {
                     node: member.node,
                     address: printable(member.address),
+                    standing: member.standing,
                     matched: member.matched,
                     heard_ms: member.heard_ms,
                 })

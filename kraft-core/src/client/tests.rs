@@ -1,5 +1,6 @@
 //! The client against scripted nodes: what goes in, what must come out, in which order.
 
+mod changes;
 mod fetch;
 mod weaker;
 

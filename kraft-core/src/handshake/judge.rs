@@ -3,7 +3,7 @@
 use super::rejection::{Quoted, Span};
 use super::{Established, FRAME_MAX_LEAST, Identity, Member, Policy, Rejection, SILENT_AFTER};
 use crate::canary::{self, Canary};
-use crate::id::{ClusterId, Incarnation, NodeId};
+use crate::id::{ClusterId, Incarnation, Index, NodeId};
 use crate::message::{Body, GoawayReason, Header, Hello, Message, Role, Welcome};
 use crate::time::Instant;
 
@@ -67,7 +67,7 @@ pub(super) fn hello<P: Policy + ?Sized>(
             (false, false)
         }
         Role::Peer => (
-            check_member(header.from, hello.incarnation, local, policy)?,
+            check_member(header.from, hello.incarnation, Some(hello.membership), local, policy)?,
             check_duplicate(header.from, local, policy, now)?,
         ),
     };
@@ -133,7 +133,7 @@ pub(super) fn welcome<P: Policy + ?Sized>(
     }
     let is_new = match role {
         Role::Client => false,
-        Role::Peer => check_member(header.from, welcome.incarnation, local, policy)?,
+        Role::Peer => check_member(header.from, welcome.incarnation, None, local, policy)?,
     };
     Ok(Established {
         role,
@@ -201,15 +201,26 @@ fn check_client(header: &Header, hello: &Hello<'_>) -> Result<(), Rejection> {
     ))
 }
 
-/// Returns whether the incarnation is new to this node.
+/// Returns whether the incarnation is new to this node. `membership` is of a hello.
 fn check_member<P: Policy + ?Sized>(
     from: NodeId,
     incarnation: Incarnation,
+    membership: Option<Index>,
     local: &Identity,
     policy: &P,
 ) -> Result<bool, Rejection> {
     match policy.member(from) {
         Member::New => Ok(true),
+        Member::Provisional => Ok(false),
+        Member::Unknown if membership.is_some_and(|index| policy.admits(from, index)) => Ok(false),
+        Member::Removed => Err(Rejection::new(
+            GoawayReason::Removed,
+            format_args!(
+                "node {from} was removed from cluster {}, node {} knows; its id is not used again",
+                Quoted(&local.cluster_name),
+                local.node
+            ),
+        )),
         Member::Known(known) if known == incarnation || canary::is(Canary::WipedNodeAccepted) => Ok(false),
         Member::Known(known) => Err(Rejection::new(
             GoawayReason::WrongIncarnation,

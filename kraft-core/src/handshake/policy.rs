@@ -90,6 +90,12 @@ pub trait Policy {
     /// What is known of `node`.
     fn member(&self, node: NodeId) -> Member;
 
+    /// Whether a node that is unknown here is let in nevertheless, since its newest committed configuration, which stands
+    /// at `membership`, may say that it is a member.
+    fn admits(&self, _node: NodeId, _membership: Index) -> bool {
+        false
+    }
+
     /// When `node` was last heard on a live, established connection *that it dialled*; `None` without one.
     fn heard(&self, node: NodeId) -> Option<Instant>;
 
@@ -102,6 +108,10 @@ pub trait Policy {
 pub enum Member {
     /// It is no member.
     Unknown,
+    /// It was a member, and is none any more.
+    Removed,
+    /// It may be about to become one: whatever incarnation it names is taken, and not recorded.
+    Provisional,
     /// It is a member that was never heard: whatever incarnation it names becomes the one it is known by.
     New,
     /// It is a member, known durably by this incarnation.

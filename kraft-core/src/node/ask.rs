@@ -22,6 +22,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         }
         for call in calls.drain(..) {
             match call {
+                Call::Change(wish, completion) => self.take_change(wish, completion),
                 Call::Transfer(to, completion) => self.take_transfer(to, completion, now),
                 Call::Status(completion) => completion.end(Some(self.raft.status())),
                 Call::Read(query, consistency, completion) => {

@@ -21,8 +21,12 @@ pub struct Config {
     pub cluster_name: String,
     /// The life of this node's data folder.
     pub incarnation: Incarnation,
-    /// All members, this node among them.
+    /// The members that the cluster was founded with, this node among them: in force until the log says something else,
+    /// and where they are reached as far as that does not say. Empty for a node that is added to a cluster: it waits to be
+    /// told.
     pub members: Vec<Member>,
+    /// Lives of other nodes' data folders that are on our disk, beside those in `members`.
+    pub incarnations: Vec<(NodeId, Incarnation)>,
     /// How it runs Raft; its id is the node's.
     pub raft: raft::Config,
     /// What decoders refuse once a connection is established. `frame_max` and the bytes in flight to a follower fit
@@ -89,6 +93,7 @@ impl Config {
             cluster_name: cluster_name.to_owned(),
             incarnation,
             members,
+            incarnations: Vec::new(),
             raft: raft::Config::new(node, voters, seed),
             limits: Limits {
                 frame_max: 512 << 10,
@@ -137,7 +142,7 @@ impl Config {
     ///
     /// Which field is wrong, and how.
     pub fn validate(&self) -> Result<(), String> {
-        if !self.members.iter().any(|member| member.node == self.raft.id) {
+        if !self.members.is_empty() && !self.members.iter().any(|member| member.node == self.raft.id) {
             return Err(format!("members: node {} is not among them", self.raft.id));
         }
         if self.limits.frame_max < 4096 || u32::try_from(self.limits.frame_max).is_err() {

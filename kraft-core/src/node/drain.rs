@@ -72,8 +72,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                     request,
                     result: Err(why),
                 } => self.refuse_reads(adapter, protocol, request, why),
-                // The node knows the members that it was started with, and no others.
-                Output::Members { .. } => {}
+                Output::Members { .. } => self.follow_members(adapter, protocol),
                 Output::Transferred { to, result } => self.transferred(adapter, protocol, to, result),
                 Output::Role { state, term, leader } => {
                     self.role(adapter, protocol, Place { state, term, leader });
@@ -262,6 +261,9 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 self.conns
                     .answer(adapter, protocol, header, origin, Outcome::Unknown, &mut self.counters);
             }
+        }
+        if led && (!self.leads() || term != before) {
+            self.lose_change(adapter, protocol);
         }
         // The leader that said from which index on these reads may be answered is gone, and did not say that so much
         // is committed. The next one may be long in coming; whoever reads can ask again.

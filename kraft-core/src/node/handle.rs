@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use crate::adapter::Waker;
 use crate::id::NodeId;
+use crate::membership::Wish;
 use crate::message::{self, Basis, Commit, Consistency, Refusal, Refused};
 use crate::raft::Status;
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -105,6 +106,7 @@ pub(super) enum Call {
     Read(Bytes, Consistency, Completion<Outcome>),
     Transfer(NodeId, Completion<Outcome>),
     Status(Completion<Option<Status>>),
+    Change(Wish, Completion<Outcome>),
 }
 
 /// The node's side of a handle. Bounded: [`Queue::calls_max`] calls wait at most.
@@ -193,6 +195,14 @@ impl Handle {
             |completion| Call::Read(query, consistency, completion),
             Self::overloaded(),
         )
+    }
+
+    /// Changes the members. Ends when that is committed, or refused; [`message::Change::index`] reads the answer. It may be
+    /// asked for again if the outcome is unknown: what is so already succeeds.
+    #[must_use]
+    pub fn change(&self, change: message::Change<'_>) -> Ticket<Outcome> {
+        let wish = Wish::from(change);
+        self.call(|completion| Call::Change(wish, completion), Self::overloaded())
     }
 
     /// What the node knows; `None` if it went away.

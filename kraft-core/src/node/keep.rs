@@ -105,7 +105,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 Err(_) if !rest.is_empty() => endpoint = rest.remove(0),
                 Err(error) => {
                     self.peers.failed(node, now);
-                    if self.peers.failed_first(node) {
+                    if !self.dial_failed(node, &error) && self.peers.failed_first(node) {
                         let address = self.peers.get(node).map_or("", |peer| peer.address.as_str());
                         let reason = CloseReason::Failed(error.kind());
                         (self.observer)(Notice::DialFailed { node, address, reason });
@@ -129,6 +129,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         if let Some(step) = self.peers.resolved(node, addresses, now) {
             self.to_connect.push((node, step));
         } else if let Some(error) = &error
+            && !self.dial_failed(node, error)
             && self.peers.failed_first(node)
         {
             let name = self.peers.get(node).map_or("", |peer| peer.address.as_str());
@@ -200,6 +201,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         now: Instant,
     ) {
         self.peers.remembered(node, incarnation);
+        self.remember_life(node, incarnation);
         (self.observer)(Notice::PeerKnown { node, incarnation });
         let held = |conn: &&Conn| matches!(&conn.stage, Stage::Held(established, _) if established.node == node);
         let waiting: Vec<_> = self.conns.iter().filter(held).map(|conn| conn.id).collect();

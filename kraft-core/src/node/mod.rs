@@ -19,6 +19,7 @@ mod conns;
 mod drain;
 mod handle;
 mod keep;
+mod members;
 mod notice;
 mod receive;
 mod requests;
@@ -46,6 +47,7 @@ pub use self::task::{Done, Task};
 
 use self::conns::{ConnLimits, Conns};
 use self::handle::{Call, Queue};
+use self::members::Members;
 use self::requests::Requests;
 use self::transfer::Handover;
 use crate::adapter::{Adapter, Audience, Capabilities, Endpoint, ListenOptions, Stats, Waker};
@@ -54,6 +56,7 @@ use crate::id::{ConnId, GroupId, Index, ListenerId, NodeId, RequestId, Term};
 use crate::inbox::Budget;
 use crate::log::Tail;
 use crate::machine::StateMachine;
+use crate::membership::Configuration;
 use crate::message::{Header, NodeState, Role};
 use crate::peers::{self, Peers};
 use crate::protocol::Protocol;
@@ -165,6 +168,7 @@ struct Host<S: Storage, M> {
     /// Connections to be closed once `poll` has returned the adapter.
     to_close: Vec<(ConnId, crate::handshake::Rejection)>,
     requests: Requests,
+    members: Members,
     handover: Handover,
     next_read: RequestId,
     listeners: Vec<Listening>,
@@ -207,6 +211,11 @@ where
             mut machine,
         } = parts;
         let now = adapter.now();
+        let mut config = config;
+        if config.raft.addresses.is_empty() {
+            let founders = config.members.iter();
+            config.raft.addresses = founders.map(|member| (member.node, member.address.clone())).collect();
+        }
         if config.raft.lease_drift_max.is_some() && adapter.read_clock().is_none() {
             return Err(format!(
                 "lease_drift_max: the event loop {} has no clock to look at after a read: do without leases, or take \
@@ -216,14 +225,12 @@ where
         }
         let raft = Raft::new(config.raft.clone(), &recovered, now)?;
         let frame_max = u32::try_from(config.limits.frame_max).expect("validated above");
-        let identity = Identity::node(&config.cluster_name, config.raft.id, config.incarnation, frame_max);
-        let others = config.members.iter().filter(|member| member.node != config.raft.id);
-        let peers = Peers::new(
-            others.map(|member| (member.node, member.address.clone(), member.incarnation)),
-            config.backoff.clone(),
-            config.raft.seed,
-            now,
-        );
+        let mut identity = Identity::node(&config.cluster_name, config.raft.id, config.incarnation, frame_max);
+        let members = Members::new(&config);
+        let mut peers = Peers::new(std::iter::empty(), config.backoff.clone(), config.raft.seed, now);
+        let (membership, committed) = raft.committed_configuration();
+        identity.membership = membership;
+        peers.follow(&members.others(&raft, &config), membership, committed, now, now);
         let limits = ConnLimits {
             in_flight_max: config.client_in_flight_max,
             backlog_max: config.requests_max,
@@ -271,6 +278,7 @@ where
             has_accepted: false,
             to_close: Vec::new(),
             requests: Requests::default(),
+            members,
             handover: Handover::default(),
             // Ids of reads go to other nodes and come back: no two lives of a node may draw the same.
             next_read: RequestId(fastrand::Rng::with_seed(config.raft.seed).u64(..) >> 8),
@@ -396,6 +404,7 @@ where
         host.take_calls(now);
         host.propose(adapter, protocol, now);
         host.ask_reads(adapter, protocol, now);
+        host.keep_members(adapter, protocol, now);
         if host.raft.deadline().is_some_and(|deadline| deadline <= now) {
             host.raft.tick(now, &mut host.log);
         }
@@ -497,6 +506,16 @@ where
         self.host.counters
     }
 
+    /// Whether this node was a member of the cluster and is none any more. It stops by itself then.
+    pub fn is_removed(&self) -> bool {
+        self.host.members.is_expelled()
+    }
+
+    /// The configuration that is in force, and where it stands in the log.
+    pub fn configuration(&self) -> (Index, &Configuration) {
+        self.host.raft.configuration()
+    }
+
     /// The state machine.
     pub fn machine(&self) -> &M {
         &self.host.machine
@@ -555,7 +574,8 @@ impl<S: Storage, M> Host<S, M> {
         let waits = self.raft.is_transferring() && !self.place.leader.is_some();
         let reads = !self.requests.reads.is_empty() && !waits;
         let is_behind = self.applied_unsaid.is_some() || reads;
-        if is_behind || dials && !self.to_connect.is_empty() {
+        let goes = dials && self.members.is_expelled();
+        if is_behind || goes || dials && !self.to_connect.is_empty() {
             return Instant::ZERO;
         }
         let deadlines = [
@@ -563,6 +583,7 @@ impl<S: Storage, M> Host<S, M> {
             self.peers.deadline().filter(|_| dials),
             self.storage.deadline(),
             self.snapshots.deadline(),
+            self.members.deadline(),
             self.stopping.map(|since| since + self.config.stop_timeout),
         ];
         deadlines.into_iter().flatten().fold(self.sweep_at, Instant::min)

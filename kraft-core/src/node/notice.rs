@@ -3,8 +3,9 @@
 use std::io;
 
 use crate::adapter::{CloseReason, Endpoint};
-use crate::id::{ConnId, Incarnation, NodeId, Term};
+use crate::id::{ConnId, Incarnation, Index, NodeId, Term};
 use crate::inbox::InboxError;
+use crate::membership::Configuration;
 use crate::message::{GoawayReason, NodeState, Refusal, SnapshotId, SnapshotResult};
 use crate::raft::Violation;
 use crate::snapshot::StoreError;
@@ -135,6 +136,20 @@ pub enum Notice<'a> {
         node: NodeId,
         /// Which.
         id: SnapshotId,
+    },
+    /// Another configuration is in force, or the one that is was committed.
+    Members {
+        /// Where it stands in the log.
+        index: Index,
+        /// A majority has it: it stays.
+        is_committed: bool,
+        /// Who the members are.
+        configuration: &'a Configuration,
+    },
+    /// This node was removed from the cluster, and stops.
+    Removed {
+        /// Who said so; `None` if it stands in the own log.
+        by: Option<NodeId>,
     },
     /// This node had lost its log, and has made up for that: it votes again.
     Recovered,

@@ -201,6 +201,9 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                         reason,
                         detail: goaway.detail,
                     });
+                    if let Source::Dialled(node) = conn.source {
+                        self.dialled_goaway(node, reason, goaway.detail);
+                    }
                 }
                 self.mute(conn, lent.now);
                 lent.link.close(CloseMode::Flush);
@@ -246,6 +249,12 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             return;
         }
         let node = established.node;
+        if let Source::Accepted(_) = conn.source {
+            self.peers.admit(node, lent.now);
+        }
+        if let Some(peer) = self.peers.get_mut(node) {
+            peer.seen = Some(established.incarnation);
+        }
         if let Source::Dialled(_) = conn.source {
             let least = self.config.append_frame_max();
             if (established.frame_max as usize) < least {
@@ -308,6 +317,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             }
             Body::Transfer(transfer) => self.on_transfer(lent, conn, message, transfer.to),
             Body::StatusReply(_) => {}
+            Body::Change(change) => self.on_change(lent, conn, message, *change),
             Body::Fetch(fetch) => self.on_fetch(lent, conn, message, fetch),
             _ => return self.on_raft(lent, conn, message),
         }
@@ -412,6 +422,9 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             reason: *reason,
             detail,
         });
+        if let Source::Dialled(node) = conn.source {
+            self.dialled_rejected(node, *reason, detail);
+        }
         self.turn_away(lent, conn, rejection);
     }
 
@@ -456,6 +469,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         {
             peer.accepted = None;
             self.raft.unreachable(node, now);
+            self.peers.see_off(node);
         }
         conn.stage = Stage::Mute;
     }
@@ -487,6 +501,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 }
                 match self.peers.closed(node, id, now) {
                     Some(step) => self.to_connect.push((node, step)),
+                    None if self.dial_failed(node, &reason) => {}
                     None if !was_up && self.peers.failed_first(node) => {
                         let address = self.peers.get(node).map_or("", |peer| peer.address.as_str());
                         (self.observer)(Notice::DialFailed { node, address, reason });
@@ -494,7 +509,10 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                     None => {}
                 }
             }
-            Source::Accepted(_) => self.mute(&mut conn, now),
+            Source::Accepted(_) => {
+                self.snapshots_without(id);
+                self.mute(&mut conn, now);
+            }
         }
     }
 }

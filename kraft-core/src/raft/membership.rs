@@ -106,6 +106,27 @@ impl Raft {
         self.append_configuration(next, log)
     }
 
+    /// What [`change`](Self::change) would say; nothing happens. Whether it is so already.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`].
+    pub fn would_change(&self, change: &Change<'_>, incarnation: Incarnation) -> Result<bool, Refusal> {
+        if self.state != NodeState::Leader {
+            return Err(Refusal::NotLeader);
+        }
+        match self.judge(change, incarnation) {
+            Ok(Verdict::Done) => Ok(true),
+            verdict => {
+                self.may_change()?;
+                if let Verdict::Steps(steps, _) = verdict? {
+                    self.next(&steps)?;
+                }
+                Ok(false)
+            }
+        }
+    }
+
     /// Changes the members from any set to any other, however far they have caught up; what is there already is left as
     /// it is. For who knows what he does: a voter without the log adds to what a majority needs, and nothing to what it
     /// has.

@@ -14,6 +14,7 @@
 
 #[cfg(test)]
 pub(crate) mod fake;
+mod members;
 mod security;
 mod snapshot;
 #[cfg(test)]
@@ -36,6 +37,7 @@ use kraft_protocols::Binary;
 pub use kraft_core::client::{Config, MemberReport, NodeReport, Refused};
 pub use kraft_core::message::{Basis, Commit, Consistency};
 
+pub use self::members::Members;
 pub use self::security::Security;
 pub(crate) use self::security::Trouble;
 pub use self::snapshot::{FetchError, SnapshotSource, Whom};

@@ -119,6 +119,12 @@ pub(super) enum What {
     },
     /// Print what every node says of itself; fails if one says nothing
     Status,
+    /// See and change who the members are
+    Member {
+        /// How
+        #[command(subcommand)]
+        what: Member,
+    },
     /// Decide who leads
     Leader {
         /// How
@@ -130,6 +136,73 @@ pub(super) enum What {
     Snapshot(Snapshot),
     /// Measure the cluster with one thread of load
     Bench(Bench),
+}
+
+/// What is done about members.
+#[derive(Debug, Subcommand)]
+pub(super) enum Member {
+    /// Print who they are, where their peers reach them and how far they have caught up
+    List,
+    /// Add a node that kraftd init --join made and that runs. It learns first, and votes when it has caught up
+    Add {
+        /// Its id, never used before in this cluster
+        #[arg(value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
+        node: u64,
+        /// Where its peers reach it, as its --listen says: HOST:PORT
+        #[arg(value_name = "ADDRESS")]
+        address: String,
+        /// Leave it a learner, which neither votes nor counts
+        #[arg(long)]
+        learner: bool,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Make a voter of a learner that has caught up
+    Promote {
+        /// Which
+        #[arg(value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
+        node: u64,
+    },
+    /// Remove a node; it stops. Its id is not used again
+    Remove {
+        /// Which
+        #[arg(value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
+        node: u64,
+    },
+    /// Add a node in the place of another, which goes when the new one has caught up
+    Replace {
+        /// Who goes, up or down
+        #[arg(value_name = "OLD", value_parser = clap::value_parser!(u64).range(1..))]
+        node: u64,
+        /// Who comes: an id never used before in this cluster
+        #[arg(value_name = "NEW", value_parser = clap::value_parser!(u64).range(1..))]
+        by: u64,
+        /// Where its peers reach it, as its --listen says: HOST:PORT
+        #[arg(value_name = "ADDRESS")]
+        address: String,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Tell where a member is reached from now on
+    Move {
+        /// Which
+        #[arg(value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
+        node: u64,
+        /// HOST:PORT
+        #[arg(value_name = "ADDRESS")]
+        address: String,
+    },
+}
+
+/// Whether the command waits until a new node has caught up.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Waiting {
+    /// Wait until it has caught up, so long at the most, and show how far it is; on a terminal that is the default
+    #[arg(long, value_name = "SPAN", num_args = 0..=1, default_missing_value = "1h", value_parser = span)]
+    pub(super) wait: Option<Duration>,
+    /// Do not wait on a terminal either
+    #[arg(long, conflicts_with = "wait")]
+    pub(super) no_wait: bool,
 }
 
 /// What is done about leadership.
@@ -306,6 +379,11 @@ mod tests {
             "kraftctl bench --clients 0",
             "kraftctl leader",
             "kraftctl leader transfer --to 0",
+            "kraftctl member",
+            "kraftctl member add 4",
+            "kraftctl member add 0 h:1",
+            "kraftctl member add 4 h:1 --wait 1s --no-wait",
+            "kraftctl member replace 3 h:1",
             "kraftctl --timeout 0s status",
             "kraftctl -o xml status",
             "kraftctl --backend epol status",

@@ -51,6 +51,10 @@ pub(super) enum Failure {
     Client(Error),
     /// The same, of leadership that was to be handed over.
     Transfer(Error),
+    /// The same, of a change of the members.
+    Member(Error),
+    /// A new member did not catch up while it was waited for.
+    Lags(String),
     /// Standard output.
     Output(io::Error),
     /// Standard input.
@@ -67,11 +71,14 @@ impl Failure {
             Self::Snapshot { exit, .. } => *exit,
             Self::NoNodes | Self::Backend(_) | Self::TlsUsage(_) => Exit::Usage,
             Self::Client(Error::Address { error, .. }) if is_malformed(error) => Exit::Usage,
-            Self::Client(Error::Unknown) | Self::Transfer(Error::Unknown) => Exit::Unknown,
-            Self::Transfer(Error::Refused(_)) => Exit::Refused,
+            Self::Client(Error::Unknown) | Self::Transfer(Error::Unknown) | Self::Member(Error::Unknown) => {
+                Exit::Unknown
+            }
+            Self::Transfer(Error::Refused(_)) | Self::Member(Error::Refused(_)) => Exit::Refused,
             Self::Client(Error::Refused(_) | Error::NotANumber | Error::Overflow) => Exit::Refused,
             #[cfg(feature = "tls")]
             Self::TlsFile(_) => Exit::Failed,
+            Self::Member(_) | Self::Lags(_) => Exit::Failed,
             Self::Client(_) | Self::Transfer(_) | Self::Output(_) | Self::Input(_) | Self::Bench(_) => Exit::Failed,
         }
     }
@@ -121,6 +128,24 @@ impl fmt::Display for Failure {
                 "unknown: no answer came in time, so leadership may or may not have been handed over; see kraftctl status",
             ),
             Self::Transfer(error) => error.fmt(f),
+            Self::Member(Error::Refused(refused)) => {
+                write!(f, "the members were not changed: {refused}")?;
+                f.write_str(match refused.why {
+                    Refusal::NotLeader => {
+                        " (is a majority up, and does --nodes name the leader? see kraftctl status; if a majority is lost \
+                         for good, kraftd recover --help)"
+                    }
+                    Refusal::NoSpace => " (make room for the log, or raise log_bytes_max)",
+                    Refusal::Overloaded | Refusal::Transferring => " (try again)",
+                    _ => "",
+                })
+            }
+            Self::Member(Error::Unknown) => f.write_str(
+                "unknown: no answer came in time, so the members may or may not have been changed; see kraftctl member \
+                 list, and give the same command again: what is so already is not done twice",
+            ),
+            Self::Member(error) => error.fmt(f),
+            Self::Lags(message) => f.write_str(message),
             Self::Client(Error::Unknown) => f.write_str(
                 "unknown: no answer came in time, so a write may or may not have happened; read the key before you \
                  write it again, or give more time with --timeout",

@@ -46,7 +46,7 @@ pub(super) fn run(client: &mut Client, what: &What, format: Format, out: &mut im
             Ok(Exit::Ok)
         }
         What::Scan { prefix, limit, after } => scan(client, prefix.as_bytes(), after.as_bytes(), *limit, format, out),
-        What::Status | What::Leader { .. } | What::Snapshot(_) | What::Bench(_) => {
+        What::Status | What::Member { .. } | What::Leader { .. } | What::Snapshot(_) | What::Bench(_) => {
             unreachable!("not a command on keys")
         }
     }

@@ -6,6 +6,7 @@ mod exit;
 mod format;
 mod keys;
 mod leader;
+mod member;
 mod security;
 mod snapshot;
 mod status;
@@ -77,6 +78,7 @@ fn run(cli: &Cli, out: &mut impl Write) -> Result<Exit, Failure> {
     }
     match &cli.what {
         What::Status => status::run(&mut client, cli.output, out),
+        What::Member { what } => member::run(&mut client, what, cli.output, out),
         What::Leader { what } => leader::run(&mut client, what, cli.output, out),
         What::Snapshot(Snapshot::Save { file, force, from }) => {
             let order = snapshot::Order::new(file, *force, *from, cli.timeout)?;

@@ -6,7 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kraft_core::adapter::Endpoint;
-use kraft_core::id::NodeId;
+use kraft_core::id::{Incarnation, NodeId};
+use kraft_core::membership::MEMBERS_MAX;
 use kraft_core::node::{self, Member};
 
 use super::Failure;
@@ -25,8 +26,8 @@ const PORT_TICK: Duration = Duration::from_millis(10);
 
 /// How the event loop runs: with room for all listeners and for the connections that the node dials.
 pub(super) fn adapter_config(config: &Config) -> kraft_adapters::Config {
-    let dialled = 2 * config.peers.ids().count();
-    let accepted = clients(config) + Addresses::peer_connections(config) + monitor::CONNECTIONS_MAX;
+    let dialled = 2 * MEMBERS_MAX;
+    let accepted = clients(config) + Addresses::peer_connections() + monitor::CONNECTIONS_MAX;
     kraft_adapters::Config {
         max_connections: accepted + dialled,
         write_queue_max: bytes(config.write_queue_bytes_max),
@@ -58,7 +59,12 @@ pub(super) fn storage_config(config: &Config) -> storage::Config {
 /// # Errors
 ///
 /// The system has no randomness to give.
-pub(super) fn node_config(config: &Config, of: &Identity, book: &PeerBook<RealFiles>) -> Result<node::Config, Failure> {
+pub(super) fn node_config(
+    config: &Config,
+    of: &Identity,
+    life: Incarnation,
+    book: &PeerBook<RealFiles>,
+) -> Result<node::Config, Failure> {
     let seed =
         getrandom::u64().map_err(|error| Failure::new(format!("the system's randomness: {error}; try again")))?;
     let member = |(id, at): (u64, &HostPort)| Member {
@@ -67,7 +73,8 @@ pub(super) fn node_config(config: &Config, of: &Identity, book: &PeerBook<RealFi
         incarnation: book.get(NodeId(id)),
     };
     let members = config.peers.iter().map(member).collect();
-    let mut node = node::Config::new(&of.cluster, of.node, of.incarnation, members, seed);
+    let mut node = node::Config::new(&of.cluster, of.node, life, members, seed);
+    node.incarnations = book.all();
     node.limits.frame_max = bytes(config.frame_bytes_max);
     node.transfer_waits = config.transfer_waits;
     let raft = &mut node.raft;
@@ -135,8 +142,8 @@ impl Addresses {
     }
 
     /// Connections of peers at a time.
-    pub(super) fn peer_connections(config: &Config) -> usize {
-        config.peers.ids().count() + PEER_CONNECTIONS_SPARE
+    pub(super) fn peer_connections() -> usize {
+        MEMBERS_MAX + PEER_CONNECTIONS_SPARE
     }
 
     /// Whether all ports can be bound, now or in a moment: the sockets of a process that was killed may outlive it. Whoever
@@ -241,7 +248,7 @@ mod tests {
             address: String::new(),
             incarnation: None,
         };
-        let node = node::Config::new("", NodeId(1), kraft_core::id::Incarnation(1), vec![member], 0);
+        let node = node::Config::new("", NodeId(1), Incarnation(1), vec![member], 0);
         assert_eq!(config.transfer_waits, node.transfer_waits);
         assert_eq!(bytes(config.append_bytes_max), raft.append_bytes_max);
         assert_eq!(config.inflight_bytes_max, raft.inflight_bytes_max);

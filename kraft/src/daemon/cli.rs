@@ -12,6 +12,7 @@ use super::certs::Certs;
 use super::config::{FIELDS, Field, Layers, Loaded, load};
 use super::demo::Demo;
 use super::inspect::LogAction;
+use super::recover::Recover;
 use super::repair::Repair;
 use super::{Exit, Failure, doctor, init, logging, restore, serve};
 use crate::storage::{Expected, Folder, FolderError, RealFiles};
@@ -46,6 +47,11 @@ enum Action {
     /// a majority without it. Nothing is deleted. Started again, the node takes what the others have, and votes when it has
     /// made up for what it lost.
     Repair(Repair),
+    /// Go on with one node when the majority of a cluster is lost for good. Loses data: see the flags.
+    ///
+    /// The last resort. What this node has becomes what the cluster has. It comes back under another incarnation, so that
+    /// former members and it refuse each other.
+    Recover(Recover),
     /// Make certificates for a first cluster: an authority, a certificate a node, one for clients. What is there is kept.
     Certs(Certs),
     /// Show three nodes on this host that lose their leader under load, and nothing else.
@@ -72,6 +78,10 @@ struct InitArgs {
     /// former node. Each node of the new cluster begins with the same file, and the cluster has another name.
     #[arg(long, value_name = "FILE")]
     from_snapshot: Option<PathBuf>,
+    /// Make a node that is to be added to a cluster that runs: it waits until `kraftctl member add` names it, and is told the
+    /// members. In place of --peers.
+    #[arg(long, conflicts_with_all = ["peers", "from_snapshot"])]
+    join: bool,
     #[command(flatten)]
     identity: IdentityFlags,
 }
@@ -115,7 +125,7 @@ struct IdentityFlags(Vec<(&'static str, String)>);
 
 /// `--config`, and a flag for each field of the table.
 #[derive(Debug)]
-struct Settings {
+pub(super) struct Settings {
     file: Option<PathBuf>,
     flags: Vec<(&'static str, String)>,
 }
@@ -154,6 +164,7 @@ impl Action {
             Self::Doctor(args) => args.run(),
             Self::Log(action) => action.run(),
             Self::Repair(repair) => repair.run(),
+            Self::Recover(recover) => recover.run(),
             Self::Certs(certs) => certs.run(),
             Self::Demo(demo) => demo.run(),
             #[cfg(feature = "sim")]
@@ -166,8 +177,12 @@ impl Action {
 impl InitArgs {
     fn run(&self) -> Result<(), Failure> {
         let data = required_data(self.data.as_deref())?;
+        let mut flags = self.identity.0.clone();
+        if self.join {
+            flags.push(("peers", "join".to_owned()));
+        }
         let loaded = load(&Layers {
-            flags: self.identity.0.clone(),
+            flags,
             ..Layers::default()
         })?;
         let begins = match &self.from_snapshot {
@@ -227,7 +242,7 @@ impl Settings {
         self.load(data, written)
     }
 
-    fn load(&self, data: Option<&Path>, init: Vec<(&'static str, String)>) -> Result<Loaded, Failure> {
+    pub(super) fn load(&self, data: Option<&Path>, init: Vec<(&'static str, String)>) -> Result<Loaded, Failure> {
         load(&Layers {
             init,
             file: self.file.clone().or_else(|| path_variable("KRAFT_CONFIG")),
@@ -272,7 +287,10 @@ impl FromArgMatches for IdentityFlags {
 impl Args for IdentityFlags {
     fn augment_args(command: Command) -> Command {
         let fields = init::WRITTEN.iter().filter_map(|name| Field::named(name));
-        command.args(fields.map(|field| flag(field).required(true)))
+        command.args(fields.map(|field| match field.name {
+            "peers" => flag(field).required_unless_present("join"),
+            _ => flag(field).required(true),
+        }))
     }
 
     fn augment_args_for_update(command: Command) -> Command {

@@ -14,6 +14,8 @@ pub enum Exit {
     DamagedLog = 74,
     /// The disk failed.
     Disk = 75,
+    /// The node was removed from its cluster.
+    Removed = 76,
     /// The configuration is wrong, or does not fit the data folder.
     Config = 78,
 }

@@ -58,10 +58,14 @@ pub(super) fn layer(identity: &Identity) -> Vec<(&'static str, String)> {
         .iter()
         .map(|member| format!("{}={}", member.node, member.address))
         .collect();
+    let peers = match peers.is_empty() {
+        true => "join".to_owned(),
+        false => peers.join(","),
+    };
     let values = [
         identity.cluster.clone(),
         identity.node.to_string(),
-        peers.join(","),
+        peers,
         identity.listen.clone(),
         identity.client.clone(),
     ];

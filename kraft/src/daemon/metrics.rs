@@ -338,6 +338,21 @@ impl Sample<'_> {
     /// Series for each member: there are as many as the operator configured.
     fn members(&self, text: &mut String) {
         let members = &self.view.status.members;
+        let learns = |standing| standing == Standing::Learner;
+        let learners = members.iter().filter(|member| learns(member.standing)).count();
+        let counts = [
+            ("kraft_members", "Members of the configuration in force.", members.len()),
+            ("kraft_voters", "Those of them that vote.", members.len() - learners),
+            (
+                "kraft_learners",
+                "Those of them that are sent the log, and do not vote.",
+                learners,
+            ),
+        ];
+        for (name, meaning, count) in counts {
+            head(text, name, Gauge, meaning);
+            sample(text, name, &[], count);
+        }
         head(
             text,
             "kraft_member_matched_index",

@@ -28,6 +28,7 @@ mod monitor;
 mod notices;
 mod open_files;
 mod rate;
+mod recover;
 mod repair;
 mod restore;
 mod security;

@@ -1,15 +1,18 @@
 //! What the driver tells of, printed and counted.
 
+use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kraft_core::message::{GoawayReason, NodeState, SnapshotResult};
+use kraft_core::id::NodeId;
+use kraft_core::membership::Configuration;
+use kraft_core::message::{GoawayReason, NodeState, SnapshotResult, Standing};
 use kraft_core::node::Notice;
 
 #[cfg(feature = "tls")]
 use crate::tls;
 
 /// Words for the kinds of [`Notice`]: fields of log lines, labels of a metric.
-const KINDS: [&str; 19] = [
+const KINDS: [&str; 24] = [
     "role",
     "transfer",
     "peer_up",
@@ -22,9 +25,14 @@ const KINDS: [&str; 19] = [
     "garbage",
     "violation",
     "slow_reader",
+    "members",
+    "removed",
     "room",
     "snapshot",
+    "snapshot_sending",
+    "snapshot_received",
     "snapshot_failed",
+    "recovered",
     "other",
     "tls_refused",
     "tls_failed",
@@ -43,6 +51,11 @@ impl Counts {
     /// Every kind with its number.
     pub(super) fn all(&self) -> [(&'static str, u64); KINDS.len()] {
         std::array::from_fn(|place| (KINDS[place], self.kinds[place].load(Ordering::Relaxed)))
+    }
+
+    /// Whether this kind came.
+    pub(super) fn has_told(&self, kind: &str) -> bool {
+        self.all().iter().any(|(other, count)| *other == kind && *count > 0)
     }
 
     /// Until when this node's certificate is believed, in seconds since 1970; `None` without TLS.
@@ -124,9 +137,13 @@ fn kind_of(notice: &Notice<'_>) -> &'static str {
         Notice::Garbage { .. } => "garbage",
         Notice::Violation { .. } => "violation",
         Notice::SlowReader { .. } => "slow_reader",
-        Notice::SnapshotTaken { .. } | Notice::SnapshotSending { .. } | Notice::SnapshotReceived { .. } => "snapshot",
+        Notice::SnapshotTaken { .. } => "snapshot",
+        Notice::SnapshotSending { .. } => "snapshot_sending",
+        Notice::SnapshotReceived { .. } => "snapshot_received",
         Notice::SnapshotFailed { .. } | Notice::SnapshotRefused { .. } => "snapshot_failed",
         Notice::Recovered => "recovered",
+        Notice::Members { .. } => "members",
+        Notice::Removed { .. } => "removed",
         Notice::Room { .. } => "room",
         _ => "other",
     }
@@ -148,6 +165,19 @@ fn print(kind: &'static str, notice: &Notice<'_>) {
         }
         Notice::Transferred { to, result: Err(why) } => {
             log::warn!(kind, to = to.0, why:? = why; "did not hand leadership over");
+        }
+        Notice::Members {
+            index,
+            is_committed: false,
+            configuration,
+        } => {
+            log::info!(kind, index = index.0; "the members are to be: {}", members(configuration));
+        }
+        Notice::Members {
+            index, configuration, ..
+        } => log::info!(kind, index = index.0; "the members are: {}", members(configuration)),
+        Notice::Removed { by } => {
+            log::warn!(kind, by = by.unwrap_or(NodeId::NONE).0; "this node was removed from the cluster, and stops");
         }
         Notice::PeerUp { node } => log::info!(kind, peer = node.0; "connected to a peer"),
         Notice::PeerDown { node, reason } => {
@@ -220,11 +250,27 @@ fn print(kind: &'static str, notice: &Notice<'_>) {
     }
 }
 
+/// Ids, and of those that do not simply vote what they do.
+fn members(configuration: &Configuration) -> String {
+    let mut text = String::new();
+    for member in configuration.members() {
+        let separator = if text.is_empty() { "" } else { ", " };
+        let standing = match member.seat.standing() {
+            Standing::Voter | Standing::Recovering => "",
+            Standing::Learner => " (learns)",
+            Standing::Leaving => " (leaves)",
+            Standing::Joining => " (joins)",
+        };
+        write!(text, "{separator}{}{standing}", member.node).expect("a String takes all");
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use kraft_core::id::{NodeId, Term};
+    use kraft_core::id::Term;
 
     use super::*;
 

@@ -40,6 +40,9 @@ type Daemon = Server<Transport, Binary, DiskLog<RealFiles>, Kv>;
 /// Why it did not start, or could not go on.
 pub(super) fn run(data: &Path, folder: &Folder, loaded: &Loaded, exit_with_parent: bool) -> Result<(), Failure> {
     loaded.validate()?;
+    if folder.was_removed().map_err(|error| folder_failure(data, &error))? {
+        return Err(removed(folder));
+    }
     let config = &loaded.config;
     check_protocol(config)?;
     let signals = Signals::catch()?;
@@ -74,8 +77,27 @@ pub(super) fn run(data: &Path, folder: &Folder, loaded: &Loaded, exit_with_paren
     let ended = server.run();
     logging::tell_suppressed();
     ended.map_err(|failure| node_failure(&failure))?;
+    if counts.has_told("removed") {
+        // Without the mark the next start asks the others again.
+        if let Err(fault) = folder.mark_removed() {
+            log::warn!("cannot note that this node was removed: {fault}");
+        }
+        return Err(removed(folder));
+    }
     log::info!("stopped");
     Ok(())
+}
+
+fn removed(folder: &Folder) -> Failure {
+    let identity = folder.identity();
+    Failure {
+        exit: Exit::Removed,
+        message: format!(
+            "node {} was removed from cluster {}, and does not run any more: make a new data folder for a new node, with an \
+             id that was never used (kraftd init --join), and add that (kraftctl member add)",
+            identity.node, identity.cluster
+        ),
+    }
 }
 
 fn check_protocol(config: &Config) -> Result<(), Failure> {
@@ -126,7 +148,8 @@ fn open(
     let identity = folder.identity();
     let wrong = |why| Failure::config(format!("{why}; `kraftd config show` tells who set it"));
     let damage = folder.damage().map_err(|error| folder_failure(data, &error))?;
-    let mut node_config = node_config(config, identity, &book)?;
+    let life = folder.life().map_err(|error| folder_failure(data, &error))?;
+    let mut node_config = node_config(config, identity, life, &book)?;
     node_config.raft.recovering = damage.is_there();
     node_config.validate().map_err(wrong)?;
     log::debug!("reads the log");
@@ -179,7 +202,7 @@ fn listen(server: &mut Daemon, at: &Addresses, config: &Config, counts: &Arc<Cou
         max_connections,
         ..ListenOptions::default()
     };
-    let peers = options(Addresses::peer_connections(config));
+    let peers = options(Addresses::peer_connections());
     let clients = options(bytes(config.max_connections));
     let listen = server
         .listen(Role::Peer, &at.listen, peers)

@@ -166,27 +166,37 @@ impl Plan {
 
     /// Whether runs that kept every law show something.
     fn judge(&self, total: &Report) -> Result<(), Failure> {
-        match self.missing(total) {
-            Kinds::NONE => Ok(()),
-            missing => Err(Failure::new(format!(
-                "of {} seeds none had {missing}: what should let that happen does not",
-                total.runs
-            ))),
-        }
+        let missing = match self.missing(total) {
+            // With all faults there is something of everything that becomes of snapshots.
+            Kinds::NONE if self.is_much() && self.faults == Faults::Drawn => match total.snapped.missing() {
+                Some(missing) => format!("a snapshot {missing}"),
+                None => return Ok(()),
+            },
+            Kinds::NONE => return Ok(()),
+            missing => missing.to_string(),
+        };
+        Err(Failure::new(format!(
+            "of {} seeds none had {missing}: what should let that happen does not",
+            total.runs
+        )))
     }
 
-    /// Kinds of faults that should have happened. A cluster that can spare no node bears not all of them, and what is
-    /// over soon may have few.
-    fn missing(&self, total: &Report) -> Kinds {
-        let is_much = self.seeds.end - self.seeds.start >= SEEDS_OF_EVERY_FAULT;
+    /// Whether everything has to happen. A cluster that can spare no node bears not all of it, and what is over soon may
+    /// have little.
+    fn is_much(&self) -> bool {
         let is_long = self.span >= Duration::from_secs(60);
         let can_spare = self.nodes.is_none_or(|nodes| nodes >= 3);
+        self.seeds.end - self.seeds.start >= SEEDS_OF_EVERY_FAULT && is_long && can_spare
+    }
+
+    /// Kinds of faults that should have happened.
+    fn missing(&self, total: &Report) -> Kinds {
         let allowed = match self.faults {
             Faults::These(kinds) => kinds,
             Faults::Drawn => Kinds::ALL,
         };
         let missing = allowed.iter().filter(|kind| total.fired.count(*kind) == 0);
-        match is_much && is_long && can_spare {
+        match self.is_much() {
             true => missing.fold(Kinds::NONE, Kinds::with),
             false => Kinds::NONE,
         }
@@ -358,6 +368,7 @@ impl fmt::Display for Figures<'_> {
             total.committed, total.unknown, total.refused, total.commit, total.term, total.steps
         )?;
         writeln!(f, "faults: {}: {}", total.fired.total(), total.fired)?;
+        writeln!(f, "snapshots: {}", total.snapped)?;
         let missing: Vec<_> = Kind::ALL
             .into_iter()
             .filter(|kind| total.fired.count(*kind) == 0)

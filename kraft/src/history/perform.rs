@@ -28,7 +28,7 @@ impl History {
         let ended: Result<Bytes, Error> = match request {
             Request::Command { command, .. } => client.command(command),
             Request::Read { query, .. } => client.read(query),
-            Request::Transfer { .. } | Request::Status { .. } | Request::Fetch { .. } => {
+            Request::Change { .. } | Request::Transfer { .. } | Request::Status { .. } | Request::Fetch { .. } => {
                 unreachable!("no action asks for that")
             }
         };

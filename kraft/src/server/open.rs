@@ -70,8 +70,10 @@ where
             incarnation: book.get(member.node),
         });
         let seed = Identity::draw_incarnation().map_err(OpenError::System)?.0;
-        let (cluster, node, incarnation) = (&identity.cluster, identity.node, identity.incarnation);
+        let incarnation = folder.life().map_err(OpenError::Folder)?;
+        let (cluster, node) = (&identity.cluster, identity.node);
         let mut config = Config::new(cluster, node, incarnation, members.collect(), seed);
+        config.incarnations = book.all();
         let damage = folder.damage().map_err(OpenError::Folder)?;
         config.raft.recovering = damage.is_there();
         let files = folder.log().map_err(OpenError::Folder)?;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::BytesMut;
 use kraft_adapters::mock::Leaving;
 use kraft_core::id::{Index, RequestId, Term};
+use kraft_core::laws::Mark;
 use kraft_core::message::{Body, EntryKind, Message, Outcome};
 use kraft_core::session;
 
@@ -79,7 +80,7 @@ impl Answers {
             // Its id is the index of its entry, which has no payload.
             Some(Asked::Session) => session::decode_opened(reply)
                 .map(|id| Index(id.0))
-                .filter(|index| lock(&node.record).last_like(SESSION, index.next()) == Some(*index))
+                .filter(|index| replacing(nodes, node).any(|node| has_session(node, *index)))
                 .and_then(|index| Some((index, is_stable(nodes, node, index)?)))
                 .filter(|entry| self.answered.insert(*entry))
                 .map(|_| ()),
@@ -96,6 +97,10 @@ impl Answers {
     /// Finds the entry of an answered command, from the end: it was proposed not long ago. Commands without a session may
     /// be alike; there are as many such entries as answers.
     fn rest_on(&mut self, nodes: &[Audited], node: &Audited, digest: u64) -> Option<()> {
+        replacing(nodes, node).find_map(|node| self.rest_on_log(nodes, node, digest))
+    }
+
+    fn rest_on_log(&mut self, nodes: &[Audited], node: &Audited, digest: u64) -> Option<()> {
         let mut below = Index(u64::MAX);
         loop {
             below = lock(&node.record).last_like(digest, below)?;
@@ -108,11 +113,38 @@ impl Answers {
     }
 }
 
-/// Whether the entry that a node has at `index` is on the disks of a majority. If so, of which term it is.
+/// Whose logs have what a node answered: what waited on a slow line may speak of a log that a snapshot replaced since, and
+/// others have that.
+fn replacing<'a>(nodes: &'a [Audited], node: &'a Audited) -> impl Iterator<Item = &'a Audited> {
+    let is_replaced = lock(&node.record).base().0 > Index::ZERO;
+    std::iter::once(node).chain(nodes.iter().filter(move |_| is_replaced))
+}
+
+fn has_session(node: &Audited, index: Index) -> bool {
+    lock(&node.record).last_like(SESSION, index.next()) == Some(index)
+}
+
+/// Whether the entry that a node has at `index`, in its log or as a part of a snapshot, is on the disks of a majority. If
+/// so, of which term it is.
 fn is_stable(nodes: &[Audited], node: &Audited, index: Index) -> Option<Term> {
-    let mark = lock(&node.record).entry(index)?;
-    let holders = nodes.iter().filter(|node| node.survives(index) == Some(mark)).count();
-    (holders > nodes.len() / 2).then_some(mark.term)
+    let is_held = |mark: Mark| {
+        let holders = nodes.iter().filter(|node| node.survives(index, mark)).count();
+        (holders > nodes.len() / 2).then_some(mark.term)
+    };
+    let (entry, base) = {
+        let record = lock(&node.record);
+        (record.entry(index), record.base().0)
+    };
+    if entry.is_some() || index > base {
+        return is_held(entry?);
+    }
+    let known = nodes.iter().filter_map(|node| lock(&node.record).entry(index));
+    // Nobody may have it but in snapshots.
+    let unknown = Mark {
+        term: Term(0),
+        digest: 0,
+    };
+    known.chain([unknown]).find_map(is_held)
 }
 
 #[cfg(test)]
@@ -121,7 +153,6 @@ mod tests {
 
     use kraft_adapters::mock::Network;
     use kraft_core::id::{NodeId, Sequence, SessionId};
-    use kraft_core::laws::Mark;
     use kraft_core::message::{Command, Header, Read};
     use kraft_core::time::Instant;
 

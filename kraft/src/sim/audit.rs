@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kraft_adapters::mock::Leaving;
 use kraft_core::handshake::Kind as Message;
-use kraft_core::id::{Index, NodeId};
+use kraft_core::id::{Index, NodeId, Term};
 use kraft_core::laws::{Laws, Mark, View};
 use kraft_core::message::{AppendResult, Body, NodeState};
 use kraft_core::outbox::Outbox;
@@ -78,10 +78,11 @@ impl Audited {
         self.state = NodeState::Follower;
     }
 
-    /// The entry at `index` that is on its disk, or was before that was wiped: laws hold while a majority's disks
-    /// survive, and a wiped one counts as what it had.
-    pub(super) fn survives(&self, index: Index) -> Option<Mark> {
-        lock(self.ghost.as_ref().unwrap_or(&self.record)).survives(index)
+    /// Whether the entry at `index` that is this one is on its disk, in the log or in a snapshot, or was before that was
+    /// wiped: laws hold while a majority's disks survive, and a wiped one counts as what it had.
+    pub(super) fn survives(&self, index: Index, mark: Mark) -> bool {
+        let record = lock(self.ghost.as_ref().unwrap_or(&self.record));
+        record.survives(index, mark)
     }
 }
 
@@ -183,6 +184,8 @@ impl Books {
                 AppendResult::Rejected { prev_index, .. } => prev_index,
             },
             Body::Vote(vote) => vote.last_index,
+            Body::Snapshot(chunk) => chunk.id.index,
+            Body::SnapshotReply(reply) => reply.id.index,
             _ => Index::ZERO,
         };
         let step = Step::Frame {
@@ -231,6 +234,18 @@ impl View for Audited {
     fn disk_entry(&self, index: Index) -> Option<Mark> {
         lock(&self.record).disk_entry(index)
     }
+
+    fn base(&self) -> (Index, Term) {
+        lock(&self.record).base()
+    }
+
+    fn disk_base(&self) -> Index {
+        lock(&self.record).disk_base()
+    }
+
+    fn disk_snapshot(&self) -> (Index, Term) {
+        lock(&self.record).snapshot()
+    }
 }
 
 /// A format that tells the auditor what it decodes for the node of the host at `place`.
@@ -275,7 +290,6 @@ impl Protocol for Overheard {
 #[cfg(test)]
 mod tests {
     use kraft_adapters::mock::Network;
-    use kraft_core::id::Term;
     use kraft_core::message::{Header, Message as Sent, VoteReply};
     use kraft_core::outbox::Segments;
     use kraft_core::time::Instant;

@@ -186,12 +186,15 @@ impl Cluster {
 
     fn tally(&mut self) -> Report {
         let mut fired = self.report.fired;
+        let mut snapped = self.report.snapped;
         for host in &self.hosts {
             fired.add(&host.fired());
+            snapped.add(&host.snapped());
         }
         let books = self.audit.books();
         Report {
             fired,
+            snapped,
             runs: 1,
             simulated: self.network.now() - Instant::ZERO,
             committed: self.history.committed(),
@@ -384,12 +387,13 @@ impl Cluster {
         let host = &mut self.hosts[at];
         let (is_expected, what) = match fall {
             // Nothing may be cut away: the file is named, and the node stays down.
-            Fall::Damaged(what) => (host.rot.as_ref().is_some_and(|rot| what.contains(&rot.file)), what),
-            Fall::Disk(what) => (host.has_bad_disk(), what),
+            Fall::Damaged(what) => (host.is_rotten(&what), what),
+            // A snapshot that was just received may rot before it is read.
+            Fall::Disk(what) => (host.has_bad_disk() || host.is_rotten(&what), what),
             Fall::Wrong(what) => (false, what),
         };
         if !is_expected {
-            return Err(format!("node {} ended: {what}", host.id));
+            return Err(format!("R9: node {} ended without need: {what}", host.id));
         }
         if host.node.is_some() {
             host.crash(&self.network, false);
@@ -411,11 +415,11 @@ impl Cluster {
     pub(super) fn start(&mut self, at: usize) -> Result<(), String> {
         let now = self.network.now();
         let host = &mut self.hosts[at];
-        let rotten = host.rot.as_ref().map(|rot| rot.file.clone());
         match host.start(&self.network, &self.members) {
             Ok(()) => {
-                if let Some(file) = rotten {
-                    return Err(format!("node {} started although {file} is damaged", self.hosts[at].id));
+                let id = host.id;
+                if let Some(file) = host.overlooked() {
+                    return Err(format!("node {id} started although {file} is damaged (R6)"));
                 }
                 let started = Step::Started(host.id);
                 self.audit.books().trace.push(now, started);

@@ -1,17 +1,17 @@
 //! One machine of the simulated cluster: a disk, a clock, and a node that comes and goes.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fastrand::Rng;
 use kraft_adapters::Config as AdapterConfig;
 use kraft_adapters::mock::{HostId, Network};
 use kraft_core::adapter::ListenOptions;
-use kraft_core::id::{ClusterId, GroupId, Incarnation, Index, NodeId};
+use kraft_core::id::{ClusterId, GroupId, Incarnation, Index, NodeId, Term};
 use kraft_core::laws::{Mark, View};
 use kraft_core::machine::StateMachine;
-use kraft_core::message::{NodeState, Role};
+use kraft_core::message::{NodeState, Role, SnapshotId};
 use kraft_core::node::{Config, Done, Failure, Member, Node, Notice, Parts, Task};
 use kraft_core::raft::Status;
 use kraft_core::storage::{HardState, Work};
@@ -21,12 +21,16 @@ use super::audit::{Audit, Overheard};
 use super::clock::{Clock, Clocked};
 use super::faults::Kind;
 use super::plan::Setup;
-use super::report::Fired;
+use super::report::{Fired, Snapped};
+use super::trace::Step;
 use super::watch::{Applies, Record, Watch, lock};
 use crate::kv::{self, Kv};
-use crate::storage::format::{RECORD_BYTES, Record as LogRecord, segment_name};
+use crate::storage::format::{Position, RECORD_BYTES, Record as LogRecord, segment_name};
 use crate::storage::inspect::{self, Dumped};
-use crate::storage::{self, DiskLog, DiskWork, Files as _, LogIdentity, Loss, MemFiles, OpenError, Operation};
+use crate::storage::snapshots::format::snapshot_of_name;
+use crate::storage::{
+    self, DiskLog, DiskWork, Files as _, LogIdentity, Loss, MemFiles, OpenError, Operation, snapshots,
+};
 
 /// The port for peers.
 pub(super) const PEER_PORT: u16 = 7000;
@@ -54,6 +58,31 @@ pub(super) struct Rot {
     pub(super) file: String,
     offset: usize,
     bits: u8,
+    /// Of a file in the log's folder, or in that of the snapshots.
+    folder: MemFiles,
+    /// The snapshot that is in the file.
+    snapshot: Option<SnapshotId>,
+    /// The byte as it should be.
+    sound: u8,
+}
+
+impl Rot {
+    /// What is told of it.
+    pub(super) fn step(&self, node: NodeId) -> Step {
+        Step::Rotten(node, self.file.as_str().into(), self.offset)
+    }
+
+    /// Whether it is a snapshot that rots: that may be done without.
+    pub(super) fn is_snapshots(&self) -> bool {
+        self.snapshot.is_some()
+    }
+
+    /// Whether the file is there, as rotten as it was.
+    pub(super) fn is_there(&self) -> bool {
+        let is_named = |names: Vec<String>| names.contains(&self.file);
+        self.folder.list().is_ok_and(is_named)
+            && self.folder.bytes(&self.file).get(self.offset) == Some(&(self.sound ^ self.bits))
+    }
 }
 
 /// How long the disk takes.
@@ -77,6 +106,8 @@ pub(super) struct Host {
     stall: Stall,
     /// What is wrong with the bytes on the disk, so that the node must not start.
     pub(super) rot: Option<Rot>,
+    /// A damaged snapshot may have another name since the last start.
+    was_set_aside: bool,
     place: usize,
     setup: Setup,
     audit: Audit,
@@ -107,6 +138,14 @@ pub(super) struct Host {
     has_stalled: bool,
     /// Faults that happened to this machine, but for errors of the present disk.
     fired: Fired,
+    /// What its nodes said of snapshots.
+    snapped: Arc<Mutex<Snapped>>,
+    /// When the last of the works on snapshots is through that were begun, of those that are quick and of the others.
+    lanes: [Instant; 2],
+}
+
+fn lock_snapped(snapped: &Mutex<Snapped>) -> MutexGuard<'_, Snapped> {
+    snapped.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Host {
@@ -134,6 +173,7 @@ impl Host {
             clock: Clock::new(),
             stall: Stall::default(),
             rot: None,
+            was_set_aside: false,
             place: host.index(),
             setup,
             audit,
@@ -154,6 +194,16 @@ impl Host {
             shortages: 0,
             has_stalled: false,
             fired: Fired::default(),
+            snapped: Arc::default(),
+            lanes: [Instant::ZERO; 2],
+        }
+    }
+
+    /// What its nodes said of snapshots.
+    pub(super) fn snapped(&self) -> Snapped {
+        Snapped {
+            installed: lock(self.seen()).resets(),
+            ..*lock_snapped(&self.snapped)
         }
     }
 
@@ -176,13 +226,14 @@ impl Host {
         }
     }
 
-    fn open_log(&self) -> Result<(DiskLog<MemFiles>, kraft_core::storage::Recovered), Fall> {
+    fn open_log(&mut self) -> Result<(DiskLog<MemFiles>, kraft_core::storage::Recovered), Fall> {
         let config = storage::Config {
             segment_bytes: self.setup.segment_bytes,
             first_segment_bytes: self.setup.first_segment_bytes,
             zero_step_bytes: 64 << 10,
             log_bytes_max: 64 << 20,
             load_bytes_max: self.setup.load_bytes_max,
+            snapshots_keep: self.setup.snapshots.keep,
             ..storage::Config::default()
         };
         let opened = DiskLog::open(self.files.clone(), self.log_identity(), config);
@@ -191,9 +242,11 @@ impl Host {
             OpenError::Failed(_) => Fall::Disk(error.to_string()),
             OpenError::Config(_) => Fall::Wrong(error.to_string()),
         })?;
+        let is_rotten = self.was_set_aside || self.rot.as_ref().is_some_and(Rot::is_snapshots);
         lock(&self.record)
-            .recovered(&recovered)
+            .recovered(&recovered, is_rotten)
             .map_err(|what| Fall::Wrong(format!("node {}: {what}", self.id)))?;
+        self.was_set_aside = false;
         Ok((log, recovered))
     }
 
@@ -218,6 +271,10 @@ impl Host {
         config.raft.heartbeat_interval = setup.heartbeat_interval;
         config.raft.append_entries_max = setup.append_entries_max;
         config.raft.inflight_messages_max = setup.inflight_messages_max;
+        config.raft.snapshot_margin_entries = setup.snapshots.margin_entries;
+        config.raft.snapshot_margin_bytes = setup.snapshots.margin_bytes;
+        config.raft.snapshot_hold_room_min = setup.snapshots.hold_room_min;
+        config.snapshots = setup.snapshots.driver.clone();
         config
     }
 
@@ -239,7 +296,10 @@ impl Host {
             recovered,
             machine: Applies::new(Kv::new(kv::Limits::default()), Arc::clone(&self.record)),
         };
-        let mut node = Node::open(config, parts, |_: Notice<'_>| {}).map_err(Fall::Wrong)?;
+        let snapped = Arc::clone(&self.snapped);
+        let told = move |notice: Notice<'_>| lock_snapped(&snapped).note(&notice);
+        // What was checked a moment ago cannot be read: the disk fails.
+        let mut node = Node::open(config, parts, told).map_err(Fall::Disk)?;
         for (role, port) in [(Role::Peer, PEER_PORT), (Role::Client, CLIENT_PORT)] {
             let at = self.host.address(port).into();
             node.listen(role, &at, ListenOptions::default())
@@ -256,13 +316,18 @@ impl Host {
     /// Ends the node as `kill -9` does, or, with its disk's cache, as a loss of power.
     pub(super) fn crash(&mut self, network: &Network, power: bool) {
         // Of the work under way some may have come to the disk, and some stopped in the middle.
+        let mut is_cut = false;
         for (_, task) in self.work.drain(..) {
+            let is_snapshots = matches!(&task, Task::Snapshot(_));
             let run: Box<dyn FnOnce()> = match task {
                 Task::Storage(work) => Box::new(move || drop(work.run())),
-                Task::Snapshot(work) => Box::new(move || drop(work.run())),
+                // One is done after the other, and the first that is not through is the last.
+                Task::Snapshot(work) if !is_cut => Box::new(move || drop(work.run())),
                 _ => continue,
             };
-            match self.rng.u8(..3) {
+            let fate = self.rng.u8(..3);
+            is_cut |= is_snapshots && fate != 1;
+            match fate {
                 0 => {}
                 1 => run(),
                 _ => {
@@ -277,6 +342,7 @@ impl Host {
             network.crash(self.host);
         }
         self.node = None;
+        self.lanes = [Instant::ZERO; 2];
         self.is_paused = false;
         self.deadline = None;
         self.audit.place(self.place, NodeState::Follower);
@@ -358,7 +424,7 @@ impl Host {
     ///
     /// The disk failed.
     pub(super) fn repair(&mut self) -> Result<bool, Fall> {
-        if self.rot.is_none() || self.is_full {
+        if self.node.is_some() || self.rot.is_none() || self.is_full {
             return Ok(false);
         }
         // Whoever repairs it has seen to it that the disk works.
@@ -385,6 +451,8 @@ impl Host {
         self.note_shortage();
         self.fired = self.fired();
         self.files = MemFiles::new();
+        self.rot = None;
+        self.was_set_aside = false;
         self.is_full = false;
         self.borne = 0;
         self.shortages = 0;
@@ -403,10 +471,17 @@ impl Host {
     pub(super) fn rot(&mut self) -> Result<bool, Fall> {
         // What is open writes above the mark again, and so all that is there is below the mark.
         drop(self.open_log()?);
-        let mut records = Vec::new();
+        let (mut records, mut before) = (Vec::new(), BTreeSet::new());
         let dumped = inspect::dump(&self.files, Some(self.log_identity()), |dumped| match dumped {
-            // What stands behind the place where a later segment goes on is part of the log no more.
-            Dumped::Segment(_, Some(header)) => records.retain(|(at, _)| *at < header.follows),
+            // What stands behind the place where a later segment goes on is part of the log no more, and neither is
+            // what stands before one that was released and is gone.
+            Dumped::Segment(number, Some(header)) => {
+                if !before.contains(&header.follows.segment) {
+                    records.clear();
+                }
+                before.insert(number);
+                records.retain(|(at, _): &(Position, u32)| *at < header.follows);
+            }
             Dumped::Record(at, record) => {
                 let payload = match record {
                     LogRecord::Entry { length, .. } => length,
@@ -423,20 +498,68 @@ impl Host {
             return Ok(false);
         }
         let (at, bytes) = records[self.rng.usize(..records.len())];
-        let rot = Rot {
-            file: segment_name(at.segment),
-            offset: (at.offset + self.rng.u32(..bytes)) as usize,
-            bits: 1 << self.rng.u32(..8),
-        };
-        self.files.rot(&rot.file, rot.offset, rot.bits);
-        self.rot = Some(rot);
+        let offset = (at.offset + self.rng.u32(..bytes)) as usize;
+        self.flip(self.files.clone(), segment_name(at.segment), offset, None);
         Ok(true)
     }
 
-    /// Puts the flipped bit back.
+    /// Flips a bit of the newest snapshot. Returns whether there is one.
+    pub(super) fn rot_snapshot(&mut self) -> bool {
+        let Ok(folder) = self.files.folder(snapshots::FOLDER) else {
+            return false;
+        };
+        let names = folder.list().unwrap_or_default();
+        let snapshots = names
+            .into_iter()
+            .filter_map(|name| Some((snapshot_of_name(&name, 0)?, name)));
+        let Some((id, name)) = snapshots.max() else {
+            return false;
+        };
+        let bytes = folder.bytes(&name).len();
+        if bytes == 0 {
+            return false;
+        }
+        let offset = self.rng.usize(..bytes);
+        self.flip(folder, name, offset, Some(id));
+        true
+    }
+
+    fn flip(&mut self, folder: MemFiles, file: String, offset: usize, snapshot: Option<SnapshotId>) {
+        let bits = 1 << self.rng.u32(..8);
+        let sound = folder.bytes(&file)[offset];
+        folder.rot(&file, offset, bits);
+        self.rot = Some(Rot {
+            file,
+            offset,
+            bits,
+            folder,
+            snapshot,
+            sound,
+        });
+    }
+
+    /// The damaged file on which the node started. A snapshot that is damaged is set aside, if the node began from it.
+    pub(super) fn overlooked(&mut self) -> Option<&str> {
+        let rot = self.rot.take().filter(Rot::is_there)?;
+        let begun_from = lock(&self.record).snapshot();
+        let is_used = |id: &SnapshotId| (id.index, id.term) == begun_from;
+        let is_overlooked = rot.snapshot.as_ref().is_none_or(is_used);
+        let rot = self.rot.insert(rot);
+        is_overlooked.then_some(&rot.file)
+    }
+
+    /// Whether `what` names the file that is damaged.
+    pub(super) fn is_rotten(&self, what: &str) -> bool {
+        self.rot.as_ref().is_some_and(|rot| what.contains(&rot.file))
+    }
+
+    /// Puts the flipped bit back, if its file is still there.
     pub(super) fn restore(&mut self) {
-        if let Some(rot) = self.rot.take() {
-            self.files.rot(&rot.file, rot.offset, rot.bits);
+        let Some(rot) = self.rot.take() else { return };
+        match rot.is_there() {
+            true => rot.folder.rot(&rot.file, rot.offset, rot.bits),
+            // By a start that came to nothing else, if it was not removed.
+            false => self.was_set_aside = rot.is_snapshots(),
         }
     }
 
@@ -508,11 +631,23 @@ impl Host {
         while let Some(task) = node.next_task() {
             let stalls = self.stall.often > 0 && self.rng.u8(..) < self.stall.often;
             self.has_stalled |= stalls && matches!(task, Task::Storage(_));
+            let most = match &task {
+                Task::Snapshot(_) => self.setup.snapshots.work_max,
+                _ => self.setup.sync_max,
+            };
             let span = match stalls {
                 true => self.stall.span,
-                false => self.setup.sync_max.mul_f64(self.rng.f64()),
+                false => most.mul_f64(self.rng.f64()),
             };
-            self.work.push((now + span, task));
+            let at = match &task {
+                Task::Snapshot(work) => {
+                    let lane = &mut self.lanes[usize::from(work.is_quick())];
+                    *lane = now.max(*lane) + span;
+                    *lane
+                }
+                _ => now + span,
+            };
+            self.work.push((at, task));
         }
         self.borne = self.files.fired();
         self.note_status();
@@ -584,5 +719,17 @@ impl View for &Host {
 
     fn disk_entry(&self, index: Index) -> Option<Mark> {
         lock(self.seen()).disk_entry(index)
+    }
+
+    fn base(&self) -> (Index, Term) {
+        lock(self.seen()).base()
+    }
+
+    fn disk_base(&self) -> Index {
+        lock(self.seen()).disk_base()
+    }
+
+    fn disk_snapshot(&self) -> (Index, Term) {
+        lock(self.seen()).snapshot()
     }
 }

@@ -44,7 +44,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 
 pub use self::faults::{Kind, Kinds};
-pub use self::report::{Fired, Handled, Report, STATES, Violation};
+pub use self::report::{Fired, Handled, Report, STATES, Snapped, Violation};
 pub use self::shrink::shrink;
 
 use self::cluster::Cluster;

@@ -10,9 +10,13 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use kraft_adapters::mock::{Conditions, Latency};
+use kraft_core::node;
 
 use super::faults::{Kind, Kinds};
 use super::{Faults, Mode, Options};
+
+/// The purpose of the generator that draws how snapshots are taken.
+const SNAPSHOTS: u64 = 98;
 
 /// What the seed drew.
 #[derive(Clone, Debug)]
@@ -43,6 +47,19 @@ pub(super) struct Setup {
     pub(super) load_bytes_max: u32,
     /// How long a sync takes, at most.
     pub(super) sync_max: Duration,
+    pub(super) snapshots: Snapshots,
+}
+
+/// How every node of a run takes and sends snapshots.
+#[derive(Clone, Debug)]
+pub(super) struct Snapshots {
+    pub(super) driver: node::Snapshots,
+    pub(super) margin_entries: u64,
+    pub(super) margin_bytes: u64,
+    pub(super) hold_room_min: u64,
+    pub(super) keep: u32,
+    /// How long writing, checking or reading one takes, at most.
+    pub(super) work_max: Duration,
 }
 
 impl Plan {
@@ -67,7 +84,7 @@ impl Plan {
             kinds,
             means,
             calm: calm(&mut rng),
-            setup: Setup::draw(&mut rng, options.mode),
+            setup: Setup::draw(&mut rng, options),
         }
     }
 
@@ -105,12 +122,12 @@ fn calm(rng: &mut Rng) -> Conditions {
 }
 
 impl Setup {
-    fn draw(rng: &mut Rng, mode: Mode) -> Self {
+    fn draw(rng: &mut Rng, options: &Options) -> Self {
         // Without either a node that is heard and does not hear disturbs the others for ever, as the thesis says
         // (§9.6, §6.2): safe, and not live.
-        let is_live = mode == Mode::Liveness;
+        let is_live = options.mode == Mode::Liveness;
         let least = Duration::from_millis(rng.u64(120..400));
-        let first_segment_bytes = 16 << rng.u32(10..13);
+        let first_segment_bytes = 4 << rng.u32(10..15);
         Self {
             pre_vote: is_live || rng.u8(..6) > 0,
             check_quorum: is_live || rng.u8(..6) > 0,
@@ -127,6 +144,38 @@ impl Setup {
             // Some entries at a time: who starts again reads all of them before it answers anybody.
             load_bytes_max: 1 << rng.u32(10..20),
             sync_max: Duration::from_micros(100 << rng.u32(..7)),
+            snapshots: Snapshots::draw(&mut stream(options.seed, SNAPSHOTS), is_live),
+        }
+    }
+}
+
+impl Snapshots {
+    fn draw(rng: &mut Rng, is_live: bool) -> Self {
+        // Who lags is of no use to a majority before it has a snapshot: that must not take as long as the bound of R9.
+        let haste = if is_live { 6 } else { 0 };
+        // Of a state with some keys and sessions: from one piece to a hundred.
+        let piece_bytes = 16 << rng.u32(..7);
+        Self {
+            driver: node::Snapshots {
+                entries: match rng.u8(..8) {
+                    0 => 1 << 30,
+                    _ => 16 << rng.u32(..6),
+                },
+                bytes: 4096 << rng.u32(..10),
+                piece_bytes,
+                window_bytes: (piece_bytes as u64) << rng.u32(..6),
+                bytes_per_second: match rng.bool() {
+                    true => 1024 << (rng.u32(..6) + haste),
+                    false => u64::MAX,
+                },
+                timeout: Duration::from_millis(500 << rng.u32(..5)),
+            },
+            // Mostly less than what a follower misses that is down for a while.
+            margin_entries: [0, 0, 8, 64, 1024][rng.usize(..5)],
+            margin_bytes: [0, 0, 4096, 64 << 10, 32 << 20][rng.usize(..5)],
+            hold_room_min: [u64::MAX, u64::MAX, 0, 16 << 20][rng.usize(..4)],
+            keep: rng.u32(1..4),
+            work_max: Duration::from_micros(200 << rng.u32(..8 - haste.min(2))),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use kraft_core::handshake::Kind as Message;
 use kraft_core::id::{Index, Term};
 use kraft_core::message::NodeState;
+use kraft_core::node::Notice;
 use kraft_core::time::Instant;
 
 use super::Options;
@@ -30,6 +31,8 @@ pub struct Report {
     pub term: Term,
     /// Faults that happened, by kind.
     pub fired: Fired,
+    /// What became of snapshots.
+    pub snapped: Snapped,
     /// What nodes were given to handle.
     pub handled: Handled,
     /// Nodes that lost their logs and made up for that.
@@ -55,6 +58,7 @@ impl Report {
         // Runs end in any order.
         self.trace = self.trace.wrapping_add(other.trace);
         self.fired.add(&other.fired);
+        self.snapped.add(&other.snapped);
         for (mine, others) in self
             .handled
             .0
@@ -114,6 +118,83 @@ impl fmt::Display for Fired {
         } else {
             Ok(())
         }
+    }
+}
+
+/// What became of snapshots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Snapped {
+    /// Taken of a state, and durable.
+    pub taken: u64,
+    /// Transfers that began.
+    pub sent: u64,
+    /// Transfers after which a follower had a whole one.
+    pub received: u64,
+    /// Of these, how many took the place of a log.
+    pub installed: u64,
+    /// Refusals that came to a leader: damaged, or no space.
+    pub refused: u64,
+    /// Ones that could not be taken, read or received.
+    pub failed: u64,
+    /// Bits of them that rotted.
+    pub rotten: u64,
+}
+
+impl Snapped {
+    pub(super) fn note(&mut self, notice: &Notice<'_>) {
+        match notice {
+            Notice::SnapshotTaken { .. } => self.taken += 1,
+            Notice::SnapshotSending { .. } => self.sent += 1,
+            Notice::SnapshotReceived { .. } => self.received += 1,
+            Notice::SnapshotRefused { .. } => self.refused += 1,
+            Notice::SnapshotFailed { .. } => self.failed += 1,
+            _ => {}
+        }
+    }
+
+    /// What never happened, of all that can become of one.
+    #[must_use]
+    pub fn missing(&self) -> Option<&'static str> {
+        let counts = [
+            ("taken", self.taken),
+            ("sent", self.sent),
+            ("received", self.received),
+            ("installed", self.installed),
+            ("refused", self.refused),
+            ("failed", self.failed),
+            ("rotten", self.rotten),
+        ];
+        let missing = counts.into_iter().find(|(_, count)| *count == 0)?;
+        Some(missing.0)
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.taken += other.taken;
+        self.sent += other.sent;
+        self.received += other.received;
+        self.installed += other.installed;
+        self.refused += other.refused;
+        self.failed += other.failed;
+        self.rotten += other.rotten;
+    }
+}
+
+impl fmt::Display for Snapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            taken,
+            sent,
+            received,
+            installed,
+            refused,
+            failed,
+            rotten,
+        } = self;
+        write!(
+            f,
+            "{taken} taken, {sent} sent, {received} received, {installed} installed, {refused} refused, {failed} failed, \
+             {rotten} rotten"
+        )
     }
 }
 

@@ -15,6 +15,17 @@ use super::network::Pair;
 use super::trace::Step;
 use crate::storage::{Failure, Operation};
 
+/// What rots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rotting {
+    /// The log of a node that is down.
+    Log,
+    /// The newest snapshot of a node that is down.
+    Snapshot,
+    /// The newest snapshot of a node that may run.
+    LivingSnapshot,
+}
+
 /// A fault that ends by itself, or when all is healed.
 #[derive(Debug)]
 pub(super) enum Ailment {
@@ -100,7 +111,10 @@ impl Cluster {
             },
             Kind::Jump | Kind::Drift => self.upset_clock(kind, at, &mut rng),
             _ if !self.atlas.allows(&self.hurt(), at) => return Ok(()),
-            Kind::Rot => return self.rot(at, span),
+            Kind::Rot => {
+                let what = [Rotting::Log, Rotting::Snapshot, Rotting::LivingSnapshot][rng.usize(..3)];
+                return self.rot(at, what, span);
+            }
             Kind::Wipe => return self.wipe(at, span),
             _ => match self.strike_node(kind, at, &mut rng) {
                 None => return Ok(()),
@@ -314,26 +328,41 @@ impl Cluster {
         }
     }
 
-    /// A bit rots on the disk of a node while that is down. It must not start until the bit is back, or the log set aside.
-    fn rot(&mut self, at: usize, span: Duration) -> Result<(), String> {
-        if !self.atlas.allows_loss(&lost(&self.hosts), at) {
+    /// A bit rots on the disk of a node. If it is one of the log, the node must not start until the bit is back or the log set
+    /// aside; if it is
+    /// one of the newest snapshot, it must do without that or not start.
+    fn rot(&mut self, at: usize, what: Rotting, span: Duration) -> Result<(), String> {
+        if !self.atlas.allows_loss(&lost(&self.hosts), at) || self.hosts[at].rot.is_some() {
             return Ok(());
         }
         let host = &mut self.hosts[at];
-        if host.node.is_some() {
+        let was_up = host.node.is_some();
+        if was_up && what != Rotting::LivingSnapshot {
             host.crash(&self.network, false);
         }
-        match host.rot() {
+        let rotten = match what {
+            Rotting::Log => host.rot(),
+            Rotting::Snapshot | Rotting::LivingSnapshot => Ok(host.rot_snapshot()),
+        };
+        match rotten {
             Ok(true) => {
                 let id = host.id;
                 self.note_strike(Kind::Rot, id);
+                let rotten = self.hosts[at].rot.as_ref().map(|rot| rot.step(id));
+                if let Some(rotten) = rotten {
+                    self.audit.books().trace.push(self.network.now(), rotten);
+                }
                 self.report.fired.note(Kind::Rot);
+                self.report.snapped.rotten += u64::from(what != Rotting::Log);
                 // Somebody looks at the disk in the end.
                 let until = self.network.now() + span * 4;
                 self.ailments.push((until, Ailment::Rotten(at)));
             }
             Ok(false) => {}
             Err(fall) => return self.fell(at, fall),
+        }
+        if what == Rotting::LivingSnapshot {
+            return Ok(());
         }
         self.ailments.retain(|(_, ailment)| !ailment.is_over_with(at));
         self.start(at)

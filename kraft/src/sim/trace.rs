@@ -22,6 +22,8 @@ pub(super) enum Step {
     /// It is over.
     Mended(Kind, NodeId),
     Started(NodeId),
+    /// A byte of a file of a node is another one than was written.
+    Rotten(NodeId, Box<str>, usize),
     /// A node ended, or did not start.
     Ended(NodeId, Box<str>),
     /// Two nodes hear less of each other, by a fault of the network.
@@ -149,6 +151,7 @@ impl fmt::Display for Step {
             Self::Fault(kind, node) => write!(f, "{kind} befalls {}", Place(*node)),
             Self::Mended(kind, node) => write!(f, "{kind} of {} is over", Place(*node)),
             Self::Started(node) => write!(f, "node {node} starts"),
+            Self::Rotten(node, file, offset) => write!(f, "byte {offset} of {file} rots on node {node}"),
             Self::Ended(node, why) => write!(f, "node {node} is down: {why}"),
             Self::Cut(from, to) => write!(f, "node {from} does not reach node {to}"),
             Self::Role(node, state, term) => write!(f, "node {node} is {state:?} in term {term}"),

@@ -4,12 +4,12 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use kraft_core::id::{Index, SyncId, Term};
 use kraft_core::laws::Mark;
 use kraft_core::machine::{Refused, StateMachine};
-use kraft_core::message::Entries;
-use kraft_core::snapshot::{self, Head};
+use kraft_core::message::{Entries, SnapshotId};
+use kraft_core::snapshot::{self, Head, Snapshot, SnapshotStore, StoreError};
 use kraft_core::storage::{Completed, Fault, HardState, Recovered, Storage, Work};
 use kraft_core::time::Instant;
 
@@ -30,8 +30,14 @@ pub(super) struct Record {
     /// After the last completed sync.
     durable: Image,
     journal: Vec<Step>,
-    /// What was durable before the log was damaged and begun anew, until the node has made up for that.
-    lost: Option<Image>,
+    /// What was durable before the log was damaged and begun anew, and what a snapshot held then, until the node has made up for that.
+    lost: Option<(Image, Index)>,
+    /// The log on the disk may begin behind this.
+    released: Index,
+    /// The last entry of the newest snapshot that a restart would find, and its term.
+    snapshot: (Index, Term),
+    /// How often the log began anew behind a snapshot that was received.
+    resets: u64,
     /// The last entry that the state machine saw in this run.
     applied: Index,
 }
@@ -124,16 +130,40 @@ impl Record {
         self.durable.hard
     }
 
+    /// The place before the first entry that the disk was told of and not told to drop, and the term there.
+    pub(super) fn base(&self) -> (Index, Term) {
+        self.handed.base
+    }
+
+    /// Up to where a restart may find that the log's front is gone.
+    pub(super) fn disk_base(&self) -> Index {
+        self.durable.base.0.max(self.released)
+    }
+
+    pub(super) fn snapshot(&self) -> (Index, Term) {
+        self.snapshot
+    }
+
+    pub(super) fn resets(&self) -> u64 {
+        self.resets
+    }
+
     pub(super) fn applied(&self) -> Index {
         self.applied
     }
 
     /// The last entry before `below` that is of this digest, durable or not.
     pub(super) fn last_like(&self, digest: u64, below: Index) -> Option<Index> {
-        let log = &self.handed.log;
-        let until = usize::try_from(below.0.saturating_sub(1)).map_or(log.len(), |until| until.min(log.len()));
+        let Image { base, log, .. } = &self.handed;
+        let until = below.0.saturating_sub(base.0.0 + 1);
+        let until = usize::try_from(until).map_or(log.len(), |until| until.min(log.len()));
         let at = log[..until].iter().rposition(|mark| mark.digest == digest)?;
-        Some(Index(at as u64 + 1))
+        Some(Index(base.0.0 + at as u64 + 1))
+    }
+
+    /// A snapshot is durable.
+    fn stored(&mut self, head: &Head) {
+        self.snapshot = self.snapshot.max((head.index, head.term));
     }
 
     /// Of a node with these entries, some of them durable and applied.
@@ -146,9 +176,8 @@ impl Record {
         Self {
             handed: image(handed),
             durable: image(durable),
-            journal: Vec::new(),
-            lost: None,
             applied,
+            ..Self::default()
         }
     }
 
@@ -162,7 +191,7 @@ impl Record {
         *self = Self {
             handed: begun.clone(),
             durable: begun,
-            lost: before.lost.or(Some(before.durable)),
+            lost: before.lost.or(Some((before.durable, before.snapshot.0))),
             ..Self::default()
         };
     }
@@ -172,11 +201,12 @@ impl Record {
         self.lost = None;
     }
 
-    /// The entry at `index` that is on the disk, or was before the log was damaged: until its node has made up for that it
-    /// does not vote, which is as good.
-    pub(super) fn survives(&self, index: Index) -> Option<Mark> {
-        let lost = || self.lost.as_ref().and_then(|lost| lost.entry(index));
-        self.durable.entry(index).or_else(lost)
+    /// Whether the entry at `index` that is this one is on the disk, in the log or in a snapshot, or was before the log was
+    /// damaged: until its node has made up for that it does not vote, which is as good.
+    pub(super) fn survives(&self, index: Index, mark: Mark) -> bool {
+        let has = |image: &Image, held: Index| index <= held || image.entry(index) == Some(mark);
+        let lost = self.lost.as_ref().is_some_and(|(image, held)| has(image, *held));
+        lost || has(&self.durable, self.snapshot.0)
     }
 
     fn take(&mut self, step: Step) {
@@ -196,13 +226,20 @@ impl Record {
     }
 
     /// The node crashed and found this again: it must be what was durable, and then as many further steps as the
-    /// disk happened to keep. What is found is durable from here on.
+    /// disk happened to keep. What is found is durable from here on. A snapshot that is `rotten` is not found again.
     ///
     /// # Errors
     ///
     /// Something durable is missing, or something is there that was never written.
-    pub(super) fn recovered(&mut self, recovered: &Recovered) -> Result<(), String> {
+    pub(super) fn recovered(&mut self, recovered: &Recovered, rotten: bool) -> Result<(), String> {
         let head = recovered.snapshot.as_ref().map(|snapshot| &snapshot.head);
+        let snapshot = head.map_or((Index::ZERO, Term(0)), |head| (head.index, head.term));
+        if snapshot < self.snapshot && !rotten {
+            return Err(format!(
+                "the snapshot at {:?} is gone, {snapshot:?} is there (R6)",
+                self.snapshot
+            ));
+        }
         let fitting = |image: &Image| Some(image.clone().fitted(head)).filter(|image| image.is(recovered));
         let mut image = self.durable.clone();
         let mut found = fitting(&image);
@@ -219,6 +256,8 @@ impl Record {
         };
         self.handed = found.clone();
         self.durable = found;
+        self.released = recovered.base_index;
+        self.snapshot = snapshot;
         Ok(())
     }
 }
@@ -239,10 +278,13 @@ pub(super) fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
 
 impl<S: Storage> Storage for Watch<S> {
     type Work = S::Work;
-    type Snapshots = S::Snapshots;
+    type Snapshots = WatchSnapshots<S::Snapshots>;
 
-    fn snapshots(&self) -> S::Snapshots {
-        self.inner.snapshots()
+    fn snapshots(&self) -> Self::Snapshots {
+        WatchSnapshots {
+            inner: self.inner.snapshots(),
+            record: Arc::clone(&self.record),
+        }
     }
 
     fn save(&mut self, hard: HardState) {
@@ -267,12 +309,18 @@ impl<S: Storage> Storage for Watch<S> {
     }
 
     fn reset(&mut self, index: Index, term: Term) {
-        self.record().take(Step::Reset(index, term));
+        let mut record = self.record();
+        record.resets += 1;
+        record.take(Step::Reset(index, term));
+        drop(record);
         self.inner.reset(index, term);
     }
 
     fn release(&mut self, through: Index) -> Index {
-        self.inner.release(through)
+        let base = self.inner.release(through);
+        let mut record = self.record();
+        record.released = record.released.max(base);
+        base
     }
 
     fn sync(&mut self, id: SyncId) {
@@ -306,6 +354,51 @@ impl<S: Storage> Storage for Watch<S> {
 
     fn deadline(&self) -> Option<Instant> {
         self.inner.deadline()
+    }
+}
+
+/// Passes everything on to a store, and notes which snapshot is durable.
+#[derive(Clone, Debug)]
+pub(super) struct WatchSnapshots<St> {
+    inner: St,
+    record: Arc<Mutex<Record>>,
+}
+
+impl<St: SnapshotStore> SnapshotStore for WatchSnapshots<St> {
+    fn save(
+        &self,
+        head: &Head,
+        content: &mut dyn FnMut(&mut dyn io::Write) -> io::Result<()>,
+    ) -> Result<Snapshot, StoreError> {
+        let saved = self.inner.save(head, content)?;
+        lock(&self.record).stored(&saved.head);
+        Ok(saved)
+    }
+
+    fn read(&self, id: SnapshotId, offset: u64, length: usize) -> Result<Bytes, StoreError> {
+        self.inner.read(id, offset, length)
+    }
+
+    fn receive(&self, id: SnapshotId, offset: u64, data: &[u8]) -> Result<(), StoreError> {
+        self.inner.receive(id, offset, data)
+    }
+
+    fn finish(&self, id: SnapshotId) -> Result<Snapshot, StoreError> {
+        let finished = self.inner.finish(id)?;
+        lock(&self.record).stored(&finished.head);
+        Ok(finished)
+    }
+
+    fn abandon(&self) -> Result<(), StoreError> {
+        self.inner.abandon()
+    }
+
+    fn load(
+        &self,
+        id: SnapshotId,
+        content: &mut dyn FnMut(&mut dyn io::Read) -> io::Result<()>,
+    ) -> Result<(), StoreError> {
+        self.inner.load(id, content)
     }
 }
 

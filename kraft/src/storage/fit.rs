@@ -70,12 +70,17 @@ fn blame<F: Files>(files: &F, identity: &LogIdentity, finding: &Finding, error: 
         return error;
     }
     for (name, id, (offset, flaw)) in &finding.flawed {
-        if survey(files, identity, id.index, 0).is_ok() {
-            return OpenError::Damaged(Damage {
-                path: files.path(FOLDER).join(name),
-                offset: *offset,
-                kind: DamageKind::Snapshot(*flaw),
-            });
+        match survey(files, identity, id.index, 0) {
+            Ok(_) => {
+                return OpenError::Damaged(Damage {
+                    path: files.path(FOLDER).join(name),
+                    offset: *offset,
+                    kind: DamageKind::Snapshot(*flaw),
+                });
+            }
+            // Whose fault it is cannot be known; the next start may read it.
+            Err(failed @ OpenError::Failed(_)) => return failed,
+            Err(_) => {}
         }
     }
     error

@@ -30,7 +30,8 @@ pub struct Identity {
     pub cluster: String,
     /// The node.
     pub node: NodeId,
-    /// All members, this node among them, ascending by id.
+    /// The members that the cluster was founded with, this node among them, ascending by id; none if the node waits to be
+    /// added to a cluster.
     pub members: Vec<Member>,
     /// Where peers reach this node: `HOST:PORT` to listen on.
     pub listen: String,
@@ -171,6 +172,13 @@ impl Identity {
         }
     }
 
+    /// Where the peers of this node reach it, as far as the folder says.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let own = self.members.iter().find(|member| member.node == self.node);
+        own.map_or(&self.listen, |member| &member.address).clone()
+    }
+
     /// A random life for a new folder.
     ///
     /// # Errors
@@ -188,7 +196,7 @@ impl Identity {
 
     pub(super) fn check(&self) -> Result<(), FolderError> {
         let is_text = |value: &str| !value.is_empty() && value.len() <= 255 && !value.contains(char::is_control);
-        let own = self.members.iter().any(|member| member.node == self.node);
+        let own = self.members.is_empty() || self.members.iter().any(|member| member.node == self.node);
         let ascends = self.members.windows(2).all(|pair| pair[0].node < pair[1].node);
         let fields = [
             ("cluster", &self.cluster),

@@ -10,9 +10,11 @@ mod disk_log;
 mod files;
 mod fit;
 mod folder;
+mod force;
 pub mod format;
 pub mod inspect;
 mod ledger;
+mod marks;
 #[cfg(any(test, feature = "sim"))]
 mod mem;
 mod peer_book;
@@ -31,6 +33,7 @@ pub use config::{Config, ConfigError};
 pub use disk_log::DiskLog;
 pub use files::{File, Files};
 pub use folder::{Expected, Folder, FolderError, Identity, Member};
+pub use force::{ForceError, Forced, force_new_cluster};
 pub use format::{LogIdentity, Position};
 pub use ledger::Contradiction;
 #[cfg(any(test, feature = "sim"))]

@@ -65,6 +65,14 @@ impl<F: Files> PeerBook<F> {
         self.lock().get(&node).copied()
     }
 
+    /// Every peer that is known, by its incarnation.
+    pub fn all(&self) -> Vec<(NodeId, Incarnation)> {
+        self.lock()
+            .iter()
+            .map(|(node, incarnation)| (*node, *incarnation))
+            .collect()
+    }
+
     /// Records the incarnation of a peer that was not known, durably. Blocks on the disk, once in the life of a peer:
     /// called off the loop. A peer that is known by another incarnation stays known by that one.
     ///

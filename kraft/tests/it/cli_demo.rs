@@ -42,6 +42,25 @@ fn the_demo_restarts_all_nodes_and_loses_no_write() {
     show(&["--seconds", "2", "--scenario", "rolling-restart"], &parts);
 }
 
+#[test]
+fn the_demo_replaces_a_node_and_loses_no_write() {
+    let parts = [
+        "and its disk is gone",
+        "node 4 begins with nothing, and votes",
+        "longest pause of writes",
+    ];
+    show(&["--seconds", "2", "--scenario", "replace-node"], &parts);
+}
+
+#[test]
+fn the_demo_grows_and_shrinks_and_loses_no_write() {
+    let parts = [
+        "5 members",
+        "which led, is removed and has ended with exit code 76; 3 members",
+    ];
+    show(&["--seconds", "3", "--scenario", "grow-shrink"], &parts);
+}
+
 #[track_caller]
 fn demo(more: &[&str], says: &str) {
     let parts = [

@@ -10,6 +10,8 @@
 //!
 //! One snapshot is taken and one received at a time; followers are sent theirs side by side, within one bandwidth.
 
+mod allowance;
+mod fetch;
 mod receiving;
 mod sending;
 mod work;
@@ -18,22 +20,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::allowance::Allowance;
 use self::receiving::{Piece, Receiving};
-use self::sending::{Next, Pace, Sending};
+use self::sending::{Next, OUTBOX_BYTES_MAX, Pace, Sending};
 pub(super) use self::work::load;
 use self::work::{Done, Jobs, Reader};
 pub use self::work::{SnapshotDone, SnapshotWork};
 use super::conns::Conn;
 use super::receive::Lent;
-use super::requests::{Asked, Origin};
 use super::{Failure, Host, Notice, Task};
 use crate::adapter::Adapter;
+use crate::canary::{self, Canary};
 use crate::id::{ConnId, Index, NodeId, RequestId};
 use crate::machine::StateMachine;
-use crate::message::{
-    Body, Fetch, Header, Message, Outcome, Refusal, Refused, SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult,
-};
-use crate::protocol::{EncodeError, Protocol};
+use crate::message::{Body, Header, Message, Refusal, SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult};
+use crate::protocol::Protocol;
 use crate::raft::Violation;
 use crate::session::StateImage;
 use crate::snapshot::{Head, Snapshot, SnapshotStore, StoreError};
@@ -89,8 +90,12 @@ impl Config {
     }
 }
 
-/// What a piece of the outbox's room is left for everything else: heartbeats wait behind what is in it.
-const OUTBOX_BYTES_MAX: u64 = 256 << 10;
+/// Each that is gone before it has arrived makes the next one wait twice as long, up to so often.
+const LAPSES_MAX: u32 = 16;
+
+/// One of which nothing comes any more is given up after so many of [`Config::timeout`]: a new leader, or the old one when
+/// it is back, may have the same.
+const GIVE_UP: u32 = 6;
 
 /// After one that could not be taken, the next is tried so much later.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
@@ -107,23 +112,24 @@ pub(super) struct Snapshots<St> {
     is_saving: bool,
     /// Somebody asked for one, or has found that the newest is damaged.
     is_asked: bool,
+    /// Somebody has found that the newest is damaged: one is taken even if it would be the same.
+    is_distrusted: bool,
     retry_at: Instant,
     /// Applied since the newest one's index.
     entries: u64,
     bytes: u64,
     sending: Vec<Sending>,
     receiving: Option<Receiving>,
+    /// Pieces that came.
+    pieces: u64,
+    /// Bytes of those that wait to be written.
+    queued: u64,
     /// The state machine gives way to this one.
     pub(super) restoring: Option<SnapshotId>,
     /// Clients that wait for the first piece of one that holds everything up to an index.
     waiting: Vec<(ConnId, RequestId, Index)>,
-    /// Bytes that may leave now, refilled as time passes.
-    allowance: u64,
-    refilled: Instant,
+    allowance: Allowance,
 }
-
-/// Clients that wait for a snapshot to be taken.
-const WAITING_MAX: usize = 16;
 
 impl<St: SnapshotStore> Snapshots<St> {
     pub(super) fn new(
@@ -134,29 +140,24 @@ impl<St: SnapshotStore> Snapshots<St> {
         frame_max: usize,
         now: Instant,
     ) -> Self {
-        let piece = config.piece_bytes.min(frame_max / 2) as u64;
-        let pace = Pace {
-            piece,
-            window_max: config.window_bytes,
-            slow: heartbeat_interval,
-            ask_again: (config.timeout / 10).max(heartbeat_interval),
-            give_up: config.timeout,
-        };
+        let pace = Pace::new(&config, heartbeat_interval, frame_max);
         Self {
             pace,
             jobs: Jobs(store),
             newest,
             is_saving: false,
             is_asked: false,
+            is_distrusted: false,
             retry_at: now,
             entries: 0,
             bytes: 0,
             sending: Vec::new(),
             receiving: None,
+            pieces: 0,
+            queued: 0,
             restoring: None,
             waiting: Vec::new(),
-            allowance: piece,
-            refilled: now,
+            allowance: Allowance::new(config.bytes_per_second, pace.piece, now),
             config,
         }
     }
@@ -169,41 +170,39 @@ impl<St: SnapshotStore> Snapshots<St> {
 
     /// Whether a snapshot of what is applied is due; `log_room` is what the log still takes.
     fn is_due(&self, log_room: u64, now: Instant) -> bool {
-        if self.is_saving || self.restoring.is_some() || now < self.retry_at || self.entries == 0 {
+        if now < self.retry_at || !self.has_reason() {
             return false;
         }
         if self.is_asked {
             return true;
         }
         // One that is on its way would be gone before it arrives, were they taken as fast as ever.
-        let patience = if self.sending.is_empty() { 1 } else { 4 };
+        let lapses = self.sending.iter().map(|sending| sending.lapses).max();
+        let patience = lapses.map_or(1, |lapses| 4 << lapses.min(LAPSES_MAX));
         let newest = self.newest.as_ref().map_or(0, |newest| newest.id.bytes);
         let bytes_max = self.config.bytes.max(newest).saturating_mul(patience);
         self.entries >= self.config.entries.saturating_mul(patience) || self.bytes >= bytes_max || self.bytes > log_room
     }
 
-    /// Bytes that may leave now.
-    fn refill(&mut self, now: Instant) {
-        let passed = now.saturating_since(self.refilled);
-        self.refilled = now;
-        let grown = u128::from(self.config.bytes_per_second) * passed.as_nanos() / 1_000_000_000;
-        let grown = u64::try_from(grown).unwrap_or(u64::MAX);
-        // What was not used in a while is no reason for a burst.
-        let most = (self.config.bytes_per_second / 20).max(self.pace.piece);
-        self.allowance = self.allowance.saturating_add(grown).min(most);
+    /// Whether one could be taken that is not there.
+    fn has_reason(&self) -> bool {
+        !self.is_saving && self.restoring.is_none() && (self.entries > 0 || self.is_distrusted)
+    }
+
+    /// Somebody could not read the newest.
+    fn distrust(&mut self) {
+        self.is_asked = true;
+        self.is_distrusted = true;
     }
 
     /// When the node must look after its snapshots at the latest.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let sending = self.sending.iter().map(|sending| sending.deadline(&self.pace));
-        let starved = !self.sending.is_empty() && self.allowance < self.pace.piece;
-        let refill = starved.then(|| {
-            let missing = u128::from(self.pace.piece - self.allowance) * 1_000_000_000;
-            let nanos = missing.div_ceil(u128::from(self.config.bytes_per_second));
-            self.refilled + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
-        });
-        let retry = (self.is_asked && !self.is_saving && self.entries > 0).then_some(self.retry_at);
-        sending.chain(refill).chain(retry).min()
+        let refill = self.allowance.deadline().filter(|_| !self.sending.is_empty());
+        let retry = (self.is_asked && self.has_reason()).then_some(self.retry_at);
+        let receiving = self.receiving.as_ref();
+        let receiving = receiving.and_then(|receiving| receiving.deadline(self.config.timeout * GIVE_UP));
+        sending.chain(refill).chain(retry).chain(receiving).min()
     }
 }
 
@@ -211,14 +210,41 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     /// What is due about snapshots, once a turn, behind Raft's outputs.
     pub(super) fn keep_snapshots<A: Adapter, P: Protocol>(&mut self, adapter: &mut A, protocol: &P, now: Instant) {
         if self.snapshots.is_due(self.room, now) {
-            self.take_snapshot();
+            self.take_snapshot(now);
         }
         self.send_snapshots(adapter, protocol, now);
+        self.give_up_receiving(now);
+    }
+
+    /// Ends what will not be received to its end.
+    fn give_up_receiving(&mut self, now: Instant) {
+        let Some(receiving) = &self.snapshots.receiving else {
+            return;
+        };
+        let Some(deadline) = receiving.deadline(self.snapshots.config.timeout * GIVE_UP) else {
+            return;
+        };
+        // What it holds may have come as entries since.
+        if now >= deadline || receiving.id.index <= self.raft.status().commit {
+            self.abandon();
+        }
+    }
+
+    fn abandon(&mut self) {
+        self.snapshots.receiving = None;
+        let work = self.snapshots.jobs.abandon::<M::Image>();
+        self.tasks.push_back(Task::Snapshot(work));
     }
 
     /// Freezes what is applied; the rest happens off the loop.
-    fn take_snapshot(&mut self) {
-        let applied = self.applied_unsaid.unwrap_or_else(|| self.raft.status().applied);
+    fn take_snapshot(&mut self, now: Instant) {
+        let mut applied = self.applied();
+        if canary::is(Canary::SnapshotIndexBehind) && applied.prev() > self.raft.base() {
+            applied = applied.prev();
+        }
+        if canary::is(Canary::ReleasedBeforeSaved) {
+            self.raft.snapshot_taken(applied, now);
+        }
         let Some(term) = self.raft.term_at(applied) else { return };
         let (membership_index, configuration) = self.raft.configuration_at(applied);
         let is_founding = membership_index == Index::ZERO;
@@ -234,6 +260,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         };
         self.snapshots.is_saving = true;
         self.snapshots.is_asked = false;
+        self.snapshots.is_distrusted = false;
         (self.snapshots.entries, self.snapshots.bytes) = (0, 0);
         let state = StateImage {
             sessions: self.sessions.image(),
@@ -260,7 +287,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         if self.snapshots.sending.is_empty() {
             return;
         }
-        self.snapshots.refill(now);
+        self.snapshots.allowance.refill(now);
         let mut all = std::mem::take(&mut self.snapshots.sending);
         // Who was served first in this turn is served last in the next.
         all.rotate_left(1);
@@ -269,14 +296,19 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             if self.raft.sends_snapshot(sending.to).is_none() {
                 return false;
             }
-            while self.send_piece(adapter, protocol, sending, now) {}
-            match sending.is_given_up(&self.snapshots.pace, now) {
-                true => {
-                    self.raft.snapshot_ended(sending.to, now);
-                    false
+            let dialled = self.peers.get(sending.to).and_then(|peer| peer.dialled);
+            let is_over = match dialled.filter(|id| adapter.link(*id).is_some()) {
+                Some(conn) => {
+                    while self.send_piece(adapter, protocol, sending, conn, now) {}
+                    sending.is_given_up(&self.snapshots.pace, now)
                 }
-                false => true,
+                // When there is a connection again there is a sign of life.
+                None => true,
+            };
+            if is_over {
+                self.raft.snapshot_ended(sending.to, now);
             }
+            !is_over
         });
         self.snapshots.sending = all;
     }
@@ -287,18 +319,14 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         adapter: &mut A,
         protocol: &P,
         sending: &mut Sending,
+        conn: ConnId,
         now: Instant,
     ) -> bool {
-        let Some(link) = self
-            .peers
-            .get(sending.to)
-            .and_then(|peer| peer.dialled)
-            .and_then(|id| adapter.link(id))
-        else {
-            return false;
-        };
+        let Some(link) = adapter.link(conn) else { return false };
         let waiting = link.outbox().waiting() as u64;
-        let room = OUTBOX_BYTES_MAX.saturating_sub(waiting).min(self.snapshots.allowance);
+        let room = OUTBOX_BYTES_MAX
+            .saturating_sub(waiting)
+            .min(self.snapshots.allowance.bytes());
         let (offset, data) = match sending.next(room, &self.snapshots.pace, now) {
             Next::Ask => (0, Bytes::new()),
             Next::Put { offset, piece } => (offset, piece),
@@ -310,7 +338,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             }
             Next::Wait => return false,
         };
-        self.snapshots.allowance -= (data.len() as u64).min(self.snapshots.allowance);
+        self.snapshots.allowance.spend(data.len() as u64);
         let body = Body::Snapshot(SnapshotChunk {
             id: sending.id,
             offset,
@@ -332,7 +360,10 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             return Ok(());
         }
         let from = header.from;
-        match Receiving::take(&mut self.snapshots.receiving, from, chunk) {
+        self.snapshots.pieces += 1;
+        let number = self.snapshots.pieces;
+        let queued = self.snapshots.queued;
+        match Receiving::take(&mut self.snapshots.receiving, from, chunk, number, queued, lent.now) {
             Piece::Impossible => return Err(Violation::SnapshotPiece),
             Piece::Ignore => {}
             Piece::Answer => {
@@ -342,7 +373,12 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 let _ = conn.send(lent.protocol, &reply, lent.link);
             }
             Piece::Write(data) => {
-                let work = self.snapshots.jobs.receive::<M::Image>(chunk.id, chunk.offset, data);
+                let Some(Receiving { id, number, .. }) = self.snapshots.receiving else {
+                    return Ok(());
+                };
+                self.snapshots.queued += data.len() as u64;
+                let jobs = &self.snapshots.jobs;
+                let work = jobs.receive::<M::Image>(id, number, chunk.offset, data);
                 self.tasks.push_back(Task::Snapshot(work));
             }
         }
@@ -368,23 +404,16 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             return Ok(());
         };
         match reply.result {
-            SnapshotResult::Received(there) => {
-                if !sending.answered(reply.id, there, &pace, now) {
-                    return Err(Violation::Unasked);
+            SnapshotResult::Received(there) if !sending.answered(reply.id, there, &pace, now) => {
+                return Err(Violation::Unasked);
+            }
+            SnapshotResult::NoSpace | SnapshotResult::Damaged if reply.id == sending.id => {
+                let is_damaged = reply.result == SnapshotResult::Damaged;
+                sending.refused(is_damaged, now);
+                if is_damaged {
+                    // It may be the line, the other disk or this one: the next try is with a new one.
+                    self.snapshots.distrust();
                 }
-            }
-            SnapshotResult::NoSpace if reply.id == sending.id => {
-                sending.refused(now);
-                (self.observer)(Notice::SnapshotRefused {
-                    node: from,
-                    id: reply.id,
-                    result: reply.result,
-                });
-            }
-            SnapshotResult::Damaged if reply.id == sending.id => {
-                sending.refused(now);
-                // It may be the line, the other disk or this one: the next try is with a new one.
-                self.snapshots.is_asked = true;
                 (self.observer)(Notice::SnapshotRefused {
                     node: from,
                     id: reply.id,
@@ -394,77 +423,6 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             _ => {}
         }
         Ok(())
-    }
-
-    /// A client asks for a piece.
-    pub(super) fn on_fetch<P: Protocol>(
-        &mut self,
-        lent: &mut Lent<'_, P>,
-        conn: &mut Conn,
-        message: &Message<'_>,
-        fetch: &Fetch,
-    ) {
-        let request = message.header.request;
-        if fetch.id != SnapshotId::default() {
-            let reader = Reader::Client(conn.id, request);
-            let length = usize::try_from(self.snapshots.pace.piece).unwrap_or(usize::MAX);
-            let work = self
-                .snapshots
-                .jobs
-                .read::<M::Image>(reader, fetch.id, fetch.offset, length);
-            self.tasks.push_back(Task::Snapshot(work));
-        } else if let Err((why, detail)) = self.fetch_newest(conn.id, request, lent.now) {
-            return self.refuse(lent, conn, message, Asked::Read, why, detail);
-        }
-        conn.took(lent.link, &self.conns.limits);
-    }
-
-    /// A client asks for the first piece of a snapshot of all that is applied: the newest if it is one, or another is
-    /// taken. One that is being taken may have begun before what this client wrote.
-    fn fetch_newest(&mut self, conn: ConnId, request: RequestId, now: Instant) -> Result<(), (Refusal, &'static str)> {
-        let applied = self.applied_unsaid.unwrap_or_else(|| self.raft.status().applied);
-        let snapshots = &mut self.snapshots;
-        if snapshots.waiting.len() >= WAITING_MAX {
-            return Err((Refusal::Overloaded, "too many wait for a snapshot"));
-        }
-        if applied == Index::ZERO {
-            return Err((Refusal::Invalid, "nothing was applied yet: is there a leader?"));
-        }
-        snapshots.waiting.push((conn, request, applied));
-        if snapshots
-            .newest
-            .as_ref()
-            .is_some_and(|newest| newest.id.index >= applied)
-        {
-            self.serve_waiting();
-            return Ok(());
-        }
-        // The one that is being taken holds all of it, if nothing was applied since it began.
-        if !snapshots.is_saving || snapshots.entries > 0 {
-            // What was counted went with a snapshot that could not be taken.
-            snapshots.entries = snapshots.entries.max(1);
-            snapshots.is_asked = true;
-            snapshots.retry_at = now;
-        }
-        Ok(())
-    }
-
-    /// Reads the first piece of the newest for all whom it is new enough.
-    fn serve_waiting(&mut self) {
-        let Some(id) = self.snapshots.newest.as_ref().map(|newest| newest.id) else {
-            return;
-        };
-        let length = usize::try_from(self.snapshots.pace.piece).unwrap_or(usize::MAX);
-        let waiting = std::mem::take(&mut self.snapshots.waiting);
-        for (conn, request, applied) in waiting {
-            if applied > id.index {
-                self.snapshots.waiting.push((conn, request, applied));
-                continue;
-            }
-            let reader = Reader::Client(conn, request);
-            let work = self.snapshots.jobs.read::<M::Image>(reader, id, 0, length);
-            self.tasks.push_back(Task::Snapshot(work));
-        }
     }
 
     /// Takes back what was done off the loop.
@@ -483,7 +441,16 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 offset,
                 piece,
             } => self.piece_read(adapter, protocol, reader, (id, offset), piece, now),
-            Done::Received { id, end, result } => self.piece_written(adapter, protocol, id, end, result),
+            Done::Received {
+                id,
+                number,
+                bytes,
+                end,
+                result,
+            } => {
+                self.snapshots.queued -= bytes;
+                self.piece_written(adapter, protocol, (id, number), end, result);
+            }
             Done::Finished { id, result } => self.snapshot_received(adapter, protocol, id, result, now),
             Done::Loaded { id, result } => return self.loaded(id, result),
             Done::Nothing => {}
@@ -511,6 +478,11 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                     .is_none_or(|newest| newest.id.index <= snapshot.id.index)
                 {
                     self.raft.snapshot_taken(snapshot.id.index, now);
+                    for sending in self.snapshots.sending.iter_mut() {
+                        if sending.is_distrusted {
+                            sending.begin(snapshot.id, now);
+                        }
+                    }
                     self.snapshots.newest = Some(snapshot);
                 }
             }
@@ -545,15 +517,18 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 };
                 match piece {
                     Ok(piece) => sending.read(id, offset, piece),
+                    // It was begun anew, with another one.
+                    Err(_) if id != sending.id => sending.not_read(),
                     // A newer one took its place.
                     Err(StoreError::Gone(_)) if newest.is_some_and(|newest| newest != id) => {
                         sending.not_read();
+                        sending.lapses += 1;
                         sending.begin(newest.unwrap_or(id), now);
                     }
                     Err(error) => {
                         sending.not_read();
-                        sending.refused(now);
-                        self.snapshots.is_asked = true;
+                        sending.refused(true, now);
+                        self.snapshots.distrust();
                         (self.observer)(Notice::SnapshotFailed { error: &error });
                     }
                 }
@@ -575,88 +550,49 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         }
     }
 
-    fn answer_fetch<A: Adapter, P: Protocol>(
-        &mut self,
-        adapter: &mut A,
-        protocol: &P,
-        (id, request): (ConnId, RequestId),
-        chunk: SnapshotChunk<'_>,
-    ) {
-        let header = self.header(request);
-        let limits = self.conns.limits;
-        let now = adapter.now();
-        let (Some(conn), Some(link)) = (self.conns.get_mut(id), adapter.link(id)) else {
-            return;
-        };
-        let message = Message {
-            header,
-            body: Body::FetchReply(chunk),
-        };
-        match conn.send(protocol, &message, link) {
-            Ok(()) => conn.answered(link, &limits, now),
-            Err(error) => {
-                let detail = match error {
-                    EncodeError::TooLarge => "the piece is above the frame_max of this connection",
-                    EncodeError::Full => "read the pieces that are on their way before you ask for more",
-                };
-                self.refuse_fetch(adapter, protocol, (id, request), Refusal::Overloaded, detail);
-            }
-        }
-    }
-
-    fn refuse_fetch<A: Adapter, P: Protocol>(
-        &mut self,
-        adapter: &mut A,
-        protocol: &P,
-        (conn, request): (ConnId, RequestId),
-        why: Refusal,
-        detail: &str,
-    ) {
-        let header = self.header(RequestId(0));
-        let origin = Origin::Client {
-            conn,
-            request,
-            asked: Asked::Read,
-        };
-        let outcome = Outcome::Refused(Refused {
-            why,
-            leader: self.place.leader,
-            detail,
-        });
-        self.conns
-            .answer(adapter, protocol, header, origin, outcome, &mut self.counters);
-    }
-
     fn piece_written<A: Adapter, P: Protocol>(
         &mut self,
         adapter: &mut A,
         protocol: &P,
-        id: SnapshotId,
+        (id, number): (SnapshotId, u64),
         end: u64,
         result: Result<(), StoreError>,
     ) {
-        let Some(receiving) = self.snapshots.receiving.as_mut().filter(|receiving| receiving.id == id) else {
+        let receiving = self.snapshots.receiving.as_mut();
+        let Some(receiving) = receiving.filter(|receiving| receiving.number == number) else {
             return;
         };
         let from = receiving.from;
         let answer = match result {
             Ok(()) => {
-                if receiving.wrote(end) {
+                let is_whole = receiving.wrote(end);
+                if is_whole && canary::is(Canary::ResetBeforeDurable) {
+                    self.install_unfinished(id, adapter.now());
+                }
+                if is_whole {
                     let work = self.snapshots.jobs.finish::<M::Image>(id);
                     self.tasks.push_back(Task::Snapshot(work));
                 }
                 SnapshotResult::Received(end)
             }
             Err(error) => {
-                self.snapshots.receiving = None;
-                let work = self.snapshots.jobs.abandon::<M::Image>();
-                self.tasks.push_back(Task::Snapshot(work));
+                self.abandon();
                 (self.observer)(Notice::SnapshotFailed { error: &error });
-                SnapshotResult::NoSpace
+                refusal(&error)
             }
         };
         let body = Body::SnapshotReply(SnapshotReply { id, result: answer });
         self.send_body(adapter, protocol, from, RequestId(0), body);
+    }
+
+    fn install_unfinished(&mut self, id: SnapshotId, now: Instant) {
+        let head = Head {
+            index: id.index,
+            term: id.term,
+            membership_index: Index::ZERO,
+            membership: Bytes::new(),
+        };
+        self.raft.install(&Snapshot { id, head }, now, &mut self.log);
     }
 
     fn snapshot_received<A: Adapter, P: Protocol>(
@@ -685,11 +621,8 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 self.raft.install(&snapshot, now, &mut self.log);
             }
             Err(error) => {
-                let result = match error {
-                    StoreError::Damaged { .. } => SnapshotResult::Damaged,
-                    _ => SnapshotResult::NoSpace,
-                };
                 (self.observer)(Notice::SnapshotFailed { error: &error });
+                let result = refusal(&error);
                 let body = Body::SnapshotReply(SnapshotReply { id, result });
                 self.send_body(adapter, protocol, from, RequestId(0), body);
             }
@@ -719,6 +652,14 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     }
 }
 
+/// What a leader is told of it.
+fn refusal(error: &StoreError) -> SnapshotResult {
+    match error {
+        StoreError::Damaged { .. } => SnapshotResult::Damaged,
+        _ => SnapshotResult::NoSpace,
+    }
+}
+
 /// A snapshot that was checked a moment ago and cannot be read now: the disk fails.
 pub(super) fn fault(error: StoreError) -> Fault {
     use std::io;
@@ -739,5 +680,99 @@ pub(super) fn fault(error: StoreError) -> Fault {
             path: format!("the snapshot at index {}", id.index).into(),
             error: io::ErrorKind::NotFound.into(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// Nobody calls it.
+    #[derive(Clone, Debug)]
+    struct Store;
+
+    impl SnapshotStore for Store {
+        fn save(
+            &self,
+            _: &Head,
+            _: &mut dyn FnMut(&mut dyn io::Write) -> io::Result<()>,
+        ) -> Result<Snapshot, StoreError> {
+            unreachable!()
+        }
+
+        fn read(&self, _: SnapshotId, _: u64, _: usize) -> Result<Bytes, StoreError> {
+            unreachable!()
+        }
+
+        fn receive(&self, _: SnapshotId, _: u64, _: &[u8]) -> Result<(), StoreError> {
+            unreachable!()
+        }
+
+        fn finish(&self, _: SnapshotId) -> Result<Snapshot, StoreError> {
+            unreachable!()
+        }
+
+        fn abandon(&self) -> Result<(), StoreError> {
+            unreachable!()
+        }
+
+        fn load(
+            &self,
+            _: SnapshotId,
+            _: &mut dyn FnMut(&mut dyn io::Read) -> io::Result<()>,
+        ) -> Result<(), StoreError> {
+            unreachable!()
+        }
+    }
+
+    const NOW: Instant = Instant::ZERO;
+
+    fn snapshots() -> Snapshots<Store> {
+        let config = Config {
+            entries: 10,
+            ..Config::default()
+        };
+        Snapshots::new(config, Store, None, Duration::from_millis(50), 1 << 20, NOW)
+    }
+
+    #[test]
+    fn what_is_asked_for_during_a_restore_does_not_keep_the_node_from_waiting() {
+        let mut snapshots = snapshots();
+        snapshots.applied(1, 1);
+        snapshots.distrust();
+        assert!(snapshots.is_due(u64::MAX, NOW));
+        snapshots.restoring = Some(SnapshotId::default());
+        assert!(!snapshots.is_due(u64::MAX, NOW));
+        assert_eq!(snapshots.deadline(), None);
+    }
+
+    #[test]
+    fn a_damaged_snapshot_is_taken_anew_though_nothing_was_applied_since() {
+        let mut snapshots = snapshots();
+        snapshots.is_asked = true;
+        assert!(!snapshots.is_due(u64::MAX, NOW));
+        assert_eq!(snapshots.deadline(), None);
+        snapshots.distrust();
+        assert!(snapshots.is_due(u64::MAX, NOW));
+    }
+
+    #[test]
+    fn snapshots_that_are_gone_before_they_arrive_are_taken_ever_more_seldom() {
+        let mut snapshots = snapshots();
+        let id = SnapshotId::default();
+        let sending = Sending::new(NodeId(2), id, &snapshots.pace, NOW);
+        snapshots.sending.push(sending);
+        for (lapses, entries) in [(0, 40), (1, 80), (2, 160), (40, 10 << 18)] {
+            snapshots.sending[0].lapses = lapses;
+            snapshots.entries = entries - 1;
+            assert!(!snapshots.is_due(u64::MAX, NOW), "{lapses}");
+            snapshots.entries = entries;
+            assert!(snapshots.is_due(u64::MAX, NOW), "{lapses}");
+            // But before the log is full, whoever waits.
+            (snapshots.entries, snapshots.bytes) = (1, 5);
+            assert!(snapshots.is_due(4, NOW), "{lapses}");
+        }
     }
 }

@@ -1,12 +1,16 @@
 //! A snapshot that comes from the leader: which piece is taken. No I/O.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
+use crate::canary::{self, Canary};
 use crate::id::NodeId;
 use crate::message::{SnapshotChunk, SnapshotId};
+use crate::time::Instant;
 
-/// Bytes of pieces that may wait to be written: more than an honest leader's window.
-const QUEUED_MAX: u64 = 8 << 20;
+/// Bytes of pieces that may wait to be written. A leader's window is less, but it may ask anew while a disk is slow.
+pub(super) const QUEUED_MAX: u64 = 8 << 20;
 
 /// What to do with a piece.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,7 +21,7 @@ pub(super) enum Piece {
     Answer,
     /// It cannot be of a leader: end the connection.
     Impossible,
-    /// Leave it: another one is being finished.
+    /// Leave it: another one is being finished, or the disk does not keep up. The leader asks again.
     Ignore,
 }
 
@@ -27,16 +31,26 @@ pub(super) struct Receiving {
     /// Who sends it.
     pub(super) from: NodeId,
     pub(super) id: SnapshotId,
+    /// What is written of it comes back under this number: the same one may be begun twice.
+    pub(super) number: u64,
+    /// When its last piece came.
+    heard: Instant,
     /// Everything before this was taken.
     pub(super) taken: u64,
-    /// Everything before this is written.
-    written: u64,
     is_finishing: bool,
 }
 
 impl Receiving {
-    /// Takes a piece that Raft wants. `slot` is what was being received before.
-    pub(super) fn take(slot: &mut Option<Self>, from: NodeId, chunk: &SnapshotChunk<'_>) -> Piece {
+    /// Takes a piece that Raft wants. `slot` is what was being received before; `number` is one that no piece had; `queued`
+    /// is what waits to be written, also of what was begun before.
+    pub(super) fn take(
+        slot: &mut Option<Self>,
+        from: NodeId,
+        chunk: &SnapshotChunk<'_>,
+        number: u64,
+        queued: u64,
+        now: Instant,
+    ) -> Piece {
         let SnapshotChunk { id, offset, data } = *chunk;
         let length = data.len() as u64;
         if id.bytes == 0 || offset > id.bytes || length > id.bytes - offset {
@@ -49,30 +63,36 @@ impl Receiving {
             return Piece::Ignore;
         }
         let receiving = match slot {
-            Some(receiving) if receiving.id == id => receiving,
+            Some(receiving) if receiving.id == id || canary::is(Canary::SnapshotsMixed) => receiving,
             // Of another one than before: from its begin on, or it is not the one that is meant.
             _ => slot.insert(Self {
                 from,
                 id,
+                number,
+                heard: now,
                 taken: 0,
-                written: 0,
                 is_finishing: false,
             }),
         };
         receiving.from = from;
+        receiving.heard = now;
         if data.is_empty() || offset != receiving.taken {
             return Piece::Answer;
         }
-        if receiving.taken - receiving.written + length > QUEUED_MAX {
-            return Piece::Impossible;
+        if queued + length > QUEUED_MAX {
+            return Piece::Ignore;
         }
         receiving.taken += length;
         Piece::Write(Bytes::copy_from_slice(data))
     }
 
+    /// Until when a piece must come; `None` while it needs none.
+    pub(super) fn deadline(&self, give_up: Duration) -> Option<Instant> {
+        (!self.is_finishing).then(|| self.heard + give_up)
+    }
+
     /// Everything before `end` is written. Whether that is all, so that it is to be finished.
     pub(super) fn wrote(&mut self, end: u64) -> bool {
-        self.written = end;
         self.is_finishing = end == self.id.bytes;
         self.is_finishing
     }
@@ -92,7 +112,14 @@ mod tests {
     }
 
     fn take(slot: &mut Option<Receiving>, id: SnapshotId, offset: u64, data: &'static [u8]) -> Piece {
-        Receiving::take(slot, NodeId(1), &SnapshotChunk { id, offset, data })
+        Receiving::take(
+            slot,
+            NodeId(1),
+            &SnapshotChunk { id, offset, data },
+            1,
+            0,
+            Instant::ZERO,
+        )
     }
 
     fn write(data: &'static [u8]) -> Piece {
@@ -147,11 +174,22 @@ mod tests {
 
     #[test]
     fn what_waits_to_be_written_is_bounded() {
-        static PIECE: [u8; 1 << 20] = [0; 1 << 20];
         let (mut slot, id) = (None, id(5, 1 << 30));
-        for at in 0..8 {
-            assert!(matches!(take(&mut slot, id, at << 20, &PIECE), Piece::Write(_)));
-        }
-        assert_eq!(take(&mut slot, id, 8 << 20, b"a"), Piece::Impossible);
+        let mut take_behind = |id, queued| {
+            let chunk = SnapshotChunk {
+                id,
+                offset: 0,
+                data: b"a",
+            };
+            Receiving::take(&mut slot, NodeId(1), &chunk, 1, queued, Instant::ZERO)
+        };
+        assert_eq!(take_behind(id, QUEUED_MAX), Piece::Ignore);
+        assert_eq!(take_behind(id, QUEUED_MAX - 1), write(b"a"));
+        let other = SnapshotId { index: Index(6), ..id };
+        assert_eq!(
+            take_behind(other, QUEUED_MAX),
+            Piece::Ignore,
+            "whatever it is a part of"
+        );
     }
 }

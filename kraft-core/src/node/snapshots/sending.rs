@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::Config;
+use super::receiving::QUEUED_MAX;
 use crate::id::NodeId;
 use crate::message::SnapshotId;
 use crate::time::Instant;
@@ -25,6 +27,23 @@ pub(super) struct Pace {
     pub(super) ask_again: Duration,
     /// Without an answer for so long the transfer ends.
     pub(super) give_up: Duration,
+}
+
+/// What may wait in an outbox, pieces and all else together: heartbeats wait behind it.
+pub(super) const OUTBOX_BYTES_MAX: u64 = 256 << 10;
+
+impl Pace {
+    pub(super) fn new(config: &Config, heartbeat_interval: Duration, frame_max: usize) -> Self {
+        Self {
+            // A larger one would wait for room that an outbox never has.
+            piece: (config.piece_bytes.min(frame_max / 2) as u64).min(OUTBOX_BYTES_MAX),
+            // A follower takes no more before it is written, and what follows from a question is on its way beside it.
+            window_max: config.window_bytes.min(QUEUED_MAX / 2),
+            slow: heartbeat_interval,
+            ask_again: (config.timeout / 10).max(heartbeat_interval),
+            give_up: config.timeout,
+        }
+    }
 }
 
 /// What to do next.
@@ -63,6 +82,10 @@ pub(super) struct Sending {
     /// Nothing is done before this.
     rests_until: Instant,
     rest: Duration,
+    /// The follower, or the disk here, says that it is damaged: the next one is to be sent.
+    pub(super) is_distrusted: bool,
+    /// How often one was gone before it had arrived.
+    pub(super) lapses: u32,
 }
 
 const REST_MIN: Duration = Duration::from_millis(500);
@@ -83,6 +106,8 @@ impl Sending {
             heard: now,
             rests_until: now,
             rest: REST_MIN,
+            is_distrusted: false,
+            lapses: 0,
         }
     }
 
@@ -94,15 +119,16 @@ impl Sending {
         self.ready = None;
         self.timed = None;
         self.asked = None;
-        self.heard = now;
+        self.heard = now.max(self.rests_until);
+        self.is_distrusted = false;
     }
 
-    /// The follower cannot take it now.
-    pub(super) fn refused(&mut self, now: Instant) {
-        self.begin(self.id, now);
+    /// The follower cannot take it now, or it cannot be read.
+    pub(super) fn refused(&mut self, is_distrusted: bool, now: Instant) {
         self.rests_until = now + self.rest;
-        self.heard = self.rests_until;
+        self.begin(self.id, now);
         self.rest = (self.rest * 2).min(REST_MAX);
+        self.is_distrusted = is_distrusted;
     }
 
     /// What to do, if `room` bytes may leave now.
@@ -294,13 +320,40 @@ mod tests {
     }
 
     #[test]
+    fn pieces_and_windows_are_no_larger_than_what_outboxes_and_followers_take() {
+        let config = Config {
+            piece_bytes: 16 << 20,
+            window_bytes: 1 << 30,
+            ..Config::default()
+        };
+        let pace = Pace::new(&config, Duration::from_millis(50), 64 << 20);
+        assert_eq!(pace.piece, OUTBOX_BYTES_MAX);
+        assert!(pace.window_max + pace.piece < QUEUED_MAX);
+        assert_eq!(Pace::new(&config, Duration::from_millis(50), 1000).piece, 500);
+    }
+
+    #[test]
+    fn who_says_that_it_came_damaged_is_sent_the_next_one_and_not_at_once() {
+        let mut sending = begun(100, 0);
+        sending.refused(true, at(10));
+        assert!(sending.is_distrusted);
+        sending.begin(id(70), at(20));
+        assert!(!sending.is_distrusted);
+        assert_eq!(sending.next(u64::MAX, &PACE, at(509)), Next::Wait);
+        assert_eq!(sending.next(u64::MAX, &PACE, at(510)), Next::Ask);
+        assert!(!sending.is_given_up(&PACE, at(10_509)));
+        assert!(sending.answered(id(70), 0, &PACE, at(520)));
+        assert_eq!(pump(&mut sending, at(520)), [0]);
+    }
+
+    #[test]
     fn a_follower_without_room_is_left_alone_for_a_while() {
         let mut sending = begun(100, 0);
-        sending.refused(at(10));
+        sending.refused(false, at(10));
         assert_eq!(sending.next(u64::MAX, &PACE, at(500)), Next::Wait);
         assert_eq!(sending.deadline(&PACE), at(510));
         assert_eq!(sending.next(u64::MAX, &PACE, at(510)), Next::Ask);
-        sending.refused(at(520));
+        sending.refused(false, at(520));
         assert_eq!(sending.next(u64::MAX, &PACE, at(1500)), Next::Wait);
     }
 

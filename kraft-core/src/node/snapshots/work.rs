@@ -69,6 +69,10 @@ pub(super) enum Done<I> {
     },
     Received {
         id: SnapshotId,
+        /// Of the attempt to receive it.
+        number: u64,
+        /// Of the piece.
+        bytes: u64,
         /// Everything before this is there.
         end: u64,
         result: Result<(), StoreError>,
@@ -126,9 +130,11 @@ impl<St: SnapshotStore> Jobs<St> {
         })
     }
 
-    pub(super) fn receive<I: Image>(&self, id: SnapshotId, offset: u64, data: Bytes) -> SnapshotWork {
+    pub(super) fn receive<I: Image>(&self, id: SnapshotId, number: u64, offset: u64, data: Bytes) -> SnapshotWork {
         self.work(false, move |store| Done::<I>::Received {
             id,
+            number,
+            bytes: data.len() as u64,
             end: offset + data.len() as u64,
             result: store.receive(id, offset, &data),
         })

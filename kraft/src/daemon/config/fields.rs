@@ -135,7 +135,8 @@ fields! {
     cluster: String = String::new();
     /// The node's id, from 1. Written by init; given again it must be the same.
     id: u64 = 0;
-    /// All nodes of the cluster, itself among them, and where their peers reach them. Written by init; given again the
+    /// All nodes of a new cluster, itself among them, and where their peers reach them; `join` for a node that is added to
+    /// one. In force until the members are first changed (kraftctl member). Written by init; given again the
     /// ids must be the same, the addresses may be others.
     peers: Members = Members::default();
     /// Where this node listens for its peers.

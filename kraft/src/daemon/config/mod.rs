@@ -59,12 +59,16 @@ impl Config {
         })?;
         check(self.id > 0, "id", || format!("id is not set: {init}"))?;
         check(!self.peers.is_empty(), "peers", || format!("peers is not set: {init}"))?;
-        check(self.peers.address(self.id).is_some(), "peers", || {
-            format!(
-                "peers does not name the node itself: add {}=HOST:PORT, or correct the id",
-                self.id
-            )
-        })?;
+        check(
+            self.peers.joins() || self.peers.address(self.id).is_some(),
+            "peers",
+            || {
+                format!(
+                    "peers does not name the node itself: add {}=HOST:PORT, or correct the id",
+                    self.id
+                )
+            },
+        )?;
         check(self.listen.is_some(), "listen", || format!("listen is not set: {init}"))?;
         check(self.client.is_some(), "client", || format!("client is not set: {init}"))?;
         let same = |a: &Option<HostPort>, b: &Option<HostPort>| a == b && a.as_ref().is_some_and(|at| at.port() != 0);

@@ -272,7 +272,13 @@ impl<T: Value> Value for Option<T> {
 
 /// The nodes of a cluster and where their peers reach them, ascending by id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Members(Vec<(u64, HostPort)>);
+pub struct Members {
+    all: Vec<(u64, HostPort)>,
+    joins: bool,
+}
+
+/// What stands in place of the members for a node that waits to be added.
+const JOIN: &str = "join";
 
 /// More than this is no cluster but a typing error; a majority of so many answers slower with each.
 const MEMBERS_MAX: usize = 31;
@@ -280,13 +286,19 @@ const MEMBERS_MAX: usize = 31;
 impl Members {
     /// Ids and addresses, ascending by id.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &HostPort)> {
-        self.0.iter().map(|(id, at)| (*id, at))
+        self.all.iter().map(|(id, at)| (*id, at))
     }
 
-    /// Whether there are none.
+    /// Whether there are none, and the node does not wait to be told either.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty() && !self.joins
+    }
+
+    /// Whether the node waits to be added to a cluster, whose members it is told then.
+    #[must_use]
+    pub const fn joins(&self) -> bool {
+        self.joins
     }
 
     /// Where the peers of `id` reach it.
@@ -297,12 +309,15 @@ impl Members {
 
     /// The ids, ascending.
     pub fn ids(&self) -> impl Iterator<Item = u64> {
-        self.0.iter().map(|(id, _)| *id)
+        self.all.iter().map(|(id, _)| *id)
     }
 }
 
 impl fmt::Display for Members {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.joins {
+            return f.write_str(JOIN);
+        }
         for (place, (id, at)) in self.iter().enumerate() {
             let comma = if place == 0 { "" } else { "," };
             write!(f, "{comma}{id}={at}")?;
@@ -316,6 +331,12 @@ impl Value for Members {
     const FORM: &'static str = "ID=HOST:PORT,…";
 
     fn parse(text: &str) -> Result<Self, String> {
+        if text.trim() == JOIN {
+            return Ok(Self {
+                all: Vec::new(),
+                joins: true,
+            });
+        }
         let mut members = Vec::new();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             let (id, at) = part
@@ -346,7 +367,10 @@ impl Value for Members {
             ));
         }
         members.sort_by_key(|(id, _)| *id);
-        Ok(Self(members))
+        Ok(Self {
+            all: members,
+            joins: false,
+        })
     }
 
     fn show(&self) -> String {
@@ -402,6 +426,7 @@ mod tests {
     fn members_are_ids_and_addresses() {
         check::<Members>("2=b:2, 1=a:1,", Ok("1=a:1,2=b:2"));
         check::<Members>("", Ok(""));
+        check::<Members>(" join", Ok("join"));
         check::<Members>("1=[::1]:1", Ok("1=[::1]:1"));
         check::<Members>("1=a:1,1=b:1", Err("id 1 stands in it twice"));
         check::<Members>("1=a:1,2=a:1", Err("same address a:1"));

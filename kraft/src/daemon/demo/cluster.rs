@@ -1,7 +1,7 @@
 //! Three `serve` processes on loopback ports, with data in a temporary folder.
 
 use std::env;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::client::Security;
 use crate::daemon::config::{Layers, load};
-use crate::daemon::{Failure, certs, init};
+use crate::daemon::{Exit, Failure, certs, init};
 #[cfg(feature = "tls")]
 use crate::tls;
 
@@ -33,6 +33,9 @@ const LOG_TAIL_BYTES: u64 = 600;
 pub(super) struct Cluster {
     folder: TempDir,
     clients: Vec<String>,
+    peers: Vec<String>,
+    /// Who belongs to the cluster, counted from 0.
+    members: Vec<usize>,
     backend: Choice,
     /// How clients, those of the demonstration among them, talk to the nodes.
     security: Security,
@@ -45,7 +48,7 @@ pub(super) struct Cluster {
 struct Running {
     child: Child,
     /// The child reads it, and stops when this end goes away with the process, whatever ends that.
-    stdin: ChildStdin,
+    stdin: Option<ChildStdin>,
 }
 
 /// Why the nodes do not run.
@@ -74,12 +77,12 @@ impl From<Failure> for StartError {
 }
 
 impl Cluster {
-    /// Writes three data folders and starts their nodes.
+    /// Writes three data folders and starts their nodes. There is room for `sites` in all.
     ///
     /// # Errors
     ///
     /// What the system refused.
-    pub(super) fn start(backend: &Choice, tls: bool) -> Result<Self, Failure> {
+    pub(super) fn start(backend: &Choice, tls: bool, sites: usize) -> Result<Self, Failure> {
         let folder = tempfile::Builder::new()
             .prefix("kraftd-demo-")
             .tempdir()
@@ -90,35 +93,96 @@ impl Cluster {
                 ))
             })?;
         let certificates = tls.then(|| folder.path().join("certs"));
-        let security = certificates.as_deref().map(protect).transpose()?.unwrap_or_default();
-        let ports = free_ports(2 * NODES)?;
-        let (peers, clients) = ports.split_at(NODES);
+        let security = certificates
+            .as_deref()
+            .map(|at| protect(at, sites))
+            .transpose()?
+            .unwrap_or_default();
+        let ports = free_ports(2 * sites)?;
+        let (peers, clients) = ports.split_at(sites);
         let peers: Vec<_> = peers.iter().map(|port| format!("127.0.0.1:{port}")).collect();
         let mut cluster = Self {
             folder,
             clients: clients.iter().map(|port| format!("127.0.0.1:{port}")).collect(),
+            peers,
+            members: (0..NODES).collect(),
             backend: backend.clone(),
             security,
             certificates,
-            nodes: Vec::new(),
+            nodes: (0..sites).map(|_| None).collect(),
         };
-        let members: Vec<_> = peers.iter().zip(1..).map(|(at, id)| format!("{id}={at}")).collect();
-        for (node, listen) in peers.iter().enumerate() {
-            let loaded = load(&Layers {
-                flags: vec![
-                    ("cluster", "demo".to_owned()),
-                    ("id", (node + 1).to_string()),
-                    ("peers", members.join(",")),
-                    ("listen", listen.clone()),
-                    ("client", cluster.clients[node].clone()),
-                ],
-                ..Layers::default()
-            })?;
-            init::write(&cluster.data(node), &loaded)?;
-            cluster.nodes.push(None);
+        let members: Vec<_> = cluster.peers[..NODES]
+            .iter()
+            .zip(1..)
+            .map(|(at, id)| format!("{id}={at}"))
+            .collect();
+        for node in 0..NODES {
+            cluster.init(node, &members.join(","))?;
             cluster.spawn(node)?;
         }
         Ok(cluster)
+    }
+
+    fn init(&self, node: usize, members: &str) -> Result<(), Failure> {
+        let loaded = load(&Layers {
+            flags: vec![
+                ("cluster", "demo".to_owned()),
+                ("id", (node + 1).to_string()),
+                ("peers", members.to_owned()),
+                ("listen", self.peers[node].clone()),
+                ("client", self.clients[node].clone()),
+            ],
+            ..Layers::default()
+        })?;
+        init::write(&self.data(node), &loaded)
+    }
+
+    /// Starts a node with an empty data folder, which waits to be added.
+    ///
+    /// # Errors
+    ///
+    /// What the system refused.
+    pub(super) fn join(&mut self, node: usize) -> Result<(), Failure> {
+        self.init(node, "join")?;
+        self.spawn(node)?;
+        self.members.push(node);
+        Ok(())
+    }
+
+    /// Kills a node and removes its data.
+    ///
+    /// # Errors
+    ///
+    /// It was gone already, or what the system refused.
+    pub(super) fn lose(&mut self, node: usize) -> Result<(), Failure> {
+        self.kill(node)?;
+        let data = self.data(node);
+        fs::remove_dir_all(&data).map_err(|error| Failure::new(format!("{}: {error}", data.display())))
+    }
+
+    /// A node belongs to the cluster no more.
+    pub(super) fn left(&mut self, node: usize) {
+        self.members.retain(|member| *member != node);
+    }
+
+    /// Waits for the end of a node that was removed.
+    ///
+    /// # Errors
+    ///
+    /// It does not end, or not because of that.
+    pub(super) fn end_removed(&mut self, node: usize) -> Result<(), Failure> {
+        self.left(node);
+        self.wait_for_end(node, Exit::Removed as i32)
+    }
+
+    /// Who belongs to the cluster, counted from 0.
+    pub(super) fn members(&self) -> &[usize] {
+        &self.members
+    }
+
+    /// Where peers reach a node.
+    pub(super) fn peers(&self, node: usize) -> &str {
+        &self.peers[node]
     }
 
     /// Where the data is.
@@ -187,7 +251,7 @@ impl Cluster {
         // A terminal's ^C is for this process alone: it stops the nodes in its own order.
         command.process_group(0);
         let mut child = command.spawn().map_err(cannot)?;
-        let stdin = child.stdin.take().expect("stdin is piped");
+        let stdin = child.stdin.take();
         self.nodes[node] = Some(Running { child, stdin });
         Ok(())
     }
@@ -242,12 +306,17 @@ impl Cluster {
     ///
     /// It does not end, or not well.
     pub(super) fn stop_one(&mut self, node: usize) -> Result<(), Failure> {
-        let Running { mut child, stdin } = self.nodes[node].take().expect("a node that runs is stopped");
-        drop(stdin);
+        let running = self.nodes[node].as_mut().expect("a node that runs is stopped");
+        drop(running.stdin.take());
+        self.wait_for_end(node, 0)
+    }
+
+    fn wait_for_end(&mut self, node: usize, code: i32) -> Result<(), Failure> {
+        let Running { mut child, stdin } = self.nodes[node].take().expect("a node that runs is waited for");
         let until = Instant::now() + STOP_TIMEOUT;
         let why = loop {
             match child.try_wait() {
-                Ok(Some(status)) if status.success() => return Ok(()),
+                Ok(Some(status)) if status.code() == Some(code) => return Ok(()),
                 Ok(Some(status)) => break format!("it ended with {status}"),
                 Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(1)),
                 Ok(None) => break format!("it runs still after {} s", STOP_TIMEOUT.as_secs()),
@@ -256,6 +325,7 @@ impl Cluster {
         };
         let _ = child.kill();
         let _ = child.wait();
+        drop(stdin);
         let tail = self.log_tail(node);
         Err(Failure::new(format!(
             "node {} did not stop in order: {why}; the end of its log:\n{tail}",
@@ -292,8 +362,8 @@ impl Drop for Cluster {
 
 /// Makes certificates for the nodes. Their clients need none.
 #[cfg(feature = "tls")]
-fn protect(folder: &Path) -> Result<Security, Failure> {
-    let ids = (1..).take(NODES).collect();
+fn protect(folder: &Path, sites: usize) -> Result<Security, Failure> {
+    let ids = (1..).take(sites).collect();
     certs::make(folder, "demo", &ids, 1)?;
     let authorities = tls::read_authorities(&folder.join("ca.pem"));
     let authorities = authorities.map_err(|error| Failure::new(error.to_string()))?;
@@ -301,7 +371,7 @@ fn protect(folder: &Path) -> Result<Security, Failure> {
 }
 
 #[cfg(not(feature = "tls"))]
-fn protect(_: &Path) -> Result<Security, Failure> {
+fn protect(_: &Path, _: usize) -> Result<Security, Failure> {
     Err(Failure::config(certs::WITHOUT_TLS))
 }
 

@@ -1,11 +1,12 @@
 //! `kraftd demo`: a cluster that loses nodes under load and nothing else.
 //!
 //! Three `serve` processes on loopback ports, clients that write, and by the scenario kill -9 of the leader and its
-//! restart, or an orderly restart of all nodes in turn; then every acknowledged write is read back through every node by
+//! restart, an orderly restart of all nodes in turn, or members that come and go; then every acknowledged write is read back through every node by
 //! linearizable reads and compared.
 
 mod cluster;
 mod ledger;
+mod members;
 mod report;
 mod rolling;
 mod workload;
@@ -65,6 +66,21 @@ enum Scenario {
     KillLeader,
     /// One node after the other is stopped in order, and started again
     RollingRestart,
+    /// A node dies for good, its disk with it, and another one takes its place
+    ReplaceNode,
+    /// Two nodes are added, then two that lead are removed
+    GrowShrink,
+}
+
+impl Scenario {
+    /// Nodes that run at some time.
+    const fn sites(self) -> usize {
+        match self {
+            Self::KillLeader | Self::RollingRestart => NODES,
+            Self::ReplaceNode => NODES + 1,
+            Self::GrowShrink => NODES + 2,
+        }
+    }
 }
 
 /// A demonstration that runs.
@@ -89,7 +105,7 @@ impl Demo {
             let caught = signal_hook::flag::register(signal, Arc::clone(&interrupted));
             caught.map_err(|error| Failure::new(format!("signals cannot be caught: {error}")))?;
         }
-        let mut stage = Stage::set(&self.backend, self.tls, interrupted)?;
+        let mut stage = Stage::set(&self.backend, self.tls, self.scenario.sites(), interrupted)?;
         let value_bytes = usize::try_from(self.value_bytes).expect("at most 4096");
         let clients = usize::try_from(self.clients).expect("at most 256");
         let text = format!("{clients} clients write values of {value_bytes} bytes, each of them synced by a majority");
@@ -101,6 +117,8 @@ impl Demo {
         let shown = match self.scenario {
             Scenario::KillLeader => stage.lose_the_leader(&workload, time),
             Scenario::RollingRestart => stage.restart_all(&workload, time),
+            Scenario::ReplaceNode => stage.replace_a_node(&workload, time),
+            Scenario::GrowShrink => stage.grow_and_shrink(&workload, time),
         };
         let progress = Arc::clone(workload.progress());
         let pause = progress.longest_pause();
@@ -111,7 +129,9 @@ impl Demo {
         let comparisons = stage.read_back(&written)?;
         let pause = match self.scenario {
             Scenario::KillLeader => ("time without a leader", progress.outage()),
-            Scenario::RollingRestart => ("longest pause of writes", Some(pause)),
+            Scenario::RollingRestart | Scenario::ReplaceNode | Scenario::GrowShrink => {
+                ("longest pause of writes", Some(pause))
+            }
         };
         let rows = result(&mut written, &comparisons, time, pause);
         stage.report.text(&format!("\n{}", table(&rows)));
@@ -128,10 +148,10 @@ impl Demo {
 
 impl Stage {
     /// Starts the nodes and waits for a leader.
-    fn set(backend: &Choice, tls: bool, interrupted: Arc<AtomicBool>) -> Result<Self, Failure> {
+    fn set(backend: &Choice, tls: bool, sites: usize, interrupted: Arc<AtomicBool>) -> Result<Self, Failure> {
         let mut report = Report::new();
         for _ in 0..STARTS_MAX {
-            let cluster = Cluster::start(backend, tls)?;
+            let cluster = Cluster::start(backend, tls, sites)?;
             report.event(&format!(
                 "{NODES} nodes start on this host, data in {}",
                 cluster.path().display()
@@ -255,7 +275,9 @@ impl Stage {
         self.report
             .event("every write is read back through each node, by linearizable reads");
         let ledgers: Vec<_> = written.iter().map(|of| of.ledger.clone()).collect();
-        (0..NODES).map(|node| self.read_back_from(node, &ledgers)).collect()
+        let members = self.cluster.members().to_vec();
+        let compared = members.iter().map(|node| self.read_back_from(*node, &ledgers));
+        compared.collect()
     }
 
     fn read_back_from(&mut self, node: usize, ledgers: &[Ledger]) -> Result<Comparison, Failure> {

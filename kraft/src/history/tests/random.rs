@@ -38,7 +38,9 @@ fn perform(kv: &mut Kv, key: &[u8], action: &Action) -> Answer {
     match action.request(key, Delivery::AtMostOnce) {
         Request::Command { command, .. } => kv.apply(Index(1), &command, &mut reply),
         Request::Read { query, .. } => kv.read(&query, &mut reply).expect("a get is taken"),
-        Request::Transfer { .. } | Request::Status { .. } | Request::Fetch { .. } => unreachable!(),
+        Request::Change { .. } | Request::Transfer { .. } | Request::Status { .. } | Request::Fetch { .. } => {
+            unreachable!()
+        }
     }
     Answer::from(&Reply::decode(&reply).expect("a reply"))
 }

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use kraft_core::canary::{self, Canary};
 use kraft_core::message::SnapshotId;
 use kraft_core::snapshot::{Head, Snapshot, SnapshotStore, StoreError};
 
@@ -130,7 +131,11 @@ impl<F: Files> Shared<F> {
         let was_there = self.files.open(&name, false).is_ok();
         let renamed = self.files.rename(temporary, &name);
         renamed.map_err(|error| failed(self.files.path(&name))(("rename", error)))?;
-        if let Err(error) = self.files.sync_folder() {
+        let synced = match canary::is(Canary::SnapshotNotSynced) {
+            true => Ok(()),
+            false => self.files.sync_folder(),
+        };
+        if let Err(error) = synced {
             // Nobody relies on this one; on one with the same bytes that was there before somebody may.
             if !was_there {
                 let _ = self.discard(&name);
@@ -141,16 +146,19 @@ impl<F: Files> Shared<F> {
         Ok(())
     }
 
-    /// Removes those that are too many, but never this one. What stays because of an error is one too many the next
-    /// time, too.
-    fn prune(&self, newest: SnapshotId) {
+    /// Removes those that are too many, but neither this one nor the newest, which may be another one: the log may begin
+    /// anew behind one that was received while this one was being written. What stays because of an error is one too
+    /// many the next time, too.
+    fn prune(&self, placed: SnapshotId) {
         let Ok(names) = self.files.list() else { return };
-        let ids = names.iter().filter_map(|name| snapshot_of_name(name, 0));
-        let mut ids: Vec<_> = ids.filter(|id| snapshot_name(id) != snapshot_name(&newest)).collect();
+        let mut ids: Vec<_> = names.iter().filter_map(|name| snapshot_of_name(name, 0)).collect();
         ids.sort_unstable();
-        let surplus = ids.len().saturating_sub(self.keep.saturating_sub(1));
-        for id in &ids[..surplus] {
-            let _ = self.files.remove(&snapshot_name(id));
+        let surplus = ids.len().saturating_sub(self.keep);
+        ids.pop();
+        let old = ids.iter().map(snapshot_name);
+        let old = old.filter(|name| *name != snapshot_name(&placed));
+        for name in old.take(surplus) {
+            let _ = self.files.remove(&name);
         }
         if surplus > 0 {
             let _ = self.files.sync_folder();
@@ -204,7 +212,7 @@ impl<F: Files> Shared<F> {
         Ok(Receiving {
             id,
             file,
-            checker: Checker::new(Some(self.owner)),
+            checker: Checker::new(Some(self.owner)).blind_if(canary::is(Canary::SnapshotsMixed)),
             unsynced: 0,
         })
     }
@@ -314,8 +322,10 @@ impl<F: Files> SnapshotStore for DiskSnapshots<F> {
         };
         let checked = checker.finish_as(id).map_err(|found| shared.damaged(RECEIVING, found));
         let placed = checked.and_then(|checked| {
-            let synced = file.sync_data();
-            synced.map_err(|error| failed(shared.files.path(RECEIVING))(("fsync", error)))?;
+            if !canary::is(Canary::SnapshotNotSynced) {
+                let synced = file.sync_data();
+                synced.map_err(|error| failed(shared.files.path(RECEIVING))(("fsync", error)))?;
+            }
             shared.place(RECEIVING, id)?;
             Ok(checked.head)
         });

@@ -241,6 +241,28 @@ fn a_log_that_does_not_reach_down_to_a_sound_snapshot_is_refused_by_the_name_of_
 }
 
 #[test]
+fn a_read_error_while_a_damaged_snapshot_is_looked_for_is_no_damage_of_the_log() {
+    let (rig, _) = released(5, 150);
+    let name = name_of(&rig, 150);
+    rig.files.folder("snapshots").unwrap().rot(&name, 70, 1);
+    rig.files.crash(Loss::All);
+    for skip in 0.. {
+        let files = rig.files.fork();
+        files.fail(Operation::Read, "", skip, Failure::Error(io::ErrorKind::Other));
+        let refused = DiskLog::open(files.clone(), IDENTITY, small()).map(drop).unwrap_err();
+        match refused {
+            OpenError::Failed(_) => assert_eq!(files.fired(), 1),
+            OpenError::Damaged(damage) => assert_eq!(file_name(&damage), name, "{damage}"),
+            OpenError::Config(error) => panic!("{error}"),
+        }
+        if files.fired() == 0 {
+            assert!(skip > 3, "nothing was read");
+            return;
+        }
+    }
+}
+
+#[test]
 fn a_snapshot_that_contradicts_what_the_log_begins_behind_is_refused() {
     let (rig, base) = released(5, 150);
     for name in rig.files.folder("snapshots").unwrap().list().unwrap() {

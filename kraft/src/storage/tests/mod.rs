@@ -3,6 +3,7 @@
 mod damage;
 mod faults;
 mod folder;
+mod force;
 mod gap;
 mod inspect;
 mod model;

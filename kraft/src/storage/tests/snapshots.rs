@@ -368,6 +368,16 @@ fn the_newest_stay_and_the_one_just_written_is_never_removed() {
 }
 
 #[test]
+fn a_snapshot_that_comes_late_does_not_remove_a_newer_one() {
+    let place = Place::on(MemFiles::new(), 1);
+    let received = place.save(20, b"behind which the log begins anew").unwrap();
+    place.save(10, b"was begun before that").unwrap();
+    assert_eq!(place.newest(), Some(received));
+    place.save(30, b"the next").unwrap();
+    assert_eq!(place.files.list().unwrap().len(), 1);
+}
+
+#[test]
 fn no_space_for_a_snapshot() {
     let place = Place::new();
     let kept = place.save(5, &content(1, 100_000)).unwrap();

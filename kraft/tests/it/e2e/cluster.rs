@@ -16,12 +16,15 @@ use crate::process::{Daemon, PATIENCE, kraftd, path, run};
 /// Ids of the nodes.
 pub(super) const NODES: [usize; 3] = [1, 2, 3];
 
+/// Nodes that there may be: the three, and those that are added.
+const SITES: usize = 6;
+
 /// Three nodes, by their ids. What runs is killed when this is dropped.
 pub(super) struct Cluster {
     folder: TempDir,
     name: String,
     places: Vec<Place>,
-    running: [Option<Daemon>; 3],
+    running: [Option<Daemon>; SITES],
     flags: Vec<String>,
     /// Flags of one node alone, made of the folder of all and its id.
     own_flags: fn(&Path, usize) -> Vec<String>,
@@ -53,7 +56,7 @@ impl Cluster {
             folder: tempfile::tempdir().expect("a folder"),
             name: name.to_owned(),
             places: places(),
-            running: [const { None }; 3],
+            running: [const { None }; SITES],
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             own_flags: |_, _| Vec::new(),
             security: Security::default(),
@@ -88,20 +91,30 @@ impl Cluster {
         assert_eq!(ran.code, Some(0), "{ran:?}");
     }
 
+    /// Writes the data folder of a node of the cluster `name` that waits to be added.
+    pub(super) fn init_joining(&self, node: usize, name: &str) {
+        let data = self.data(node);
+        let args = self.init_args_of(name, node, &data, &["--join".to_owned()]);
+        let ran = run(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+    }
+
     /// How a node's data folder is written at `data`.
     pub(super) fn init_args(&self, node: usize, data: &Path) -> Vec<String> {
         let member = |node: usize| format!("{node}={}", self.place(node).peers);
-        let id = node.to_string();
         let members = NODES.map(member).join(",");
+        self.init_args_of(&self.name, node, data, &["--peers".to_owned(), members])
+    }
+
+    fn init_args_of(&self, name: &str, node: usize, data: &Path, members: &[String]) -> Vec<String> {
+        let id = node.to_string();
         let place = self.place(node);
         [
             "init",
             "--id",
             &id,
             "--cluster",
-            &self.name,
-            "--peers",
-            &members,
+            name,
             "--listen",
             &place.peers,
             "--client",
@@ -110,7 +123,9 @@ impl Cluster {
             path(data),
         ]
         .map(str::to_owned)
-        .to_vec()
+        .into_iter()
+        .chain(members.iter().cloned())
+        .collect()
     }
 
     /// How a node is started that has its data at `data`. It ends with this process, whatever ends that.
@@ -173,6 +188,11 @@ impl Cluster {
     pub(super) fn clients(&self, nodes: &[usize]) -> String {
         let addresses: Vec<_> = nodes.iter().map(|node| &*self.place(*node).clients).collect();
         addresses.join(",")
+    }
+
+    /// Where peers reach a node.
+    pub(super) fn peers(&self, node: usize) -> &str {
+        &self.place(node).peers
     }
 
     /// Where monitors reach a node.
@@ -272,11 +292,11 @@ fn places() -> Vec<Place> {
     let [_, a, b, c] = own.max(1 << 8).to_be_bytes();
     let address = Ipv4Addr::new(127, a, b, c);
     // Held together, so that they differ.
-    let held: Vec<_> = (0..9)
+    let held: Vec<_> = (0..3 * SITES)
         .map(|_| TcpListener::bind((address, 0)).expect("a port of the loopback"))
         .collect();
     let at = |place: usize| held[place].local_addr().expect("its address").to_string();
-    (0..3)
+    (0..SITES)
         .map(|node| Place {
             peers: at(3 * node),
             clients: at(3 * node + 1),

@@ -10,8 +10,11 @@ mod damage;
 mod disks;
 mod histories;
 mod load;
+#[cfg(feature = "ctl")]
+mod members;
 mod monitors;
 mod rolling;
+mod snapshots;
 mod stops;
 #[cfg(feature = "tls")]
 mod tls;

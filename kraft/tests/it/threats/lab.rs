@@ -97,6 +97,27 @@ impl<P: Protocol> Lab<P> {
         lab
     }
 
+    /// A node that knows no members, on a host of its own: it waits to be added.
+    pub(super) fn join(&mut self, protocol: P) -> u64 {
+        let id = self.sites.len() as u64 + 1;
+        let site = Site {
+            id: NodeId(id),
+            host: self.network.add_host(),
+            files: MemFiles::new(),
+            incarnation: Incarnation(id),
+            known: Vec::new(),
+            node: None,
+            told: Arc::default(),
+            is_saving_stalled: false,
+            is_stalled: false,
+            stalled: VecDeque::new(),
+            resolved: 0,
+        };
+        self.sites.push(site);
+        self.start(id, 0, protocol);
+        id
+    }
+
     fn start_with(
         &mut self,
         id: u64,
@@ -115,6 +136,7 @@ impl<P: Protocol> Lab<P> {
         };
         let members = (1..=members).map(member).collect();
         let mut config = Config::new(CLUSTER, site.id, site.incarnation, members, id);
+        config.incarnations.clone_from(&site.known);
         tune(&mut config);
         let log = LogIdentity {
             cluster: ClusterId::from_name(CLUSTER),
@@ -175,6 +197,11 @@ impl<P: Protocol> Lab<P> {
         self.sites[id as usize - 1].host
     }
 
+    /// Whether a node runs.
+    pub(super) fn is_up(&self, id: u64) -> bool {
+        self.sites[id as usize - 1].node.is_some()
+    }
+
     pub(super) fn node(&self, id: u64) -> &MemNode<P> {
         self.sites[id as usize - 1].node.as_ref().expect("it runs")
     }
@@ -195,6 +222,12 @@ impl<P: Protocol> Lab<P> {
     pub(super) fn told(&self, id: u64, part: &str) -> Vec<String> {
         let told = self.sites[id as usize - 1].told.lock().expect("no panic");
         told.iter().filter(|line| line.contains(part)).cloned().collect()
+    }
+
+    /// The files on a node's disk, with their folders.
+    pub(super) fn files(&self, id: u64) -> Vec<String> {
+        let content = self.sites[id as usize - 1].files.content();
+        content.keys().map(|path| path.display().to_string()).collect()
     }
 
     // Time.
