@@ -82,7 +82,7 @@ impl Audited {
     /// wiped: laws hold while a majority's disks survive, and a wiped one counts as what it had.
     pub(super) fn survives(&self, index: Index, mark: Mark) -> bool {
         let record = lock(self.ghost.as_ref().unwrap_or(&self.record));
-        index <= record.snapshot().0 || record.disk_entry(index) == Some(mark)
+        record.survives(index, mark)
     }
 }
 

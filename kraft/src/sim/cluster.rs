@@ -201,6 +201,7 @@ impl Cluster {
             unknown: self.history.unknown,
             refused: self.history.refused,
             commit: self.laws.committed(),
+            recoveries: self.hosts.iter().map(|host| host.recoveries).sum(),
             handled: books.handled,
             trace: books.trace.hash(),
             ..self.report.clone()

@@ -117,6 +117,10 @@ pub(super) struct Host {
     ghost: Option<Arc<Mutex<Record>>>,
     /// Peers' incarnations, as the data folder keeps them.
     known: BTreeMap<NodeId, Incarnation>,
+    /// Its log was damaged and begun anew, as the data folder keeps it.
+    is_recovering: bool,
+    /// How often it made up for that.
+    pub(super) recoveries: u64,
     /// Blocking work under way, with the time at which it is through.
     work: Vec<(Instant, Task<DiskWork<MemFiles>>)>,
     last_status: Status,
@@ -177,6 +181,8 @@ impl Host {
             record,
             ghost: None,
             known: BTreeMap::new(),
+            is_recovering: false,
+            recoveries: 0,
             work: Vec::new(),
             last_status: status,
             told: Index::ZERO,
@@ -260,6 +266,7 @@ impl Host {
         config.limits.frame_max = setup.frame_max;
         config.raft.pre_vote = setup.pre_vote;
         config.raft.check_quorum = setup.check_quorum;
+        config.raft.recovering = self.is_recovering;
         config.raft.election_timeout = setup.election_timeout.clone();
         config.raft.heartbeat_interval = setup.heartbeat_interval;
         config.raft.append_entries_max = setup.append_entries_max;
@@ -405,6 +412,38 @@ impl Host {
         is_bad
     }
 
+    /// Whether it lost its log, and has not made up for that.
+    pub(super) fn has_lost_its_log(&self) -> bool {
+        self.is_recovering
+    }
+
+    /// Sets a damaged log aside, of a node that is down, and begins another one. Returns whether that was done: not if
+    /// nothing is damaged, nor if its term may be.
+    ///
+    /// # Errors
+    ///
+    /// The disk failed.
+    pub(super) fn repair(&mut self) -> Result<bool, Fall> {
+        if self.node.is_some() || self.rot.is_none() || self.is_full {
+            return Ok(false);
+        }
+        // Whoever repairs it has seen to it that the disk works.
+        self.files.forgive();
+        let failed = Fall::Disk;
+        let aside = self
+            .files
+            .folder("damaged")
+            .map_err(|error| failed(error.to_string()))?;
+        let repaired = storage::repair_log(&self.files, &aside, &self.log_identity());
+        let Some(hard) = repaired.map_err(|fault| failed(fault.to_string()))? else {
+            return Ok(false);
+        };
+        self.rot = None;
+        self.is_recovering = true;
+        lock(&self.record).damaged(hard);
+        Ok(true)
+    }
+
     /// Empties the data folder of a node that is down. Its id comes back with another incarnation.
     pub(super) fn wipe(&mut self) {
         let record = std::mem::take(&mut self.record);
@@ -418,6 +457,7 @@ impl Host {
         self.borne = 0;
         self.shortages = 0;
         self.known.clear();
+        self.is_recovering = false;
         self.incarnation = Incarnation(self.incarnation.0 + 1_000_000);
         self.audit.enter(self.place, self.id, &self.record);
     }
@@ -578,7 +618,12 @@ impl Host {
                         result: Ok(()),
                     }
                 }
-                Task::ForgetDamage => Done::DamageForgotten(Ok(())),
+                Task::ForgetDamage => {
+                    self.is_recovering = false;
+                    self.recoveries += 1;
+                    lock(&self.record).made_good();
+                    Done::DamageForgotten(Ok(()))
+                }
             };
             node.complete(done).map_err(failed)?;
         }
@@ -662,6 +707,10 @@ impl View for &Host {
 
     fn entry(&self, index: Index) -> Option<Mark> {
         lock(self.seen()).entry(index)
+    }
+
+    fn is_recovering(&self) -> bool {
+        self.is_recovering && self.ghost.is_none()
     }
 
     fn disk(&self) -> HardState {

@@ -35,6 +35,8 @@ pub struct Report {
     pub snapped: Snapped,
     /// What nodes were given to handle.
     pub handled: Handled,
+    /// Nodes that lost their logs and made up for that.
+    pub recoveries: u64,
     /// Steps of the simulation.
     pub steps: u64,
     /// A hash of every frame and of every node's states: equal for equal runs.
@@ -51,6 +53,7 @@ impl Report {
         self.refused += other.refused;
         self.commit = self.commit.max(other.commit);
         self.term = self.term.max(other.term);
+        self.recoveries += other.recoveries;
         self.steps += other.steps;
         // Runs end in any order.
         self.trace = self.trace.wrapping_add(other.trace);

@@ -328,7 +328,8 @@ impl Cluster {
         }
     }
 
-    /// A bit rots on the disk of a node. If it is one of the log, the node must not start until the bit is back; if it is
+    /// A bit rots on the disk of a node. If it is one of the log, the node must not start until the bit is back or the log set
+    /// aside; if it is
     /// one of the newest snapshot, it must do without that or not start.
     fn rot(&mut self, at: usize, what: Rotting, span: Duration) -> Result<(), String> {
         if !self.atlas.allows_loss(&lost(&self.hosts), at) || self.hosts[at].rot.is_some() {
@@ -437,8 +438,14 @@ impl Cluster {
                 (Kind::Drift, self.hosts[*at].id)
             }
             Ailment::Rotten(at) => {
-                self.hosts[*at].restore();
-                (Kind::Rot, self.hosts[*at].id)
+                let host = &mut self.hosts[*at];
+                // Somebody restores the disk, or lets the others send what was lost.
+                let is_repaired =
+                    self.rngs[Kind::Rot.index()].bool() && host.repair().map_err(|fall| format!("{fall:?}"))?;
+                if !is_repaired {
+                    host.restore();
+                }
+                (Kind::Rot, host.id)
             }
         };
         let mended = Step::Mended(kind, node);
@@ -468,7 +475,7 @@ impl Cluster {
 /// Whose disks are lost, for good or for long.
 fn lost(hosts: &[Host]) -> BTreeSet<usize> {
     let hosts = hosts.iter().enumerate();
-    let lost = hosts.filter(|(_, host)| host.is_wiped() || host.rot.is_some());
+    let lost = hosts.filter(|(_, host)| host.is_wiped() || host.rot.is_some() || host.has_lost_its_log());
     lost.map(|(at, _)| at).collect()
 }
 

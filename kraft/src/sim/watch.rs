@@ -30,6 +30,8 @@ pub(super) struct Record {
     /// After the last completed sync.
     durable: Image,
     journal: Vec<Step>,
+    /// What was durable before the log was damaged and begun anew, and what a snapshot held then, until the node has made up for that.
+    lost: Option<(Image, Index)>,
     /// The log on the disk may begin behind this.
     released: Index,
     /// The last entry of the newest snapshot that a restart would find, and its term.
@@ -177,6 +179,34 @@ impl Record {
             applied,
             ..Self::default()
         }
+    }
+
+    /// The log was damaged and set aside, with all snapshots, and begins anew with this.
+    pub(super) fn damaged(&mut self, hard: HardState) {
+        let begun = Image {
+            hard,
+            ..Image::default()
+        };
+        let before = std::mem::take(self);
+        *self = Self {
+            handed: begun.clone(),
+            durable: begun,
+            lost: before.lost.or(Some((before.durable, before.snapshot.0))),
+            ..Self::default()
+        };
+    }
+
+    /// The node has made up for what it lost.
+    pub(super) fn made_good(&mut self) {
+        self.lost = None;
+    }
+
+    /// Whether the entry at `index` that is this one is on the disk, in the log or in a snapshot, or was before the log was
+    /// damaged: until its node has made up for that it does not vote, which is as good.
+    pub(super) fn survives(&self, index: Index, mark: Mark) -> bool {
+        let has = |image: &Image, held: Index| index <= held || image.entry(index) == Some(mark);
+        let lost = self.lost.as_ref().is_some_and(|(image, held)| has(image, *held));
+        lost || has(&self.durable, self.snapshot.0)
     }
 
     fn take(&mut self, step: Step) {

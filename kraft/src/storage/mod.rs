@@ -40,6 +40,8 @@ pub use ledger::Contradiction;
 pub use mem::{Failure, Loss, MemFile, MemFiles, MemLock, Operation};
 pub use peer_book::PeerBook;
 pub use real::RealFiles;
+#[cfg(feature = "sim")]
+pub(crate) use repair::repair_log;
 pub use repair::{DamageNote, RepairError, Repaired, repair};
 pub use restore::RestoreError;
 pub use snapshots::{DiskSnapshots, SetAside, SnapshotFile};

@@ -259,6 +259,33 @@ pub fn repair<F: Files>(folder: &Folder<F>, term: Option<Term>) -> Result<Repair
     })
 }
 
+/// The same for a log without a data folder, if it is damaged and its term is certain. What is in it goes to `aside`, with
+/// all snapshots.
+///
+/// # Errors
+///
+/// [`Fault`]: the disk failed.
+#[cfg(feature = "sim")]
+pub(crate) fn repair_log<F: Files>(log: &F, aside: &F, identity: &LogIdentity) -> Result<Option<HardState>, Fault> {
+    match fit::read(log, identity, 0) {
+        Err(OpenError::Damaged(_)) => {}
+        Err(OpenError::Failed(fault)) => return Err(fault),
+        Ok(_) | Err(OpenError::Config(_)) => return Ok(None),
+    }
+    let known = read_terms(log, identity)?;
+    if !known.is_certain {
+        return Ok(None);
+    }
+    let snapshots = log
+        .folder(snapshots::FOLDER)
+        .map_err(fault(log, snapshots::FOLDER, "open"))?;
+    set_aside(&snapshots, aside)?;
+    set_aside(log, aside)?;
+    let hard = term_after_damage(known.term);
+    begin_anew(log, identity, hard.term)?;
+    Ok(Some(hard))
+}
+
 /// The term that a damaged log begins anew in.
 fn fresh_term<F: Files>(
     folder: &Folder<F>,
@@ -319,7 +346,8 @@ fn is_begun_anew<F: Files>(log: &F, identity: &LogIdentity, term: Term) -> Resul
 fn set_aside<F: Files>(log: &F, aside: &F) -> Result<(), Fault> {
     let taken = aside.list().map_err(fault(aside, "", "list"))?;
     let names = log.list().map_err(fault(log, "", "list"))?;
-    for name in names.into_iter().filter(|name| name != snapshots::FOLDER) {
+    let is_file = |name: &String| name != snapshots::FOLDER && log.path(name) != aside.path("");
+    for name in names.into_iter().filter(is_file) {
         // An attempt before this one may have come this far; what it moved must not be overwritten.
         let mut free = name.clone();
         while taken.contains(&free) {
@@ -332,9 +360,9 @@ fn set_aside<F: Files>(log: &F, aside: &F) -> Result<(), Fault> {
     log.sync_folder().map_err(fault(log, "", "fsync"))
 }
 
-fn begin_anew<F: Files>(log: &F, identity: &LogIdentity, term: Term) -> Result<(), RepairError> {
+fn begin_anew<F: Files>(log: &F, identity: &LogIdentity, term: Term) -> Result<(), Fault> {
     let mut nothing = survey(log, identity, Index::ZERO, 0).map_err(|error| match error {
-        OpenError::Failed(fault) => RepairError::Failed(fault),
+        OpenError::Failed(fault) => fault,
         OpenError::Damaged(_) | OpenError::Config(_) => unreachable!("the folder is empty"),
     })?;
     let hard = HardState {

@@ -114,6 +114,7 @@ fn entries(count: usize, first: u64, rng: &mut Rng) -> Vec<Entry> {
                     sequence: Sequence(sequence),
                     first_unanswered: Sequence(sequence.saturating_sub(2).max(1)),
                     command: &command,
+                    commit: message::Commit::Strong,
                 },
                 &mut payload,
             );

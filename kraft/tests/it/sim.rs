@@ -180,6 +180,23 @@ fn a_snapshot_that_rots_is_done_without_or_its_node_stays_down() {
 }
 
 #[test]
+fn a_node_whose_log_is_set_aside_makes_up_for_it() {
+    let mut recoveries = 0;
+    for seed in seeds(5) {
+        println!("KRAFT_SEED={seed}");
+        let options = Options {
+            seed,
+            faults: Faults::These(Kinds::of(&[Kind::Rot, Kind::Crash, Kind::Power, Kind::Partition])),
+            span: Duration::from_secs(30),
+            ..Options::default()
+        };
+        let report = run(&options).unwrap_or_else(|violation| panic!("{violation}"));
+        recoveries += report.recoveries;
+    }
+    assert!(recoveries > 0 || number("KRAFT_SEED").is_some());
+}
+
+#[test]
 fn nodes_end_where_their_disk_fails_and_start_again() {
     let kinds = [
         Kind::WriteError,
