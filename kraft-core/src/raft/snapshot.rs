@@ -26,7 +26,7 @@
 use std::collections::VecDeque;
 
 use super::progress::Mode;
-use super::{Output, Raft, Violation};
+use super::{Output, ROOM_RESERVE, Raft, Violation};
 use crate::canary::{self, Canary};
 use crate::id::{Index, NodeId, Round, Term};
 use crate::log::Log;
@@ -331,8 +331,14 @@ impl Raft {
             return None;
         }
         let margin = self.config.snapshot_margin_entries;
-        let by_entries = Index(self.tail.terms.last().0.saturating_sub(margin));
-        let by_bytes = self.tail.weights.behind(self.config.snapshot_margin_bytes);
+        let is_short = self.is_short();
+        let kept_behind = match is_short {
+            true => Index(u64::MAX),
+            false => {
+                let by_entries = Index(self.tail.terms.last().0.saturating_sub(margin));
+                by_entries.max(self.tail.weights.behind(self.config.snapshot_margin_bytes))
+            }
+        };
         let loading = self
             .loading
             .as_ref()
@@ -341,13 +347,13 @@ impl Raft {
             snapshot,
             self.applied,
             self.tail.durable(),
-            by_entries.max(by_bytes),
+            kept_behind,
             loading,
             self.held(),
         ];
         let through = through.into_iter().fold(Index(u64::MAX), Index::min);
         // Not entry by entry while the margin moves on.
-        let is_step = through == snapshot || through.0.saturating_sub(self.released.0) > margin / 4;
+        let is_step = is_short || through == snapshot || through.0.saturating_sub(self.released.0) > margin / 4;
         if through <= self.released || !is_step {
             return None;
         }
@@ -355,11 +361,21 @@ impl Raft {
         Some(Output::Release(through))
     }
 
+    /// Whether the margins are more than a log can afford that has so little room: what a snapshot holds, a follower
+    /// that lags can be sent; where nothing can be appended, there are no writes, and no elections in the end.
+    fn is_short(&self) -> bool {
+        let config = &self.config;
+        let append = ROOM_RESERVE.saturating_add(config.append_bytes_max as u64);
+        let enough = config.snapshot_margin_bytes.min(config.snapshot_hold_room_min);
+        self.tail.room() < enough.max(append)
+    }
+
     /// Up to where followers that live have the log. Who is sent a snapshot will need what comes behind it: else a log
     /// that moves on faster than snapshots arrive would have it sent one after the other (`snapshot_vs_compaction_race`).
     fn held(&self) -> Index {
         let everything = Index(u64::MAX);
-        if self.state != NodeState::Leader || self.tail.room() <= self.config.snapshot_hold_room_min {
+        let has_room = self.tail.room() > self.config.snapshot_hold_room_min && !self.is_short();
+        if self.state != NodeState::Leader || !has_room {
             return everything;
         }
         let timeout = self.config.election_timeout.end;

@@ -67,7 +67,7 @@ fn reset(index: u64, term: u64) -> Output {
     }
 }
 
-fn outputs(node: &mut Lone) -> Vec<Output> {
+pub(crate) fn outputs(node: &mut Lone) -> Vec<Output> {
     node.outputs
         .drain(..)
         .filter(|output| !matches!(output, Output::Role { .. } | Output::Save(_)))
@@ -75,7 +75,7 @@ fn outputs(node: &mut Lone) -> Vec<Output> {
 }
 
 /// A log without margin.
-fn bare(config: &mut Config) {
+pub(crate) fn bare(config: &mut Config) {
     config.snapshot_margin_entries = 0;
     config.snapshot_margin_bytes = 0;
 }

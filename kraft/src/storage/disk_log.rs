@@ -24,7 +24,7 @@ use super::work::{DiskDone, DiskWork, Kind, LoadWork, Outcome, SyncWork};
 
 /// A payload of `n` bytes, `n` at least the session header of a command, takes less than this many times `n` with
 /// its record header, padding and a mark.
-pub(super) const OVERHEAD_MAX: u64 = 4;
+pub(crate) const OVERHEAD_MAX: u64 = 4;
 
 /// A segmented log.
 ///
