@@ -28,7 +28,7 @@ use std::collections::VecDeque;
 use super::progress::Mode;
 use super::{Output, ROOM_RESERVE, Raft, Violation};
 use crate::canary::{self, Canary};
-use crate::id::{Index, NodeId, Round, Term};
+use crate::id::{Index, NodeId, Round, SyncId, Term};
 use crate::log::Log;
 use crate::message::{AppendReply, AppendResult, Body, Header, NodeState, SnapshotId};
 use crate::snapshot::Snapshot;
@@ -125,6 +125,9 @@ impl Raft {
     /// If more is gone than was allowed.
     pub fn released(&mut self, base: Index) {
         assert!(base <= self.released, "the log's front went without leave");
+        if base == self.released {
+            self.release_again = None;
+        }
         if base > self.tail.terms.base() {
             self.tail.release(base);
         }
@@ -177,7 +180,7 @@ impl Raft {
         log.reset(index);
         self.memberships.reset(of);
         self.seat_members();
-        self.released = index;
+        (self.released, self.release_asked) = (index, index);
         if let Some(loading) = &mut self.loading {
             loading.is_stale |= index.next() < loading.range.end;
         }
@@ -358,7 +361,25 @@ impl Raft {
             return None;
         }
         self.released = through;
+        if through > self.release_asked {
+            self.release_asked = through;
+            self.release_again = Some(self.tail.covering_sync());
+        }
         Some(Output::Release(through))
+    }
+
+    /// Storage may have kept what it was reading, or what stood before something that was not written: what it kept is
+    /// asked for again when that is over.
+    pub(super) fn release_again(&mut self) {
+        self.released = self.tail.terms.base();
+    }
+
+    /// Once for each place: storage gives up whole segments, and may go on to keep the rest of one.
+    pub(super) fn release_again_synced(&mut self, sync: SyncId) {
+        if self.release_again.is_some_and(|asked| asked <= sync) {
+            self.release_again = None;
+            self.release_again();
+        }
     }
 
     /// Whether the margins are more than a log can afford that has so little room: what a snapshot holds, a follower

@@ -77,3 +77,51 @@ fn a_margin_of_a_few_entries_does_not_keep_a_log_full() {
     node.drain();
     assert_eq!(outputs(&mut node), [Output::Release(Index(20))]);
 }
+
+/// Storage kept the log's front because of a load or of what it had not written, and nobody came back to it.
+#[test]
+fn a_release_that_storage_declined_is_asked_for_again() {
+    let mut node = Lone::with(0, &[], bare);
+    let term = node.lead();
+    node.propose(19);
+    node.sync();
+    node.step(2, term, matched(20));
+    node.step(3, term, matched(20));
+    node.outputs.clear();
+    let released = |node: &mut Lone, base| {
+        let said = outputs(node);
+        let asked: Vec<_> = said
+            .iter()
+            .filter(|output| matches!(output, Output::Release(_)))
+            .collect();
+        if !asked.is_empty() {
+            node.raft.released(Index(base));
+        }
+        assert!(
+            asked.iter().all(|output| **output == Output::Release(Index(20))),
+            "{said:?}"
+        );
+        asked.len()
+    };
+    node.propose(1);
+    node.raft.snapshot_taken(Index(20), node.now);
+    node.drain();
+    assert_eq!(released(&mut node, 4), 1);
+    node.pass(1);
+    assert_eq!(released(&mut node, 4), 0, "nothing happened");
+    node.sync();
+    assert_eq!(released(&mut node, 7), 1, "what stood in its way may be durable");
+    for _ in 0..3 {
+        node.propose(1);
+        node.sync();
+        assert_eq!(
+            released(&mut node, 7),
+            0,
+            "it keeps whole segments, and was asked twice"
+        );
+    }
+    node.raft.loaded(Index(9)..Index(24), &mut node.log);
+    node.drain();
+    assert_eq!(released(&mut node, 20), 1, "nothing is read any more");
+    assert_eq!(node.raft.base(), Index(20));
+}
