@@ -47,7 +47,8 @@ pub struct Config {
     /// Payload bytes proposed and not committed; above it proposals are refused as `Overloaded`.
     pub uncommitted_bytes_max: u64,
     /// So many of the newest entries stay in the log though a snapshot holds them, for followers that lag: entries are
-    /// cheaper than a snapshot.
+    /// cheaper than a snapshot. None does while storage has room for less than the margin and than
+    /// [`snapshot_hold_room_min`](Self::snapshot_hold_room_min), or for less than an append.
     pub snapshot_margin_entries: u64,
     /// The same in payload bytes; what is more than the one or the other goes.
     pub snapshot_margin_bytes: u64,

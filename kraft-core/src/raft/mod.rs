@@ -251,6 +251,10 @@ pub struct Raft {
     snapshot: Index,
     /// Storage was told that it may forget what is up to here.
     released: Index,
+    /// The furthest that storage was ever asked to release.
+    release_asked: Index,
+    /// Once this is durable, storage is asked again.
+    release_again: Option<SyncId>,
     /// What the state machine is to become before anything else is applied.
     restore: Option<SnapshotId>,
     /// Whom the next load serves if both want one: the state machine, or a follower.
@@ -359,6 +363,8 @@ impl Raft {
             applying: applied,
             snapshot,
             released: recovered.base_index,
+            release_asked: recovered.base_index,
+            release_again: None,
             restore: None,
             memberships,
             progress: Vec::new(),
@@ -534,6 +540,7 @@ impl Raft {
     pub fn synced(&mut self, sync: SyncId, now: Instant, log: &mut impl Log) {
         self.advance(now);
         self.tail.synced(sync);
+        self.release_again_synced(sync);
         match self.state {
             NodeState::Leader => self.count_matches(log),
             NodeState::Candidate => self.count_own_vote(log),
@@ -546,6 +553,7 @@ impl Raft {
     pub fn loaded(&mut self, range: Range<Index>, log: &mut impl Log) {
         let _ = range;
         self.loading = None;
+        self.release_again();
         self.evict(log);
     }
 

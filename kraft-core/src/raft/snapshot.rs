@@ -26,9 +26,9 @@
 use std::collections::VecDeque;
 
 use super::progress::Mode;
-use super::{Output, Raft, Violation};
+use super::{Output, ROOM_RESERVE, Raft, Violation};
 use crate::canary::{self, Canary};
-use crate::id::{Index, NodeId, Round, Term};
+use crate::id::{Index, NodeId, Round, SyncId, Term};
 use crate::log::Log;
 use crate::message::{AppendReply, AppendResult, Body, Header, NodeState, SnapshotId};
 use crate::snapshot::Snapshot;
@@ -125,6 +125,9 @@ impl Raft {
     /// If more is gone than was allowed.
     pub fn released(&mut self, base: Index) {
         assert!(base <= self.released, "the log's front went without leave");
+        if base == self.released {
+            self.release_again = None;
+        }
         if base > self.tail.terms.base() {
             self.tail.release(base);
         }
@@ -177,7 +180,7 @@ impl Raft {
         log.reset(index);
         self.memberships.reset(of);
         self.seat_members();
-        self.released = index;
+        (self.released, self.release_asked) = (index, index);
         if let Some(loading) = &mut self.loading {
             loading.is_stale |= index.next() < loading.range.end;
         }
@@ -331,8 +334,14 @@ impl Raft {
             return None;
         }
         let margin = self.config.snapshot_margin_entries;
-        let by_entries = Index(self.tail.terms.last().0.saturating_sub(margin));
-        let by_bytes = self.tail.weights.behind(self.config.snapshot_margin_bytes);
+        let is_short = self.is_short();
+        let kept_behind = match is_short {
+            true => Index(u64::MAX),
+            false => {
+                let by_entries = Index(self.tail.terms.last().0.saturating_sub(margin));
+                by_entries.max(self.tail.weights.behind(self.config.snapshot_margin_bytes))
+            }
+        };
         let loading = self
             .loading
             .as_ref()
@@ -341,25 +350,53 @@ impl Raft {
             snapshot,
             self.applied,
             self.tail.durable(),
-            by_entries.max(by_bytes),
+            kept_behind,
             loading,
             self.held(),
         ];
         let through = through.into_iter().fold(Index(u64::MAX), Index::min);
         // Not entry by entry while the margin moves on.
-        let is_step = through == snapshot || through.0.saturating_sub(self.released.0) > margin / 4;
+        let is_step = is_short || through == snapshot || through.0.saturating_sub(self.released.0) > margin / 4;
         if through <= self.released || !is_step {
             return None;
         }
         self.released = through;
+        if through > self.release_asked {
+            self.release_asked = through;
+            self.release_again = Some(self.tail.covering_sync());
+        }
         Some(Output::Release(through))
+    }
+
+    /// Storage may have kept what it was reading, or what stood before something that was not written: what it kept is
+    /// asked for again when that is over.
+    pub(super) fn release_again(&mut self) {
+        self.released = self.tail.terms.base();
+    }
+
+    /// Once for each place: storage gives up whole segments, and may go on to keep the rest of one.
+    pub(super) fn release_again_synced(&mut self, sync: SyncId) {
+        if self.release_again.is_some_and(|asked| asked <= sync) {
+            self.release_again = None;
+            self.release_again();
+        }
+    }
+
+    /// Whether the margins are more than a log can afford that has so little room: what a snapshot holds, a follower
+    /// that lags can be sent; where nothing can be appended, there are no writes, and no elections in the end.
+    fn is_short(&self) -> bool {
+        let config = &self.config;
+        let append = ROOM_RESERVE.saturating_add(config.append_bytes_max as u64);
+        let enough = config.snapshot_margin_bytes.min(config.snapshot_hold_room_min);
+        self.tail.room() < enough.max(append)
     }
 
     /// Up to where followers that live have the log. Who is sent a snapshot will need what comes behind it: else a log
     /// that moves on faster than snapshots arrive would have it sent one after the other (`snapshot_vs_compaction_race`).
     fn held(&self) -> Index {
         let everything = Index(u64::MAX);
-        if self.state != NodeState::Leader || self.tail.room() <= self.config.snapshot_hold_room_min {
+        let has_room = self.tail.room() > self.config.snapshot_hold_room_min && !self.is_short();
+        if self.state != NodeState::Leader || !has_room {
             return everything;
         }
         let timeout = self.config.election_timeout.end;

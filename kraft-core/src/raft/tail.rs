@@ -363,6 +363,14 @@ impl Tail {
         None
     }
 
+    /// The sync that makes durable what was handed out so far.
+    pub(super) fn covering_sync(&self) -> SyncId {
+        match self.unsynced {
+            true => self.sync_next,
+            false => SyncId(self.sync_next.0 - 1),
+        }
+    }
+
     /// A sync and all before it completed.
     pub(super) fn synced(&mut self, id: SyncId) {
         assert!(id < self.sync_next, "a sync that was never asked for");

@@ -14,6 +14,7 @@ mod members_weather;
 mod random;
 mod reads;
 mod recovery;
+mod releases;
 mod replication;
 mod scenario;
 mod snapshots;

@@ -67,7 +67,7 @@ fn reset(index: u64, term: u64) -> Output {
     }
 }
 
-fn outputs(node: &mut Lone) -> Vec<Output> {
+pub(crate) fn outputs(node: &mut Lone) -> Vec<Output> {
     node.outputs
         .drain(..)
         .filter(|output| !matches!(output, Output::Role { .. } | Output::Save(_)))
@@ -75,7 +75,7 @@ fn outputs(node: &mut Lone) -> Vec<Output> {
 }
 
 /// A log without margin.
-fn bare(config: &mut Config) {
+pub(crate) fn bare(config: &mut Config) {
     config.snapshot_margin_entries = 0;
     config.snapshot_margin_bytes = 0;
 }
@@ -563,15 +563,21 @@ fn the_log_s_front_goes_in_steps() {
     node.pass(0);
     node.sync();
     let mut released = Vec::new();
+    let mut release = |node: &mut Lone| {
+        for output in outputs(node) {
+            if let Output::Release(through) = output {
+                released.push(through.0);
+                node.raft.released(through);
+            }
+        }
+    };
     for last in (2..=400).step_by(3) {
         node.propose(3);
+        release(&mut node);
         node.sync();
         node.raft.snapshot_taken(Index(last).min(Index(300)), node.now);
         node.drain();
-        released.extend(outputs(&mut node).into_iter().filter_map(|output| match output {
-            Output::Release(through) => Some(through.0),
-            _ => None,
-        }));
+        release(&mut node);
     }
     assert!(
         released

@@ -13,7 +13,7 @@ use kraft_core::node::{self, Member};
 use super::Failure;
 use super::config::{Config, HostPort};
 use super::monitor;
-use crate::storage::{self, Identity, PeerBook, RealFiles};
+use crate::storage::{self, Identity, OVERHEAD_MAX, PeerBook, RealFiles};
 
 /// Connections of peers at a time beside one from each: those of a peer that comes back before its old ones are known
 /// to be dead.
@@ -89,6 +89,8 @@ pub(super) fn node_config(
     raft.uncommitted_bytes_max = config.uncommitted_bytes_max;
     raft.snapshot_margin_entries = config.snapshot_margin_entries;
     raft.snapshot_margin_bytes = config.snapshot_margin_bytes;
+    // A quarter of the log, in payload bytes as storage counts its room.
+    raft.snapshot_hold_room_min = config.log_bytes_max / 4 / OVERHEAD_MAX;
     node.snapshots = snapshots_config(config);
     Ok(node)
 }

@@ -24,7 +24,7 @@ use super::work::{DiskDone, DiskWork, Kind, LoadWork, Outcome, SyncWork};
 
 /// A payload of `n` bytes, `n` at least the session header of a command, takes less than this many times `n` with
 /// its record header, padding and a mark.
-pub(super) const OVERHEAD_MAX: u64 = 4;
+pub(crate) const OVERHEAD_MAX: u64 = 4;
 
 /// A segmented log.
 ///
@@ -90,6 +90,8 @@ struct Out {
 #[derive(Debug)]
 struct Load {
     range: Range<Index>,
+    /// The first segment that it is being read from.
+    segment: Option<u32>,
 }
 
 impl Load {
@@ -364,7 +366,7 @@ impl<F: Files> DiskLog<F> {
         if self.load_out.is_some() {
             return None;
         }
-        let Load { range } = self.loads.pop_front()?;
+        let Load { range, .. } = self.loads.pop_front()?;
         let end = Index(range.end.0.min(self.readable.0.saturating_add(1)));
         let is_there = range.start > self.ledger.base_index && range.start <= self.readable;
         let mut stretches = Vec::new();
@@ -394,6 +396,7 @@ impl<F: Files> DiskLog<F> {
         };
         self.load_out = Some(Load {
             range: range.start..end,
+            segment: stretches.first().map(|(place, _)| place.at.segment),
         });
         Some(LoadWork {
             files: self.files.clone(),
@@ -443,6 +446,13 @@ impl<F: Files> DiskLog<F> {
             }
             used = segment.before;
         }
+    }
+
+    /// Whether what is being loaded, or is to be, stands before the segment that begins behind `base`. What is being read
+    /// stands where it stood when that began: a truncation since then may have put its place elsewhere.
+    fn is_wanted(&self, base: Index, segment: u32) -> bool {
+        let out = self.load_out.as_ref().and_then(|load| load.segment);
+        out.is_some_and(|first| first < segment) || self.loads.iter().any(|load| load.range.start <= base)
     }
 
     fn poison(&mut self, fault: Fault) -> Fault {
@@ -511,10 +521,7 @@ impl<F: Files> Storage for DiskLog<F> {
 
     /// Whole segments are given up, to be used again.
     fn release(&mut self, through: Index) -> Index {
-        // A load may be reading from any of them.
-        let is_read = self.load_out.is_some() || !self.loads.is_empty();
-        let is_reset = self.segments.front().is_some_and(|first| first.number < self.front);
-        if is_read || is_reset {
+        if self.segments.front().is_some_and(|first| first.number < self.front) {
             return self.ledger.base_index;
         }
         while let Some(second) = self.segments.get(1) {
@@ -522,7 +529,7 @@ impl<F: Files> Storage for DiskLog<F> {
             // A later truncation below the base would contradict a log that begins there.
             let is_cut = self.segments.iter().skip(1).any(|segment| segment.lowest < base);
             let is_written = self.synced.segment >= second.number;
-            if base > through || is_cut || !is_written {
+            if base > through || is_cut || !is_written || self.is_wanted(base, second.number) {
                 break;
             }
             self.front = second.number;
@@ -537,7 +544,7 @@ impl<F: Files> Storage for DiskLog<F> {
     }
 
     fn load(&mut self, range: Range<Index>) {
-        self.loads.push_back(Load { range });
+        self.loads.push_back(Load { range, segment: None });
     }
 
     fn next_work(&mut self) -> Option<DiskWork<F>> {

@@ -220,7 +220,8 @@ fields! {
     /// Entries that the log keeps behind what a snapshot holds, for followers that are slow, as far as
     /// snapshot_margin_bytes goes.
     snapshot_margin_entries: u64 = 100_000;
-    /// Payload bytes of the entries that the log keeps for them at most.
+    /// Payload bytes of the entries that the log keeps for them at most; up to a quarter of log_bytes_max. A log that is
+    /// nearly full keeps none.
     snapshot_margin_bytes: u64 = 32 * MIB;
     /// Bytes a second in which snapshots are sent to all followers together; 0 is as fast as they take them.
     snapshot_bytes_per_second: u64 = 0;

@@ -166,6 +166,18 @@ impl Config {
             "log_bytes_max",
             || "log_bytes_max is less than four segments: raise it, or lower log_segment_bytes".to_owned(),
         )?;
+        // Entries take more on disk than their payloads: a longer margin would be the log.
+        check(
+            self.snapshot_margin_bytes <= self.log_bytes_max / 4,
+            "snapshot_margin_bytes",
+            || {
+                format!(
+                    "snapshot_margin_bytes is {}, more than a quarter of log_bytes_max, which is {}: the log would be full of \
+                     what a snapshot holds already, so lower the one or raise the other",
+                    self.snapshot_margin_bytes, self.log_bytes_max
+                )
+            },
+        )?;
         check(
             self.frame_bytes_max * 2 <= self.log_segment_bytes,
             "log_segment_bytes",
@@ -344,6 +356,14 @@ mod tests {
             &[("log_bytes_max", "268435455")],
             Err(("log_bytes_max", "four segments")),
         );
+        let small = [("log_bytes_max", "67108864"), ("log_segment_bytes", "1048576")];
+        let margin = |bytes| [small[0], small[1], ("snapshot_margin_bytes", bytes)];
+        check(
+            &small,
+            Err(("snapshot_margin_bytes", "a quarter of log_bytes_max, which is 67108864")),
+        );
+        check(&margin("16777217"), Err(("snapshot_margin_bytes", "lower the one")));
+        check(&margin("16777216"), Ok(()));
         check(&[("max_connections", "0")], Err(("max_connections", "at least 1")));
     }
 

@@ -284,3 +284,53 @@ fn a_sync_of_the_old_log_makes_nothing_of_the_new_one_readable() {
         ("load", io::ErrorKind::InvalidInput)
     );
 }
+
+/// As long as a follower was being read for, no segment was ever given up.
+#[test]
+fn a_load_of_what_stays_does_not_keep_what_goes() {
+    let mut rig = Rig::new(small());
+    rig.append(1, &[&[1; 300][..]; 40]);
+    rig.sync();
+    rig.write(1, &[b"behind"]);
+    rig.log.load(Index(40)..Index(42));
+    let out = rig.log.next_work().unwrap();
+    rig.log.load(Index(39)..Index(41));
+    let base = rig.log.release(Index(38));
+    assert!(base > Index::ZERO && base <= Index(38), "{base}");
+    let done = rig.log.done(out.run()).unwrap();
+    assert!(
+        matches!(&done, Some(Completed::Loaded { first: Index(40), entries }) if !entries.is_empty()),
+        "{done:?}"
+    );
+    let done = rig.run().unwrap();
+    assert!(
+        done.iter()
+            .any(|done| matches!(done, Completed::Loaded { first: Index(39), entries } if !entries.is_empty())),
+        "{done:?}"
+    );
+}
+
+#[test]
+fn a_release_spares_what_is_read_and_what_is_to_be() {
+    let mut rig = Rig::new(small());
+    rig.append(1, &[&[1; 300][..]; 40]);
+    rig.sync();
+    rig.log.load(Index(1)..Index(2));
+    assert_eq!(rig.log.release(Index(38)), Index::ZERO, "it is to be read");
+    let out = rig.log.next_work().unwrap();
+    assert_eq!(rig.log.release(Index(38)), Index::ZERO, "it is being read");
+    rig.log.done(out.run()).unwrap();
+    // What is being read stands where it stood before the log was cut.
+    rig.log.load(Index(38)..Index(41));
+    let out = rig.log.next_work().unwrap();
+    rig.truncate(38);
+    for at in 0..40 {
+        rig.write(2, &[&[at; 300]]);
+        rig.log.release(rig.last);
+    }
+    let done = rig.log.done(out.run()).unwrap();
+    assert!(
+        matches!(&done, Some(Completed::Loaded { entries, .. }) if entries.is_empty()),
+        "{done:?}"
+    );
+}

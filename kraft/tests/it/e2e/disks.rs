@@ -19,8 +19,13 @@ const SMALL: [&str; 2] = ["--log-segment-bytes", "1048576"];
 
 #[test]
 fn log_bytes_max_is_answered_by_name_and_reads_go_on() {
-    let limit = [&SMALL[..], &["--log-bytes-max", "4194304"]].concat();
+    let margin = ["--snapshot-margin-bytes", "1048576"];
+    let limit = [&SMALL[..], &["--log-bytes-max", "4194304"], &margin].concat();
     let mut cluster = Cluster::start("log-bytes-max", &limit);
+    // Snapshots would make room.
+    for node in NODES {
+        fs::remove_dir(cluster.data(node).join("log/snapshots")).expect("there is none yet");
+    }
     let leader = cluster.leader(&NODES);
     let load = Load::start(&cluster, &NODES, 2, 100_000);
     let why = load.wait_for_failure();
