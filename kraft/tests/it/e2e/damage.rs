@@ -293,14 +293,23 @@ fn a_node_with_a_damaged_snapshot_is_sent_another() {
     let load = Load::start(&cluster, &NODES, 4, 10_000);
     let node = others(leader)[0];
     let mut client = cluster.connect(&NODES);
+    let data = cluster.data(node);
+    let segments = || {
+        let names = fs::read_dir(log(&data)).expect("a folder");
+        names
+            .map(|name| name.expect("an entry").file_name())
+            .min()
+            .expect("a segment")
+    };
+    let first = segments();
     let until = Instant::now() + PATIENCE;
     let is_released = |client: &mut _| reports(client).iter().flatten().all(|report| report.first.0 > 1);
-    while !is_released(&mut client) {
+    // What is released is in its file until that is used again or removed, and a start would find it there.
+    while !is_released(&mut client) || segments() == first {
         assert!(Instant::now() < until, "no log is released");
         load.wait_for(100);
     }
     cluster.kill(node);
-    let data = cluster.data(node);
     let snapshots = fs::read_dir(log(&data).join("snapshots")).expect("a folder");
     for snapshot in snapshots {
         flip(&snapshot.expect("an entry").path(), 200);
