@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use crate::id::{Index, Term};
+use crate::membership::{Configuration, ConfigurationError};
 use crate::message::SnapshotId;
 
 /// What a snapshot says of itself, before it is written.
@@ -35,6 +36,55 @@ pub struct Head {
     /// That configuration, encoded; empty for the one that the cluster was founded with.
     pub membership: Bytes,
 }
+
+impl Head {
+    /// The configuration that is in force at `index`, `None` if it is the one that the cluster was founded with. A store
+    /// looks before it keeps a snapshot: whoever begins with one needs it.
+    ///
+    /// # Errors
+    ///
+    /// [`HeadError`].
+    pub fn configuration(&self) -> Result<Option<Configuration>, HeadError> {
+        let at = self.membership_index;
+        if at > self.index || self.membership.is_empty() && at > Index::ZERO {
+            let index = self.index;
+            return Err(HeadError::Place { at, index });
+        }
+        if self.membership.is_empty() {
+            return Ok(None);
+        }
+        let configuration = Configuration::decode(&self.membership);
+        configuration.map(Some).map_err(HeadError::Configuration)
+    }
+}
+
+/// Why no node can begin with a snapshot, though all its bytes are as they were written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadError {
+    /// Its configuration is none.
+    Configuration(ConfigurationError),
+    /// Its configuration does not stand where it says, `at`: not up to `index`, or it is missing.
+    Place {
+        /// Where it is said to stand.
+        at: Index,
+        /// The snapshot's.
+        index: Index,
+    },
+}
+
+impl fmt::Display for HeadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configuration(error) => write!(f, "the configuration in it cannot be read: {error}"),
+            Self::Place { at, index } => write!(
+                f,
+                "the configuration in it is said to stand at index {at}, where it does not; the snapshot's index is {index}"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for HeadError {}
 
 /// A snapshot that is whole and durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +144,7 @@ pub trait SnapshotStore: Clone + Send + 'static {
     /// is damaged or another cluster's, nothing of it is left.
     fn receive(&self, id: SnapshotId, offset: u64, data: &[u8]) -> Result<(), StoreError>;
 
-    /// All of it was received: checks it and makes it durable.
+    /// All of it was received: checks it, its [configuration](Head::configuration) too, and makes it durable.
     ///
     /// # Errors
     ///

@@ -64,11 +64,10 @@ impl Memberships {
 
     /// The configuration at the head of a snapshot, `None` if it cannot be read.
     pub(super) fn of_head(&self, head: &Head) -> Option<(Index, Configuration)> {
-        if head.membership.is_empty() {
-            return Some((Index::ZERO, self.founding.clone()));
-        }
-        let configuration = Configuration::decode(&head.membership).ok()?;
-        Some((head.membership_index, configuration))
+        Some(match head.configuration().ok()? {
+            None => (Index::ZERO, self.founding.clone()),
+            Some(configuration) => (head.membership_index, configuration),
+        })
     }
 
     /// The log begins anew behind a snapshot with this one at its head.

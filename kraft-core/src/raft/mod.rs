@@ -300,7 +300,7 @@ pub struct Raft {
 
 /// A peer's term may be this far above the own. More would be an error of the peer's, and a term near the maximum
 /// would end all elections.
-const TERM_JUMP_MAX: u64 = 1 << 32;
+pub const TERM_JUMP_MAX: u64 = 1 << 32;
 
 /// Payload bytes of room that a leader leaves in storage, so that its successors can begin their terms.
 const ROOM_RESERVE: u64 = 4 << 10;

@@ -22,6 +22,8 @@ pub(super) struct Handover {
     /// The term that is to end by it.
     term: Term,
     deadline: Instant,
+    /// When another one is tried, if any will do and none was.
+    next_at: Option<Instant>,
     /// The successor was told to campaign.
     is_sent: bool,
 }
@@ -49,11 +51,13 @@ impl Raft {
             return Ok(());
         }
         let named = to.is_some().then_some(to);
+        let timeout = self.config.election_timeout.end;
         self.handover = Some(Handover {
             to: self.successor(named, NodeId::NONE)?,
             is_free: named.is_none(),
             term: self.tail.hard.term,
-            deadline: self.now + self.config.election_timeout.end,
+            deadline: self.now + timeout,
+            next_at: named.is_none().then_some(self.now + timeout / 2),
             is_sent: false,
         });
         Ok(())
@@ -148,6 +152,7 @@ impl Raft {
                 self.handover = Some(Handover {
                     to,
                     is_sent: false,
+                    next_at: None,
                     ..handover
                 });
             }
@@ -181,12 +186,33 @@ impl Raft {
 
     pub(super) fn transfer_deadline(&self) -> Option<Instant> {
         let handover = self.handover.filter(|_| !canary::is(Canary::TransferNeverEnds));
-        handover.map(|handover| handover.deadline)
+        handover.map(|handover| handover.next_at.unwrap_or(handover.deadline))
     }
 
     pub(super) fn tick_transfer(&mut self) {
         if self.transfer_deadline().is_some_and(|deadline| deadline <= self.now) {
+            self.try_next_successor();
+        }
+        if self.transfer_deadline().is_some_and(|deadline| deadline <= self.now) {
             self.end_transfer(Err(Refusal::TimedOut));
         }
+    }
+
+    /// A successor that cannot lead says nothing (it recovers, its disk stalls or is full): half of the time is for another
+    /// one. If both campaign in the end, theirs is an election like any other.
+    fn try_next_successor(&mut self) {
+        let Some(handover) = self.handover.filter(|handover| handover.next_at.is_some()) else {
+            return;
+        };
+        let next = match self.state {
+            NodeState::Leader => self.successor(None, handover.to).ok(),
+            _ => None,
+        };
+        self.handover = Some(Handover {
+            to: next.unwrap_or(handover.to),
+            is_sent: handover.is_sent && next.is_none(),
+            next_at: None,
+            ..handover
+        });
     }
 }

@@ -261,6 +261,40 @@ fn a_successor_that_is_lost_is_replaced_if_any_will_do() {
     check_end(&mut node, Err(Refusal::Unreachable));
 }
 
+/// A leader that stopped waited out an election timeout for a successor that was recovering, while another one was idle.
+#[test]
+fn a_successor_that_does_not_campaign_is_replaced_if_any_will_do() {
+    let told = |named: u64| {
+        let mut node = Lone::new();
+        let term = node.lead();
+        for peer in [2, 3] {
+            node.step(peer, term, matched(1));
+        }
+        node.raft.transfer(NodeId(named), node.now).expect("both are heard");
+        node.drain();
+        let mut told = Vec::new();
+        for millis in [0, BOUND_MS / 2 - 1, 1, BOUND_MS / 2 - 1] {
+            node.pass(millis);
+            for peer in [2, 3] {
+                node.step(peer, term, matched(1));
+            }
+            let sent = node.look().into_iter().filter(|(_, body)| *body == Body::TimeoutNow);
+            told.push(sent.map(|(to, _)| to).collect::<Vec<_>>());
+        }
+        assert!(node.raft.is_transferring(), "it may come about still");
+        node.outputs.clear();
+        node.pass(1);
+        let ended = node.outputs.iter().filter_map(|output| match output {
+            Output::Transferred { to, result } => Some((to.0, *result)),
+            _ => None,
+        });
+        (told, ended.collect::<Vec<_>>())
+    };
+    let timed_out = Err(Refusal::TimedOut);
+    assert_eq!(told(0), (vec![vec![3], vec![], vec![2], vec![]], vec![(2, timed_out)]));
+    assert_eq!(told(3), (vec![vec![3], vec![], vec![], vec![]], vec![(3, timed_out)]));
+}
+
 #[test]
 fn who_is_told_to_campaign_asks_for_votes_at_once_and_says_why() {
     let mut node = Lone::new();

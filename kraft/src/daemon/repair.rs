@@ -53,7 +53,7 @@ impl Repair {
 const fn exit_of(error: &RepairError) -> Exit {
     match error {
         RepairError::Sound => Exit::Failed,
-        RepairError::TermTooLow { .. } => Exit::Usage,
+        RepairError::TermTooLow { .. } | RepairError::TermTooHigh { .. } => Exit::Usage,
         RepairError::Alone | RepairError::Term(_) | RepairError::Version(_) | RepairError::Folder(_) => {
             Exit::DamagedLog
         }

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 
 use kraft_core::id::{GroupId, Index, NodeId, Term};
 use kraft_core::message::EntryKind;
-use kraft_core::raft::term_after_damage;
+use kraft_core::raft::{TERM_JUMP_MAX, term_after_damage};
 use kraft_core::storage::{Fault, HardState};
 
 use super::config::Config;
@@ -36,6 +36,9 @@ use super::{restart, sealed_text, snapshots};
 const MARK: &str = "recovering";
 const MARK_BYTES_MAX: u64 = 4 << 10;
 const TITLE: &str = "The log was damaged and set aside. The last line is the checksum of all above it.";
+
+/// Terms grow by one with each election that is begun: nobody comes near this, but by a slip of the hand.
+const TERM_MAX: Term = Term(1 << 62);
 
 /// Folders of damaged logs; nobody has so many.
 const ASIDE_MAX: u32 = 1000;
@@ -67,6 +70,13 @@ pub enum RepairError {
         /// The highest that was read.
         found: Term,
     },
+    /// The term that was named is above any that the members can be in.
+    TermTooHigh {
+        /// The one that was named.
+        named: Term,
+        /// The highest that may be named.
+        most: Term,
+    },
     /// It was written by another version: that is no damage.
     Version(Damage),
     /// The folder cannot be used.
@@ -92,6 +102,11 @@ impl fmt::Display for RepairError {
             Self::TermTooLow { named, found } => write!(
                 f,
                 "--term {named}: this node was in term {found} already; name the highest term that the other members are in"
+            ),
+            Self::TermTooHigh { named, most } => write!(
+                f,
+                "--term {named}: no member is in a term above {most}, and what this node said in one would be refused; name \
+                 the highest term that `kraftctl status` shows of the other members"
             ),
             Self::Version(damage) => write!(f, "{damage}: that is no damage, run the version that wrote it"),
             Self::Folder(error) => error.fmt(f),
@@ -320,8 +335,21 @@ fn fresh_term<F: Files>(
     let found = known.term;
     match named {
         Some(named) if named < found => Err(RepairError::TermTooLow { named, found }),
+        Some(named) if named > term_max(&known) => Err(RepairError::TermTooHigh {
+            named,
+            most: term_max(&known),
+        }),
         None if !known.is_certain => Err(RepairError::Term(found)),
         named => Ok(term_after_damage(named.unwrap_or(found)).term),
+    }
+}
+
+/// The highest term that may be named. What this node was in for certain, the others were so far beyond at most, or they
+/// would not hear each other; and elections need terms to go on to.
+fn term_max(known: &Known) -> Term {
+    match known.is_certain {
+        true => Term(known.term.0.saturating_add(TERM_JUMP_MAX)).min(TERM_MAX),
+        false => TERM_MAX,
     }
 }
 

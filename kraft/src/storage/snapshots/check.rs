@@ -181,6 +181,7 @@ impl Checker {
             &self.partial
         };
         let head = front.head(membership).map_err(|flaw| (at, flaw))?;
+        head.configuration().map_err(|error| (at, Flaw::Head(error)))?;
         self.head = Some((front.owner, head));
         Ok(Stage::BlockHeader)
     }

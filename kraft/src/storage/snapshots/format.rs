@@ -38,7 +38,7 @@ use std::fmt;
 use bytes::Bytes;
 use kraft_core::id::{ClusterId, GroupId, Index, Term};
 use kraft_core::message::SnapshotId;
-use kraft_core::snapshot::Head;
+use kraft_core::snapshot::{Head, HeadError};
 
 /// The version of the format that this build writes, and the only one that it reads.
 pub const VERSION: u32 = 1;
@@ -88,6 +88,8 @@ pub enum Flaw {
     },
     /// The configuration is damaged.
     Membership,
+    /// It is as it was written, and no node can begin with it.
+    Head(HeadError),
     /// A block is damaged.
     Block,
     /// The trailer is damaged.
@@ -116,6 +118,7 @@ impl fmt::Display for Flaw {
                 found.cluster.0, found.group, expected.cluster.0, expected.group
             ),
             Self::Membership => f.write_str("the configuration in it is damaged"),
+            Self::Head(error) => error.fmt(f),
             Self::Block => f.write_str("a block is damaged"),
             Self::Trailer => f.write_str("the trailer is damaged"),
             Self::Short => f.write_str("it ends before its trailer"),

@@ -190,6 +190,35 @@ fn a_term_that_may_be_lost_is_asked_for() {
     assert_eq!(begins_with(&files), (hard(9, 0), 0, 0));
 }
 
+/// The node came back in a term that nobody would hear of, or that none could follow.
+#[test]
+fn a_term_that_no_member_can_be_in_is_refused() {
+    let too_high = |files: &MemFiles, named: u64, most: u64| {
+        let error = refused(files, Some(named));
+        let (named, most) = (Term(named), Term(most));
+        assert!(
+            matches!(error, RepairError::TermTooHigh { named: n, most: m } if (n, m) == (named, most)),
+            "{error}"
+        );
+    };
+    // It was in term 5, for certain.
+    let (files, segment, offsets) = node_of(3);
+    rot(&files, &segment, offsets[4] + 40);
+    let most = 5 + (1 << 32);
+    too_high(&files, most + 1, most);
+    too_high(&files, u64::MAX, most);
+    assert_eq!(repaired(&files, Some(most)).term, Term(most + 1));
+    // Nobody knows.
+    let (files, ..) = node_of(3);
+    let log = files.folder(LOG).unwrap();
+    for name in log.list().unwrap() {
+        let _ = log.remove(&name);
+    }
+    too_high(&files, u64::MAX, 1 << 62);
+    too_high(&files, (1 << 62) + 1, 1 << 62);
+    assert_eq!(repaired(&files, Some(1 << 40)).term, Term((1 << 40) + 1));
+}
+
 #[test]
 fn a_later_word_of_the_term_is_as_good() {
     let (files, segment, offsets) = node_of(3);

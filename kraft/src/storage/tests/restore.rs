@@ -77,7 +77,7 @@ fn snapshot() -> (MemFiles, SnapshotFile<MemFiles>, SnapshotId) {
         index: Index(101),
         term: Term(5),
         membership_index: Index(50),
-        membership: Bytes::from_static(b"who they were"),
+        membership: snapshots::membership(3),
     };
     let store = DiskSnapshots::new(files.clone(), FORMER, 1, 0);
     let state = state();

@@ -2,8 +2,9 @@
 
 use std::sync::{Arc, Barrier};
 
+use kraft_core::membership::{Configuration, ConfigurationError};
 use kraft_core::message::SnapshotId;
-use kraft_core::snapshot::{Head, Snapshot, SnapshotStore, StoreError};
+use kraft_core::snapshot::{Head, HeadError, Snapshot, SnapshotStore, StoreError};
 
 use super::*;
 use crate::storage::snapshots::format::{BLOCK_BYTES, Flaw, Owner, snapshot_name, snapshot_of_name};
@@ -20,8 +21,14 @@ pub(super) fn head(index: u64, term: u64) -> Head {
         index: Index(index),
         term: Term(term),
         membership_index: Index(index / 2),
-        membership: Bytes::from_static(b"who they are"),
+        membership: membership(3),
     }
+}
+
+/// Who they are.
+pub(super) fn membership(voters: u64) -> Bytes {
+    let voters: Vec<_> = (1..=voters).map(NodeId).collect();
+    Configuration::founding(&voters).encode()
 }
 
 fn content(seed: u64, bytes: usize) -> Vec<u8> {
@@ -153,16 +160,24 @@ fn another_state_is_another_snapshot() {
     for seed in 0..200 {
         assert!(seen.insert(place.save(7, &content(seed, 1000)).unwrap().id.crc));
     }
-    for membership in ["", "a", "b"] {
-        let head = Head {
-            membership: Bytes::from_static(membership.as_bytes()),
+    for voters in [0, 1, 2] {
+        let founding = Head {
+            membership_index: Index::ZERO,
+            membership: Bytes::new(),
             ..head(7, 3)
+        };
+        let head = match voters {
+            0 => founding,
+            _ => Head {
+                membership: membership(voters),
+                ..head(7, 3)
+            },
         };
         let saved = place
             .store
             .save(&head, &mut |out| out.write_all(&content(0, 1000)))
             .unwrap();
-        assert!(seen.insert(saved.id.crc), "{membership}");
+        assert!(seen.insert(saved.id.crc), "{voters} voters");
     }
 }
 
@@ -203,7 +218,7 @@ fn blocks_in_each_others_place_are_told() {
     let place = Place::new();
     let saved = place.save(7, &content(1, 3 * BLOCK_BYTES)).unwrap();
     let name = snapshot_name(&saved.id);
-    let first = 64 + b"who they are".len();
+    let first = 64 + membership(3).len();
     let block = BLOCK_BYTES + 8;
     place.files.change(&name, |file| {
         let (one, two) = file[first..].split_at_mut(block);
@@ -326,6 +341,46 @@ fn a_snapshot_of_another_cluster_is_refused_by_name_at_its_first_piece() {
     assert!(to.files.list().unwrap().is_empty());
     let report = snapshot(&from.files, &snapshot_name(&saved.id), Some(owner)).unwrap();
     assert!(report.to_string().contains(expected), "{report}");
+}
+
+/// It was durable and the newest before anybody read its configuration: the leader sent it again for ever, and the node
+/// did not start any more.
+#[test]
+fn a_snapshot_that_no_node_can_begin_with_is_refused_before_it_is_one() {
+    let refused = |change: fn(&mut Head), expected: HeadError| {
+        let mut head = head(7, 3);
+        change(&mut head);
+        let from = Place::new();
+        let saved = from
+            .store
+            .save(&head, &mut |out| out.write_all(&content(1, 1000)))
+            .unwrap();
+        let to = Place::new();
+        to.save(5, b"older").unwrap();
+        let error = to.receive(saved.id, &from.pieces(saved.id, 300)).unwrap_err();
+        assert_eq!(flaw_at(&error).1, expected.to_string());
+        assert_eq!(to.newest().unwrap().id.index, Index(5));
+        to.has_no_temporary();
+        // As an older program may have left it.
+        let finding = find_in(&from.disk, OWNER).unwrap();
+        let flaws: Vec<_> = finding.flawed.iter().map(|(_, id, (_, flaw))| (*id, *flaw)).collect();
+        assert_eq!(flaws, [(saved.id, Flaw::Head(expected))]);
+        assert!(finding.newest.is_none());
+    };
+    refused(
+        |head| head.membership = Bytes::from_static(b"\x01who they are"),
+        HeadError::Configuration(ConfigurationError::Field),
+    );
+    refused(
+        |head| head.membership = Bytes::from_static(b"\xffwho they are"),
+        HeadError::Configuration(ConfigurationError::Version(255)),
+    );
+    let place = |at| HeadError::Place {
+        at: Index(at),
+        index: Index(7),
+    };
+    refused(|head| head.membership_index = Index(8), place(8));
+    refused(|head| head.membership = Bytes::new(), place(3));
 }
 
 #[test]
@@ -614,7 +669,10 @@ fn people_are_told_what_a_snapshot_holds() {
         (saved.id, 100_000, 2)
     );
     assert!(
-        report.to_string().contains("up to index 7 of term 3") && report.to_string().contains("index 3 in 12 bytes"),
+        report.to_string().contains("up to index 7 of term 3")
+            && report
+                .to_string()
+                .contains(&format!("index 3 in {} bytes", membership(3).len())),
         "{report}"
     );
     // Under a name that somebody gave it, any snapshot is welcome.

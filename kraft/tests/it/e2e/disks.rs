@@ -17,11 +17,41 @@ use crate::process::{PATIENCE, contents, kraftctl, kraftd, path, refused, run_co
 /// Small segments, so that a small disk is soon full.
 const SMALL: [&str; 2] = ["--log-segment-bytes", "1048576"];
 
+/// The smallest log.
+const LIMIT: [&str; 4] = ["--log-bytes-max", "4194304", "--snapshot-margin-bytes", "1048576"];
+
+/// What is released behind snapshots is all that the log has room for; its margins alone would fill it.
+#[test]
+fn a_log_at_its_bound_goes_on_behind_snapshots_and_over_a_restart() {
+    let mut cluster = Cluster::start("small-log", &[&SMALL[..], &LIMIT].concat());
+    for round in 0..2u8 {
+        let mut client = cluster.connect(&NODES);
+        for at in 0..100u8 {
+            let until = Instant::now() + PATIENCE;
+            // A snapshot may be under way.
+            while let Err(error) = client.put(&[at % 4], &[at; 100_000]) {
+                let is_full = matches!(&error, Error::Refused(refused) if refused.why == Refusal::NoSpace);
+                assert!(is_full && Instant::now() < until, "round {round}, write {at}: {error}");
+            }
+        }
+        cluster.wait_until_equal(&NODES);
+        for node in NODES {
+            cluster.kill(node);
+        }
+        for node in NODES {
+            cluster.spawn(node);
+        }
+    }
+    let mut client = cluster.connect(&NODES);
+    assert_eq!(
+        client.get(&[3]).expect("it is there").as_deref(),
+        Some(&[99; 100_000][..])
+    );
+}
+
 #[test]
 fn log_bytes_max_is_answered_by_name_and_reads_go_on() {
-    let margin = ["--snapshot-margin-bytes", "1048576"];
-    let limit = [&SMALL[..], &["--log-bytes-max", "4194304"], &margin].concat();
-    let mut cluster = Cluster::start("log-bytes-max", &limit);
+    let mut cluster = Cluster::start("log-bytes-max", &[&SMALL[..], &LIMIT].concat());
     // Snapshots would make room.
     for node in NODES {
         fs::remove_dir(cluster.data(node).join("log/snapshots")).expect("there is none yet");
