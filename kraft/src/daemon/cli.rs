@@ -54,7 +54,7 @@ enum Action {
     Recover(Recover),
     /// Make certificates for a first cluster: an authority, a certificate a node, one for clients. What is there is kept.
     Certs(Certs),
-    /// Show three nodes on this host that lose their leader under load, and nothing else.
+    /// Show three nodes on this host under load, and what becomes of writes when nodes die, stop, come and go.
     Demo(Demo),
     #[cfg(feature = "sim")]
     Simulate(super::simulate::Simulate),
