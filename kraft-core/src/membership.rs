@@ -5,6 +5,10 @@
 //! changes, so that every majority before meets every majority after (thesis §4.1), else
 //! [`enter_joint`](Changer::enter_joint) and [`leave_joint`](Changer::leave_joint), between which both majorities are
 //! needed (§4.3). Nothing in here knows of a log, a leader or time; [`Raft`](crate::raft::Raft) does.
+//!
+//! There are no witnesses, voters that acknowledge metadata and hold no payloads. What a node and a witness commit stands
+//! on one disk: an acknowledged command could be lost while a majority's disks survive, which law R6 rules out. Who wants
+//! two full copies and a third vote runs a third node.
 
 mod changer;
 mod encoding;
