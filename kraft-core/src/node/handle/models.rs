@@ -49,9 +49,10 @@ impl Model {
             let stop = self.queue.take(&mut calls);
             for call in calls.drain(..) {
                 match call {
-                    Call::Propose(command, completion) | Call::Read(command, completion) => {
+                    Call::Propose(command, _, completion) | Call::Read(command, _, completion) => {
                         completion.end(Outcome::Committed(command));
                     }
+                    Call::Transfer(_, completion) | Call::Change(_, completion) => completion.end(Outcome::Unknown),
                     Call::Status(completion) => completion.end(None),
                 }
             }
