@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use super::conns::Conns;
 use super::requests::ReadGroup;
 use super::{Host, Notice, Place, Task};
 use crate::adapter::Adapter;
@@ -12,7 +11,6 @@ use crate::link::CloseMode;
 use crate::log::Log;
 use crate::machine::{self, StateMachine};
 use crate::message::{Basis, Body, Consistency, Message, Outcome, Refusal, Refused};
-use crate::peers::Peers;
 use crate::protocol::{EncodeError, Protocol};
 use crate::raft::{Outgoing, Output};
 use crate::storage::Storage;
@@ -95,7 +93,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
 
     /// Requests leave on the connection that we dialled, replies on the one that the peer dialled.
     fn send<A: Adapter, P: Protocol>(
-        &mut self,
+        &self,
         adapter: &mut A,
         protocol: &P,
         to: NodeId,
@@ -108,14 +106,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             ..self.header(request)
         };
         let body = message.body(&self.log);
-        send_to(
-            &self.peers,
-            &self.conns,
-            adapter,
-            protocol,
-            to,
-            &Message { header, body },
-        );
+        self.send_message(adapter, protocol, to, &Message { header, body });
     }
 
     /// The same, for what is not of Raft.
@@ -128,14 +119,26 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         body: Body<'_>,
     ) {
         let header = self.header(request);
-        send_to(
-            &self.peers,
-            &self.conns,
-            adapter,
-            protocol,
-            to,
-            &Message { header, body },
-        );
+        self.send_message(adapter, protocol, to, &Message { header, body });
+    }
+
+    fn send_message<A: Adapter, P: Protocol>(&self, adapter: &mut A, protocol: &P, to: NodeId, message: &Message<'_>) {
+        let Some(peer) = self.peers.get(to) else { return };
+        let id = if Kind::of(&message.body).is_reply() {
+            peer.accepted
+        } else {
+            peer.dialled
+        };
+        // Without a connection the message is lost, as on any network; Raft was told when it broke.
+        let Some(id) = id else { return };
+        let (Some(conn), Some(link)) = (self.conns.get(id), adapter.link(id)) else {
+            return;
+        };
+        match conn.send(protocol, message, link) {
+            Ok(()) => {}
+            // The outbox holds more than what may be in flight: the peer does not read. Dialled again, it starts anew.
+            Err(EncodeError::Full | EncodeError::TooLarge) => link.close(CloseMode::Now),
+        }
     }
 
     fn apply<A: Adapter, P: Protocol>(&mut self, adapter: &mut A, protocol: &P, range: Range<Index>) {
@@ -291,31 +294,5 @@ fn outcome<'a>(
             leader,
             detail: &refused.detail,
         }),
-    }
-}
-
-fn send_to<A: Adapter, P: Protocol>(
-    peers: &Peers,
-    conns: &Conns,
-    adapter: &mut A,
-    protocol: &P,
-    to: NodeId,
-    message: &Message<'_>,
-) {
-    let Some(peer) = peers.get(to) else { return };
-    let id = if Kind::of(&message.body).is_reply() {
-        peer.accepted
-    } else {
-        peer.dialled
-    };
-    // Without a connection the message is lost, as on any network; Raft was told when it broke.
-    let Some(id) = id else { return };
-    let (Some(conn), Some(link)) = (conns.get(id), adapter.link(id)) else {
-        return;
-    };
-    match conn.send(protocol, message, link) {
-        Ok(()) => {}
-        // The outbox holds more than what may be in flight: the peer does not read. Dialled again, it starts anew.
-        Err(EncodeError::Full | EncodeError::TooLarge) => link.close(CloseMode::Now),
     }
 }
