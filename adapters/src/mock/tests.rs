@@ -393,6 +393,34 @@ fn a_run_that_is_over_leaves_no_event_behind() {
     assert_eq!(state.next_event(), None);
 }
 
+/// Node 0 closes, but cannot send what it still has: node 1 has ended its side and reads no more.
+#[test]
+fn a_connection_that_closes_towards_one_that_ended_is_not_served_for_ever() {
+    let mut pair = Pair::new(1, Conditions::LAN);
+    pair.mocks[1].link(ConnId::new(0, 1)).expect("it was accepted").pause();
+    pair.mocks[1].flush().expect("the mock runs");
+    let much = vec![0; 512 << 10];
+    put(&mut pair.mocks[0], pair.conn, &much);
+    pair.run(SECOND);
+    pair.mocks[0].link(pair.conn).expect("it lives").close(CloseMode::Flush);
+    pair.mocks[0].flush().expect("the mock runs");
+    pair.mocks[1]
+        .link(ConnId::new(0, 1))
+        .expect("it lives")
+        .close(CloseMode::Flush);
+    pair.mocks[1].flush().expect("the mock runs");
+    let now = pair.network.now();
+    let is_moved = (0..1000).any(|_| match pair.network.advance(now + SECOND) {
+        Some(host) => {
+            let index = pair.hosts.iter().position(|&at| at == host).expect("one of the two");
+            let _ = turn(&mut pair.mocks[index]);
+            false
+        }
+        None => true,
+    });
+    assert!(is_moved, "a thousand turns, and it is still {now:?}");
+}
+
 #[test]
 fn a_mock_can_move_to_another_thread() {
     fn is_send<T: Send>() {}

@@ -158,7 +158,8 @@ impl Mock {
         let mut state = network.state();
         let view = state.view(conn.wire, conn.side);
         let intents = conn.link.intents();
-        let arrived = view.readable > 0 || view.fin && !conn.ended;
+        // Of a connection that closes nobody hears that it ended.
+        let arrived = view.readable > 0 || view.fin && !conn.ended && intents.close.is_none();
         let closes = conn.fin_sent && view.fin;
         if conn.link.outbox().has_news() || !intents.paused && arrived || closes {
             state.ready(conn.wire, conn.side);
