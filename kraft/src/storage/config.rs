@@ -18,8 +18,8 @@ pub struct Config {
     pub first_segment_bytes: u32,
     /// How many segments are zeroed ahead. Default 1.
     pub zero_ahead: u32,
-    /// How many bytes are zeroed in one piece of work; a sync of the log waits on the disk for at most so much.
-    /// Default 256 KiB.
+    /// How many bytes are zeroed in one piece of work; a sync of the log waits on the disk for at most so much. Sixteen
+    /// times as many when the log is written faster than that: then it would wait for a whole segment. Default 256 KiB.
     pub zero_step_bytes: u32,
     /// How many segments that are done with are kept to be used again; the rest is removed. Default 4.
     pub recycle_max: u32,

@@ -23,6 +23,9 @@ const MEASURE_EVERY: Duration = Duration::from_secs(1);
 /// A disk with less than this is short, or with less than makes the log refuse what a segment holds.
 const SHORT_BYTES: u64 = 16 << 20;
 
+/// So many times as much is zeroed at once when the log would come to the end of what is ready before it is done.
+const HASTE: u32 = 16;
+
 /// A segment that waits for its turn, or one that the log writes to and whose file is still in the making.
 #[derive(Debug)]
 pub(crate) struct Spare<F: Files> {
@@ -195,10 +198,13 @@ impl<F: Files> Pool<F> {
             return is_due.then_some(Job::Measure);
         };
         self.is_out = true;
+        let left = u64::from(making.capacity - making.filled);
+        let is_late = left > ahead_bytes + self.spare_bytes();
+        let haste = if is_late { HASTE } else { 1 };
         Some(Job::Prepare(PrepareWork {
             files: self.files.clone(),
             making,
-            step_bytes: config.zero_step_bytes,
+            step_bytes: config.zero_step_bytes.saturating_mul(haste),
         }))
     }
 

@@ -102,6 +102,37 @@ fn a_batch_waits_for_a_segment_that_cannot_be_made() {
     assert_eq!(rig.payloads(), expected);
 }
 
+/// It is written four times as fast as it is zeroed, one piece of each after the other.
+#[test]
+fn a_log_that_is_written_faster_than_it_is_zeroed_waits_for_no_whole_segment() {
+    let mut rig = Rig::new(Config {
+        zero_step_bytes: 4096,
+        segment_bytes: 256 << 10,
+        first_segment_bytes: 64 << 10,
+        ..Config::default()
+    });
+    let payload = [7; 15 << 10];
+    let mut pieces_max = 0;
+    for _ in 0..200 {
+        rig.append(1, &[&payload]);
+        let asked = rig.ask();
+        let mut pieces = 0;
+        loop {
+            let work = rig.log.next_work().expect("a batch waits for work alone");
+            pieces += u32::from(!work.is_urgent());
+            let done = rig.log.done(work.run()).unwrap();
+            if matches!(done, Some(Completed::Synced(id)) if id == asked) {
+                break;
+            }
+        }
+        pieces_max = pieces_max.max(pieces);
+        if let Some(work) = rig.log.next_work() {
+            rig.log.done(work.run()).unwrap();
+        }
+    }
+    assert!(pieces_max <= 4, "a batch waited for {pieces_max} pieces of a segment");
+}
+
 #[test]
 fn a_batch_waits_for_no_more_room_than_it_needs() {
     let mut rig = Rig::new(medium());
