@@ -247,19 +247,25 @@ fn tell_start(data: &Path, config: &Config, server: &Daemon, recovered: &Recover
     );
 }
 
-fn open_failure(data: &Path, error: &OpenError) -> Failure {
-    let exit = match error {
+/// The exit status of a log that was not opened.
+pub(super) const fn exit_of(error: &OpenError) -> Exit {
+    match error {
+        OpenError::Damaged(damage) if damage.is_version() => Exit::Config,
         OpenError::Damaged(_) => Exit::DamagedLog,
         OpenError::Failed(_) => Exit::Disk,
         OpenError::Config(_) => Exit::Config,
-    };
+    }
+}
+
+fn open_failure(data: &Path, error: &OpenError) -> Failure {
+    let exit = exit_of(error);
     let cure = match error {
         OpenError::Failed(_) => "; look at the disk: is it full, read-only or broken?".to_owned(),
-        OpenError::Damaged(_) => format!(
+        OpenError::Damaged(damage) if !damage.is_version() => format!(
             "; or set the log aside with `kraftd repair --data {}`, and they send it again",
             data.display()
         ),
-        OpenError::Config(_) => String::new(),
+        OpenError::Damaged(_) | OpenError::Config(_) => String::new(),
     };
     Failure {
         exit,

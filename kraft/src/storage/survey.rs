@@ -75,12 +75,24 @@ pub enum DamageKind {
         /// Where the log begins.
         base: Index,
     },
-    /// The snapshot is damaged, and the log does not reach down to the one before it.
+    /// The snapshot is damaged, and the log does not reach down to the one before it; or it is of another version.
     Snapshot(Flaw),
     /// There is a snapshot up to this index, but no log that could say for whom the node voted.
     NoLog(Index),
     /// More configurations than any log has.
     Memberships,
+}
+
+impl Damage {
+    /// Whether a later program has written what is found there: that is no damage.
+    #[must_use]
+    pub const fn is_version(&self) -> bool {
+        match &self.kind {
+            DamageKind::Version(_) | DamageKind::Kind(_) => true,
+            DamageKind::Snapshot(flaw) => flaw.is_version(),
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Damage {
@@ -109,6 +121,7 @@ impl fmt::Display for Damage {
                 f,
                 "the log begins after index {base}, but the newest snapshot ends at index {held}"
             ),
+            DamageKind::Snapshot(flaw) if flaw.is_version() => flaw.fmt(f),
             DamageKind::Snapshot(flaw) => write!(f, "{flaw}; and the log does not reach down to an older snapshot"),
             DamageKind::NoLog(index) => write!(
                 f,
@@ -151,6 +164,10 @@ pub enum OpenError {
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Damaged(damage) if damage.is_version() => write!(
+                f,
+                "{damage}: that is no damage, run the version that wrote it; nothing was changed"
+            ),
             Self::Damaged(damage) => write!(
                 f,
                 "the log is damaged: {damage}; nothing was changed: restore the disk, and until then leave this node down: \
