@@ -299,7 +299,7 @@ impl Host {
         let snapped = Arc::clone(&self.snapped);
         let told = move |notice: Notice<'_>| lock_snapped(&snapped).note(&notice);
         // What was checked a moment ago cannot be read: the disk fails.
-        let mut node = Node::open(config, parts, told).map_err(Fall::Disk)?;
+        let mut node = Node::open(config, parts, told).map_err(|error| Fall::Disk(error.to_string()))?;
         for (role, port) in [(Role::Peer, PEER_PORT), (Role::Client, CLIENT_PORT)] {
             let at = self.host.address(port).into();
             node.listen(role, &at, ListenOptions::default())
