@@ -145,7 +145,7 @@ impl<St: SnapshotStore> Snapshots<St> {
         let pace = Pace::new(&config, heartbeat_interval, frame_max);
         Self {
             pace,
-            jobs: Jobs(store),
+            jobs: Jobs::new(store),
             newest,
             is_saving: false,
             is_asked: false,
