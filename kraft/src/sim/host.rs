@@ -686,6 +686,11 @@ impl Host {
         self.state()
     }
 
+    /// A snapshot that was written before the log was durable up to its index.
+    pub(super) fn early_snapshot(&self) -> Option<Index> {
+        lock(&self.record).early()
+    }
+
     /// What the laws look at: of a node that was wiped, what its disk held.
     fn seen(&self) -> &Mutex<Record> {
         self.ghost.as_ref().unwrap_or(&self.record)
