@@ -62,6 +62,7 @@ use crate::peers::{self, Peers};
 use crate::protocol::Protocol;
 use crate::raft::{Raft, Status};
 use crate::session::Sessions;
+use crate::snapshot::StoreError;
 use crate::storage::{Completed, Fault, Recovered, Storage, Work};
 use crate::time::Instant;
 
@@ -91,6 +92,39 @@ pub struct Parts<A, P, S, M> {
     pub recovered: Recovered,
     /// The state machine, empty: the newest snapshot, if there is one, and the log are replayed into it.
     pub machine: M,
+}
+
+/// Why a node was not opened.
+#[derive(Debug)]
+pub enum OpenError {
+    /// Which field of the configuration is wrong, and how.
+    Config(String),
+    /// The newest snapshot, which storage found to be whole, cannot be read.
+    Snapshot(StoreError),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(what) => f.write_str(what),
+            Self::Snapshot(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Config(_) => None,
+            Self::Snapshot(error) => Some(error),
+        }
+    }
+}
+
+impl From<String> for OpenError {
+    fn from(what: String) -> Self {
+        Self::Config(what)
+    }
 }
 
 /// Why a node cannot go on.
@@ -196,12 +230,12 @@ where
     ///
     /// # Errors
     ///
-    /// Which field of the configuration is wrong, and how; or why the snapshot cannot be read.
+    /// [`OpenError`]; nothing was changed.
     pub fn open(
         config: Config,
         parts: Parts<A, P, S, M>,
         observer: impl FnMut(Notice<'_>) + Send + 'static,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, OpenError> {
         config.validate()?;
         let Parts {
             adapter,
@@ -217,11 +251,11 @@ where
             config.raft.addresses = founders.map(|member| (member.node, member.address.clone())).collect();
         }
         if config.raft.lease_drift_max.is_some() && adapter.read_clock().is_none() {
-            return Err(format!(
+            return Err(OpenError::Config(format!(
                 "lease_drift_max: the event loop {} has no clock to look at after a read: do without leases, or take \
                  another",
                 adapter.name()
-            ));
+            )));
         }
         let raft = Raft::new(config.raft.clone(), &recovered, now)?;
         let frame_max = u32::try_from(config.limits.frame_max).expect("validated above");
@@ -240,7 +274,7 @@ where
         let store = storage.snapshots();
         if let Some(snapshot) = &recovered.snapshot {
             let state = snapshots::load::<_, M::Image>(&store, snapshot.id, &config.sessions);
-            let state = state.map_err(|error| error.to_string())?;
+            let state = state.map_err(OpenError::Snapshot)?;
             sessions.restore(state.sessions);
             machine.restore(state.machine);
         }

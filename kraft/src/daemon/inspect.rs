@@ -57,7 +57,7 @@ impl Target {
                     super::cli::print(&format!("{snapshot}\n"))?;
                 }
                 Err(Failure {
-                    exit: Exit::DamagedLog,
+                    exit: super::serve::exit_of(error),
                     message: error.to_string(),
                 })
             }

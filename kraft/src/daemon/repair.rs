@@ -54,9 +54,8 @@ const fn exit_of(error: &RepairError) -> Exit {
     match error {
         RepairError::Sound => Exit::Failed,
         RepairError::TermTooLow { .. } | RepairError::TermTooHigh { .. } => Exit::Usage,
-        RepairError::Alone | RepairError::Term(_) | RepairError::Version(_) | RepairError::Folder(_) => {
-            Exit::DamagedLog
-        }
+        RepairError::Version(_) => Exit::Config,
+        RepairError::Alone | RepairError::Term(_) | RepairError::Folder(_) => Exit::DamagedLog,
         RepairError::Failed(_) => Exit::Disk,
     }
 }

@@ -11,6 +11,7 @@ use kraft_core::id::GroupId;
 use kraft_core::message::Role;
 use kraft_core::node::{self, Handle, Node, Parts};
 use kraft_core::protocol::Protocol;
+use kraft_core::snapshot::StoreError;
 use kraft_core::storage::Recovered;
 use kraft_protocols::Binary;
 
@@ -146,7 +147,7 @@ fn open(
     let book = folder.peers().map_err(|error| folder_failure(data, &error))?;
     let files = folder.log().map_err(|error| folder_failure(data, &error))?;
     let identity = folder.identity();
-    let wrong = |why| Failure::config(format!("{why}; `kraftd config show` tells who set it"));
+    let wrong = |why: String| Failure::config(format!("{why}; `kraftd config show` tells who set it"));
     let damage = folder.damage().map_err(|error| folder_failure(data, &error))?;
     let life = folder.life().map_err(|error| folder_failure(data, &error))?;
     let mut node_config = node_config(config, identity, life, &book)?;
@@ -182,7 +183,10 @@ fn open(
         machine: Kv::new(limits),
     };
     let told = Arc::clone(counts);
-    let node = Node::open(node_config, parts, move |notice| told.tell(&notice)).map_err(wrong)?;
+    let node = Node::open(node_config, parts, move |notice| told.tell(&notice)).map_err(|error| match error {
+        node::OpenError::Config(why) => wrong(why),
+        node::OpenError::Snapshot(error) => snapshot_failure(&error),
+    })?;
     let server = Server::new(node, move |peer, incarnation| {
         book.remember(peer, incarnation).map(drop)
     });
@@ -247,23 +251,48 @@ fn tell_start(data: &Path, config: &Config, server: &Daemon, recovered: &Recover
     );
 }
 
-fn open_failure(data: &Path, error: &OpenError) -> Failure {
-    let exit = match error {
+/// The exit status of a log that was not opened.
+pub(super) const fn exit_of(error: &OpenError) -> Exit {
+    match error {
+        OpenError::Damaged(damage) if damage.is_version() => Exit::Config,
         OpenError::Damaged(_) => Exit::DamagedLog,
         OpenError::Failed(_) => Exit::Disk,
         OpenError::Config(_) => Exit::Config,
-    };
+    }
+}
+
+fn open_failure(data: &Path, error: &OpenError) -> Failure {
+    let exit = exit_of(error);
     let cure = match error {
         OpenError::Failed(_) => "; look at the disk: is it full, read-only or broken?".to_owned(),
-        OpenError::Damaged(_) => format!(
+        OpenError::Damaged(damage) if !damage.is_version() => format!(
             "; or set the log aside with `kraftd repair --data {}`, and they send it again",
             data.display()
         ),
-        OpenError::Config(_) => String::new(),
+        OpenError::Damaged(_) | OpenError::Config(_) => String::new(),
     };
     Failure {
         exit,
         message: format!("{error}{cure}"),
+    }
+}
+
+/// The snapshot was whole when the log was opened.
+fn snapshot_failure(error: &StoreError) -> Failure {
+    let (exit, cure) = match error {
+        StoreError::Failed { .. } | StoreError::NoSpace(_) => {
+            (Exit::Disk, "look at the disk, and start the node again")
+        }
+        StoreError::Gone(_) => (Exit::DamagedLog, "put the file back, and start the node again"),
+        StoreError::Damaged { .. } => (
+            Exit::DamagedLog,
+            "its checksums were right a moment ago: if another version of this program, or another program, wrote it, run \
+             that; else start the node again, which sets a damaged snapshot aside",
+        ),
+    };
+    Failure {
+        exit,
+        message: format!("the state cannot be read: {error}; nothing was changed; {cure}"),
     }
 }
 

@@ -8,8 +8,9 @@ use kraft_core::adapter::{Adapter, ListenOptions};
 use kraft_core::id::GroupId;
 use kraft_core::machine::StateMachine;
 use kraft_core::message::Role;
-use kraft_core::node::{Config, Member, Node, Notice, Parts};
+use kraft_core::node::{self, Config, Member, Node, Notice, Parts};
 use kraft_core::protocol::Protocol;
+use kraft_core::snapshot::StoreError;
 
 use super::Server;
 use crate::storage::{self, DiskLog, Folder, FolderError, Identity, RealFiles};
@@ -23,6 +24,8 @@ pub enum OpenError {
     Log(storage::OpenError),
     /// The identity in the folder makes no valid configuration.
     Config(String),
+    /// Its newest snapshot cannot be read.
+    Snapshot(StoreError),
     /// It cannot listen for its peers, or the system has no randomness.
     System(io::Error),
 }
@@ -33,12 +36,22 @@ impl fmt::Display for OpenError {
             Self::Folder(error) => error.fmt(f),
             Self::Log(error) => error.fmt(f),
             Self::Config(text) => f.write_str(text),
+            Self::Snapshot(error) => error.fmt(f),
             Self::System(error) => error.fmt(f),
         }
     }
 }
 
 impl std::error::Error for OpenError {}
+
+impl From<node::OpenError> for OpenError {
+    fn from(error: node::OpenError) -> Self {
+        match error {
+            node::OpenError::Config(what) => Self::Config(what),
+            node::OpenError::Snapshot(error) => Self::Snapshot(error),
+        }
+    }
+}
 
 impl<A, P, M> Server<A, P, DiskLog<RealFiles>, M>
 where
@@ -86,7 +99,7 @@ where
             recovered,
             machine,
         };
-        let node = Node::open(config, parts, observer).map_err(OpenError::Config)?;
+        let node = Node::open(config, parts, observer)?;
         let mut server = Self::new(node, move |peer, life| book.remember(peer, life).map(drop))
             .forgetting_damage(move || damage.forget());
         let peers: SocketAddr = identity.listen.parse().map_err(|error| {

@@ -367,6 +367,12 @@ impl Cluster {
         self.laws
             .check_turned(&views, at)
             .map_err(|broken| broken.to_string())?;
+        if let Some(index) = self.hosts[at].early_snapshot() {
+            let id = self.hosts[at].id;
+            return Err(format!(
+                "node {id} wrote a snapshot up to {index} before its log was durable (R6)"
+            ));
+        }
         if let Some(state) = self.hosts[at].new_state() {
             self.states.came_to(self.hosts[at].id, state)?;
         }

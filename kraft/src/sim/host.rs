@@ -299,7 +299,7 @@ impl Host {
         let snapped = Arc::clone(&self.snapped);
         let told = move |notice: Notice<'_>| lock_snapped(&snapped).note(&notice);
         // What was checked a moment ago cannot be read: the disk fails.
-        let mut node = Node::open(config, parts, told).map_err(Fall::Disk)?;
+        let mut node = Node::open(config, parts, told).map_err(|error| Fall::Disk(error.to_string()))?;
         for (role, port) in [(Role::Peer, PEER_PORT), (Role::Client, CLIENT_PORT)] {
             let at = self.host.address(port).into();
             node.listen(role, &at, ListenOptions::default())
@@ -684,6 +684,11 @@ impl Host {
             return None;
         }
         self.state()
+    }
+
+    /// A snapshot that was written before the log was durable up to its index.
+    pub(super) fn early_snapshot(&self) -> Option<Index> {
+        lock(&self.record).early()
     }
 
     /// What the laws look at: of a node that was wiped, what its disk held.

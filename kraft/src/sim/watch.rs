@@ -36,6 +36,8 @@ pub(super) struct Record {
     released: Index,
     /// The last entry of the newest snapshot that a restart would find, and its term.
     snapshot: (Index, Term),
+    /// A snapshot of the own state was written up to here, where the log was not durable.
+    early: Option<Index>,
     /// How often the log began anew behind a snapshot that was received.
     resets: u64,
     /// The last entry that the state machine saw in this run.
@@ -159,6 +161,19 @@ impl Record {
         let until = usize::try_from(until).map_or(log.len(), |until| until.min(log.len()));
         let at = log[..until].iter().rposition(|mark| mark.digest == digest)?;
         Some(Index(base.0.0 + at as u64 + 1))
+    }
+
+    pub(super) fn early(&self) -> Option<Index> {
+        self.early
+    }
+
+    /// A snapshot of the own state is about to be written.
+    fn storing(&mut self, head: &Head) {
+        let Image { base, log, .. } = &self.durable;
+        // A log that begins anew behind a snapshot is as durable as that.
+        if head.index.0 > (base.0.0 + log.len() as u64).max(self.snapshot.0.0) {
+            self.early = Some(head.index);
+        }
     }
 
     /// A snapshot is durable.
@@ -370,6 +385,7 @@ impl<St: SnapshotStore> SnapshotStore for WatchSnapshots<St> {
         head: &Head,
         content: &mut dyn FnMut(&mut dyn io::Write) -> io::Result<()>,
     ) -> Result<Snapshot, StoreError> {
+        lock(&self.record).storing(head);
         let saved = self.inner.save(head, content)?;
         lock(&self.record).stored(&saved.head);
         Ok(saved)

@@ -44,7 +44,7 @@ pub struct DiskLog<F: Files> {
     segments: VecDeque<Segment<F>>,
     /// The number of the segment that the log begins with. Those before it are of a log that was
     /// [reset](Storage::reset), and are there until the reset is durable.
-    front: u32,
+    pub(super) front: u32,
     /// The capacities of all of them.
     segment_bytes: u64,
     /// Where the next record goes, in the last segment.
@@ -455,6 +455,20 @@ impl<F: Files> DiskLog<F> {
         out.is_some_and(|first| first < segment) || self.loads.iter().any(|load| load.range.start <= base)
     }
 
+    /// The last segment that the log may begin with if what is up to `through` goes. A truncation in it or behind it that
+    /// reaches below its base would contradict such a log; but where those before it may not go one by one for that
+    /// reason, they may go together with the truncation.
+    fn releasable(&self, through: Index) -> Option<u32> {
+        let mut lowest = Index(u64::MAX);
+        self.segments.iter().skip(1).rev().find_map(|segment| {
+            lowest = lowest.min(segment.lowest);
+            let base = segment.header.base_index;
+            let is_written = self.synced.segment >= segment.number;
+            let may_go = is_written && base <= through && base <= lowest;
+            (may_go && !self.is_wanted(base, segment.number)).then_some(segment.number)
+        })
+    }
+
     fn poison(&mut self, fault: Fault) -> Fault {
         self.is_poisoned = true;
         fault
@@ -524,17 +538,13 @@ impl<F: Files> Storage for DiskLog<F> {
         if self.segments.front().is_some_and(|first| first.number < self.front) {
             return self.ledger.base_index;
         }
-        while let Some(second) = self.segments.get(1) {
-            let (base, term) = (second.header.base_index, second.header.base_term);
-            // A later truncation below the base would contradict a log that begins there.
-            let is_cut = self.segments.iter().skip(1).any(|segment| segment.lowest < base);
-            let is_written = self.synced.segment >= second.number;
-            if base > through || is_cut || !is_written || self.is_wanted(base, second.number) {
-                break;
+        if let Some(number) = self.releasable(through) {
+            while self.segments.front().is_some_and(|first| first.number < number) {
+                self.retire_first();
             }
-            self.front = second.number;
-            self.retire_first();
-            self.ledger.release(base, term);
+            let first = self.segments.front().expect("the last segment stays").header;
+            self.front = number;
+            self.ledger.release(first.base_index, first.base_term);
         }
         self.ledger.base_index
     }

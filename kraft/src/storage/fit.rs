@@ -11,7 +11,7 @@ use kraft_core::storage::{HardState, Recovered};
 use super::files::Files;
 use super::format::{LogIdentity, Position, segment_name};
 use super::ledger::{Contradiction, Ledger};
-use super::snapshots::format::Owner;
+use super::snapshots::format::{Flaw, Owner};
 use super::snapshots::{FOLDER, Finding, find_in};
 use super::survey::{Damage, DamageKind, OpenError, Survey, damage, survey};
 
@@ -40,6 +40,9 @@ pub(crate) fn read<F: Files>(
     small_bytes: u32,
 ) -> Result<Fitted<F::File>, OpenError> {
     let finding = find_in(files, owner(identity))?;
+    if let Some((name, _, (offset, flaw))) = finding.of_another_version() {
+        return Err(snapshot_damage(files, name, *offset, *flaw).into());
+    }
     let released = finding.newest.as_ref().map_or(Index::ZERO, |newest| newest.id.index);
     let mut survey =
         survey(files, identity, released, small_bytes).map_err(|error| blame(files, identity, &finding, error))?;
@@ -69,14 +72,10 @@ fn blame<F: Files>(files: &F, identity: &LogIdentity, finding: &Finding, error: 
     ) {
         return error;
     }
-    for (name, id, (offset, flaw)) in &finding.flawed {
-        match survey(files, identity, id.index, 0) {
+    for (name, index, (offset, flaw)) in &finding.flawed {
+        match survey(files, identity, *index, 0) {
             Ok(_) => {
-                return OpenError::Damaged(Damage {
-                    path: files.path(FOLDER).join(name),
-                    offset: *offset,
-                    kind: DamageKind::Snapshot(*flaw),
-                });
+                return snapshot_damage(files, name, *offset, *flaw).into();
             }
             // Whose fault it is cannot be known; the next start may read it.
             Err(failed @ OpenError::Failed(_)) => return failed,
@@ -84,6 +83,14 @@ fn blame<F: Files>(files: &F, identity: &LogIdentity, finding: &Finding, error: 
         }
     }
     error
+}
+
+fn snapshot_damage<F: Files>(files: &F, name: &str, offset: u64, flaw: Flaw) -> Damage {
+    Damage {
+        path: files.path(FOLDER).join(name),
+        offset,
+        kind: DamageKind::Snapshot(flaw),
+    }
 }
 
 fn fit<F: Files>(files: &F, survey: &mut Survey<F::File>, head: &Head) -> Result<(), Damage> {

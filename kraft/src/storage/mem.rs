@@ -154,8 +154,20 @@ impl Operation {
 pub enum Failure {
     /// With an error; nothing happened.
     Error(io::ErrorKind),
+    /// With an error of the system, by its number; nothing happened.
+    System(i32),
     /// A write or a read of half the bytes.
     Short,
+}
+
+impl Failure {
+    fn error(self) -> Option<io::Error> {
+        match self {
+            Self::Error(kind) => Some(kind.into()),
+            Self::System(number) => Some(io::Error::from_raw_os_error(number)),
+            Self::Short => None,
+        }
+    }
 }
 
 /// A fault that will happen once.
@@ -431,7 +443,7 @@ impl Disk {
                 continue;
             }
             let failure = plan.remove(at).failure;
-            self.fired += u64::from(matches!(failure, Failure::Error(_)));
+            self.fired += u64::from(failure.error().is_some());
             self.happened[operation as usize] += 1;
             return Ok(Some(failure));
         }
@@ -441,8 +453,8 @@ impl Disk {
     /// The same, for operations that cannot be done by half.
     fn begin_whole(&mut self, operation: Operation, name: &str) -> io::Result<()> {
         match self.begin(operation, name)? {
-            Some(Failure::Error(kind)) => Err(kind.into()),
-            Some(Failure::Short) | None => Ok(()),
+            Some(failure) => failure.error().map_or(Ok(()), Err),
+            None => Ok(()),
         }
     }
 
@@ -640,8 +652,10 @@ impl File for MemFile {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
         self.with(Operation::Read, |file, failure, _| {
             let wanted = match failure {
-                Some(Failure::Error(kind)) => return Err(kind.into()),
-                Some(Failure::Short) => bytes.len().div_ceil(2),
+                Some(failure) => match failure.error() {
+                    Some(error) => return Err(error),
+                    None => bytes.len().div_ceil(2),
+                },
                 None => bytes.len(),
             };
             let from = usize::try_from(offset).unwrap_or(usize::MAX).min(file.cache.len());
@@ -654,8 +668,10 @@ impl File for MemFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         self.with(Operation::Write, |file, failure, room| {
             let wanted = match failure {
-                Some(Failure::Error(kind)) => return Err(kind.into()),
-                Some(Failure::Short) => bytes.len().div_ceil(2),
+                Some(failure) => match failure.error() {
+                    Some(error) => return Err(error),
+                    None => bytes.len().div_ceil(2),
+                },
                 None => bytes.len(),
             };
             let from = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
@@ -681,8 +697,8 @@ impl File for MemFile {
     fn sync_data(&self) -> io::Result<()> {
         self.with(Operation::Sync, |file, failure, _| {
             let dirty = file.dirty.take();
-            if let Some(Failure::Error(kind)) = failure {
-                return Err(kind.into());
+            if let Some(error) = failure.and_then(Failure::error) {
+                return Err(error);
             }
             // All at once: a new file comes to the disk in a thousand sectors.
             file.disk.reserve(file.cache.len().saturating_sub(file.disk.len()));

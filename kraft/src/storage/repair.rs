@@ -30,7 +30,7 @@ use super::folder::{Folder, FolderError, LOG};
 use super::format::{ALIGN, HEADER_BYTES, LogIdentity, RECORD_BYTES, Record, segment_name, segment_number};
 use super::ledger::Ledger;
 use super::scan::{Bad, Found, Scan, Step, read_header};
-use super::survey::{Damage, DamageKind, OpenError, fault, survey};
+use super::survey::{Damage, OpenError, fault, survey};
 use super::{restart, sealed_text, snapshots};
 
 const MARK: &str = "recovering";
@@ -315,7 +315,7 @@ fn fresh_term<F: Files>(
         Err(error) => return Err(error.into()),
         Ok(Ok(_)) => return Err(RepairError::Sound),
         Ok(Err(OpenError::Damaged(damage))) => {
-            if matches!(damage.kind, DamageKind::Version(_) | DamageKind::Kind(_)) {
+            if damage.is_version() {
                 return Err(RepairError::Version(damage));
             }
         }

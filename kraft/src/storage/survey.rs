@@ -75,12 +75,24 @@ pub enum DamageKind {
         /// Where the log begins.
         base: Index,
     },
-    /// The snapshot is damaged, and the log does not reach down to the one before it.
+    /// The snapshot is damaged, and the log does not reach down to the one before it; or it is of another version.
     Snapshot(Flaw),
     /// There is a snapshot up to this index, but no log that could say for whom the node voted.
     NoLog(Index),
     /// More configurations than any log has.
     Memberships,
+}
+
+impl Damage {
+    /// Whether a later program has written what is found there: that is no damage.
+    #[must_use]
+    pub const fn is_version(&self) -> bool {
+        match &self.kind {
+            DamageKind::Version(_) | DamageKind::Kind(_) => true,
+            DamageKind::Snapshot(flaw) => flaw.is_version(),
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Damage {
@@ -109,6 +121,7 @@ impl fmt::Display for Damage {
                 f,
                 "the log begins after index {base}, but the newest snapshot ends at index {held}"
             ),
+            DamageKind::Snapshot(flaw) if flaw.is_version() => flaw.fmt(f),
             DamageKind::Snapshot(flaw) => write!(f, "{flaw}; and the log does not reach down to an older snapshot"),
             DamageKind::NoLog(index) => write!(
                 f,
@@ -151,6 +164,10 @@ pub enum OpenError {
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Damaged(damage) if damage.is_version() => write!(
+                f,
+                "{damage}: that is no damage, run the version that wrote it; nothing was changed"
+            ),
             Self::Damaged(damage) => write!(
                 f,
                 "the log is damaged: {damage}; nothing was changed: restore the disk, and until then leave this node down: \
@@ -278,21 +295,41 @@ pub(crate) fn survey<F: Files>(
     };
     let mut ends: Vec<_> = chain.iter().skip(1).map(|link| Some(link.header.follows)).collect();
     ends.push(None);
-    for (at, (link, end)) in chain.iter_mut().zip(ends).enumerate() {
+    let mut first = 0;
+    let mut at = 0;
+    while let Some(link) = chain.get_mut(at) {
         let name = segment_name(link.header.number);
-        let entered = if at == 0 {
+        let entered = if at == first {
             survey.ledger = Ledger::begin(&link.header);
             Ok(())
         } else {
-            survey.ledger.enter(&link.header)
+            let entered = survey.ledger.enter(&link.header);
+            entered.map_err(|wrong| damage(files, &name, 0, DamageKind::Contradiction(wrong)).into())
         };
-        entered.map_err(|wrong| damage(files, &name, 0, DamageKind::Contradiction(wrong)))?;
+        let is_entered = entered.is_ok();
         survey.cut_memberships(link.header.base_index.next());
-        match end {
-            Some(end) => read_closed(files, identity, &mut survey, link, end)?,
-            None => read_last(files, identity, &mut survey, link, small_bytes)?,
-        }
+        let read = entered.and_then(|()| match ends[at] {
+            Some(end) => read_closed(files, identity, &mut survey, link, end),
+            None => read_last(files, identity, &mut survey, link, small_bytes),
+        });
+        let Err(error) = read else {
+            at += 1;
+            continue;
+        };
+        // The segments before a truncation go together with the one that it stands in: some of them are left.
+        at += usize::from(is_entered);
+        let rest = chain
+            .iter()
+            .skip(at)
+            .position(|link| link.header.base_index <= released);
+        let Some(rest) = rest.filter(|_| is_cut_below(&error, survey.ledger.base_index)) else {
+            return Err(error);
+        };
+        at += rest;
+        first = at;
     }
+    let gone = chain.drain(..first).map(|link| (link.header.number, link.size));
+    survey.others.extend(gone);
     survey.chain = chain;
     check_others(files, identity, &mut survey, &others)?;
     // Law R11: a term is saved before an entry of it is appended; should a log disagree, the term still never goes
@@ -306,6 +343,14 @@ pub(crate) fn survey<F: Files>(
     }
     plan_rewrite(&mut survey, small_bytes);
     Ok(survey)
+}
+
+/// Whether the log was cut below where it begins.
+fn is_cut_below(error: &OpenError, base: Index) -> bool {
+    let OpenError::Damaged(damage) = error else {
+        return false;
+    };
+    matches!(damage.kind, DamageKind::Contradiction(Contradiction::Index { found, .. }) if found <= base)
 }
 
 pub(super) fn damage<F: Files>(files: &F, name: &str, offset: u32, kind: DamageKind) -> Damage {
@@ -348,6 +393,17 @@ fn candidates<F: Files>(files: &F, identity: &LogIdentity) -> Result<Vec<Candida
     Ok(candidates)
 }
 
+impl<F> From<Link<F>> for Candidate<F> {
+    fn from(link: Link<F>) -> Self {
+        Self {
+            number: link.header.number,
+            file: link.file,
+            size: link.size,
+            header: Some(link.header),
+        }
+    }
+}
+
 type Linked<F> = (Vec<Link<F>>, Vec<Candidate<F>>);
 
 /// Follows the chain from the newest sound header to the front.
@@ -359,8 +415,8 @@ fn link<F: Files>(
     let mut chain = Vec::new();
     let mut others = Vec::new();
     let mut wanted = None;
-    // What the wanted segment is followed by.
-    let mut base = Index::ZERO;
+    // Whether a snapshot holds all that is before one of the chain.
+    let mut is_held = false;
     while let Some(candidate) = candidates.pop() {
         if wanted.is_some_and(|wanted| candidate.number < wanted) {
             candidates.push(candidate);
@@ -370,7 +426,7 @@ fn link<F: Files>(
         match candidate.header {
             Some(header) if is_wanted => {
                 wanted = Some(header.follows.segment);
-                base = header.base_index;
+                is_held |= header.base_index <= released;
                 chain.push(Link {
                     header,
                     file: candidate.file,
@@ -378,7 +434,7 @@ fn link<F: Files>(
                     lowest: header.base_index,
                 });
             }
-            None if is_wanted && wanted.is_some() && base > released => {
+            None if is_wanted && wanted.is_some() && !is_held => {
                 let name = segment_name(candidate.number);
                 return Err(damage(files, &name, 0, DamageKind::Header).into());
             }
@@ -387,9 +443,12 @@ fn link<F: Files>(
     }
     others.extend(candidates);
     chain.reverse();
-    if let Some(first) = chain.first()
-        && first.header.base_index > released
-    {
+    // What is left of those that were given up may begin higher than what follows it: it was cut.
+    let held = chain.iter().position(|link| link.header.base_index <= released);
+    chain
+        .drain(..held.unwrap_or(0))
+        .for_each(|link| others.push(link.into()));
+    if let Some(first) = chain.first().filter(|_| held.is_none()) {
         let base = first.header.base_index;
         let (number, kind) = match first.header.follows.segment {
             _ if released > Index::ZERO => (first.header.number, DamageKind::Gap { held: released, base }),

@@ -3,14 +3,20 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
+
+use kraft::id::{GroupId, Index, Term};
+use kraft::snapshot::{Head, SnapshotStore};
+use kraft::storage::snapshots::format::snapshot_name;
+use kraft::storage::{DiskLog, Expected, Folder, RealFiles};
+use kraft_core::storage::Storage as _;
 
 use crate::process::{Daemon, PATIENCE, contents, http, init_alone, kraftd, path, refused, run, run_command};
 
 /// A data folder in a temporary one, which is returned to be kept.
-fn alone() -> (tempfile::TempDir, std::path::PathBuf) {
+fn alone() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("data");
     init_alone(&data);
@@ -113,6 +119,59 @@ fn a_folder_of_another_version_or_with_a_damaged_identity_is_refused() {
     assert_eq!(contents(&data), before);
 }
 
+/// The log of a data folder, to put a snapshot there.
+fn log_of(data: &Path) -> DiskLog<RealFiles> {
+    let folder = Folder::open(data, Expected::default()).expect("a folder");
+    let files = folder.log().expect("a log");
+    let identity = folder.identity().log(GroupId(0));
+    DiskLog::open(files, identity, Default::default())
+        .expect("it is sound")
+        .0
+}
+
+fn put_snapshot(content: &[u8], data: &Path) -> PathBuf {
+    let head = Head {
+        index: Index(7),
+        term: Term(1),
+        membership_index: Index(0),
+        membership: Default::default(),
+    };
+    let saved = log_of(data).snapshots().save(&head, &mut |out| out.write_all(content));
+    let id = saved.expect("written").id;
+    data.join("log/snapshots").join(snapshot_name(&id))
+}
+
+#[test]
+fn a_snapshot_that_no_state_comes_of_is_told_by_its_name_and_is_no_matter_of_configuration() {
+    let (_folder, data) = alone();
+    let file = put_snapshot(b"not what kraftd writes", &data);
+    let before = fs::read(&file).expect("it is there");
+    let why = [
+        "the state cannot be read",
+        path(&file),
+        "its checksums were right",
+        "run that",
+    ];
+    refused(&serve(&data, &[]), 74, &why);
+    assert_eq!(fs::read(&file).expect("it is left"), before);
+}
+
+#[test]
+fn a_snapshot_of_a_later_version_is_left_alone() {
+    let (_folder, data) = alone();
+    let file = put_snapshot(b"whatever it is", &data);
+    let mut bytes = fs::read(&file).expect("it is there");
+    bytes[12] = 2;
+    let sum = crc32c::crc32c(&bytes[12..64]).to_le_bytes();
+    bytes[8..12].copy_from_slice(&sum);
+    fs::write(&file, &bytes).expect("written");
+    let why = [path(&file), "format version 2", "run the version that wrote it"];
+    refused(&serve(&data, &[]), 78, &why);
+    refused(&run(&["log", "verify", path(&data)]), 78, &why);
+    refused(&run(&["repair", "--data", path(&data)]), 78, &why);
+    assert_eq!(fs::read(&file).expect("it is left"), bytes);
+}
+
 #[test]
 fn signals_and_the_parents_end_stop_it_in_order() {
     let (_folder, data) = alone();
@@ -209,7 +268,7 @@ fn monitors_are_answered_on_the_nodes_own_loop() {
 
 /// The descriptors of a process that a program it starts would have, and what they are.
 #[cfg(target_os = "linux")]
-fn left_open(process: &str) -> std::collections::BTreeSet<(String, std::path::PathBuf)> {
+fn left_open(process: &str) -> std::collections::BTreeSet<(String, PathBuf)> {
     let mut found = std::collections::BTreeSet::new();
     for entry in fs::read_dir(format!("/proc/{process}/fdinfo")).expect("a process") {
         let number = entry.expect("an entry").file_name().into_string().expect("a number");

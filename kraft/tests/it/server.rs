@@ -1,6 +1,6 @@
 //! A node on its own threads.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,9 +16,10 @@ use kraft::message::{NodeState, Role};
 use kraft::node::{Config, Handle, Member, Node, Notice, Outcome, Parts};
 use kraft::protocols::Binary;
 use kraft::server::Server;
-use kraft::storage::{self, DiskLog, LogIdentity, MemFiles};
+use kraft::snapshot::Image;
+use kraft::storage::{self, DiskLog, Files, LogIdentity, MemFiles};
 
-type Alone = Server<Any, Binary, DiskLog<MemFiles>, Nothing>;
+type Alone<M> = Server<Any, Binary, DiskLog<MemFiles>, M>;
 
 /// A machine without state.
 struct Nothing;
@@ -46,7 +47,12 @@ impl StateMachine for Nothing {
 }
 
 /// A cluster of one, and where its clients find it.
-fn alone(observer: impl FnMut(Notice<'_>) + Send + 'static) -> (Alone, SocketAddr) {
+fn alone<M: StateMachine>(
+    machine: M,
+    files: MemFiles,
+    tune: impl FnOnce(&mut Config),
+    observer: impl FnMut(Notice<'_>) + Send + 'static,
+) -> (Alone<M>, SocketAddr) {
     let (cluster, node, incarnation) = ("alone", NodeId(1), Incarnation(7));
     let log = LogIdentity {
         cluster: ClusterId::from_name(cluster),
@@ -60,7 +66,7 @@ fn alone(observer: impl FnMut(Notice<'_>) + Send + 'static) -> (Alone, SocketAdd
         first_segment_bytes: 64 << 20,
         ..storage::Config::default()
     };
-    let (storage, recovered) = DiskLog::open(MemFiles::new(), log, disk).expect("an empty log");
+    let (storage, recovered) = DiskLog::open(files, log, disk).expect("an empty log");
     // What each system has, on a thread of the test's choice.
     let loops = Choice::list([Backend::Epoll, Backend::Kqueue, Backend::Threads]);
     let opened = loops.open(&Default::default()).expect("a descriptor is free");
@@ -69,14 +75,15 @@ fn alone(observer: impl FnMut(Notice<'_>) + Send + 'static) -> (Alone, SocketAdd
         protocol: Binary,
         storage,
         recovered,
-        machine: Nothing,
+        machine,
     };
     let member = Member {
         node,
         address: "127.0.0.1:1".to_owned(),
         incarnation: Some(incarnation),
     };
-    let config = Config::new(cluster, node, incarnation, vec![member], 7);
+    let mut config = Config::new(cluster, node, incarnation, vec![member], 7);
+    tune(&mut config);
     let node = Node::open(config, parts, observer).expect("it is valid");
     let mut server = Server::new(node, |_, _| Ok(()));
     let any = Endpoint::Tcp(([127, 0, 0, 1], 0).into());
@@ -104,14 +111,15 @@ fn calls_of_this_process_do_not_keep_the_loop_from_its_sockets() {
     let (leads, elected) = mpsc::channel();
     let (looked, seen) = mpsc::channel();
     let count = Arc::clone(&proposed);
-    let (server, at) = alone(move |notice| match notice {
+    let told = move |notice: Notice<'_>| match notice {
         Notice::Role {
             state: NodeState::Leader,
             ..
         } => leads.send(()).expect("it is waited for"),
         Notice::Garbage { .. } => looked.send(count.load(Ordering::Relaxed)).expect("it is waited for"),
         _ => {}
-    });
+    };
+    let (server, at) = alone(Nothing, MemFiles::new(), |_| (), told);
     let handle = server.handle();
     let running = thread::spawn(move || server.run());
     elected.recv().expect("a cluster of one has a leader");
@@ -132,4 +140,76 @@ fn calls_of_this_process_do_not_keep_the_loop_from_its_sockets() {
     assert!(before < 50, "the loop looked after {before} commands");
     handle.stop();
     running.join().expect("no panic").expect("it was stopped");
+}
+
+/// A state without an end.
+struct Endless {
+    begun: mpsc::Sender<()>,
+    ended: mpsc::Sender<String>,
+}
+
+impl Image for Endless {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(&[0; 4096])?;
+        self.begun.send(()).expect("it is waited for");
+        loop {
+            out.write_all(&[0])
+                .inspect_err(|error| self.ended.send(error.to_string()).expect("it is waited for"))?;
+        }
+    }
+
+    fn read(_: &mut dyn io::Read) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// A machine of such a state.
+struct Machine {
+    begun: mpsc::Sender<()>,
+    ended: mpsc::Sender<String>,
+}
+
+impl StateMachine for Machine {
+    type Image = Endless;
+
+    fn apply(&mut self, _: Index, _: &[u8], _: &mut BytesMut) {}
+
+    fn read(&self, _: &[u8], _: &mut BytesMut) -> Result<(), Refused> {
+        Ok(())
+    }
+
+    fn image(&self) -> Endless {
+        Endless {
+            begun: self.begun.clone(),
+            ended: self.ended.clone(),
+        }
+    }
+
+    fn restore(&mut self, image: Endless) -> Endless {
+        image
+    }
+
+    fn digest(&self) -> u64 {
+        0
+    }
+}
+
+#[test]
+fn a_node_that_stops_gives_up_the_snapshot_that_is_being_written() {
+    let (begun, has_begun) = mpsc::channel();
+    let (ended, has_ended) = mpsc::channel();
+    let files = MemFiles::new();
+    // It would come to an end some time, and not by the stop.
+    files.set_capacity(Some(files.used_bytes() + (160 << 20)));
+    let machine = Machine { begun, ended };
+    let tune = |config: &mut Config| config.snapshots.entries = 1;
+    let (server, _) = alone(machine, files.clone(), tune, |_| ());
+    let handle = server.handle();
+    let running = thread::spawn(move || server.run());
+    has_begun.recv().expect("the first entry is due for one");
+    handle.stop();
+    running.join().expect("no panic").expect("it was stopped");
+    assert_eq!(has_ended.recv().expect("it was written"), "the node ends");
+    let snapshots = files.folder("snapshots").expect("a folder");
+    assert_eq!(snapshots.list().expect("its names"), Vec::<String>::new());
 }

@@ -1,7 +1,8 @@
 //! Snapshots, as the driver takes, sends and receives them.
 //!
 //! ```text
-//! take      enough was applied -> image on the loop -> saved off it -> Raft hears of it, and lets the log shrink
+//! take      enough was applied -> image on the loop -> the log is durable up to there -> saved off the loop -> Raft hears
+//!           of it, and lets the log shrink
 //! send      Raft: this follower needs what the log no longer has -> pieces, see `sending`
 //! receive   pieces, see `receiving` -> written off the loop -> checked, durable -> Raft installs it: the log begins
 //!           anew behind it, and the state machine is restored
@@ -110,6 +111,9 @@ pub(super) struct Snapshots<St> {
     pub(super) newest: Option<Snapshot>,
     /// One is being taken.
     is_saving: bool,
+    /// The state is frozen, and written once the log is durable up to this index: what a majority has is applied, and this
+    /// node may not be one of it.
+    frozen: Option<(Index, SnapshotWork)>,
     /// Somebody asked for one, or has found that the newest is damaged.
     is_asked: bool,
     /// Somebody has found that the newest is damaged: one is taken even if it would be the same.
@@ -145,9 +149,10 @@ impl<St: SnapshotStore> Snapshots<St> {
         let pace = Pace::new(&config, heartbeat_interval, frame_max);
         Self {
             pace,
-            jobs: Jobs(store),
+            jobs: Jobs::new(store),
             newest,
             is_saving: false,
+            frozen: None,
             is_asked: false,
             is_distrusted: false,
             retry_at: now,
@@ -215,6 +220,10 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         if self.snapshots.is_due(self.room, now) {
             self.take_snapshot(now);
         }
+        let durable = self.raft.status().durable;
+        if let Some((_, work)) = self.snapshots.frozen.take_if(|(index, _)| *index <= durable) {
+            self.tasks.push_back(Task::Snapshot(work));
+        }
         self.send_snapshots(adapter, protocol, now);
         self.give_up_receiving(now);
     }
@@ -239,7 +248,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         self.tasks.push_back(Task::Snapshot(work));
     }
 
-    /// Freezes what is applied; the rest happens off the loop.
+    /// Freezes what is applied. The rest happens off the loop.
     fn take_snapshot(&mut self, now: Instant) {
         let mut applied = self.applied();
         if canary::is(Canary::SnapshotIndexBehind) && applied.prev() > self.raft.base() {
@@ -269,8 +278,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             sessions: self.sessions.image(),
             machine: self.machine.image(),
         };
-        let work = self.snapshots.jobs.save(head, state);
-        self.tasks.push_back(Task::Snapshot(work));
+        self.snapshots.frozen = Some((applied, self.snapshots.jobs.save(head, state)));
     }
 
     /// Raft says that this follower needs what the log no longer has.
@@ -691,95 +699,4 @@ pub(super) fn fault(error: StoreError) -> Fault {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io;
-
-    use super::*;
-
-    /// Nobody calls it.
-    #[derive(Clone, Debug)]
-    struct Store;
-
-    impl SnapshotStore for Store {
-        fn save(
-            &self,
-            _: &Head,
-            _: &mut dyn FnMut(&mut dyn io::Write) -> io::Result<()>,
-        ) -> Result<Snapshot, StoreError> {
-            unreachable!()
-        }
-
-        fn read(&self, _: SnapshotId, _: u64, _: usize) -> Result<Bytes, StoreError> {
-            unreachable!()
-        }
-
-        fn receive(&self, _: SnapshotId, _: u64, _: &[u8]) -> Result<(), StoreError> {
-            unreachable!()
-        }
-
-        fn finish(&self, _: SnapshotId) -> Result<Snapshot, StoreError> {
-            unreachable!()
-        }
-
-        fn abandon(&self) -> Result<(), StoreError> {
-            unreachable!()
-        }
-
-        fn load(
-            &self,
-            _: SnapshotId,
-            _: &mut dyn FnMut(&mut dyn io::Read) -> io::Result<()>,
-        ) -> Result<(), StoreError> {
-            unreachable!()
-        }
-    }
-
-    const NOW: Instant = Instant::ZERO;
-
-    fn snapshots() -> Snapshots<Store> {
-        let config = Config {
-            entries: 10,
-            ..Config::default()
-        };
-        Snapshots::new(config, Store, None, Duration::from_millis(50), 1 << 20, NOW)
-    }
-
-    #[test]
-    fn what_is_asked_for_during_a_restore_does_not_keep_the_node_from_waiting() {
-        let mut snapshots = snapshots();
-        snapshots.applied(1, 1);
-        snapshots.distrust();
-        assert!(snapshots.is_due(u64::MAX, NOW));
-        snapshots.restoring = Some(SnapshotId::default());
-        assert!(!snapshots.is_due(u64::MAX, NOW));
-        assert_eq!(snapshots.deadline(), None);
-    }
-
-    #[test]
-    fn a_damaged_snapshot_is_taken_anew_though_nothing_was_applied_since() {
-        let mut snapshots = snapshots();
-        snapshots.is_asked = true;
-        assert!(!snapshots.is_due(u64::MAX, NOW));
-        assert_eq!(snapshots.deadline(), None);
-        snapshots.distrust();
-        assert!(snapshots.is_due(u64::MAX, NOW));
-    }
-
-    #[test]
-    fn snapshots_that_are_gone_before_they_arrive_are_taken_ever_more_seldom() {
-        let mut snapshots = snapshots();
-        let id = SnapshotId::default();
-        let sending = Sending::new(NodeId(2), id, &snapshots.pace, NOW);
-        snapshots.sending.push(sending);
-        for (lapses, entries) in [(0, 40), (1, 80), (2, 160), (40, 10 << 18)] {
-            snapshots.sending[0].lapses = lapses;
-            snapshots.entries = entries - 1;
-            assert!(!snapshots.is_due(u64::MAX, NOW), "{lapses}");
-            snapshots.entries = entries;
-            assert!(snapshots.is_due(u64::MAX, NOW), "{lapses}");
-            // But before the log is full, whoever waits.
-            (snapshots.entries, snapshots.bytes) = (1, 5);
-            assert!(snapshots.is_due(4, NOW), "{lapses}");
-        }
-    }
-}
+mod tests;

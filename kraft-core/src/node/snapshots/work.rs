@@ -2,6 +2,9 @@
 
 use std::any::Any;
 use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
@@ -102,13 +105,64 @@ impl<I: Image> Done<I> {
     }
 }
 
-/// Makes work on one store.
-#[derive(Clone, Debug)]
-pub(super) struct Jobs<St>(pub(super) St);
+/// Makes work on one store. When it is dropped, so is the node: a state that is being written or read then is of no use to
+/// anybody, may take minutes, and is given up at its next byte.
+#[derive(Debug)]
+pub(super) struct Jobs<St> {
+    store: St,
+    is_over: Arc<AtomicBool>,
+}
+
+impl<St> Drop for Jobs<St> {
+    fn drop(&mut self) {
+        // Nothing hangs on when it is seen.
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Bytes of a state, on their way as long as the node is there.
+struct Way<T> {
+    to: T,
+    is_over: Arc<AtomicBool>,
+}
+
+impl<T> Way<T> {
+    fn check(&self) -> io::Result<()> {
+        match self.is_over.load(Ordering::Relaxed) {
+            true => Err(io::Error::other("the node ends")),
+            false => Ok(()),
+        }
+    }
+}
+
+impl io::Write for Way<&mut dyn io::Write> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.check()?;
+        self.to.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+impl io::Read for Way<&mut dyn io::Read> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.check()?;
+        self.to.read(bytes)
+    }
+}
 
 impl<St: SnapshotStore> Jobs<St> {
+    pub(super) fn new(store: St) -> Self {
+        Self {
+            store,
+            is_over: Arc::default(),
+        }
+    }
+
     fn work<I: Image>(&self, is_quick: bool, job: impl FnOnce(&St) -> Done<I> + Send + 'static) -> SnapshotWork {
-        let store = self.0.clone();
+        let store = self.store.clone();
         SnapshotWork {
             is_quick,
             run: Box::new(move || job(&store).wrap()),
@@ -116,8 +170,13 @@ impl<St: SnapshotStore> Jobs<St> {
     }
 
     pub(super) fn save<I: Image>(&self, head: Head, state: StateImage<I>) -> SnapshotWork {
+        let is_over = Arc::clone(&self.is_over);
         self.work(false, move |store| {
-            Done::<I>::Saved(store.save(&head, &mut |out| state.write(out)))
+            let saved = store.save(&head, &mut |to| {
+                let is_over = Arc::clone(&is_over);
+                state.write(&mut Way { to, is_over })
+            });
+            Done::<I>::Saved(saved)
         })
     }
 
@@ -156,9 +215,10 @@ impl<St: SnapshotStore> Jobs<St> {
     }
 
     pub(super) fn load<I: Image>(&self, id: SnapshotId, limits: Limits) -> SnapshotWork {
+        let is_over = Arc::clone(&self.is_over);
         self.work(false, move |store| Done::<I>::Loaded {
             id,
-            result: load(store, id, &limits),
+            result: load_while(store, id, &limits, is_over),
         })
     }
 
@@ -177,9 +237,19 @@ pub(in super::super) fn load<St: SnapshotStore, I: Image>(
     id: SnapshotId,
     limits: &Limits,
 ) -> Result<StateImage<I>, StoreError> {
+    load_while(store, id, limits, Arc::default())
+}
+
+fn load_while<St: SnapshotStore, I: Image>(
+    store: &St,
+    id: SnapshotId,
+    limits: &Limits,
+    is_over: Arc<AtomicBool>,
+) -> Result<StateImage<I>, StoreError> {
     let mut state = None;
-    store.load(id, &mut |input| {
-        state = Some(StateImage::read(input, limits)?);
+    store.load(id, &mut |to| {
+        let is_over = Arc::clone(&is_over);
+        state = Some(StateImage::read(&mut Way { to, is_over }, limits)?);
         Ok(())
     })?;
     Ok(state.expect("the store calls it once"))

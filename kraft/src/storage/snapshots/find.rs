@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use kraft_core::id::Index;
 use kraft_core::message::SnapshotId;
 use kraft_core::snapshot::Snapshot;
 use kraft_core::storage::Fault;
@@ -14,7 +15,7 @@ use super::{FOLDER, RECEIVING, SAVING};
 use crate::storage::files::{File, Files};
 use crate::storage::survey::fault;
 
-/// A snapshot that is not as it was written. It was kept, under another name.
+/// A snapshot that is not as it was written, or that the disk does not give back. It was kept, under another name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetAside {
     /// Where it is.
@@ -30,8 +31,8 @@ pub struct SetAside {
 pub(crate) struct Finding {
     /// The newest without a flaw.
     pub(crate) newest: Option<Snapshot>,
-    /// Those above it.
-    pub(crate) flawed: Vec<(String, SnapshotId, Found)>,
+    /// Those above it. One of another version is the last of them: what is older may be of no use beside it.
+    pub(crate) flawed: Vec<(String, Index, Found)>,
     /// What a crash left.
     strays: Vec<&'static str>,
 }
@@ -58,22 +59,47 @@ pub(super) fn find<F: Files>(files: &F, owner: Owner) -> Result<Finding, Fault> 
         .collect();
     snapshots.sort_unstable();
     for (named, name) in snapshots.into_iter().rev() {
-        let file = files.open(&name, false).map_err(fault(files, &name, "open"))?;
-        let bytes = file.size().map_err(fault(files, &name, "stat"))?;
-        let id = SnapshotId { bytes, ..named };
-        match Reader::new(&file, Some(owner)).finish(Some(id)) {
-            Ok(checked) => {
-                finding.newest = Some(Snapshot { id, head: checked.head });
+        match check(files, &name, named, owner)? {
+            Ok(snapshot) => {
+                finding.newest = Some(snapshot);
                 break;
             }
-            Err(Stopped::Flawed(found)) => finding.flawed.push((name, id, found)),
-            Err(Stopped::Failed(error)) => return Err(fault(files, &name, "read")(error)),
+            Err(found) => finding.flawed.push((name, named.index, found)),
+        }
+        if finding.of_another_version().is_some() {
+            break;
         }
     }
     Ok(finding)
 }
 
+/// Reads the snapshot of this name. What is wrong with the file is found; what else keeps it from being read is a fault.
+fn check<F: Files>(files: &F, name: &str, named: SnapshotId, owner: Owner) -> Result<Result<Snapshot, Found>, Fault> {
+    let failed = |operation, error: io::Error| match Flaw::of(&error) {
+        Some(flaw) => Ok(Err((0, flaw))),
+        None => Err(fault(files, name, operation)(error)),
+    };
+    let file = match files.open(name, false) {
+        Ok(file) => file,
+        Err(error) => return failed("open", error),
+    };
+    let id = match file.size() {
+        Ok(bytes) => SnapshotId { bytes, ..named },
+        Err(error) => return failed("stat", error),
+    };
+    match Reader::new(&file, Some(owner)).finish(Some(id)) {
+        Ok(checked) => Ok(Ok(Snapshot { id, head: checked.head })),
+        Err(Stopped::Flawed(found)) => Ok(Err(found)),
+        Err(Stopped::Failed(error)) => failed("read", error),
+    }
+}
+
 impl Finding {
+    /// The newest, if a later program has written it.
+    pub(crate) fn of_another_version(&self) -> Option<&(String, Index, Found)> {
+        self.flawed.last().filter(|(_, _, (_, flaw))| flaw.is_version())
+    }
+
     /// Gives those with a flaw other names, removes what a crash left, and makes durable what was found: after a kill
     /// the newest may have its name in the page cache alone, and the log is to rely on it.
     pub(crate) fn clean<F: Files>(&self, files: &F) -> Result<Vec<SetAside>, Fault> {

@@ -34,11 +34,14 @@
 //! | 24-31 | `KRAFTEND` |
 
 use std::fmt;
+use std::io;
 
 use bytes::Bytes;
 use kraft_core::id::{ClusterId, GroupId, Index, Term};
+use kraft_core::membership::ConfigurationError;
 use kraft_core::message::SnapshotId;
 use kraft_core::snapshot::{Head, HeadError};
+use rustix::io::Errno;
 
 /// The version of the format that this build writes, and the only one that it reads.
 pub const VERSION: u32 = 1;
@@ -98,6 +101,8 @@ pub enum Flaw {
     Short,
     /// Bytes follow its trailer.
     Long,
+    /// The disk does not give it back: the system's error.
+    Unreadable(i32),
     /// It is sound, but not the one that it is called: another index, term, length or sum.
     OtherId {
         /// Which it is.
@@ -105,6 +110,24 @@ pub enum Flaw {
         /// Which it should be.
         expected: SnapshotId,
     },
+}
+
+impl Flaw {
+    /// What a failed read says of the file, if it is the file that fails: bytes that the disk cannot read (EIO), or that
+    /// the file system knows to be wrong (EBADMSG). A right, a descriptor or memory that is missing says nothing of it.
+    pub(crate) fn of(error: &io::Error) -> Option<Self> {
+        let errno = Errno::from_io_error(error).filter(|errno| matches!(*errno, Errno::IO | Errno::BADMSG));
+        errno.map(|errno| Self::Unreadable(errno.raw_os_error()))
+    }
+
+    /// Whether a later program has written it: that is no damage.
+    #[must_use]
+    pub const fn is_version(&self) -> bool {
+        matches!(
+            self,
+            Self::Version(_) | Self::Head(HeadError::Configuration(ConfigurationError::Version(_)))
+        )
+    }
 }
 
 impl fmt::Display for Flaw {
@@ -123,6 +146,7 @@ impl fmt::Display for Flaw {
             Self::Trailer => f.write_str("the trailer is damaged"),
             Self::Short => f.write_str("it ends before its trailer"),
             Self::Long => f.write_str("bytes follow its trailer"),
+            Self::Unreadable(code) => write!(f, "it cannot be read: {}", io::Error::from_raw_os_error(*code)),
             Self::OtherId { found, expected } => write!(
                 f,
                 "it is the snapshot at index {} of term {} with {} bytes and sum {:08x}, not that at index {} of term \

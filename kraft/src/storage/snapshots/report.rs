@@ -56,7 +56,10 @@ pub fn snapshot<F: Files>(files: &F, name: &str, owner: Option<Owner>) -> Result
             block_count: checked.block_count,
         }),
         Err(Stopped::Flawed(found)) => Err(found),
-        Err(Stopped::Failed(error)) => return Err(fault(files, name, "read")(error)),
+        Err(Stopped::Failed(error)) => match Flaw::of(&error) {
+            Some(flaw) => Err((0, flaw)),
+            None => return Err(fault(files, name, "read")(error)),
+        },
     };
     Ok(SnapshotReport {
         path: files.path(name),

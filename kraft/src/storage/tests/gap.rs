@@ -262,6 +262,84 @@ fn a_read_error_while_a_damaged_snapshot_is_looked_for_is_no_damage_of_the_log()
     }
 }
 
+/// The newest snapshot cannot be read, by this error of the system, for once.
+fn unreadable(rig: &Rig, operation: Operation, number: i32) -> MemFiles {
+    let files = rig.files.fork();
+    files.crash(Loss::All);
+    files.fail(operation, &name_of(rig, 150), 0, Failure::System(number));
+    files
+}
+
+const EIO: i32 = 5;
+const EACCES: i32 = 13;
+
+#[test]
+fn a_snapshot_that_the_disk_does_not_give_back_is_set_aside_if_the_log_joins_an_older_one() {
+    let rig = log_with(200, &[(5, 1), (150, 1)]);
+    for operation in [Operation::Open, Operation::Read] {
+        let files = unreadable(&rig, operation, EIO);
+        let again = Rig::open(files.clone(), small());
+        assert_eq!(again.recovered.snapshot.as_ref().unwrap().id.index, Index(5));
+        assert_eq!(begins_at(&again), (0, 0, 200));
+        let [aside] = again.log.set_aside() else {
+            panic!("{:?}", again.log.set_aside());
+        };
+        assert_eq!((aside.offset, aside.flaw), (0, Flaw::Unreadable(EIO)));
+        assert!(aside.flaw.to_string().starts_with("it cannot be read: "), "{aside:?}");
+        let kept = format!("{}.damaged", name_of(&rig, 150));
+        assert!(files.folder("snapshots").unwrap().list().unwrap().contains(&kept));
+    }
+}
+
+#[test]
+fn a_snapshot_that_the_disk_does_not_give_back_is_refused_by_name_if_the_log_needs_it() {
+    let (rig, _) = released(5, 150);
+    for operation in [Operation::Open, Operation::Read] {
+        let damage = refused(&unreadable(&rig, operation, EIO), small());
+        assert_eq!(file_name(&damage), name_of(&rig, 150));
+        assert_eq!(damage.kind, DamageKind::Snapshot(Flaw::Unreadable(EIO)));
+        assert!(damage.to_string().contains("it cannot be read: "), "{damage}");
+    }
+}
+
+#[test]
+fn a_snapshot_that_this_user_may_not_read_is_no_damage() {
+    let rig = log_with(200, &[(5, 1), (150, 1)]);
+    for operation in [Operation::Open, Operation::Read] {
+        let files = unreadable(&rig, operation, EACCES);
+        let before = files.content();
+        let error = Rig::try_open(files.clone(), small()).map(drop).unwrap_err();
+        let OpenError::Failed(fault) = error else {
+            panic!("{error}")
+        };
+        assert!(fault.path.ends_with(name_of(&rig, 150)), "{fault}");
+        assert_eq!(files.content(), before);
+    }
+}
+
+#[test]
+fn a_snapshot_of_a_later_version_is_left_alone_and_refused_by_name() {
+    let rig = log_with(200, &[(5, 1), (150, 1)]);
+    let name = name_of(&rig, 150);
+    rig.files.folder("snapshots").unwrap().change(&name, |bytes| {
+        bytes[12] = 2;
+        let crc = crc32c::crc32c(&bytes[12..64]).to_le_bytes();
+        bytes[8..12].copy_from_slice(&crc);
+    });
+    rig.files.crash(Loss::All);
+    // The log goes down to an older one, and yet it is refused: what else the later program did is not known here.
+    let damage = refused(&rig.files, small());
+    assert_eq!((file_name(&damage), damage.offset), (name, 0));
+    assert_eq!(damage.kind, DamageKind::Snapshot(Flaw::Version(2)));
+    let error = OpenError::from(damage).to_string();
+    assert!(
+        error.contains(
+            "format version 2; this program reads version 1: that is no damage, run the version that wrote it"
+        ),
+        "{error}"
+    );
+}
+
 #[test]
 fn a_snapshot_that_contradicts_what_the_log_begins_behind_is_refused() {
     let (rig, base) = released(5, 150);

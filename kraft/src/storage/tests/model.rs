@@ -304,3 +304,9 @@ fn nothing_acknowledged_is_lost_and_nothing_is_invented() {
         run(seed);
     }
 }
+
+/// What a crash left of segments that were given up began higher than the one that follows them, or was cut by it.
+#[test]
+fn what_is_left_of_a_released_front_is_no_damage() {
+    [158, 652, 2044].into_iter().for_each(run);
+}

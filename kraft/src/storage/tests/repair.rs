@@ -283,6 +283,45 @@ fn a_sound_snapshot_stays() {
 }
 
 #[test]
+fn a_snapshot_of_a_later_version_is_no_damage_either() {
+    let (files, ..) = node_of(3);
+    rig(&files).snapshot(7, 4);
+    files.crash(Loss::All);
+    let snapshots = files.folder(LOG).unwrap().folder("snapshots").unwrap();
+    let name = snapshots.list().unwrap().remove(0);
+    snapshots.change(&name, |bytes| {
+        bytes[12] = 2;
+        let crc = crc32c::crc32c(&bytes[12..64]).to_le_bytes();
+        bytes[8..12].copy_from_slice(&crc);
+    });
+    let error = refused(&files, None);
+    assert!(matches!(error, RepairError::Version(_)), "{error}");
+    assert!(snapshots.list().unwrap().contains(&name));
+}
+
+#[test]
+fn a_snapshot_that_the_disk_does_not_give_back_is_mended_by_the_others() {
+    const EIO: i32 = 5;
+    let (files, ..) = node_of(3);
+    let mut rig = rig(&files);
+    for _ in 0..40 {
+        rig.write(6, &[&[1; 4000]]);
+    }
+    rig.snapshot(3, 4);
+    rig.snapshot(40, 6);
+    assert!(rig.log.release(Index(40)) > Index(3));
+    rig.run().unwrap();
+    drop(rig);
+    files.crash(Loss::All);
+    // It cannot be read by the repair, nor by the start.
+    for _ in 0..4 {
+        files.fail(Operation::Read, "00000000000000000040-", 0, Failure::System(EIO));
+    }
+    assert_eq!(repaired(&files, None).snapshot, Index(3));
+    assert_eq!(begins_with(&files), (hard(7, 0), 3, 3));
+}
+
+#[test]
 fn a_repair_goes_on_wherever_it_was_cut_short() {
     let (files, ..) = node_of(3);
     rig(&files).snapshot(5, 4);

@@ -334,3 +334,44 @@ fn a_release_spares_what_is_read_and_what_is_to_be() {
         "{done:?}"
     );
 }
+
+/// A log whose uncommitted end went over segments was cut, and goes on. Nothing before the cut was ever given up.
+#[test]
+fn a_log_that_was_cut_over_segments_is_released_behind_the_cut() {
+    let mut rig = Rig::new(small());
+    rig.write(1, &[&[1; 300][..]; 100]);
+    rig.run().unwrap();
+    rig.truncate(20);
+    rig.write(2, &[&[2; 300][..]; 100]);
+    rig.snapshot(110, 2);
+    let before = rig.segments();
+    let base = rig.log.release(Index(110));
+    assert!(base > Index(60) && base <= Index(110), "{base}");
+    // A crash leaves any of the segments that were given up.
+    let segments: Vec<_> = (1..)
+        .map(crate::storage::format::segment_name)
+        .take(before.len())
+        .collect();
+    assert_eq!(segments, before);
+    for left in 0..1u32 << segments.len() {
+        let files = rig.files.fork();
+        files.crash(Loss::All);
+        let gone = segments.iter().enumerate().filter(|(at, _)| left & 1 << at == 0);
+        let front = rig.log.front as usize - 1;
+        if gone.clone().any(|(at, _)| at >= front) {
+            continue;
+        }
+        gone.for_each(|(_, name)| files.remove(name).unwrap());
+        files.sync_folder().unwrap();
+        let mut again = Rig::open(files, small());
+        assert!(again.recovered.base_index <= base, "{left:b}");
+        let payloads = again.payloads();
+        assert_eq!(again.last, Index(119), "{left:b}");
+        assert!(payloads.ends_with(&vec![vec![2; 300]; 9]), "{left:b}");
+    }
+    rig.run().unwrap();
+    assert!(rig.segments().len() < before.len());
+    let mut rig = rig.restart(Loss::All);
+    assert!(rig.recovered.base_index <= base);
+    assert_eq!(rig.payloads().len() as u64, 119 - rig.recovered.base_index.0);
+}

@@ -363,8 +363,12 @@ fn a_snapshot_that_no_node_can_begin_with_is_refused_before_it_is_one() {
         to.has_no_temporary();
         // As an older program may have left it.
         let finding = find_in(&from.disk, OWNER).unwrap();
-        let flaws: Vec<_> = finding.flawed.iter().map(|(_, id, (_, flaw))| (*id, *flaw)).collect();
-        assert_eq!(flaws, [(saved.id, Flaw::Head(expected))]);
+        let flaws: Vec<_> = finding
+            .flawed
+            .iter()
+            .map(|(_, index, (_, flaw))| (*index, *flaw))
+            .collect();
+        assert_eq!(flaws, [(saved.id.index, Flaw::Head(expected))]);
         assert!(finding.newest.is_none());
     };
     refused(

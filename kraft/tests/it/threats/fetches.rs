@@ -66,6 +66,33 @@ fn a_fetch_from_an_idle_node_is_answered_with_the_newest() {
     assert_eq!(lab.node(1).counters().snapshots, 1);
 }
 
+/// What a majority has is applied, and the node's own disk may lag: its log would end before its snapshot.
+#[test]
+fn a_snapshot_is_written_once_the_log_is_durable_up_to_its_index() {
+    let mut lab = Lab::cluster(3);
+    let leader = lab.elect();
+    lab.site(leader).is_log_stalled = true;
+    let mut client = lab.client(leader);
+    client.send(&line::ask(1, line::command(b"one")));
+    lab.settle();
+    assert!(client.heard().concat().contains("Committed"));
+    let status = lab.node(leader).status();
+    assert!(status.durable < status.applied, "{status:?}");
+    client.send(&fetch(2));
+    lab.settle();
+    let snapshots = |lab: &Lab| {
+        lab.files(leader)
+            .iter()
+            .filter(|name| name.contains("snapshots/"))
+            .count()
+    };
+    assert_eq!((snapshots(&lab), pieces(&mut client)), (0, vec![]));
+    lab.site(leader).unstall();
+    lab.settle();
+    assert_eq!(snapshots(&lab), 1);
+    assert_eq!(pieces(&mut client)[0].1.index, status.applied);
+}
+
 #[test]
 fn a_fetch_where_nothing_was_applied_is_refused() {
     let mut lab = Lab::new(1, 3, |_| ());

@@ -46,6 +46,8 @@ pub(super) struct Site<P = Binary> {
     pub(super) is_stalled: bool,
     /// Whole snapshots wait to be written.
     pub(super) is_saving_stalled: bool,
+    /// The log waits to be written.
+    pub(super) is_log_stalled: bool,
     stalled: VecDeque<Task<DiskWork<MemFiles>>>,
     /// How often it asked for the addresses of a name.
     pub(super) resolved: usize,
@@ -83,6 +85,7 @@ impl<P: Protocol> Lab<P> {
             told: Arc::default(),
             is_stalled: false,
             is_saving_stalled: false,
+            is_log_stalled: false,
             stalled: VecDeque::new(),
             resolved: 0,
         };
@@ -109,6 +112,7 @@ impl<P: Protocol> Lab<P> {
             node: None,
             told: Arc::default(),
             is_saving_stalled: false,
+            is_log_stalled: false,
             is_stalled: false,
             stalled: VecDeque::new(),
             resolved: 0,
@@ -350,6 +354,7 @@ impl<P: Protocol> Site<P> {
             let runs = |task: &Task<_>| match task {
                 Task::Resolve { .. } => true,
                 Task::Snapshot(work) if !work.is_quick() => !self.is_stalled && !self.is_saving_stalled,
+                Task::Storage(_) => !self.is_stalled && !self.is_log_stalled,
                 _ => !self.is_stalled,
             };
             let Some(at) = self.stalled.iter().position(runs) else {
@@ -382,7 +387,7 @@ impl<P: Protocol> Site<P> {
 
     /// The disk finishes what it was given.
     pub(super) fn unstall(&mut self) {
-        (self.is_stalled, self.is_saving_stalled) = (false, false);
+        (self.is_stalled, self.is_saving_stalled, self.is_log_stalled) = (false, false, false);
         self.turn();
     }
 }
