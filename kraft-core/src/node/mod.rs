@@ -42,7 +42,7 @@ pub use self::config::{Config, Member};
 pub use self::handle::{Handle, Outcome, Ticket};
 pub use self::notice::Notice;
 pub use self::service::{Counters, Service, View};
-pub use self::snapshots::{Config as Snapshots, SnapshotDone, SnapshotWork};
+pub use self::snapshots::{Config as Snapshots, SnapshotDone, SnapshotLane, SnapshotWork};
 pub use self::task::{Done, Task};
 
 use self::conns::{ConnLimits, Conns};

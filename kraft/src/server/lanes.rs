@@ -1,5 +1,5 @@
-//! Helper threads for blocking work: one lane each for syncs, for other disk work, for snapshots, for pieces of
-//! snapshots that are sent meanwhile, and for names.
+//! Helper threads for blocking work: one lane each for syncs, for other disk work, for snapshots that are received, for
+//! pieces of those that are sent, for those that are taken, and for names.
 
 use std::fmt;
 use std::io;
@@ -11,8 +11,14 @@ use std::thread::{self, JoinHandle};
 
 use kraft_core::adapter::{Endpoint, Waker};
 use kraft_core::id::{Incarnation, NodeId};
-use kraft_core::node::{Done, Task};
+use kraft_core::node::{Done, SnapshotLane, Task};
 use kraft_core::storage::{Fault, Work};
+
+const BACKGROUND: &str = "kraft-saves";
+
+/// A tenth of what another thread gets that wants the same processor: enough to come to an end when all are busy.
+#[cfg(target_os = "linux")]
+const BACKGROUND_NICE: i32 = 10;
 
 /// Records a peer's incarnation durably.
 pub(super) type Remember = Box<dyn FnMut(NodeId, Incarnation) -> Result<(), Fault> + Send>;
@@ -44,8 +50,9 @@ impl Folder {
 pub(super) struct Lanes<W: Work> {
     sync: Option<Lane<W>>,
     disk: Option<Lane<W>>,
-    snapshots: Option<Lane<W>>,
     pieces: Option<Lane<W>>,
+    transfer: Option<Lane<W>>,
+    background: Option<Lane<W>>,
     names: Option<Lane<W>>,
     finished: Arc<Finished<W::Done>>,
     folder: Arc<Mutex<Folder>>,
@@ -91,8 +98,9 @@ impl<W: Work> Lanes<W> {
         Self {
             sync: None,
             disk: None,
-            snapshots: None,
             pieces: None,
+            transfer: None,
+            background: None,
             names: None,
             finished: Arc::new(Finished {
                 done: Mutex::new(Vec::new()),
@@ -117,8 +125,11 @@ impl<W: Work> Lanes<W> {
         let (lane, name) = match &task {
             Task::Resolve { .. } => (&mut self.names, "kraft-names"),
             task if task.is_urgent() => (&mut self.sync, "kraft-sync"),
-            Task::Snapshot(work) if work.is_quick() => (&mut self.pieces, "kraft-pieces"),
-            Task::Snapshot(_) => (&mut self.snapshots, "kraft-snapshots"),
+            Task::Snapshot(work) => match work.lane() {
+                SnapshotLane::Pieces => (&mut self.pieces, "kraft-pieces"),
+                SnapshotLane::Transfer => (&mut self.transfer, "kraft-transfer"),
+                SnapshotLane::Background => (&mut self.background, BACKGROUND),
+            },
             Task::Storage(_) | Task::Remember { .. } | Task::ForgetDamage => (&mut self.disk, "kraft-disk"),
         };
         let lane = lane.get_or_insert_with(|| Lane::start(name, &self.finished, &self.folder));
@@ -144,11 +155,14 @@ impl<W: Work> Lanes<W> {
 }
 
 impl<W: Work> Lane<W> {
-    fn start(name: &str, finished: &Arc<Finished<W::Done>>, folder: &Arc<Mutex<Folder>>) -> Self {
+    fn start(name: &'static str, finished: &Arc<Finished<W::Done>>, folder: &Arc<Mutex<Folder>>) -> Self {
         let (sender, tasks) = mpsc::channel();
         let (finished, folder) = (Arc::clone(finished), Arc::clone(folder));
         let body = move || {
             let _break = BreakOnPanic(&*finished);
+            if name == BACKGROUND {
+                step_back();
+            }
             for task in tasks {
                 if matches!(task, Task::Snapshot(_)) && finished.is_over.load(Ordering::Acquire) {
                     continue;
@@ -162,6 +176,14 @@ impl<W: Work> Lane<W> {
             thread: Some(thread.expect("a process that cannot start a thread cannot go on")),
         }
     }
+}
+
+/// Gives this thread less of the processors than the others have.
+fn step_back() {
+    // Elsewhere it would be the whole process; Linux keeps the value for each thread (setpriority(2), "C library/kernel
+    // differences"). Without it the work is done all the same.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::setpriority_process(None, BACKGROUND_NICE);
 }
 
 fn perform<W: Work>(task: Task<W>, folder: &Mutex<Folder>) -> Done<W::Done> {

@@ -141,7 +141,7 @@ pub(super) struct Host {
     /// What its nodes said of snapshots.
     snapped: Arc<Mutex<Snapped>>,
     /// When the last of the works on snapshots is through that were begun, of those that are quick and of the others.
-    lanes: [Instant; 2],
+    lanes: [Instant; 3],
 }
 
 fn lock_snapped(snapped: &Mutex<Snapped>) -> MutexGuard<'_, Snapped> {
@@ -195,7 +195,7 @@ impl Host {
             has_stalled: false,
             fired: Fired::default(),
             snapped: Arc::default(),
-            lanes: [Instant::ZERO; 2],
+            lanes: [Instant::ZERO; 3],
         }
     }
 
@@ -342,7 +342,7 @@ impl Host {
             network.crash(self.host);
         }
         self.node = None;
-        self.lanes = [Instant::ZERO; 2];
+        self.lanes = [Instant::ZERO; 3];
         self.is_paused = false;
         self.deadline = None;
         self.audit.place(self.place, NodeState::Follower);
@@ -641,7 +641,7 @@ impl Host {
             };
             let at = match &task {
                 Task::Snapshot(work) => {
-                    let lane = &mut self.lanes[usize::from(work.is_quick())];
+                    let lane = &mut self.lanes[work.lane() as usize];
                     *lane = now.max(*lane) + span;
                     *lane
                 }

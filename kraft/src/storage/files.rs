@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// One folder and the files in it, by name. Clones are the same folder.
 ///
@@ -87,6 +88,9 @@ pub trait Files: Clone + fmt::Debug + Send + Sync + 'static {
     ///
     /// Those of the system.
     fn free_bytes(&self) -> io::Result<u64>;
+
+    /// Leaves the disk to others for so long. Where time is virtual nobody is disturbed, and it returns at once.
+    fn rest(&self, span: Duration);
 }
 
 /// An open file. Shared by the loop and the threads that run its work.

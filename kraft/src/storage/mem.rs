@@ -6,6 +6,7 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::files::{File, Files};
 
@@ -43,6 +44,8 @@ struct Disk {
     capacity: Option<u64>,
     /// How often somebody met the capacity.
     shortages: u64,
+    /// How often a long write left the disk to others.
+    rests: u64,
     operations: u64,
     crash_at: Option<u64>,
     is_stalled: bool,
@@ -269,6 +272,11 @@ impl MemFiles {
     #[must_use]
     pub fn shortages(&self) -> u64 {
         self.disk().shortages
+    }
+
+    /// How often a long write left the disk to others.
+    pub fn rests(&self) -> u64 {
+        self.disk().rests
     }
 
     /// Forgets what was planned and has not happened.
@@ -619,6 +627,10 @@ impl Files for MemFiles {
         let mut disk = self.disk();
         disk.shortages += u64::from(disk.capacity.is_some());
         Ok(disk.free_bytes())
+    }
+
+    fn rest(&self, _: Duration) {
+        self.disk().rests += 1;
     }
 }
 

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 
@@ -134,6 +136,10 @@ impl Files for RealFiles {
     fn free_bytes(&self) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(&*self.path)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn rest(&self, span: Duration) {
+        thread::sleep(span);
     }
 }
 

@@ -26,7 +26,7 @@ use self::receiving::{Piece, Receiving};
 use self::sending::{Next, OUTBOX_BYTES_MAX, Pace, Sending};
 pub(super) use self::work::load;
 use self::work::{Done, Jobs, Reader};
-pub use self::work::{SnapshotDone, SnapshotWork};
+pub use self::work::{SnapshotDone, SnapshotLane, SnapshotWork};
 use super::conns::Conn;
 use super::receive::Lent;
 use super::{Failure, Host, Notice, Task};

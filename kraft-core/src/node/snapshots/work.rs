@@ -15,21 +15,32 @@ use crate::snapshot::{Head, Image, Snapshot, SnapshotStore, StoreError};
 
 /// Blocking work on snapshots. Opaque: it is of the node that handed it out, and goes back there.
 ///
-/// Reads of pieces to be sent are quick, and others wait for them; writing a whole state takes as long as it takes.
-/// Where there are several threads, [`is_quick`](Self::is_quick) work should not queue behind the other.
+/// Work of one [lane](Self::lane) is done one by one, in order; lanes may go on side by side.
 pub struct SnapshotWork {
-    is_quick: bool,
+    lane: SnapshotLane,
     run: Box<dyn FnOnce() -> SnapshotDone + Send>,
+}
+
+/// What should not queue behind each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SnapshotLane {
+    /// Reads of pieces to be sent: quick, and others wait for them.
+    Pieces,
+    /// What a leader sent is written and read: the node is behind until that is done.
+    Transfer,
+    /// The own state is written, or one that gave way is freed. It takes as long as it takes, nobody waits for it, and it
+    /// should leave the machine to those who do.
+    Background,
 }
 
 /// What came of [`SnapshotWork`].
 pub struct SnapshotDone(pub(super) Box<dyn Any + Send>);
 
 impl SnapshotWork {
-    /// Whether it takes about as long as a piece takes.
+    /// Where it belongs.
     #[must_use]
-    pub fn is_quick(&self) -> bool {
-        self.is_quick
+    pub fn lane(&self) -> SnapshotLane {
+        self.lane
     }
 
     /// Does it.
@@ -161,17 +172,17 @@ impl<St: SnapshotStore> Jobs<St> {
         }
     }
 
-    fn work<I: Image>(&self, is_quick: bool, job: impl FnOnce(&St) -> Done<I> + Send + 'static) -> SnapshotWork {
+    fn work<I: Image>(&self, lane: SnapshotLane, job: impl FnOnce(&St) -> Done<I> + Send + 'static) -> SnapshotWork {
         let store = self.store.clone();
         SnapshotWork {
-            is_quick,
+            lane,
             run: Box::new(move || job(&store).wrap()),
         }
     }
 
     pub(super) fn save<I: Image>(&self, head: Head, state: StateImage<I>) -> SnapshotWork {
         let is_over = Arc::clone(&self.is_over);
-        self.work(false, move |store| {
+        self.work(SnapshotLane::Background, move |store| {
             let saved = store.save(&head, &mut |to| {
                 let is_over = Arc::clone(&is_over);
                 state.write(&mut Way { to, is_over })
@@ -181,7 +192,7 @@ impl<St: SnapshotStore> Jobs<St> {
     }
 
     pub(super) fn read<I: Image>(&self, reader: Reader, id: SnapshotId, offset: u64, length: usize) -> SnapshotWork {
-        self.work(true, move |store| Done::<I>::Read {
+        self.work(SnapshotLane::Pieces, move |store| Done::<I>::Read {
             reader,
             id,
             offset,
@@ -190,7 +201,7 @@ impl<St: SnapshotStore> Jobs<St> {
     }
 
     pub(super) fn receive<I: Image>(&self, id: SnapshotId, number: u64, offset: u64, data: Bytes) -> SnapshotWork {
-        self.work(false, move |store| Done::<I>::Received {
+        self.work(SnapshotLane::Transfer, move |store| Done::<I>::Received {
             id,
             number,
             bytes: data.len() as u64,
@@ -200,14 +211,14 @@ impl<St: SnapshotStore> Jobs<St> {
     }
 
     pub(super) fn finish<I: Image>(&self, id: SnapshotId) -> SnapshotWork {
-        self.work(false, move |store| Done::<I>::Finished {
+        self.work(SnapshotLane::Transfer, move |store| Done::<I>::Finished {
             id,
             result: store.finish(id),
         })
     }
 
     pub(super) fn abandon<I: Image>(&self) -> SnapshotWork {
-        self.work(false, |store| {
+        self.work(SnapshotLane::Transfer, |store| {
             // What is left of it is removed when the next one begins, or at the next start.
             let _ = store.abandon();
             Done::<I>::Nothing
@@ -216,7 +227,7 @@ impl<St: SnapshotStore> Jobs<St> {
 
     pub(super) fn load<I: Image>(&self, id: SnapshotId, limits: Limits) -> SnapshotWork {
         let is_over = Arc::clone(&self.is_over);
-        self.work(false, move |store| Done::<I>::Loaded {
+        self.work(SnapshotLane::Transfer, move |store| Done::<I>::Loaded {
             id,
             result: load_while(store, id, &limits, is_over),
         })
@@ -224,7 +235,7 @@ impl<St: SnapshotStore> Jobs<St> {
 
     /// Drops a state that gave way to another. It may be large, and its memory is given back piece by piece.
     pub(super) fn drop_state<I: Image>(&self, state: StateImage<I>) -> SnapshotWork {
-        self.work(false, move |_| {
+        self.work(SnapshotLane::Background, move |_| {
             drop(state);
             Done::<I>::Nothing
         })

@@ -13,6 +13,7 @@ mod write;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -23,7 +24,7 @@ use kraft_core::snapshot::{Head, Snapshot, SnapshotStore, StoreError};
 use self::check::{Checker, Found};
 use self::format::{FRONT_BYTES, Flaw, MEMBERSHIP_BYTES_MAX, Owner, TRAILER_BYTES, snapshot_name, snapshot_of_name};
 use self::read::{Reader, Stopped};
-use self::write::{Failed, SYNC_BYTES, Writer, check_room};
+use self::write::{Failed, Writer, check_room};
 use super::files::{File, Files, read_full_at, write_all_at};
 
 pub(crate) use file::AdoptError;
@@ -40,6 +41,9 @@ const SAVING: &str = "save.tmp";
 /// What is being received.
 const RECEIVING: &str = "receive.tmp";
 
+/// After so much one that comes is synced, so that a sync of the log never waits for all of it.
+const SYNC_BYTES: u64 = 8 << 20;
+
 /// The snapshots of a [`DiskLog`](super::DiskLog). Clones are the same place, and may be used by several threads: a
 /// save, a transfer and any number of reads go on side by side; a second save waits for the first.
 #[derive(Debug)]
@@ -55,6 +59,8 @@ struct Shared<F: Files> {
     keep: usize,
     /// What a snapshot leaves of the disk, for the log.
     reserve_bytes: u64,
+    /// One that is taken is written as fast as the disk takes it.
+    is_urgent: AtomicBool,
     /// Held by whoever writes [`SAVING`].
     saving: Mutex<()>,
     receiving: Mutex<Option<Receiving<F>>>,
@@ -86,10 +92,17 @@ impl<F: Files> DiskSnapshots<F> {
                 owner,
                 keep: keep as usize,
                 reserve_bytes,
+                is_urgent: AtomicBool::new(true),
                 saving: Mutex::new(()),
                 receiving: Mutex::new(None),
             }),
         }
+    }
+
+    /// Whether one that is taken must be there soon, or may leave the disk to others most of the time. It must, unless
+    /// somebody says otherwise.
+    pub(crate) fn set_urgent(&self, is_urgent: bool) {
+        self.shared.is_urgent.store(is_urgent, Ordering::Relaxed);
     }
 }
 
@@ -115,7 +128,14 @@ impl<F: Files> Shared<F> {
         self.discard(SAVING).map_err(|error| ("remove", error))?;
         check_room(&self.files, self.reserve_bytes)?;
         let file = self.files.create(SAVING).map_err(|error| ("create", error))?;
-        let mut writer = Writer::new(&self.files, &file, self.reserve_bytes, self.owner, head);
+        let mut writer = Writer::new(
+            &self.files,
+            &file,
+            self.reserve_bytes,
+            &self.is_urgent,
+            self.owner,
+            head,
+        );
         let written = content(&mut writer).and_then(|()| writer.flush());
         // The writer's own failure says more than what became of it above.
         match (writer.failed(), written) {

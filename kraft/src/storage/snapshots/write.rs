@@ -1,6 +1,8 @@
 //! Writes a snapshot: content into blocks, blocks into a file.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use kraft_core::canary::{self, Canary};
 use kraft_core::message::SnapshotId;
@@ -9,11 +11,15 @@ use kraft_core::snapshot::Head;
 use super::format::{BLOCK_BYTES, BLOCK_HEADER_BYTES, Front, Owner, block_header, trailer};
 use crate::storage::files::{File, Files, write_all_at};
 
-/// How much is written at once.
+/// How much is written and synced at once: a sync of the log waits for no more of a snapshot.
 const WRITE_BYTES: usize = 1 << 20;
 
-/// After so much the file is synced, so that a sync of the log never waits for all of a snapshot.
-pub(super) const SYNC_BYTES: u64 = 8 << 20;
+/// After each piece the disk and the processor are left to others for so many times as long as it took: a log that
+/// shares them with a snapshot that is written as fast as it goes takes several times as long for its own writes.
+const REST: u32 = 5;
+
+/// But no longer: a piece that took long was itself kept waiting.
+const REST_MAX: Duration = Duration::from_millis(100);
 
 /// What failed while a snapshot was written.
 pub(super) type Failed = (&'static str, io::Error);
@@ -28,17 +34,27 @@ pub(super) struct Writer<'a, F: Files> {
     file: &'a F::File,
     /// What the disk must have left.
     reserve_bytes: u64,
+    /// It is written without rests.
+    is_urgent: &'a AtomicBool,
+    /// When the piece in the buffer was begun.
+    begun: Instant,
     buffer: Vec<u8>,
     block: usize,
     offset: u64,
-    unsynced: u64,
     crc: u32,
     content_bytes: u64,
     failed: Option<Failed>,
 }
 
 impl<'a, F: Files> Writer<'a, F> {
-    pub(super) fn new(files: &'a F, file: &'a F::File, reserve_bytes: u64, owner: Owner, head: &Head) -> Self {
+    pub(super) fn new(
+        files: &'a F,
+        file: &'a F::File,
+        reserve_bytes: u64,
+        is_urgent: &'a AtomicBool,
+        owner: Owner,
+        head: &Head,
+    ) -> Self {
         let mut buffer = Vec::with_capacity(WRITE_BYTES + BLOCK_BYTES + 2 * BLOCK_HEADER_BYTES);
         buffer.extend_from_slice(&Front::of(owner, head).encode());
         buffer.extend_from_slice(&head.membership);
@@ -48,10 +64,11 @@ impl<'a, F: Files> Writer<'a, F> {
             files,
             file,
             reserve_bytes,
+            is_urgent,
+            begun: Instant::now(),
             buffer,
             block,
             offset: 0,
-            unsynced: 0,
             crc: 0,
             content_bytes: 0,
             failed: None,
@@ -74,14 +91,21 @@ impl<'a, F: Files> Writer<'a, F> {
         self.crc = crc32c::crc32c_append(self.crc, whole);
         write_all_at(self.file, whole, self.offset).map_err(|error| ("write", error))?;
         self.offset += self.block as u64;
-        self.unsynced += self.block as u64;
         self.buffer.drain(..self.block);
         self.block = 0;
-        if self.unsynced >= SYNC_BYTES {
-            self.unsynced = 0;
-            self.file.sync_data().map_err(|error| ("fsync", error))?;
-            check_room(self.files, self.reserve_bytes)?;
+        Ok(())
+    }
+
+    /// Ends a piece that others follow.
+    fn end_piece(&mut self) -> Result<(), Failed> {
+        self.flush_blocks()?;
+        self.file.sync_data().map_err(|error| ("fsync", error))?;
+        check_room(self.files, self.reserve_bytes)?;
+        // Nothing hangs on when it is seen.
+        if !self.is_urgent.load(Ordering::Relaxed) {
+            self.files.rest((self.begun.elapsed() * REST).min(REST_MAX));
         }
+        self.begun = Instant::now();
         Ok(())
     }
 
@@ -123,7 +147,7 @@ impl<F: Files> io::Write for Writer<'_, F> {
         if count == room {
             self.end_block();
             if self.block >= WRITE_BYTES
-                && let Err(failed) = self.flush_blocks()
+                && let Err(failed) = self.end_piece()
             {
                 let kind = failed.1.kind();
                 self.failed = Some(failed);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kraft_core::time::Instant;
 
+use super::snapshots::head;
 use super::*;
 use crate::storage::Files;
 use crate::storage::config::RESERVE_BYTES;
@@ -131,6 +132,28 @@ fn a_log_that_is_written_faster_than_it_is_zeroed_waits_for_no_whole_segment() {
         }
     }
     assert!(pieces_max <= 4, "a batch waited for {pieces_max} pieces of a segment");
+}
+
+#[test]
+fn a_snapshot_leaves_the_disk_to_the_log_until_the_log_fills_up() {
+    let mut rig = Rig::new(medium());
+    let state = vec![7; 3 << 20];
+    let save = |rig: &mut Rig| {
+        rig.log.tick(Instant::ZERO);
+        let before = rig.files.rests();
+        let head = head(rig.last.0, 1);
+        rig.log
+            .snapshots()
+            .save(&head, &mut |out| out.write_all(&state))
+            .unwrap();
+        rig.files.rests() - before
+    };
+    rig.write(1, &[b"a"]);
+    assert_eq!(save(&mut rig), 3);
+    while rig.log.room() > 100 << 10 {
+        rig.write(1, &[&[7; 16 << 10]]);
+    }
+    assert_eq!(save(&mut rig), 0);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use kraft::adapters;
 use kraft::adapters::mock::{HostId, Mock, Network};
 use kraft::id::{ClusterId, GroupId, Incarnation, NodeId};
 use kraft::message::{NodeState, Role};
-use kraft::node::{Config, Done, Handle, Member, Node, Parts, Task};
+use kraft::node::{Config, Done, Handle, Member, Node, Parts, SnapshotLane, Task};
 use kraft::protocol::Protocol;
 use kraft::protocols::Binary;
 use kraft::storage::{self, DiskLog, DiskWork, LogIdentity, MemFiles};
@@ -353,7 +353,9 @@ impl<P: Protocol> Site<P> {
             }
             let runs = |task: &Task<_>| match task {
                 Task::Resolve { .. } => true,
-                Task::Snapshot(work) if !work.is_quick() => !self.is_stalled && !self.is_saving_stalled,
+                Task::Snapshot(work) if work.lane() != SnapshotLane::Pieces => {
+                    !self.is_stalled && !self.is_saving_stalled
+                }
                 Task::Storage(_) => !self.is_stalled && !self.is_log_stalled,
                 _ => !self.is_stalled,
             };
