@@ -635,7 +635,7 @@ impl<F: Files> Storage for DiskLog<F> {
     fn tick(&mut self, now: Instant) {
         self.pool.tick(now);
         // A log that fills up waits for the snapshot that lets it shrink.
-        let is_urgent = self.left_bytes() < self.config.log_bytes_max / 4;
+        let is_urgent = self.left_bytes() < self.config.log_bytes_max / 2;
         self.snapshots.set_urgent(is_urgent);
     }
 

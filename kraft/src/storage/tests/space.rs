@@ -150,7 +150,7 @@ fn a_snapshot_leaves_the_disk_to_the_log_until_the_log_fills_up() {
     };
     rig.write(1, &[b"a"]);
     assert_eq!(save(&mut rig), 3);
-    while rig.log.room() > 100 << 10 {
+    while rig.log.room() > 200 << 10 {
         rig.write(1, &[&[7; 16 << 10]]);
     }
     assert_eq!(save(&mut rig), 0);
