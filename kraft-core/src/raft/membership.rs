@@ -340,7 +340,7 @@ impl Raft {
         }
         if !configuration.is_joint() && !configuration.votes(self.config.id) {
             // Thesis §4.2.2: it led until this was committed, and no longer.
-            self.step_down();
+            self.give_way();
             return;
         }
         if !self.memberships.is_unfinished {
