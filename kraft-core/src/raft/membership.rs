@@ -10,7 +10,7 @@ use super::progress::Progress;
 use super::quorum::Joint;
 use super::{ROOM_MIN, Raft, Violation};
 use crate::canary::{self, Canary};
-use crate::id::{Incarnation, Index, NodeId};
+use crate::id::{Incarnation, Index, NodeId, Round};
 use crate::log::{Log, Proposal};
 use crate::membership::{ADDRESS_BYTES_MAX, ChangeError, Changer, Configuration, Member, Plan, Seat, Step, Tracked};
 use crate::message::{Change, Entries, EntryKind, NodeState, Refusal};
@@ -443,7 +443,8 @@ impl Raft {
             };
             let mut progress = Progress::new(node);
             let last = self.tail.terms.last();
-            progress.reset(last.next(), self.round);
+            // It was asked nothing so far, and has confirmed nothing.
+            progress.reset(last.next(), Round(0));
             progress.catch_up = CatchUp::new(self.now, last);
             self.progress.insert(at, progress);
             self.ballots.insert(at, Ballot::default());
