@@ -535,6 +535,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                         sending.not_read();
                         sending.lapses += 1;
                         sending.begin(newest.unwrap_or(id), now);
+                        (self.observer)(Notice::SnapshotLapsed { node, id });
                     }
                     Err(error) => {
                         sending.not_read();
