@@ -95,6 +95,31 @@ fn a_snapshot_is_written_once_the_log_is_durable_up_to_its_index() {
     assert_eq!(pieces(&mut client)[0].1.index, status.applied);
 }
 
+/// It was retried when something was applied since, and a log that is full takes nothing.
+#[test]
+fn a_snapshot_without_room_is_told_and_tried_again_though_nothing_more_is_written() {
+    let mut lab = Lab::new(1, 1, |config| config.snapshots.entries = 5);
+    lab.elect();
+    let files = lab.site(1).files.clone();
+    files.fail(Operation::Create, "save.tmp", 0, Failure::Error(ErrorKind::StorageFull));
+    let mut client = lab.client(1);
+    for request in 1..5 {
+        client.send(&line::ask(request, line::command(b"x")));
+        lab.settle();
+    }
+    let failed = lab.told(1, "SnapshotFailed");
+    assert!(failed.len() == 1 && failed[0].contains("NoSpace"), "{failed:?}");
+    assert_eq!(lab.node(1).counters().snapshots, 0);
+    lab.run_for(Duration::from_secs(9));
+    assert_eq!(lab.node(1).counters().snapshots, 0, "not at once");
+    lab.run_for(Duration::from_secs(2));
+    assert_eq!(lab.node(1).counters().snapshots, 1);
+    assert_eq!(lab.told(1, "SnapshotFailed").len(), 1);
+    lab.kill(1);
+    lab.start(1, 1, Binary);
+    assert_eq!(lab.node(1).machine().commands.len(), 4, "nothing is lost");
+}
+
 /// The store keeps two; what is on its way is not spared.
 #[test]
 fn a_snapshot_that_is_gone_before_it_has_arrived_is_told_and_the_newest_sent() {
