@@ -420,6 +420,19 @@ fn each_refusal_has_its_own_reason() {
 }
 
 #[test]
+fn the_last_voter_is_not_removed_whoever_else_is_a_member() {
+    let mut lab = Lab::cluster(1);
+    lab.elect();
+    let remove = Change::Remove { node: NodeId(1) };
+    refused(&mut lab, 1, remove, Refusal::Voters, "it is the only voter");
+    let learner = lab.join(Binary);
+    done(&mut lab, 1, add(learner, false, &at(learner)));
+    refused(&mut lab, 1, remove, Refusal::Voters, "it is the only voter");
+    assert_eq!(seats(&lab, 1).len(), 2);
+    write(&mut lab, 1);
+}
+
+#[test]
 fn a_second_change_is_refused_while_one_runs() {
     let mut lab = Lab::cluster(3);
     let leader = lab.elect();
