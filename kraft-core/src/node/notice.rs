@@ -121,6 +121,13 @@ pub enum Notice<'a> {
         /// Which snapshot.
         id: SnapshotId,
     },
+    /// A snapshot gave way to newer ones before a follower had all of it. It is sent the newest, from its begin on.
+    SnapshotLapsed {
+        /// Which follower.
+        node: NodeId,
+        /// Which snapshot.
+        id: SnapshotId,
+    },
     /// A follower could not take a snapshot. It is tried again.
     SnapshotRefused {
         /// Which follower.

@@ -103,10 +103,13 @@ impl Raft {
         self.lease.is_open || self.now < self.lease.promised_until
     }
 
-    /// A process does not know what the one before it has promised. In a term that never began it was nothing.
+    /// A process does not know what the one before it has promised. In a term that never began it was nothing, and who votes
+    /// alone has promised it to nobody. Who knows no members is not alone: its leader may have counted it as a voter before
+    /// the entry that says so came to its disk.
     pub(super) fn keep_former_promise(&mut self) {
         let may_have = self.config.lease_drift_max.is_some() && self.tail.hard.term > Term(0);
-        if may_have && !self.progress.is_empty() && !canary::is(Canary::LeaseForgotten) {
+        let is_alone = self.progress.is_empty() && self.is_sole();
+        if may_have && !is_alone && !canary::is(Canary::LeaseForgotten) {
             self.promise_from_now();
         }
     }

@@ -10,7 +10,7 @@ use super::progress::Progress;
 use super::quorum::Joint;
 use super::{ROOM_MIN, Raft, Violation};
 use crate::canary::{self, Canary};
-use crate::id::{Incarnation, Index, NodeId};
+use crate::id::{Incarnation, Index, NodeId, Round};
 use crate::log::{Log, Proposal};
 use crate::membership::{ADDRESS_BYTES_MAX, ChangeError, Changer, Configuration, Member, Plan, Seat, Step, Tracked};
 use crate::message::{Change, Entries, EntryKind, NodeState, Refusal};
@@ -340,7 +340,7 @@ impl Raft {
         }
         if !configuration.is_joint() && !configuration.votes(self.config.id) {
             // Thesis §4.2.2: it led until this was committed, and no longer.
-            self.step_down();
+            self.give_way();
             return;
         }
         if !self.memberships.is_unfinished {
@@ -443,7 +443,8 @@ impl Raft {
             };
             let mut progress = Progress::new(node);
             let last = self.tail.terms.last();
-            progress.reset(last.next(), self.round);
+            // It was asked nothing so far, and has confirmed nothing.
+            progress.reset(last.next(), Round(0));
             progress.catch_up = CatchUp::new(self.now, last);
             self.progress.insert(at, progress);
             self.ballots.insert(at, Ballot::default());

@@ -110,6 +110,19 @@ impl Raft {
         Some(self.send(to, RequestId(0), Outgoing::Other(Body::TimeoutNow)))
     }
 
+    /// This leader is no voter any more, and steps down. The voter that has most of the log campaigns at once, so that nobody
+    /// has to miss this one first. It may lack what is not committed: then what it asks for is an election like any other.
+    pub(super) fn give_way(&mut self) {
+        let is_told = self.handover.is_some_and(|handover| handover.is_sent);
+        if let Ok(to) = self.successor(None, NodeId::NONE)
+            && !is_told
+        {
+            self.drop_lease();
+            self.send_ready(to, RequestId(0), Body::TimeoutNow);
+        }
+        self.step_down();
+    }
+
     /// The leader asks this node to campaign. Only the leader of this very term may: a message that is older asked for
     /// the end of a term that has ended, and one of a term that this node did not know cannot be meant for a log that
     /// is complete.

@@ -520,7 +520,10 @@ impl Cluster {
         match &wire.body {
             // Thesis §3.10: what a successor lacks would keep it from being elected.
             Body::TimeoutNow => {
-                let last = node.raft.as_ref().map(|raft| raft.status().last).expect("it speaks");
+                let status = node.raft.as_ref().expect("it speaks").status();
+                // A leader that is no voter any more waits for nothing.
+                let gave_way = status.state == NodeState::Follower;
+                let last = if gave_way { status.commit } else { status.last };
                 let there = &self.node(wire.to.0).disk;
                 let term = there.durable.term(last);
                 let has_entry = term.is_some() && term == node.disk.written.term(last);

@@ -287,6 +287,26 @@ fn a_restarted_node_votes_for_nobody_for_an_election_timeout() {
     assert!(votes(&mut new, 1, false), "a new cluster has promised nothing");
 }
 
+/// Its leader had made a voter of it, and crashes came before that was on its disk.
+#[test]
+fn a_restarted_node_that_knows_no_members_votes_for_nobody_either() {
+    let mut node = Lone::with(3, &[], |config| {
+        config.voters.clear();
+        with_leases(config);
+    });
+    node.pass(149);
+    assert!(!votes(&mut node, 4, false));
+    node.pass(1);
+    assert!(votes(&mut node, 4, false));
+    let mut alone = Lone::with(3, &[], |config| {
+        config.voters = vec![NodeId(1)];
+        with_leases(config);
+    });
+    alone.pass(0);
+    alone.sync();
+    assert_eq!(alone.state(), NodeState::Leader, "nobody has a promise of it");
+}
+
 #[test]
 fn a_broken_connection_to_the_leader_releases_from_no_promise() {
     let mut node = lone();

@@ -1,5 +1,7 @@
 //! Changes of the members (thesis §4).
 
+use std::time::Duration;
+
 use kraft_core::id::{Incarnation, Index, NodeId, Term};
 use kraft_core::laws::View;
 use kraft_core::membership::{Configuration, Plan, Seat, Step};
@@ -269,6 +271,33 @@ fn joint_consensus_leader_removed() {
     assert_eq!(role, NodeState::Follower);
 }
 
+#[test]
+fn a_leader_that_removes_itself_is_succeeded_before_anybody_times_out() {
+    for seed in 0..10 {
+        let mut cluster = Cluster::new(5, seed);
+        cluster.commit(2);
+        let leader = cluster.elect();
+        let elections = cluster.elections();
+        // One lags, and would not be elected.
+        let lagging = leader % 5 + 1;
+        cluster.cut.insert((leader, lagging));
+        cluster.commit_at_leader(3);
+        cluster.change(leader, &remove(leader)).expect("it leads");
+        cluster.run_until("it gives way", |cluster| cluster.status(leader).is_removed);
+        let began = cluster.now;
+        cluster.run_until("another one leads", |cluster| cluster.leader().is_some());
+        assert!(
+            cluster.now - began < Duration::from_millis(10),
+            "{:?}",
+            cluster.now - began
+        );
+        assert_eq!(cluster.elections(), elections + 1);
+        assert_ne!(cluster.leader(), Some(lagging));
+        cluster.heal();
+        cluster.commit(1);
+    }
+}
+
 /// Thesis figure 4.6.
 #[test]
 fn a_leader_that_removes_itself_may_be_needed_once_more() {
@@ -308,7 +337,7 @@ fn auto_leave_joint_crash() {
             let have = |id: &u64| *id != leader && cluster.status(*id).durable >= index;
             cluster.ids().filter(have).count() >= 2
         });
-        let end = cluster.now + std::time::Duration::from_micros(micros);
+        let end = cluster.now + Duration::from_micros(micros);
         while cluster.now < end {
             cluster.step();
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use kraft_core::id::{Index, NodeId, RequestId, Round, Term};
+use kraft_core::membership::Step;
 use kraft_core::message::{Body, Header, HeartbeatReply, Message, NodeState, ReadIndexReply, Refusal};
 use kraft_core::raft::Output;
 
@@ -325,4 +326,24 @@ fn a_single_voter_answers_at_once() {
     ask(&mut node, 1);
     node.drain();
     assert_eq!(answers(&mut node), [(1, Ok(1))]);
+}
+
+/// It was counted as one that had confirmed the round that was under way.
+#[test]
+fn a_voter_that_was_never_asked_confirms_no_read() {
+    let mut node = Lone::with(0, &[], |config| config.voters = vec![NodeId(1), NodeId(2)]);
+    let term = node.lead();
+    node.step(2, term, matched(1));
+    ask(&mut node, 7);
+    node.drain();
+    node.raft
+        .reconfigure(&[Step::Voter(NodeId(3))], node.now, &mut node.log)
+        .expect("it leads");
+    node.drain();
+    assert_eq!(answers(&mut node), []);
+    // Two of three are the leader and one that says so.
+    let round = *rounds(&mut node).last().expect("both are asked");
+    let reply = HeartbeatReply { round, promise_us: 0 };
+    node.step(3, term, Body::HeartbeatReply(reply));
+    assert_eq!(answers(&mut node), [(7, Ok(1))]);
 }

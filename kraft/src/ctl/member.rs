@@ -190,7 +190,8 @@ fn print_done(index: Index, sentence: &str, format: Format, out: &mut impl Write
     }
 }
 
-fn standing_name(standing: Standing) -> &'static str {
+/// The word for it.
+pub(super) const fn standing_name(standing: Standing) -> &'static str {
     match standing {
         Standing::Voter => "voter",
         Standing::Learner => "learner",

@@ -139,6 +139,7 @@ fn kind_of(notice: &Notice<'_>) -> &'static str {
         Notice::SlowReader { .. } => "slow_reader",
         Notice::SnapshotTaken { .. } => "snapshot",
         Notice::SnapshotSending { .. } => "snapshot_sending",
+        Notice::SnapshotLapsed { .. } => "snapshot_lapsed",
         Notice::SnapshotReceived { .. } => "snapshot_received",
         Notice::SnapshotFailed { .. } | Notice::SnapshotRefused { .. } => "snapshot_failed",
         Notice::Recovered => "recovered",
@@ -223,6 +224,10 @@ fn print(kind: &'static str, notice: &Notice<'_>) {
         Notice::SnapshotSending { node, id } => {
             log::info!(kind, peer = node.0, index = id.index.0, bytes = id.bytes; "sends a peer a snapshot: the log \
                 no longer has what it lacks");
+        }
+        Notice::SnapshotLapsed { node, id } => {
+            log::warn!(kind, peer = node.0, index = id.index.0, bytes = id.bytes; "newer snapshots took the place of one \
+                before a peer had it: it is sent the newest, and the next ones are taken more seldom");
         }
         Notice::SnapshotReceived { node, id } => {
             log::info!(kind, peer = node.0, index = id.index.0, bytes = id.bytes; "received a snapshot");

@@ -119,9 +119,11 @@ pub(super) struct Snapshots<St> {
     /// Somebody has found that the newest is damaged: one is taken even if it would be the same.
     is_distrusted: bool,
     retry_at: Instant,
-    /// Applied since the newest one's index.
+    /// Applied since the newest one's index, or that of the one that is being taken.
     entries: u64,
     bytes: u64,
+    /// Applied between the newest one's index and that of the one that is being taken: counts again if that comes to nothing.
+    held: (u64, u64),
     sending: Vec<Sending>,
     receiving: Option<Receiving>,
     /// Pieces that came.
@@ -158,6 +160,7 @@ impl<St: SnapshotStore> Snapshots<St> {
             retry_at: now,
             entries: 0,
             bytes: 0,
+            held: (0, 0),
             sending: Vec::new(),
             receiving: None,
             pieces: 0,
@@ -273,6 +276,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         self.snapshots.is_saving = true;
         self.snapshots.is_asked = false;
         self.snapshots.is_distrusted = false;
+        self.snapshots.held = (self.snapshots.entries, self.snapshots.bytes);
         (self.snapshots.entries, self.snapshots.bytes) = (0, 0);
         let state = StateImage {
             sessions: self.sessions.image(),
@@ -500,6 +504,8 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             Err(error) => {
                 self.snapshots.retry_at = now + RETRY_AFTER;
                 self.snapshots.is_asked = true;
+                let (entries, bytes) = std::mem::take(&mut self.snapshots.held);
+                self.snapshots.applied(entries, bytes);
                 (self.observer)(Notice::SnapshotFailed { error: &error });
                 let detail = error.to_string();
                 for (conn, request, _) in std::mem::take(&mut self.snapshots.waiting) {
@@ -535,6 +541,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                         sending.not_read();
                         sending.lapses += 1;
                         sending.begin(newest.unwrap_or(id), now);
+                        (self.observer)(Notice::SnapshotLapsed { node, id });
                     }
                     Err(error) => {
                         sending.not_read();

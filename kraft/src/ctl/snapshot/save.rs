@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use kraft_core::message::Refusal;
 
 use super::partial::{Partial, name_of};
-use super::{Fact, check, facts_of, failure, print};
+use super::{Fact, Seated, Value, check, facts_of, failure, members_of, print};
 use crate::client::{Client, FetchError, SnapshotSource, Whom};
 use crate::ctl::cli::{Format, Source};
 use crate::ctl::exit::{Exit, Failure};
@@ -93,11 +93,19 @@ impl<'a> Order<'a> {
         let placed = partial.place(self.file);
         placed.map_err(|error| self.unwritable(self.file, &error))?;
         let mut facts = facts_of(&self.shown, &sound);
-        let members = report.members.iter();
-        let members: Vec<_> = members
-            .map(|member| format!("{}={}", member.node, member.address))
-            .collect();
-        facts.push(Fact::text("members", members.join(",")));
+        // One of the founders does not say who they are; the node that it is of does.
+        let members = members_of(&sound).unwrap_or_else(|| {
+            let members = report.members.iter().map(|member| Seated {
+                node: member.node,
+                address: member.address.clone(),
+                standing: member.standing,
+            });
+            members.collect()
+        });
+        facts.push(Fact {
+            name: "members",
+            value: Value::Members(Some(members)),
+        });
         facts.push(Fact::number("node", report.node.0));
         facts.push(Fact::number("committed", *commit));
         print(&facts, format, out)?;

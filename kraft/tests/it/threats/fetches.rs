@@ -1,8 +1,10 @@
 //! Clients that fetch a snapshot, and what they find in it.
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use kraft::message::{Body, Fetch, Message, SnapshotId};
+use kraft::protocols::Binary;
 use kraft::storage::{Failure, Operation};
 
 use super::lab::Lab;
@@ -91,6 +93,71 @@ fn a_snapshot_is_written_once_the_log_is_durable_up_to_its_index() {
     lab.settle();
     assert_eq!(snapshots(&lab), 1);
     assert_eq!(pieces(&mut client)[0].1.index, status.applied);
+}
+
+/// It was retried when something was applied since, and a log that is full takes nothing.
+#[test]
+fn a_snapshot_without_room_is_told_and_tried_again_though_nothing_more_is_written() {
+    let mut lab = Lab::new(1, 1, |config| config.snapshots.entries = 5);
+    lab.elect();
+    let files = lab.site(1).files.clone();
+    files.fail(Operation::Create, "save.tmp", 0, Failure::Error(ErrorKind::StorageFull));
+    let mut client = lab.client(1);
+    for request in 1..5 {
+        client.send(&line::ask(request, line::command(b"x")));
+        lab.settle();
+    }
+    let failed = lab.told(1, "SnapshotFailed");
+    assert!(failed.len() == 1 && failed[0].contains("NoSpace"), "{failed:?}");
+    assert_eq!(lab.node(1).counters().snapshots, 0);
+    lab.run_for(Duration::from_secs(9));
+    assert_eq!(lab.node(1).counters().snapshots, 0, "not at once");
+    lab.run_for(Duration::from_secs(2));
+    assert_eq!(lab.node(1).counters().snapshots, 1);
+    assert_eq!(lab.told(1, "SnapshotFailed").len(), 1);
+    lab.kill(1);
+    lab.start(1, 1, Binary);
+    assert_eq!(lab.node(1).machine().commands.len(), 4, "nothing is lost");
+}
+
+/// The store keeps two; what is on its way is not spared.
+#[test]
+fn a_snapshot_that_is_gone_before_it_has_arrived_is_told_and_the_newest_sent() {
+    let mut lab = Lab::new(3, 3, |config| {
+        config.snapshots.entries = 10;
+        config.snapshots.piece_bytes = 8 << 10;
+        config.snapshots.bytes_per_second = 100 << 10;
+        config.raft.snapshot_margin_entries = 0;
+    });
+    let leader = lab.elect();
+    let slow = leader % 3 + 1;
+    lab.kill(slow);
+    // Who was heard lately is waited for.
+    lab.run_for(Duration::from_secs(1));
+    let mut client = lab.client(leader);
+    let mut written = 0;
+    let mut write = |lab: &mut Lab, count: u64| {
+        for _ in 0..count {
+            written += 1;
+            let text = [written as u8; 4 << 10];
+            client.send(&line::ask(written, line::command(&text)));
+            lab.settle();
+        }
+    };
+    write(&mut lab, 50);
+    lab.start(slow, 3, Binary);
+    lab.run_until(|lab| !lab.told(leader, "SnapshotSending").is_empty());
+    lab.run_for(Duration::from_millis(300));
+    // Forty at a time are due for one as long as one is on its way.
+    write(&mut lab, 130);
+    lab.run_until(|lab| !lab.told(leader, "SnapshotLapsed").is_empty());
+    lab.run_until(|lab| lab.node(slow).machine().commands.len() == 180);
+    assert_eq!(lab.node(slow).machine().commands, lab.node(leader).machine().commands);
+    let received = lab.told(slow, "SnapshotReceived");
+    assert_eq!(received.len(), 1, "{received:?}");
+    let lapsed = &lab.told(leader, "SnapshotLapsed")[0];
+    let of = |told: &str| told.split("index: ").nth(1).map(str::to_owned).expect("an index");
+    assert_ne!(of(&received[0]), of(lapsed));
 }
 
 #[test]

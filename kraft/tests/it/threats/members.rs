@@ -291,7 +291,7 @@ fn joint_consensus_leader_removed() {
 }
 
 #[test]
-fn a_leader_that_removes_itself_answers_first() {
+fn a_leader_that_removes_itself_answers_first_and_hands_over() {
     let mut lab = Lab::cluster(3);
     let leader = lab.elect();
     write(&mut lab, leader);
@@ -300,6 +300,11 @@ fn a_leader_that_removes_itself_answers_first() {
     lab.run_until(|lab| lab.node(leader).is_stopped());
     // There is nothing to wait for: it hears nobody any more.
     assert!(lab.network.now() - asked < Duration::from_millis(50));
+    lab.run_until(|lab| (1..=3).any(|id| id != leader && lab.state(id) == NodeState::Leader));
+    assert!(
+        lab.network.now() - asked < Duration::from_millis(50),
+        "nobody timed out"
+    );
     lab.kill(leader);
     let next = succeed(&mut lab, leader);
     assert_eq!(voters(&lab, next).len(), 2);
@@ -412,6 +417,19 @@ fn each_refusal_has_its_own_reason() {
         done(&mut lab, leader, Change::Remove { node: NodeId(gone) });
     }
     write(&mut lab, leader);
+}
+
+#[test]
+fn the_last_voter_is_not_removed_whoever_else_is_a_member() {
+    let mut lab = Lab::cluster(1);
+    lab.elect();
+    let remove = Change::Remove { node: NodeId(1) };
+    refused(&mut lab, 1, remove, Refusal::Voters, "it is the only voter");
+    let learner = lab.join(Binary);
+    done(&mut lab, 1, add(learner, false, &at(learner)));
+    refused(&mut lab, 1, remove, Refusal::Voters, "it is the only voter");
+    assert_eq!(seats(&lab, 1).len(), 2);
+    write(&mut lab, 1);
 }
 
 #[test]

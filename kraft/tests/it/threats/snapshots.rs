@@ -1,9 +1,11 @@
 //! Snapshots that come in pieces: pieces that do not follow, of two snapshots, of another cluster's, without an end.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use kraft::id::{Index, NodeId, Round, Term};
 use kraft::message::{Append, Body, Entries, EntryKind, EntryRef, Fetch, Message, SnapshotChunk, SnapshotId};
+use kraft::storage::{Failure, Operation};
 
 use super::lab::Lab;
 use super::line::{self, Line};
@@ -200,6 +202,56 @@ fn a_damaged_or_foreign_snapshot_is_refused_and_the_old_state_stays() {
         leader.send(&mut lab, &sent, 0);
         has(&lab, &sent.commands, sent.id.index);
     }
+}
+
+#[test]
+fn a_snapshot_with_a_wrong_total_is_refused_whole_and_the_old_state_stays() {
+    let sent = taken(&[b"one", b"two"]);
+    for (total, flaw) in [(-7, "it ends before its trailer"), (9, "bytes follow its trailer")] {
+        let mut lab = Lab::new(1, 3, |_| ());
+        let mut leader = Leader::new(&mut lab, 3, 6);
+        let bytes = sent.id.bytes.checked_add_signed(total).expect("it is longer");
+        let mut wrong = Sent {
+            id: SnapshotId { bytes, ..sent.id },
+            bytes: sent.bytes.clone(),
+            commands: Vec::new(),
+        };
+        wrong.bytes.resize(usize::try_from(bytes).expect("it is short"), 0);
+        let heard = leader.send(&mut lab, &wrong, 0).concat();
+        assert!(heard.contains("Damaged"), "{total}: {heard}");
+        let told = lab.told(1, "SnapshotFailed");
+        assert!(told.len() == 1 && told[0].contains(flaw), "{total}: {told:?}");
+        has(&lab, &[], Index(0));
+        assert_eq!(unfinished(&lab), 0);
+        leader.send(&mut lab, &sent, 0);
+        has(&lab, &sent.commands, sent.id.index);
+    }
+}
+
+#[test]
+fn a_snapshot_for_which_a_follower_has_no_room_is_told_and_taken_later() {
+    let sent = taken(&[b"one", b"two"]);
+    let mut lab = Lab::new(1, 3, |_| ());
+    let mut leader = Leader::new(&mut lab, 3, 6);
+    let files = lab.site(1).files.clone();
+    // For the first attempt when it begins, for the second in the middle.
+    let full = Failure::Error(ErrorKind::StorageFull);
+    files.fail(Operation::Create, "receive.tmp", 0, full);
+    files.fail(Operation::Write, "receive.tmp", 1, full);
+    for attempt in 1..=2 {
+        let mut heard = leader.piece(&mut lab, sent.id, 0, &sent.bytes[..50]);
+        heard.extend(leader.piece(&mut lab, sent.id, 50, &sent.bytes[50..]));
+        assert!(heard.concat().contains("NoSpace"), "{attempt}: {heard:?}");
+        let told = lab.told(1, "SnapshotFailed");
+        assert!(
+            told.len() == attempt && told[attempt - 1].contains("NoSpace"),
+            "{told:?}"
+        );
+        has(&lab, &[], Index(0));
+        assert_eq!(unfinished(&lab), 0);
+    }
+    leader.send(&mut lab, &sent, 0);
+    has(&lab, &sent.commands, sent.id.index);
 }
 
 #[test]
