@@ -168,10 +168,12 @@ impl Plan {
     fn judge(&self, total: &Report) -> Result<(), Failure> {
         let missing = match self.missing(total) {
             // With all faults there is something of everything that becomes of snapshots.
-            Kinds::NONE if self.is_much() && self.faults == Faults::Drawn => match total.snapped.missing() {
-                Some(missing) => format!("a snapshot {missing}"),
-                None => return Ok(()),
-            },
+            Kinds::NONE if self.is_much() && self.faults == Faults::Drawn => {
+                let snapshot = total.snapped.missing().map(|missing| format!("a snapshot {missing}"));
+                let missing = snapshot.or_else(|| total.weaker.missing().map(str::to_owned));
+                let Some(missing) = missing else { return Ok(()) };
+                missing
+            }
             Kinds::NONE => return Ok(()),
             missing => missing.to_string(),
         };
@@ -368,6 +370,7 @@ impl fmt::Display for Figures<'_> {
             total.committed, total.unknown, total.refused, total.commit, total.term, total.steps
         )?;
         writeln!(f, "faults: {}: {}", total.fired.total(), total.fired)?;
+        writeln!(f, "answers on less: {}", total.weaker)?;
         writeln!(f, "snapshots: {}", total.snapped)?;
         let missing: Vec<_> = Kind::ALL
             .into_iter()

@@ -127,6 +127,14 @@ pub struct Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OperationId(usize);
 
+impl OperationId {
+    /// Where it stands in [`History::operations`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
 /// What the clients of a cluster did and saw, from its first day on: keys are absent at its beginning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {

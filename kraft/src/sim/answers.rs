@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use kraft_adapters::mock::Leaving;
 use kraft_core::id::{Index, RequestId, Term};
 use kraft_core::laws::Mark;
-use kraft_core::message::{Body, EntryKind, Message, Outcome};
+use kraft_core::message::{Basis, Body, Commit, Consistency, EntryKind, Message, Outcome};
 use kraft_core::session;
 
 use super::audit::Audited;
@@ -22,6 +22,8 @@ pub(super) struct Answers {
     asked: BTreeMap<(u64, RequestId), Asked>,
     /// Entries that an answer rests on: each is the answer to one request alone.
     answered: BTreeSet<(Index, Term)>,
+    /// The same of answers to commands that were not committed by then.
+    early: BTreeSet<(Index, Term)>,
     payload: BytesMut,
 }
 
@@ -30,8 +32,8 @@ pub(super) struct Answers {
 enum Asked {
     Session,
     /// By what the entry's [`Mark`](kraft_core::laws::Mark) will say of it.
-    Command(u64),
-    Read,
+    Command(u64, Commit),
+    Read(Consistency),
 }
 
 impl Answers {
@@ -50,18 +52,21 @@ impl Answers {
         let request = (leaving.stream >> 1, message.header.request);
         let asked = match &message.body {
             Body::OpenSession => Asked::Session,
-            Body::Read(_) => Asked::Read,
+            Body::Read(read) => Asked::Read(read.consistency),
             Body::Command(command) => {
                 self.payload.clear();
                 session::encode(command, &mut self.payload);
-                Asked::Command((EntryKind::Command as u64) << 32 | u64::from(crc32c::crc32c(&self.payload)))
+                let digest = (EntryKind::Command as u64) << 32 | u64::from(crc32c::crc32c(&self.payload));
+                Asked::Command(digest, command.commit)
             }
             Body::Reply(outcome) => {
                 let asked = self.asked.remove(&request);
-                let Outcome::Committed(reply) = outcome else {
-                    return Ok(());
+                let from = leaving.from.index();
+                return match outcome {
+                    Outcome::Committed(reply) => self.judge(nodes, from, asked, reply),
+                    Outcome::Weaker { basis, answer } => self.judge_weaker(nodes, from, asked, *basis, answer),
+                    Outcome::Refused(_) | Outcome::Unknown => Ok(()),
                 };
-                return self.judge(nodes, leaving.from.index(), asked, reply);
             }
             _ => return Ok(()),
         };
@@ -75,8 +80,8 @@ impl Answers {
         let rests_on = match asked {
             None => None,
             // What it read from is the work of all entries through this one.
-            Some(Asked::Read) if applied == Index::ZERO => return Ok(()),
-            Some(Asked::Read) => is_stable(nodes, node, applied).map(|_| ()),
+            Some(Asked::Read(_)) if applied == Index::ZERO => return Ok(()),
+            Some(Asked::Read(_)) => is_stable(nodes, node, applied).map(|_| ()),
             // Its id is the index of its entry, which has no payload.
             Some(Asked::Session) => session::decode_opened(reply)
                 .map(|id| Index(id.0))
@@ -84,7 +89,7 @@ impl Answers {
                 .and_then(|index| Some((index, is_stable(nodes, node, index)?)))
                 .filter(|entry| self.answered.insert(*entry))
                 .map(|_| ()),
-            Some(Asked::Command(digest)) => self.rest_on(nodes, node, digest),
+            Some(Asked::Command(digest, _)) => self.rest_on(nodes, node, digest),
         };
         rests_on.ok_or_else(|| {
             format!(
@@ -92,6 +97,41 @@ impl Answers {
                 node.id
             )
         })
+    }
+
+    /// An answer that stands for less.
+    fn judge_weaker(
+        &mut self,
+        nodes: &[Audited],
+        from: usize,
+        asked: Option<Asked>,
+        basis: Basis,
+        reply: &[u8],
+    ) -> Result<(), String> {
+        let node = &nodes[from];
+        let is_so = match asked {
+            // What is applied is committed, whatever else may be.
+            Some(Asked::Read(consistency)) if consistency.takes(basis) => return self.judge(nodes, from, asked, reply),
+            Some(Asked::Command(digest, commit)) if commit.takes(basis) => {
+                let record = lock(&node.record);
+                let is_there = |index: &Index| match basis {
+                    Basis::Leader => record.disk_entry(*index) == record.entry(*index),
+                    _ => true,
+                };
+                let mut places = record.all_like(digest);
+                // What waited on a slow line may speak of what was overwritten since.
+                places.any(|(index, mark)| is_there(&index) && self.early.insert((index, mark.term)))
+                    || record.has_lost()
+            }
+            _ => false,
+        };
+        match is_so {
+            true => Ok(()),
+            false => Err(format!(
+                "R10: node {} answered {asked:?} by {basis:?}, which it does not rest on",
+                node.id
+            )),
+        }
     }
 
     /// Finds the entry of an answered command, from the end: it was proposed not long ago. Commands without a session may
@@ -164,7 +204,7 @@ mod tests {
         sequence: Sequence(0),
         first_unanswered: Sequence(0),
         command: b"add",
-        commit: kraft_core::message::Commit::Strong,
+        commit: Commit::Strong,
     };
 
     fn mark(kind: EntryKind, payload: &[u8]) -> Mark {
@@ -193,6 +233,10 @@ mod tests {
 
     /// Asks the first node, which answers. Whether it may.
     fn ask(answers: &mut Answers, nodes: &[Audited], asked: Option<Body<'_>>, reply: &[u8]) -> bool {
+        answered(answers, nodes, asked, Outcome::Committed(reply))
+    }
+
+    fn answered(answers: &mut Answers, nodes: &[Audited], asked: Option<Body<'_>>, outcome: Outcome<'_>) -> bool {
         let network = Network::new(1);
         let (node, client) = (network.add_host(), network.add_host());
         let leaving = |stream, from, to| Leaving {
@@ -211,7 +255,7 @@ mod tests {
             let heard = answers.frame(nodes, &leaving(6, client, node), &message(asked));
             heard.expect("one may ask for anything");
         }
-        let answer = message(Body::Reply(Outcome::Committed(reply)));
+        let answer = message(Body::Reply(outcome));
         answers.frame(nodes, &leaving(7, node, client), &answer).is_ok()
     }
 
@@ -221,7 +265,7 @@ mod tests {
         let read = || {
             Some(Body::Read(Read {
                 query: b"",
-                consistency: kraft_core::message::Consistency::Linearizable,
+                consistency: Consistency::Linearizable,
             }))
         };
         let session = || Some(Body::OpenSession);
@@ -245,6 +289,38 @@ mod tests {
         assert!(!ask(&mut answers, &nodes([2, 1, 1]), read(), b""));
         assert!(ask(&mut answers, &nodes([2, 1, 2]), read(), b""));
         assert!(!ask(&mut answers, &nodes([3, 3, 3]), None, b""), "nobody asked");
+    }
+
+    #[test]
+    fn an_answer_on_less_rests_on_what_it_says() {
+        let ask = |durable: [usize; 3], commit, basis| {
+            let asked = Body::Command(Command { commit, ..COMMAND });
+            let answer = Outcome::Weaker { basis, answer: b"" };
+            answered(&mut Answers::default(), &nodes(durable), Some(asked), answer)
+        };
+        assert!(!ask([1, 3, 3], Commit::Leader, Basis::Leader), "its own disk counts");
+        assert!(ask([2, 0, 0], Commit::Leader, Basis::Leader));
+        assert!(ask([1, 0, 0], Commit::Async, Basis::Received));
+        assert!(
+            !ask([3, 3, 3], Commit::Leader, Basis::Received),
+            "less than was asked for"
+        );
+        assert!(!ask([3, 3, 3], Commit::Strong, Basis::Leader));
+
+        let read = |durable: [usize; 3], consistency, basis| {
+            let asked = Body::Read(Read {
+                query: b"",
+                consistency,
+            });
+            let answer = Outcome::Weaker { basis, answer: b"" };
+            answered(&mut Answers::default(), &nodes(durable), Some(asked), answer)
+        };
+        let stale = |age_max_ms| Consistency::Stale { age_max_ms };
+        let of = |age_ms| Basis::Stale { age_ms };
+        assert!(read([2, 2, 0], stale(5), of(4)) && !read([2, 2, 0], stale(5), of(5)));
+        assert!(!read([2, 0, 0], stale(5), of(4)), "what is not committed is nobody's");
+        assert!(read([2, 2, 0], Consistency::Lease, Basis::Lease));
+        assert!(!read([2, 2, 0], Consistency::Linearizable, Basis::Lease));
     }
 
     #[test]

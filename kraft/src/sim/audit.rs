@@ -9,14 +9,17 @@ use kraft_adapters::mock::Leaving;
 use kraft_core::handshake::Kind as Message;
 use kraft_core::id::{Index, NodeId, Term};
 use kraft_core::laws::{Laws, Mark, View};
-use kraft_core::message::{AppendResult, Body, NodeState};
+use kraft_core::membership::Configuration;
+use kraft_core::message::{AppendResult, Basis, Body, NodeState, Outcome};
 use kraft_core::outbox::Outbox;
 use kraft_core::protocol::{DecodeError, Decoded, EncodeError, Limits, Protocol};
 use kraft_core::raft::Status;
 use kraft_core::storage::HardState;
+use kraft_core::time::Instant;
 use kraft_protocols::Binary;
 
 use super::answers::Answers;
+use super::fresh::{Heard, Spoken};
 use super::host::{CLIENT_PORT, PEER_PORT};
 use super::report::Handled;
 use super::trace::{Step, Trace};
@@ -48,6 +51,7 @@ pub(super) struct Books {
     partial: BTreeMap<u64, Vec<u8>>,
     laws: Laws,
     answers: Answers,
+    spoken: Spoken,
     broken: Option<String>,
 }
 
@@ -59,6 +63,9 @@ pub(super) struct Audited {
     /// What its disk held before that was wiped first.
     ghost: Option<Arc<Mutex<Record>>>,
     state: NodeState,
+    /// What it knew to be committed when its last turn ended.
+    commit: Index,
+    heard: Heard,
 }
 
 impl Audited {
@@ -68,6 +75,8 @@ impl Audited {
             record: Arc::clone(record),
             ghost: None,
             state: NodeState::Follower,
+            commit: Index::ZERO,
+            heard: Heard::default(),
         }
     }
 
@@ -95,6 +104,7 @@ impl Audit {
             partial: BTreeMap::new(),
             laws: Laws::new(0),
             answers: Answers::default(),
+            spoken: Spoken::default(),
             broken: None,
         })))
     }
@@ -115,6 +125,30 @@ impl Audit {
     /// The node of the host at `at` is in this state.
     pub(super) fn place(&self, at: usize, state: NodeState) {
         self.books().nodes[at].state = state;
+    }
+
+    /// The node of the host at `at` starts.
+    pub(super) fn starts(&self, at: usize) {
+        let node = &mut self.books().nodes[at];
+        node.heard = Heard::default();
+        node.commit = Index::ZERO;
+    }
+
+    /// A turn of the node of the host at `at` begins, at this time by its own clock.
+    pub(super) fn turns(&self, at: usize, local: Instant) {
+        let node = &mut self.books().nodes[at];
+        node.heard.turns(local, node.state == NodeState::Leader);
+    }
+
+    /// It ends.
+    pub(super) fn turned(&self, at: usize, status: &Status, configuration: &Configuration) {
+        let books = &mut *self.books();
+        let node = &mut books.nodes[at];
+        node.commit = status.commit;
+        let leads = status.state == NodeState::Leader;
+        if let Err(broken) = node.heard.turned(node.id, status.applied, leads, configuration) {
+            books.broken.get_or_insert(broken);
+        }
     }
 
     /// The first thing that was wrong, once.
@@ -168,10 +202,11 @@ impl Audit {
 
 impl Books {
     fn frame(&mut self, leaving: &Leaving<'_>, message: &kraft_core::message::Message<'_>) {
-        let from = self.nodes[leaving.from.index()].clone();
+        let from = &self.nodes[leaving.from.index()];
+        self.spoken.sent(message, from.commit);
         let to = self.nodes[leaving.to.index()].id;
         let term = message.header.term;
-        if let Err(broken) = self.laws.sent(&from, to, term, &message.body)
+        if let Err(broken) = self.laws.sent(from, to, term, &message.body)
             && self.broken.is_none()
         {
             self.broken = Some(broken.to_string());
@@ -268,6 +303,13 @@ impl Protocol for Overheard {
         frame_max: usize,
         out: &mut Outbox,
     ) -> Result<(), EncodeError> {
+        if let Body::Reply(Outcome::Weaker {
+            basis: Basis::Stale { age_ms },
+            ..
+        }) = &message.body
+        {
+            self.audit.books().nodes[self.place].heard.claims(*age_ms);
+        }
         Binary.encode(message, frame_max, out)
     }
 
@@ -275,7 +317,9 @@ impl Protocol for Overheard {
         let decoded = Binary.decode(input, limits)?;
         if let Decoded::Message { message, consumed } = &decoded {
             let books = &mut *self.audit.books();
-            let state = books.nodes[self.place].state;
+            let node = &mut books.nodes[self.place];
+            node.heard.heard(message, &books.spoken);
+            let state = node.state;
             books.handled.note(Message::of(&message.body), state);
             books.trace.mix_bytes(&input[..*consumed]);
         }
@@ -292,7 +336,6 @@ mod tests {
     use kraft_adapters::mock::Network;
     use kraft_core::message::{Header, Message as Sent, VoteReply};
     use kraft_core::outbox::Segments;
-    use kraft_core::time::Instant;
 
     use super::*;
 

@@ -15,6 +15,15 @@ use kraft_core::timers::Timers;
 /// A clock that runs in step with the network's.
 const STEADY: u64 = 1 << 20;
 
+/// The rate of a clock that is so much faster, from -1 to 1: up to a half and twice as fast.
+pub(super) fn rate(faster: f64) -> u64 {
+    let by = match faster < 0.0 {
+        true => 1.0 / (1.0 - faster),
+        false => 1.0 + faster,
+    };
+    (STEADY as f64 * by) as u64
+}
+
 /// A monotone clock: at the network's time `since` it showed `shown`, and runs at `rate / 2^20` of it from there.
 #[derive(Clone, Copy, Debug)]
 struct Dial {

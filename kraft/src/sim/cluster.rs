@@ -51,6 +51,8 @@ pub(super) struct Cluster {
     pub(super) atlas: Atlas,
     pub(super) audit: Audit,
     history: History,
+    /// Where there are leases no clock jumps before: within an election timeout one jump is as much as they bear.
+    pub(super) jumps_at: Instant,
     /// The users are done.
     is_over: bool,
     /// Steps since time went on.
@@ -104,6 +106,7 @@ impl Cluster {
             user_deadlines: Vec::new(),
             audit,
             history: History::default(),
+            jumps_at: Instant::ZERO,
             is_over: false,
             steps_at_once: 0,
             ailments: Vec::new(),
@@ -200,6 +203,7 @@ impl Cluster {
             committed: self.history.committed(),
             unknown: self.history.unknown,
             refused: self.history.refused,
+            weaker: self.history.weaker,
             commit: self.laws.committed(),
             recoveries: self.hosts.iter().map(|host| host.recoveries).sum(),
             handled: books.handled,

@@ -266,6 +266,7 @@ impl Host {
         config.limits.frame_max = setup.frame_max;
         config.raft.pre_vote = setup.pre_vote;
         config.raft.check_quorum = setup.check_quorum;
+        config.raft.lease_drift_max = setup.lease_drift_max;
         config.raft.recovering = self.is_recovering;
         config.raft.election_timeout = setup.election_timeout.clone();
         config.raft.heartbeat_interval = setup.heartbeat_interval;
@@ -307,6 +308,7 @@ impl Host {
         }
         self.run += 1;
         self.node = Some(node);
+        self.audit.starts(self.place);
         self.told = Index::ZERO;
         self.note_status();
         self.refresh();
@@ -588,6 +590,7 @@ impl Host {
             Failure::Disk(fault) => Fall::Disk(fault.to_string()),
             Failure::Loop(error) => Fall::Wrong(format!("node {}: {error}", self.id)),
         };
+        self.audit.turns(self.place, self.clock.local(now));
         node.poll(Some(Instant::ZERO)).map_err(failed)?;
         while let Some(at) = self.work.iter().position(|(at, _)| *at <= now) {
             let done = match self.work.remove(at).1 {
@@ -650,6 +653,8 @@ impl Host {
             self.work.push((at, task));
         }
         self.borne = self.files.fired();
+        let status = node.status();
+        self.audit.turned(self.place, &status, node.configuration().1);
         self.note_status();
         self.refresh();
         Ok(())

@@ -4,7 +4,11 @@
 //! disk keeps what was synced and forgets the rest. A run follows from its [`Options`] byte for byte, on any machine:
 //! the seed draws which faults happen, how often and how hard, and how the nodes are set up. Laws R1-R6 and R11 are
 //! checked after every turn of a node, and that state machines which applied the same are in the same state; R10 on every
-//! frame as it leaves, R7 and R8 by the users' history at the end, R9 when all is healed.
+//! frame as it leaves, R7 and R8 by the users' history at the end, and of stale reads as they are answered, R9 when all is
+//! healed.
+//!
+//! [`Laws::check_state`](kraft_core::laws::Laws::check_state) is not used: it wants all that a machine has applied, entry by
+//! entry. `states` compares what that made of machine and sessions, after each turn, and right behind a snapshot, too.
 //!
 //! ```
 //! use kraft::sim::{Faults, Options, run};
@@ -20,6 +24,7 @@
 //! | `faults`, `strike`, `atlas` | kinds of faults; how they begin and end; which of them Raft tolerates |
 //! | `network`, `clock`, `host` | what they befall: paths, clocks, machines with their disks |
 //! | `watch`, `audit`, `answers` | what disks were told, what leaves on the wire for nodes, for clients |
+//! | `fresh` | how old what is read may be |
 //! | `states` | what state machines came to |
 //! | `trace`, `report`, `shrink` | the last steps and the hash of all; figures; a failing run with less in it |
 
@@ -29,6 +34,7 @@ mod audit;
 mod clock;
 mod cluster;
 mod faults;
+mod fresh;
 mod host;
 mod network;
 mod plan;
@@ -44,7 +50,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 
 pub use self::faults::{Kind, Kinds};
-pub use self::report::{Fired, Handled, Report, STATES, Snapped, Violation};
+pub use self::report::{Fired, Handled, Report, STATES, Snapped, Violation, Weaker};
 pub use self::shrink::shrink;
 
 use self::cluster::Cluster;

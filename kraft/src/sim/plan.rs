@@ -17,6 +17,8 @@ use super::{Faults, Mode, Options};
 
 /// The purpose of the generator that draws how snapshots are taken.
 const SNAPSHOTS: u64 = 98;
+/// The purpose of the one that draws whether there are leases.
+const LEASES: u64 = 97;
 
 /// What the seed drew.
 #[derive(Clone, Debug)]
@@ -35,6 +37,8 @@ pub(super) struct Plan {
 pub(super) struct Setup {
     pub(super) pre_vote: bool,
     pub(super) check_quorum: bool,
+    /// By how much two clocks may come apart within the least election timeout, where there are leases.
+    pub(super) lease_drift_max: Option<Duration>,
     pub(super) election_timeout: Range<Duration>,
     pub(super) heartbeat_interval: Duration,
     pub(super) append_entries_max: usize,
@@ -128,9 +132,16 @@ impl Setup {
         let is_live = options.mode == Mode::Liveness;
         let least = Duration::from_millis(rng.u64(120..400));
         let first_segment_bytes = 4 << rng.u32(10..15);
+        let pre_vote = is_live || rng.u8(..6) > 0;
+        let check_quorum = is_live || rng.u8(..6) > 0;
+        let mut leases = stream(options.seed, LEASES);
+        // Without check-quorum votes are given whoever leads. With the next heartbeat something must be left of a lease.
+        let drift = least / [16, 8, 4, 3, 2][leases.usize(..5)];
+        let has_leases = leases.u8(..5) < 2 && check_quorum;
         Self {
-            pre_vote: is_live || rng.u8(..6) > 0,
-            check_quorum: is_live || rng.u8(..6) > 0,
+            pre_vote,
+            check_quorum,
+            lease_drift_max: has_leases.then_some(drift),
             election_timeout: least..least * 2,
             heartbeat_interval: least / rng.u32(3..7),
             append_entries_max: 1 << rng.u32(..12),

@@ -31,6 +31,8 @@ pub struct Report {
     pub term: Term,
     /// Faults that happened, by kind.
     pub fired: Fired,
+    /// Answers that stand for less than the default.
+    pub weaker: Weaker,
     /// What became of snapshots.
     pub snapped: Snapped,
     /// What nodes were given to handle.
@@ -59,6 +61,7 @@ impl Report {
         self.trace = self.trace.wrapping_add(other.trace);
         self.fired.add(&other.fired);
         self.snapped.add(&other.snapped);
+        self.weaker.add(&other.weaker);
         for (mine, others) in self
             .handled
             .0
@@ -118,6 +121,56 @@ impl fmt::Display for Fired {
         } else {
             Ok(())
         }
+    }
+}
+
+/// How many answers stand for less than the default, as was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Weaker {
+    /// Reads by lease.
+    pub leased: u64,
+    /// Stale reads.
+    pub stale: u64,
+    /// Commands that were on the leader's disk.
+    pub by_leader: u64,
+    /// Commands that the leader had received.
+    pub received: u64,
+}
+
+impl Weaker {
+    /// What was never answered, of all that users ask for.
+    #[must_use]
+    pub fn missing(&self) -> Option<&'static str> {
+        let counts = [
+            ("a read by lease", self.leased),
+            ("a stale read", self.stale),
+            ("a command answered from the leader's disk", self.by_leader),
+            ("a command answered on receipt", self.received),
+        ];
+        let missing = counts.into_iter().find(|(_, count)| *count == 0)?;
+        Some(missing.0)
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.leased += other.leased;
+        self.stale += other.stale;
+        self.by_leader += other.by_leader;
+        self.received += other.received;
+    }
+}
+
+impl fmt::Display for Weaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            leased,
+            stale,
+            by_leader,
+            received,
+        } = self;
+        write!(
+            f,
+            "{leased} reads by lease, {stale} stale ones, {by_leader} commands on the leader's disk, {received} on receipt"
+        )
     }
 }
 

@@ -8,10 +8,12 @@ use fastrand::Rng;
 use kraft_core::id::NodeId;
 use kraft_core::message::NodeState;
 
+use super::clock;
 use super::cluster::Cluster;
 use super::faults::Kind;
 use super::host::{Host, Stall};
 use super::network::Pair;
+use super::plan::Setup;
 use super::trace::Step;
 use crate::storage::{Failure, Operation};
 
@@ -109,7 +111,10 @@ impl Cluster {
                     None
                 }
             },
-            Kind::Jump | Kind::Drift => self.upset_clock(kind, at, &mut rng),
+            Kind::Jump | Kind::Drift => match self.upset_clock(kind, at, span, &mut rng) {
+                false => return Ok(()),
+                true => None,
+            },
             _ if !self.atlas.allows(&self.hurt(), at) => return Ok(()),
             Kind::Rot => {
                 let what = [Rotting::Log, Rotting::Snapshot, Rotting::LivingSnapshot][rng.usize(..3)];
@@ -259,23 +264,40 @@ impl Cluster {
         Some(at)
     }
 
-    fn upset_clock(&mut self, kind: Kind, at: usize, rng: &mut Rng) -> Option<Ailment> {
+    /// Whether that may be: where there are leases clocks keep their bound.
+    fn upset_clock(&mut self, kind: Kind, at: usize, span: Duration, rng: &mut Rng) -> bool {
         let now = self.network.now();
         let host = &mut self.hosts[at];
+        let Setup {
+            lease_drift_max,
+            election_timeout,
+            ..
+        } = &self.plan.setup;
         if kind == Kind::Jump {
             // From a millisecond to 35 minutes.
-            host.clock.jump(now, Duration::from_millis(1 << rng.u32(..22)));
+            let mut by = Duration::from_millis(1 << rng.u32(..22));
+            if let Some(drift) = lease_drift_max {
+                by = drift.mul_f64(rng.f64() / 4.0);
+                if now < self.jumps_at {
+                    return false;
+                }
+                self.jumps_at = now + election_timeout.end * 4;
+            }
+            host.clock.jump(now, by);
             host.refresh();
-            return None;
+            return true;
         }
         // Five in a hundred, or a half and twice.
-        let rate = match self.atlas.is_kept() {
-            true => rng.u64(996_147..1_101_004),
-            false => rng.u64(524_288..2_097_152),
+        let most = match (self.atlas.is_kept(), lease_drift_max) {
+            // A jump of a quarter of the bound, and one that is fast beside one that is slow, keep it together.
+            (_, Some(drift)) => drift.as_secs_f64() / election_timeout.start.as_secs_f64() / 3.0,
+            (true, None) => 0.05,
+            (false, None) => 1.0,
         };
-        host.clock.drift(now, rate);
+        host.clock.drift(now, clock::rate(most * (2.0 * rng.f64() - 1.0)));
         host.refresh();
-        Some(Ailment::Drifting(at))
+        self.ailments.push((now + span, Ailment::Drifting(at)));
+        true
     }
 
     /// A fault of one machine. `None` if it is in no state for that.

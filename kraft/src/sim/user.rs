@@ -1,17 +1,19 @@
 //! A user of the simulated cluster, and the history that all of them make.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
 use fastrand::Rng;
 use kraft_adapters::Config as AdapterConfig;
 use kraft_adapters::mock::{HostId, Mock, Network};
-use kraft_core::client::{CallId, Client, Config, Delivery, End, Outcome, Runner};
+use kraft_core::client::{CallId, Client, Config, Delivery, End, Outcome, Request, Runner};
+use kraft_core::message::{Basis, Commit, Consistency};
 use kraft_core::time::Instant;
 use kraft_protocols::Binary;
 
-use crate::history::{self, Action, Budget, OperationId, Verdict};
+use super::report::Weaker;
+use crate::history::{self, Action, Budget, Fate, OperationId, Verdict};
 use crate::kv::Reply;
 
 /// What the users of a cluster saw.
@@ -22,6 +24,10 @@ pub(super) struct History {
     /// Commands that may or may not have happened, those under way among them.
     pub(super) unknown: u64,
     pub(super) refused: u64,
+    /// Answers that stand for less than the default.
+    pub(super) weaker: Weaker,
+    /// Stale reads that were answered: what, when, and what the key was said to have.
+    stale: Vec<(OperationId, Instant, Option<Vec<u8>>)>,
 }
 
 impl History {
@@ -33,9 +39,42 @@ impl History {
     /// whom began (laws R6, R7 and R8).
     pub(super) fn check(&self) -> Result<(), String> {
         match self.recorded.check(Budget::default()) {
-            Verdict::Linearizable => Ok(()),
+            Verdict::Linearizable => self.check_stale(),
             verdict => Err(format!("R6, R7, R8: {verdict}")),
         }
+    }
+
+    /// Whether each stale read told of something that somebody may have written by then. The auditor saw how old it was.
+    fn check_stale(&self) -> Result<(), String> {
+        let operations = self.recorded.operations();
+        let written = operations.iter().filter_map(|operation| match &operation.action {
+            Action::Put(value) | Action::CompareAndSet { value, .. } if operation.fate != Fate::Refused => {
+                Some((&operation.key[..], &value[..], operation.begin))
+            }
+            _ => None,
+        });
+        let written: BTreeMap<_, _> = written.map(|(key, value, begin)| ((key, value), begin)).collect();
+        let counted: BTreeSet<_> = operations
+            .iter()
+            .filter(|operation| matches!(operation.action, Action::Increment(_)))
+            .map(|operation| &operation.key[..])
+            .collect();
+        for (id, end, value) in &self.stale {
+            let operation = &operations[id.index()];
+            let Some(value) = value else { continue };
+            let key = &operation.key[..];
+            let is_known = written
+                .get(&(key, &value[..]))
+                .is_some_and(|begin| *begin <= end.as_nanos());
+            if !is_known && !counted.contains(key) {
+                return Err(format!(
+                    "R7: a stale read of {} told of {}, which nobody had written",
+                    key.escape_ascii(),
+                    value.escape_ascii()
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn begin(&mut self, client: u32, key: &[u8], action: Action, now: Instant) -> OperationId {
@@ -47,7 +86,24 @@ impl History {
         match outcome {
             Outcome::Committed(_) => self.committed += 1,
             Outcome::Refused(_) => self.refused += 1,
-            Outcome::Unknown | Outcome::Weaker { .. } => return,
+            Outcome::Weaker { basis, answer } => match basis {
+                Basis::Lease => {
+                    self.committed += 1;
+                    self.weaker.leased += 1;
+                }
+                Basis::Stale { .. } => {
+                    self.weaker.stale += 1;
+                    let value = match Reply::decode(answer) {
+                        Ok(Reply::Value(value)) => Some(value.to_vec()),
+                        _ => None,
+                    };
+                    return self.stale.push((under_way.operation, now, value));
+                }
+                // It may be lost, as one that was never answered.
+                Basis::Leader => return self.weaker.by_leader += 1,
+                Basis::Received => return self.weaker.received += 1,
+            },
+            Outcome::Unknown => return,
         }
         self.unknown -= u64::from(!under_way.is_read);
         self.recorded.end(under_way.operation, outcome, now.as_nanos());
@@ -65,6 +121,9 @@ struct UnderWay {
 /// The longest rest: where everybody rests for longer nothing is committed (law R9), with nobody to blame.
 const REST_MAX: Duration = Duration::from_secs(3);
 
+/// How long somebody stays who only reads.
+const READER_STAY: Duration = Duration::from_secs(3);
+
 /// How a user behaves, as its seed draws it.
 #[derive(Clone, Copy, Debug)]
 struct Habits {
@@ -74,6 +133,11 @@ struct Habits {
     burst: u32,
     /// How often an operation is one that is never tried again, 0 to 1.
     at_most_once: f64,
+    /// How often a read asks for less than linearizability, and a command for an early answer, 0 to 1.
+    weaker_reads: f64,
+    early: f64,
+    /// How often it comes to read from one node alone, 0 to 1.
+    at_one_node: f64,
     /// How long an operation may take, and an attempt at one.
     patience: Duration,
     attempt: Duration,
@@ -91,6 +155,9 @@ impl Habits {
             depth: 1 << rng.u32(..5),
             burst: 1 << rng.u32(..6),
             at_most_once: *rng.choice(&[0.0, 0.2, 1.0]).expect("there are some"),
+            weaker_reads: [0.0, 0.3, 0.8][rng.usize(..3)],
+            early: [0.0, 0.0, 0.2, 0.6][rng.usize(..4)],
+            at_one_node: [0.0, 0.2, 0.5][rng.usize(..3)],
             patience,
             attempt,
             stay: Duration::from_secs(8 << rng.u32(..4)),
@@ -118,6 +185,8 @@ pub(super) struct User {
     /// How often it came, and what it wrote: both go into values.
     lives: u32,
     writes: u64,
+    /// It reads from one node, whoever leads.
+    only_reads: bool,
     /// Left of the burst.
     burst: u32,
     /// When the next burst begins.
@@ -144,6 +213,7 @@ impl User {
             seen: vec![None; keys],
             lives: 0,
             writes: 0,
+            only_reads: false,
             burst: 0,
             rested_at: Instant::ZERO,
             turns_at: Instant::ZERO,
@@ -200,7 +270,12 @@ impl User {
             let End::Outcome(outcome) = end else { continue };
             let under_way = self.under_way.remove(&id).expect("a call ends once");
             history.end(&under_way, &outcome, now);
-            if let Outcome::Committed(reply) = &outcome {
+            let answer = match &outcome {
+                Outcome::Committed(reply) => Some(reply),
+                Outcome::Weaker { basis, answer } => Some(answer).filter(|_| *basis == Basis::Lease),
+                Outcome::Refused(_) | Outcome::Unknown => None,
+            };
+            if let Some(reply) = answer {
                 let seen = &mut self.seen[under_way.key];
                 match Reply::decode(reply) {
                     Ok(Reply::Value(value) | Reply::Mismatch(Some(value))) => *seen = Some(value.to_vec()),
@@ -214,10 +289,14 @@ impl User {
     /// Comes as a new client.
     fn come(&mut self, now: Instant) -> io::Result<()> {
         let adapter = self.network.open(self.host, &AdapterConfig::default())?;
-        let addresses = self
-            .nodes
-            .iter()
-            .map(|node| node.address(super::host::CLIENT_PORT).into());
+        // Who reads from one node stays for a short while, so that somebody writes.
+        self.only_reads = !self.only_reads && self.rng.f64() < self.habits.at_one_node;
+        let at = self.rng.usize(..self.nodes.len());
+        let nodes = match self.only_reads {
+            true => &self.nodes[at..=at],
+            false => &self.nodes[..],
+        };
+        let addresses = nodes.iter().map(|node| node.address(super::host::CLIENT_PORT).into());
         let config = Config {
             seed: self.rng.u64(..),
             request_timeout: self.habits.patience,
@@ -226,7 +305,10 @@ impl User {
         };
         self.runner = Some(Runner::new(Client::new(config, addresses), adapter, Binary));
         self.lives += 1;
-        self.turns_at = now + self.habits.stay.mul_f64(0.5 + self.rng.f64());
+        self.turns_at = match self.only_reads {
+            true => now + READER_STAY.mul_f64(0.5 + self.rng.f64()),
+            false => now + self.habits.stay.mul_f64(0.5 + self.rng.f64()),
+        };
         Ok(())
     }
 
@@ -260,7 +342,7 @@ impl User {
         } else {
             Delivery::ExactlyOnce
         };
-        let request = action.request(name.as_bytes(), delivery);
+        let request = self.weaken(action.request(name.as_bytes(), delivery));
         let runner = self.runner.as_mut().expect("only who is here begins");
         let id = runner.call(request).expect("fewer calls than a client takes");
         let is_read = action.is_read();
@@ -284,8 +366,31 @@ impl User {
         };
     }
 
+    /// Asks for less, now and then.
+    fn weaken(&mut self, request: Request) -> Request {
+        match request {
+            Request::Read { query, .. } if self.rng.f64() < self.habits.weaker_reads => {
+                let consistency = match self.rng.u8(..6) {
+                    0..3 => Consistency::Lease,
+                    3 => Consistency::Stale { age_max_ms: u64::MAX },
+                    // Some heartbeats, or much more.
+                    _ => Consistency::Stale {
+                        age_max_ms: 20 << self.rng.u32(..8),
+                    },
+                };
+                Request::Read { query, consistency }
+            }
+            Request::Command { command, delivery, .. } if self.rng.f64() < self.habits.early => Request::Command {
+                command,
+                delivery,
+                commit: if self.rng.bool() { Commit::Leader } else { Commit::Async },
+            },
+            request => request,
+        }
+    }
+
     fn count(&mut self) -> Action {
-        if self.rng.u8(..10) < 6 {
+        if !self.only_reads && self.rng.u8(..10) < 6 {
             Action::Increment(1)
         } else {
             Action::Get
@@ -293,6 +398,9 @@ impl User {
     }
 
     fn write_or_read(&mut self, key: usize) -> Action {
+        if self.only_reads {
+            return Action::Get;
+        }
         self.writes += 1;
         let value = format!("{}.{}", self.host.index(), self.writes).into_bytes();
         match self.rng.u8(..10) {

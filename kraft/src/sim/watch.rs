@@ -40,6 +40,8 @@ pub(super) struct Record {
     early: Option<Index>,
     /// How often the log began anew behind a snapshot that was received.
     resets: u64,
+    /// Entries were taken back, or are in a snapshot alone.
+    has_lost: bool,
     /// The last entry that the state machine saw in this run.
     applied: Index,
 }
@@ -176,6 +178,22 @@ impl Record {
         }
     }
 
+    /// The entries of this digest, durable or not, from the end on.
+    pub(super) fn all_like(&self, digest: u64) -> impl Iterator<Item = (Index, Mark)> {
+        let Image { base, log, .. } = &self.handed;
+        let marks = log
+            .iter()
+            .enumerate()
+            .rev()
+            .filter(move |(_, mark)| mark.digest == digest);
+        marks.map(|(at, mark)| (Index(base.0.0 + at as u64 + 1), *mark))
+    }
+
+    /// Whether entries were ever taken back, or are in a snapshot alone.
+    pub(super) fn has_lost(&self) -> bool {
+        self.has_lost
+    }
+
     /// A snapshot is durable.
     fn stored(&mut self, head: &Head) {
         self.snapshot = self.snapshot.max((head.index, head.term));
@@ -207,6 +225,7 @@ impl Record {
             handed: begun.clone(),
             durable: begun,
             lost: before.lost.or(Some((before.durable, before.snapshot.0))),
+            has_lost: true,
             ..Self::default()
         };
     }
@@ -225,6 +244,7 @@ impl Record {
     }
 
     fn take(&mut self, step: Step) {
+        self.has_lost |= matches!(step, Step::Truncate(_) | Step::Reset(..));
         self.handed.perform(step);
         self.journal.push(step);
     }
@@ -269,6 +289,7 @@ impl Record {
                 self.durable.log.len()
             ));
         };
+        self.has_lost |= found != self.handed;
         self.handed = found.clone();
         self.durable = found;
         self.released = recovered.base_index;
