@@ -2,10 +2,12 @@
 //!
 //! Rounds of all rows are interleaved, so that a slow moment of the machine falls on all of them; the median of a
 //! row's rounds is its figure. Run it on an idle machine. `-- --rounds 3 --seconds 2 --kills 10` makes it shorter;
-//! `--backends epoll,io-uring` has a cluster on each of these event loops, in the same rounds.
+//! `--backends epoll,io-uring` has a cluster on each of these event loops, in the same rounds; `--state-mib 1024` measures
+//! instead what a state of that size costs: puts while snapshots of it are taken, and a new node that is sent one.
 
 mod nodes;
 mod skeleton;
+mod states;
 
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
@@ -50,6 +52,7 @@ struct Options {
     rounds: usize,
     span: Duration,
     kills: usize,
+    state_mib: usize,
 }
 
 impl Options {
@@ -59,6 +62,7 @@ impl Options {
             rounds: 5,
             span: Duration::from_secs(3),
             kills: 30,
+            state_mib: 0,
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(name) = arguments.next() {
@@ -77,9 +81,10 @@ impl Options {
                 "--rounds" => options.rounds = value as usize,
                 "--seconds" => options.span = Duration::from_secs(value.into()),
                 "--kills" => options.kills = value as usize,
+                "--state-mib" => options.state_mib = value as usize,
                 _ => {
                     return Err(format!(
-                        "{name}: unknown; there are --backends, --rounds, --seconds and --kills"
+                        "{name}: unknown; there are --backends, --rounds, --seconds, --kills and --state-mib"
                     ));
                 }
             }
@@ -126,6 +131,9 @@ fn main() -> io::Result<()> {
     }
     let options = Options::parse().map_err(io::Error::other)?;
     let mut all: Vec<Samples> = Vec::new();
+    if options.state_mib > 0 {
+        return large_states(&options);
+    }
 
     for _ in 0..options.rounds {
         for backend in &options.backends {
@@ -175,7 +183,30 @@ fn main() -> io::Result<()> {
     }
     print(&all);
     for backend in &options.backends {
-        print_ratio(&all, &options.row(ROWS[0].0, backend));
+        print_ratio(
+            &all,
+            &options.row(ROWS[0].0, backend),
+            SKELETON,
+            "p50_us",
+            "p50 / skeleton's",
+        );
+    }
+    Ok(())
+}
+
+/// What `--state-mib` asks for.
+fn large_states(options: &Options) -> io::Result<()> {
+    let mut all = Vec::new();
+    for backend in &options.backends {
+        let (mib, rounds) = (options.state_mib, options.rounds);
+        states::measure(backend, mib, rounds, options.span, |row, figure, value| {
+            put(&mut all, &options.row(row, backend), figure, value);
+        })?;
+    }
+    print(&all);
+    for backend in &options.backends {
+        let [with, alone] = [states::WITH_SNAPSHOTS, states::ALONE].map(|row| options.row(row, backend));
+        print_ratio(&all, &with, &alone, "p99_us", "p99 / without");
     }
     Ok(())
 }
@@ -210,16 +241,16 @@ fn print(all: &[Samples]) {
     }
 }
 
-/// What a put of this row takes in the time of the skeleton's, round by round.
-fn print_ratio(all: &[Samples], row: &str) {
+/// A figure of this row by that of another one, round by round.
+fn print_ratio(all: &[Samples], row: &str, other: &str, figure: &str, name: &str) {
     let of = |row: &str| {
         all.iter()
-            .find(|samples| samples.row == row && samples.figure == "p50_us")
+            .find(|samples| samples.row == row && samples.figure == figure)
     };
-    if let (Some(kraft), Some(bare)) = (of(row), of(SKELETON)) {
-        let rounds = kraft.values.iter().zip(&bare.values);
-        let ratios: Vec<_> = rounds.map(|(kraft, bare)| kraft / bare).collect();
-        println!("{row:44} {:20} {:>10.2}", "p50 / skeleton's", median(&ratios));
+    if let (Some(over), Some(under)) = (of(row), of(other)) {
+        let rounds = over.values.iter().zip(&under.values);
+        let ratios: Vec<_> = rounds.map(|(over, under)| over / under).collect();
+        println!("{row:44} {name:20} {:>10.2}", median(&ratios));
     }
 }
 

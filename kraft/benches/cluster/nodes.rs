@@ -13,6 +13,8 @@ pub(crate) const COUNT: usize = 3;
 /// A cluster of its own. Dropped, it kills its processes and removes their data.
 pub(crate) struct Cluster {
     backend: String,
+    /// What else `kraftd serve` is told.
+    flags: Vec<String>,
     folder: tempfile::TempDir,
     clients: Vec<u16>,
     running: Vec<Option<Child>>,
@@ -35,6 +37,11 @@ fn check(status: std::process::ExitStatus, what: &str) -> io::Result<()> {
 }
 
 impl Cluster {
+    /// How many nodes there have been.
+    pub(crate) fn count(&self) -> usize {
+        self.running.len()
+    }
+
     /// Writes the data folders of nodes that will run on this event loop, as `kraftd --backend` has it; nothing runs yet.
     pub(crate) fn init(backend: &str) -> io::Result<Self> {
         let folder = tempfile::Builder::new()
@@ -49,6 +56,7 @@ impl Cluster {
             .collect();
         let cluster = Self {
             backend: backend.to_owned(),
+            flags: Vec::new(),
             folder,
             clients: clients.to_vec(),
             running: (0..COUNT).map(|_| None).collect(),
@@ -68,6 +76,58 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// What `kraftd serve` is told besides, from the next start on.
+    pub(crate) fn set_flags(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    }
+
+    /// Makes and starts one more node, which nobody knows yet, and says where its peers reach it.
+    pub(crate) fn start_stranger(&mut self) -> io::Result<String> {
+        let ports = free_ports(2)?;
+        let at = self.running.len();
+        let peers = format!("127.0.0.1:{}", ports[0]);
+        let status = Command::new(env!("CARGO_BIN_EXE_kraftd"))
+            .args(["init", "--cluster", "bench", "--join", "--listen", &peers])
+            .args(["--id", &(at + 1).to_string()])
+            .args(["--client", &format!("127.0.0.1:{}", ports[1])])
+            .arg("--data")
+            .arg(self.data(at))
+            .stdout(Stdio::null())
+            .status()?;
+        check(status, "kraftd init")?;
+        self.running.push(None);
+        self.start(at)?;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while std::net::TcpStream::connect(&peers).is_err() {
+            if Instant::now() > deadline {
+                return Err(io::Error::other("a node did not listen in 30 s"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(peers)
+    }
+
+    /// Kills all nodes and starts them again; returns when all have applied the same.
+    pub(crate) fn restart(&mut self) -> io::Result<()> {
+        for at in 0..COUNT {
+            self.kill(at)?;
+        }
+        self.start_all()?;
+        self.leader()?;
+        let mut client = kraft::client::Client::connect(&self.nodes()).map_err(io::Error::other)?;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < deadline {
+            let statuses = client.status().map_err(io::Error::other)?;
+            let mut applied = statuses.iter().flat_map(|status| &status.report);
+            let first = applied.next().map(|report| report.applied);
+            if applied.all(|report| Some(report.applied) == first) {
+                return Ok(());
+            }
+            client.wait(Duration::from_millis(50)).map_err(io::Error::other)?;
+        }
+        Err(io::Error::other("the nodes had not applied the same in 60 s"))
+    }
+
     /// Starts all nodes.
     pub(crate) fn start_all(&mut self) -> io::Result<()> {
         (0..COUNT).try_for_each(|at| self.start(at))
@@ -81,6 +141,7 @@ impl Cluster {
             .open(self.folder.path().join(format!("log{at}")))?;
         let child = Command::new(env!("CARGO_BIN_EXE_kraftd"))
             .args(["serve", "--backend", &self.backend])
+            .args(&self.flags)
             .arg("--data")
             .arg(self.data(at))
             .stdout(Stdio::null())
@@ -99,7 +160,17 @@ impl Cluster {
         Ok(())
     }
 
-    fn data(&self, at: usize) -> PathBuf {
+    /// Runs `kraftctl`, and throws away what it prints.
+    pub(crate) fn ctl(&self, arguments: &[&str]) -> io::Result<()> {
+        let status = Command::new(env!("CARGO_BIN_EXE_kraftctl"))
+            .args(["--nodes", &self.nodes()])
+            .args(arguments)
+            .stdout(Stdio::null())
+            .status()?;
+        check(status, &format!("kraftctl {}", arguments.join(" ")))
+    }
+
+    pub(crate) fn data(&self, at: usize) -> PathBuf {
         self.folder.path().join(format!("node{at}"))
     }
 
@@ -165,7 +236,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for at in 0..COUNT {
+        for at in 0..self.running.len() {
             // What is left is told by the system; there is nobody to tell here.
             let _ = self.kill(at);
         }

@@ -1,0 +1,80 @@
+//! What a large state costs: puts while snapshots are taken, and a node that has nothing yet.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::nodes::Cluster;
+
+/// Entries between two snapshots, so that one is always being taken; and so many that none ever is.
+const SNAPSHOTS: [(&str, &str); 2] = [(ALONE, "1000000000000"), (WITH_SNAPSHOTS, "100000")];
+
+pub(crate) const ALONE: &str = "put 256 B, 64 clients, large state";
+pub(crate) const WITH_SNAPSHOTS: &str = "the same while snapshots are taken";
+pub(crate) const NEW_NODE: &str = "a new node takes the state";
+
+/// The load of small puts. They are of few keys, so that the state stays as large as it is.
+const PUTS: [&str; 6] = ["--clients", "64", "--value-size", "256", "--keys", "100"];
+
+/// Calls `put` with the row, the figure and its value.
+pub(crate) fn measure(
+    backend: &str,
+    mib: usize,
+    rounds: usize,
+    span: Duration,
+    mut put: impl FnMut(&'static str, &'static str, f64),
+) -> io::Result<()> {
+    let mut cluster = Cluster::init(backend)?;
+    let flags = |entries| {
+        [
+            "--state-bytes-max",
+            "8000000000",
+            "--snapshot-bytes",
+            "1000000000000",
+            "--snapshot-entries",
+            entries,
+        ]
+    };
+    cluster.set_flags(&flags(SNAPSHOTS[0].1));
+    cluster.start_all()?;
+    cluster.leader()?;
+    let keys = (mib * 16).to_string();
+    // Keys are drawn: after three times as many puts as keys one in twenty is missing.
+    let fill = ["--clients", "16", "--value-size", "65536", "--keys", keys.as_str()];
+    let mut filled = 0.0;
+    while filled < 3.0 * mib as f64 * 16.0 {
+        let second = Duration::from_secs(1);
+        let found = cluster.bench(&fill, second)?;
+        let rate = found.iter().find(|(name, _)| name == "ops_per_second");
+        filled += rate.map_or(0.0, |(_, rate)| *rate);
+    }
+    for round in 0..rounds {
+        eprintln!("large state, round {} of {rounds}", round + 1);
+        for (row, entries) in SNAPSHOTS {
+            cluster.set_flags(&flags(entries));
+            cluster.restart()?;
+            for (name, value) in cluster.bench(&PUTS, span)? {
+                for figure in ["ops_per_second", "p99_us"] {
+                    if name == figure {
+                        put(row, figure, value);
+                    }
+                }
+            }
+        }
+    }
+    for _ in 0..rounds {
+        let file = cluster.data(0).join("saved.snap");
+        let path = file
+            .to_str()
+            .ok_or_else(|| io::Error::other("the folder's name is no text"))?;
+        cluster.ctl(&["snapshot", "save", "--force", path])?;
+        let bytes = std::fs::metadata(&file)?.len();
+        let id = (cluster.count() + 1).to_string();
+        let address = cluster.start_stranger()?;
+        let begun = Instant::now();
+        cluster.ctl(&["member", "add", &id, &address, "--wait"])?;
+        let rate = bytes as f64 / 1e6 / begun.elapsed().as_secs_f64();
+        put(NEW_NODE, "MB_per_second", rate);
+        cluster.ctl(&["member", "remove", &id])?;
+    }
+    Ok(())
+}
