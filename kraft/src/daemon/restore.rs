@@ -30,6 +30,7 @@ pub(super) fn write(data: &Path, loaded: &Loaded, file: &Path) -> Result<String,
 fn failure(data: &Path, error: &RestoreError) -> Failure {
     let (exit, cure) = match error {
         RestoreError::Damaged(..) => (Exit::DamagedLog, "restore another copy"),
+        RestoreError::Version(..) => (Exit::Config, "run the version of kraftd that wrote it"),
         RestoreError::SameCluster(..) => (Exit::Config, "give it another name with --cluster"),
         RestoreError::Unreadable(fault) if is_input_output(&fault.error) => (Exit::Disk, "look at the disk"),
         RestoreError::Unreadable(_) => (

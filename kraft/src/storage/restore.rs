@@ -24,6 +24,8 @@ use super::{Config, fit};
 pub enum RestoreError {
     /// The file is damaged or no snapshot: the flaw, and the byte where it begins.
     Damaged(PathBuf, u64, String),
+    /// A later program has written it, or one that has another format: what it says, and what this one reads.
+    Version(PathBuf, String),
     /// It is a snapshot of the cluster that is to be made.
     SameCluster(PathBuf, String),
     /// The file cannot be read.
@@ -36,6 +38,7 @@ impl fmt::Display for RestoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Damaged(path, offset, flaw) => write!(f, "{} is damaged at byte {offset}: {flaw}", path.display()),
+            Self::Version(path, flaw) => write!(f, "{}: {flaw}: that is no damage", path.display()),
             Self::SameCluster(path, name) => write!(
                 f,
                 "{} is a snapshot of cluster {name:?}, and a restored cluster is another one: its nodes and clients would \
@@ -89,6 +92,7 @@ impl Folder {
         let report = source.report().map_err(RestoreError::Unreadable)?;
         let sound = match report.verdict {
             Ok(sound) => sound,
+            Err((_, flaw)) if flaw.is_version() => return Err(RestoreError::Version(report.path, flaw.to_string())),
             Err((offset, flaw)) => return Err(RestoreError::Damaged(report.path, offset, flaw.to_string())),
         };
         if sound.owner.cluster == ClusterId::from_name(&identity.cluster) {

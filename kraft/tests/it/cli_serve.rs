@@ -13,7 +13,7 @@ use kraft::storage::snapshots::format::snapshot_name;
 use kraft::storage::{DiskLog, Expected, Folder, RealFiles};
 use kraft_core::storage::Storage as _;
 
-use crate::process::{Daemon, PATIENCE, contents, http, init_alone, kraftd, path, refused, run, run_command};
+use crate::process::{Daemon, PATIENCE, contents, http, init_alone, kraftctl, kraftd, path, refused, run, run_command};
 
 /// A data folder in a temporary one, which is returned to be kept.
 fn alone() -> (tempfile::TempDir, PathBuf) {
@@ -169,6 +169,25 @@ fn a_snapshot_of_a_later_version_is_left_alone() {
     refused(&serve(&data, &[]), 78, &why);
     refused(&run(&["log", "verify", path(&data)]), 78, &why);
     refused(&run(&["repair", "--data", path(&data)]), 78, &why);
+    let mut restore = vec!["init", "--id", "1", "--cluster", "other", "--peers", "1=127.0.0.1:1"];
+    let new = data.with_extension("new");
+    restore.extend([
+        "--listen",
+        "127.0.0.1:0",
+        "--client",
+        "127.0.0.1:0",
+        "--data",
+        path(&new),
+    ]);
+    restore.extend(["--from-snapshot", path(&file)]);
+    let why = [path(&file), "format version 2", "that is no damage, "];
+    refused(
+        &run(&restore),
+        78,
+        &["no damage; run the version of kraftd that wrote it"],
+    );
+    assert!(!new.exists());
+    refused(&kraftctl(&["snapshot", "inspect", path(&file)]), 1, &why);
     assert_eq!(fs::read(&file).expect("it is left"), bytes);
 }
 

@@ -67,8 +67,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         if newest.is_some_and(|newest| newest.id.index >= applied) {
             self.serve_waiting();
         } else if !snapshots.is_saving || snapshots.entries > 0 {
-            // Otherwise the one that is being taken holds all of it. What was counted may have gone with one that could
-            // not be taken.
+            // Otherwise the one that is being taken holds all of it. Nothing may have been applied since a state was restored.
             snapshots.entries = snapshots.entries.max(1);
             snapshots.is_asked = true;
             snapshots.retry_at = now;

@@ -61,11 +61,15 @@ pub(super) fn inspect(path: &Path, format: Format, out: &mut impl Write) -> Resu
 fn check(file: &SnapshotFile, shown: &str) -> Result<SoundSnapshot, Failure> {
     let report = file.report();
     let report = report.map_err(|fault| failure(Exit::Failed, format!("{fault}; look at the disk")))?;
-    report.verdict.map_err(|(offset, flaw)| {
-        failure(
+    report.verdict.map_err(|(offset, flaw)| match flaw.is_version() {
+        true => failure(
+            Exit::Failed,
+            format!("{shown}: {flaw}: that is no damage, run the version of kraftctl that goes with it"),
+        ),
+        false => failure(
             Exit::Damaged,
             format!("{shown} is damaged at byte {offset}: {flaw}; take another copy, or save a new one"),
-        )
+        ),
     })
 }
 

@@ -73,6 +73,7 @@ impl fmt::Display for SnapshotReport {
         write!(f, "{}: {} bytes, ", self.path.display(), self.bytes)?;
         let sound = match &self.verdict {
             Ok(sound) => sound,
+            Err((_, flaw)) if flaw.is_version() => return flaw.fmt(f),
             Err((offset, flaw)) => return write!(f, "damaged at byte {offset}: {flaw}"),
         };
         let SoundSnapshot {
