@@ -43,7 +43,9 @@ fn without_faults_every_operation_is_committed() {
         ..Options::default()
     })
     .expect("every law holds");
-    assert_eq!((report.refused, report.unknown, report.fired.total()), (0, 0, 0));
+    // Who wants an early answer is not told what came of it.
+    let early = report.weaker.by_leader + report.weaker.received;
+    assert_eq!((report.refused, report.unknown, report.fired.total()), (0, early, 0));
     assert!(report.committed > 100, "{report:?}");
 }
 
