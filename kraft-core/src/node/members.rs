@@ -88,6 +88,14 @@ impl Members {
         self.is_expelled
     }
 
+    /// What is known of lives, this node's own among them, is to be in configurations.
+    pub(super) fn tell_lives(&self, config: &Config, raft: &mut Raft) {
+        raft.know_life(config.raft.id, config.incarnation);
+        for (node, life) in &self.lives {
+            raft.know_life(*node, *life);
+        }
+    }
+
     fn asked(&self) -> Option<NodeId> {
         match self.pending.as_ref()?.stage {
             Stage::Asking { node, .. } => Some(node),
@@ -522,6 +530,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     /// A peer's incarnation is on disk.
     pub(super) fn remember_life(&mut self, node: NodeId, incarnation: Incarnation) {
         self.members.lives.insert(node, incarnation);
+        self.raft.know_life(node, incarnation);
     }
 
     /// For a person: cause and cure.

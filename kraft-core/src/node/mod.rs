@@ -223,10 +223,11 @@ where
                 adapter.name()
             ));
         }
-        let raft = Raft::new(config.raft.clone(), &recovered, now)?;
+        let mut raft = Raft::new(config.raft.clone(), &recovered, now)?;
         let frame_max = u32::try_from(config.limits.frame_max).expect("validated above");
         let mut identity = Identity::node(&config.cluster_name, config.raft.id, config.incarnation, frame_max);
         let members = Members::new(&config);
+        members.tell_lives(&config, &mut raft);
         let mut peers = Peers::new(std::iter::empty(), config.backoff.clone(), config.raft.seed, now);
         let (membership, committed) = raft.committed_configuration();
         identity.membership = membership;

@@ -56,6 +56,13 @@ impl Raft {
         self.memberships.list()
     }
 
+    /// The life of a member's data folder, this node's own or one that is on its disk. A founder's is in no configuration
+    /// until somebody changes that: it says so then, for whoever comes has met nobody, and would take a founder whose disk
+    /// was wiped for the one that it was.
+    pub fn know_life(&mut self, node: NodeId, life: Incarnation) {
+        self.memberships.lives.insert(node, life);
+    }
+
     /// Whether a member keeps up with this leader's log, so that it can be made a voter.
     #[must_use]
     pub fn is_caught_up(&self, node: NodeId) -> bool {
@@ -307,6 +314,7 @@ impl Raft {
 
     /// A leader's log gets an entry that brings `configuration`, which is in force from here on.
     fn append_configuration(&mut self, configuration: Configuration, log: &mut impl Log) -> Result<Index, Refusal> {
+        let configuration = self.memberships.with_lives(configuration);
         let payload = configuration.encode();
         let bytes = payload.len() as u64;
         if self.tail.room() < bytes.saturating_add(ROOM_MIN) {

@@ -1,5 +1,7 @@
 //! The configurations of a log, by the index of the entry that brought each.
 
+use std::collections::BTreeMap;
+
 use super::Config;
 use crate::canary::{self, Canary};
 use crate::id::{Incarnation, Index, NodeId};
@@ -22,6 +24,8 @@ pub(super) struct Memberships {
     pub(super) told: (Index, Index),
     /// The committed one that the rows of progress were made for.
     pub(super) seated: Index,
+    /// Lives of data folders that this node knows, for members of which the log does not say that.
+    pub(super) lives: BTreeMap<NodeId, Incarnation>,
 }
 
 impl Memberships {
@@ -57,9 +61,24 @@ impl Memberships {
             is_unfinished: false,
             told: (Index::ZERO, Index::ZERO),
             seated: Index::ZERO,
+            lives: BTreeMap::new(),
         };
         memberships.refresh();
         Ok(memberships)
+    }
+
+    /// The same configuration, with the lives of members as far as they are known and it does not say them.
+    pub(super) fn with_lives(&self, mut configuration: Configuration) -> Configuration {
+        let unsaid = configuration
+            .members()
+            .iter()
+            .filter(|member| member.incarnation.0 == 0);
+        let known =
+            unsaid.filter_map(|member| Some((member.node, member.address.clone(), *self.lives.get(&member.node)?)));
+        for (node, address, life) in known.collect::<Vec<_>>() {
+            configuration = configuration.described(node, &address, life);
+        }
+        configuration
     }
 
     /// The configuration at the head of a snapshot, `None` if it cannot be read.

@@ -461,6 +461,33 @@ fn a_member_whose_disk_was_wiped_is_refused_by_that_reason() {
 }
 
 #[test]
+fn a_newcomer_does_not_take_a_wiped_founder_for_the_one_that_it_was() {
+    let mut lab = Lab::cluster(3);
+    let leader = lab.elect();
+    write(&mut lab, leader);
+    lab.run_for(Duration::from_secs(1));
+    let wiped = (1..=3).find(|id| *id != leader).expect("a follower");
+    lab.kill(wiped);
+    lab.wipe(wiped);
+    lab.start(wiped, 0, Binary);
+    // Who comes has met nobody: it knows whom it may believe by the configuration.
+    let id = grow(&mut lab, leader);
+    let members = lab.node(id).configuration().1.members().iter();
+    let lives: Vec<_> = members.map(|member| member.incarnation).collect();
+    assert_eq!(lives, [1, 2, 3, 4].map(Incarnation));
+    let ticket = lab.handle(leader).transfer(NodeId(id));
+    assert!(matches!(ended(&mut lab, ticket), Outcome::Committed(_)));
+    lab.run_for(Duration::from_secs(3));
+    write(&mut lab, id);
+    let status = lab.node(wiped).status();
+    assert_eq!(
+        (status.last, status.leader),
+        (Index(0), NodeId::NONE),
+        "nobody sent it anything"
+    );
+}
+
+#[test]
 fn a_member_that_moved_is_found_again() {
     let mut lab = Lab::cluster(3);
     let leader = lab.elect();
