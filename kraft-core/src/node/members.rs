@@ -497,7 +497,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         let now = adapter.now();
         let others = self.members.others(&self.raft, &self.config);
         let (membership, committed) = self.raft.committed_configuration();
-        self.identity.membership = membership;
+        self.identity.membership = self.raft.configuration().0;
         let parts_at = now + self.config.raft.election_timeout.end;
         let followed = self.peers.follow(&others, membership, committed, parts_at, now);
         for (node, incarnation) in followed.to_remember {
