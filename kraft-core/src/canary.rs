@@ -109,6 +109,22 @@ pub enum Canary {
     ChangesOverlap,
     /// A configuration that was cut off the log stays in force.
     ConfigurationStays,
+    /// No configuration says of which life a founder is.
+    LivesUnsaid,
+    /// A lease is as long as a promise, however far clocks may come apart.
+    LeaseUnshortened,
+    /// A heartbeat says that so much is committed as the follower has.
+    BehindUnaware,
+    /// A node is up to date when it was told what is committed, applied or not.
+    AgeOfUnapplied,
+    /// A command that is to be on the leader's disk is answered before it is.
+    LeaderAnswersUnsynced,
+    /// A leader whose removal is committed leads on.
+    RemovedLeads,
+    /// A node goes when its removal is in its log, which may be taken back.
+    GoesUncommitted,
+    /// A change of the members is answered before it is committed.
+    ChangeAnsweredEarly,
 }
 
 impl Canary {
@@ -165,6 +181,14 @@ impl Canary {
         Self::ChangeBeforeNoop,
         Self::ChangesOverlap,
         Self::ConfigurationStays,
+        Self::LivesUnsaid,
+        Self::LeaseUnshortened,
+        Self::BehindUnaware,
+        Self::AgeOfUnapplied,
+        Self::LeaderAnswersUnsynced,
+        Self::RemovedLeads,
+        Self::GoesUncommitted,
+        Self::ChangeAnsweredEarly,
     ];
 }
 
@@ -190,9 +214,7 @@ impl Canary {
     #[must_use]
     pub fn reach(self) -> Reach {
         match self {
-            Self::PreVoteBumpsTerm | Self::OldTermCommitted | Self::WithdrawnSent | Self::ReadWithoutRound => {
-                Reach::Raft
-            }
+            Self::PreVoteBumpsTerm | Self::OldTermCommitted | Self::WithdrawnSent => Reach::Raft,
             Self::ReleasedBeyondSnapshot
             | Self::OlderSnapshotInstalled
             | Self::ConflictKeptBehindSnapshot
@@ -201,7 +223,7 @@ impl Canary {
             | Self::ResetWithoutRestore
             | Self::RecoveringVotes
             | Self::DamagedTermKept => Reach::Raft,
-            Self::LeaseFromReply | Self::LeaseKept | Self::LeaseForgotten => Reach::Raft,
+            Self::LeaseFromReply | Self::LeaseForgotten | Self::LeaseUnshortened => Reach::Raft,
             Self::TransferToLagging | Self::TransferNeverEnds | Self::StaleTimeoutNow => Reach::Raft,
             Self::MarkAheadOfSync | Self::DamageCut => Reach::Log,
             Self::JointNeedsOne

@@ -22,7 +22,8 @@ pub struct Identity {
     /// The largest frame that this side takes, header included; at least
     /// [`FRAME_MAX_LEAST`](super::FRAME_MAX_LEAST).
     pub frame_max: u32,
-    /// Where the newest committed configuration stands that this side knows; zero from a client.
+    /// Where the configuration stands that is in force on this side, committed or not: after a restart nobody knows what is
+    /// committed, and a voter that lags may have to let in a member that it never heard of. Zero from a client.
     pub membership: Index,
 }
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::requests::ReadGroup;
 use super::{Host, Notice, Place, Task};
 use crate::adapter::Adapter;
+use crate::canary::{self, Canary};
 use crate::handshake::Kind;
 use crate::id::{Index, NodeId, RequestId, Term};
 use crate::link::CloseMode;
@@ -78,7 +79,11 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             }
         }
         let applied = self.applied();
-        self.answer_durable(adapter, protocol, self.raft.status().durable);
+        let durable = match canary::is(Canary::LeaderAnswersUnsynced) {
+            true => Index(u64::MAX),
+            false => self.raft.status().durable,
+        };
+        self.answer_durable(adapter, protocol, durable);
         while let Some(group) = self.requests.next_ready(applied) {
             match group.leased {
                 None => self.answer_reads(adapter, protocol, group),

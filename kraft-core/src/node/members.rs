@@ -15,6 +15,7 @@ use super::receive::Lent;
 use super::requests::{Asked, Origin};
 use super::{Config, Host, Notice, Task};
 use crate::adapter::Adapter;
+use crate::canary::{self, Canary};
 use crate::handshake::{DETAIL_MAX, Rejection};
 use crate::id::{ConnId, Incarnation, Index, NodeId, RequestId, Term};
 use crate::machine::StateMachine;
@@ -388,11 +389,12 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         let status = self.raft.status();
         let is_same_term = status.state == NodeState::Leader && status.hard.term == led;
         let is_there = is_same_term || self.raft.term_at(index) == term;
-        if committed < index || configuration.is_joint() || !is_there {
+        let is_early = canary::is(Canary::ChangeAnsweredEarly);
+        if !is_early && (committed < index || configuration.is_joint() || !is_there) {
             return;
         }
         if let Some(pending) = self.members.pending.take() {
-            self.answer_change(adapter, protocol, pending.origins, Ok(committed));
+            self.answer_change(adapter, protocol, pending.origins, Ok(committed.max(index)));
         }
     }
 
@@ -495,7 +497,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         let now = adapter.now();
         let others = self.members.others(&self.raft, &self.config);
         let (membership, committed) = self.raft.committed_configuration();
-        self.identity.membership = membership;
+        self.identity.membership = self.raft.configuration().0;
         let parts_at = now + self.config.raft.election_timeout.end;
         let followed = self.peers.follow(&others, membership, committed, parts_at, now);
         for (node, incarnation) in followed.to_remember {

@@ -264,7 +264,7 @@ where
         members.tell_lives(&config, &mut raft);
         let mut peers = Peers::new(std::iter::empty(), config.backoff.clone(), config.raft.seed, now);
         let (membership, committed) = raft.committed_configuration();
-        identity.membership = membership;
+        identity.membership = raft.configuration().0;
         peers.follow(&members.others(&raft, &config), membership, committed, now, now);
         let limits = ConnLimits {
             in_flight_max: config.client_in_flight_max,

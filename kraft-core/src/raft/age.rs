@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Raft;
+use crate::canary::{self, Canary};
 use crate::id::Index;
 use crate::message::NodeState;
 use crate::time::Instant;
@@ -46,7 +47,8 @@ impl Raft {
     }
 
     pub(super) fn settle_known(&mut self) {
-        let Some((commit, heard)) = self.known.awaited.filter(|(commit, _)| *commit <= self.applied) else {
+        let is_done = |commit: Index| commit <= self.applied || canary::is(Canary::AgeOfUnapplied);
+        let Some((commit, heard)) = self.known.awaited.filter(|(commit, _)| is_done(*commit)) else {
             return;
         };
         self.known.awaited = None;

@@ -59,6 +59,10 @@ impl Raft {
         if !leads && !canary::is(Canary::LeaseKept) {
             return None;
         }
+        let drift = match canary::is(Canary::LeaseUnshortened) {
+            true => Duration::ZERO,
+            false => drift,
+        };
         let length = self.promise_span().saturating_sub(drift);
         // By who votes at present: those who promised earlier may be no voters any more.
         let since = self.quorum().reached(|voter| match self.peer(voter) {

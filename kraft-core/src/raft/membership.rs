@@ -346,7 +346,8 @@ impl Raft {
         if index > self.commit {
             return;
         }
-        if !configuration.is_joint() && !configuration.votes(self.config.id) {
+        let is_none = !configuration.is_joint() && !configuration.votes(self.config.id);
+        if is_none && !canary::is(Canary::RemovedLeads) {
             // Thesis §4.2.2: it led until this was committed, and no longer.
             self.give_way();
             return;
@@ -411,7 +412,11 @@ impl Raft {
 
     /// Whether this node was a member, and the configuration that says that it is none is committed.
     pub(super) fn is_removed(&self) -> bool {
-        self.committed_configuration().1.is_removed(self.config.id)
+        let configuration = match canary::is(Canary::GoesUncommitted) {
+            true => self.configuration().1,
+            false => self.committed_configuration().1,
+        };
+        configuration.is_removed(self.config.id)
     }
 
     /// The commit index grew: former members are told, and then no more.

@@ -322,7 +322,10 @@ impl Raft {
         progress.round_sent = self.round;
         progress.commit_sent = progress.commit_sent.max(self.commit.min(progress.matched));
         // All that is committed, so that who lags knows that it does; what of it stands in its log it knows itself.
-        let commit = self.commit;
+        let commit = match canary::is(Canary::BehindUnaware) {
+            true => self.commit.min(progress.matched),
+            false => self.commit,
+        };
         let (to, round) = (progress.id, self.round);
         let heartbeat = Body::Heartbeat(Heartbeat { commit, round });
         Some(self.send(to, RequestId(0), Outgoing::Other(heartbeat)))

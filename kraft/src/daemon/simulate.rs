@@ -171,6 +171,7 @@ impl Plan {
             Kinds::NONE if self.is_much() && self.faults == Faults::Drawn => {
                 let snapshot = total.snapped.missing().map(|missing| format!("a snapshot {missing}"));
                 let missing = snapshot.or_else(|| total.weaker.missing().map(str::to_owned));
+                let missing = missing.or_else(|| total.changed.missing().map(str::to_owned));
                 let Some(missing) = missing else { return Ok(()) };
                 missing
             }
@@ -371,6 +372,7 @@ impl fmt::Display for Figures<'_> {
         )?;
         writeln!(f, "faults: {}: {}", total.fired.total(), total.fired)?;
         writeln!(f, "answers on less: {}", total.weaker)?;
+        writeln!(f, "members: {}", total.changed)?;
         writeln!(f, "snapshots: {}", total.snapped)?;
         let missing: Vec<_> = Kind::ALL
             .into_iter()

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::BytesMut;
 use kraft_adapters::mock::Leaving;
-use kraft_core::id::{Index, RequestId, Term};
+use kraft_core::id::{Index, NodeId, RequestId, Term};
 use kraft_core::laws::Mark;
-use kraft_core::message::{Basis, Body, Commit, Consistency, EntryKind, Message, Outcome};
+use kraft_core::membership::{Configuration, Wish};
+use kraft_core::message::{Basis, Body, Change, Commit, Consistency, EntryKind, Message, Outcome};
+use kraft_core::raft::quorum::VoteResult;
 use kraft_core::session;
 
 use super::audit::Audited;
@@ -24,16 +26,19 @@ pub(super) struct Answers {
     answered: BTreeSet<(Index, Term)>,
     /// The same of answers to commands that were not committed by then.
     early: BTreeSet<(Index, Term)>,
+    /// Changes of the members that were answered: by whom, what, and at which index it is so. Judged when the turn is over.
+    pub(super) changes: Vec<(NodeId, Wish, Index)>,
     payload: BytesMut,
 }
 
 /// What a client asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Asked {
     Session,
     /// By what the entry's [`Mark`](kraft_core::laws::Mark) will say of it.
     Command(u64, Commit),
     Read(Consistency),
+    Change(Wish),
 }
 
 impl Answers {
@@ -53,6 +58,7 @@ impl Answers {
         let asked = match &message.body {
             Body::OpenSession => Asked::Session,
             Body::Read(read) => Asked::Read(read.consistency),
+            Body::Change(change) => Asked::Change(Wish::from(*change)),
             Body::Command(command) => {
                 self.payload.clear();
                 session::encode(command, &mut self.payload);
@@ -77,8 +83,11 @@ impl Answers {
     fn judge(&mut self, nodes: &[Audited], from: usize, asked: Option<Asked>, reply: &[u8]) -> Result<(), String> {
         let node = &nodes[from];
         let applied = lock(&node.record).applied();
-        let rests_on = match asked {
+        let rests_on = match &asked {
             None => None,
+            Some(Asked::Change(wish)) => Change::index(reply).map(|index| {
+                self.changes.push((node.id, wish.clone(), index));
+            }),
             // What it read from is the work of all entries through this one.
             Some(Asked::Read(_)) if applied == Index::ZERO => return Ok(()),
             Some(Asked::Read(_)) => is_stable(nodes, node, applied).map(|_| ()),
@@ -89,7 +98,7 @@ impl Answers {
                 .and_then(|index| Some((index, is_stable(nodes, node, index)?)))
                 .filter(|entry| self.answered.insert(*entry))
                 .map(|_| ()),
-            Some(Asked::Command(digest, _)) => self.rest_on(nodes, node, digest),
+            Some(Asked::Command(digest, _)) => self.rest_on(nodes, node, *digest),
         };
         rests_on.ok_or_else(|| {
             format!(
@@ -111,7 +120,9 @@ impl Answers {
         let node = &nodes[from];
         let is_so = match asked {
             // What is applied is committed, whatever else may be.
-            Some(Asked::Read(consistency)) if consistency.takes(basis) => return self.judge(nodes, from, asked, reply),
+            Some(Asked::Read(consistency)) if consistency.takes(basis) => {
+                return self.judge(nodes, from, asked, reply);
+            }
             Some(Asked::Command(digest, commit)) if commit.takes(basis) => {
                 let record = lock(&node.record);
                 let is_there = |index: &Index| match basis {
@@ -164,12 +175,37 @@ fn has_session(node: &Audited, index: Index) -> bool {
     lock(&node.record).last_like(SESSION, index.next()) == Some(index)
 }
 
-/// Whether the entry that a node has at `index`, in its log or as a part of a snapshot, is on the disks of a majority. If
-/// so, of which term it is.
+/// By which configurations what a node knows to be committed may have been: those that it may need, and later ones, which
+/// it may lack so far though its leader counted by them.
+fn needed(nodes: &[Audited], node: &Audited) -> Vec<Configuration> {
+    let (mut needed, newest) = {
+        let record = lock(&node.record);
+        let own = record.members_needed();
+        let newest = own.last().map_or(Index::ZERO, |(at, _)| *at);
+        (own.iter().map(|(_, of)| of.clone()).collect::<Vec<_>>(), newest)
+    };
+    for other in nodes {
+        let record = lock(&other.record);
+        let later = record.members().iter().rev().take_while(|(at, _)| *at > newest);
+        for (_, of) in later {
+            if !needed.contains(of) {
+                needed.push(of.clone());
+            }
+        }
+    }
+    needed
+}
+
+/// Whether the entry that a node has at `index`, in its log or as a part of a snapshot, is on the disks of a majority, by
+/// one of the configurations that this node may need. If so, of which term it is.
 fn is_stable(nodes: &[Audited], node: &Audited, index: Index) -> Option<Term> {
     let is_held = |mark: Mark| {
-        let holders = nodes.iter().filter(|node| node.survives(index, mark)).count();
-        (holders > nodes.len() / 2).then_some(mark.term)
+        let holds = |voter| {
+            let mut of = nodes.iter().filter(|node| node.id == voter);
+            of.any(|node| node.survives(index, mark)).then_some(true)
+        };
+        let is_by = |of: &Configuration| of.quorum().vote_result(holds) == VoteResult::Won;
+        needed(nodes, node).iter().any(is_by).then_some(mark.term)
     };
     let (entry, base) = {
         let record = lock(&node.record);

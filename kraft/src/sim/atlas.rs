@@ -2,7 +2,8 @@
 //!
 //! | fault | is tolerated |
 //! |---|---|
-//! | crash, power, stop, pause, full, stall, write-error, sync-error, read-error, rot, wipe | at less than half of the nodes at a time |
+//! | crash, power, stop, pause, full, stall, write-error, sync-error, read-error, rot, wipe | at less than half of the voters at a time, of the newest committed configuration, and at no others while that changes |
+//! | member | one at a time, while nobody is hurt, and as long as two voters are left |
 //! | partition | of those from the others |
 //! | one-way, clog | at their links |
 //! | loss, delay, bandwidth | anywhere, as long as an election timeout is far above what they add |
@@ -17,18 +18,23 @@ use super::Mode;
 /// Says what may be hurt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Atlas {
-    nodes: usize,
+    voters: usize,
     mode: Mode,
 }
 
 impl Atlas {
-    pub(super) fn new(nodes: usize, mode: Mode) -> Self {
-        Self { nodes, mode }
+    pub(super) fn new(voters: usize, mode: Mode) -> Self {
+        Self { voters, mode }
+    }
+
+    /// There are so many voters from here on.
+    pub(super) fn count(&mut self, voters: usize) {
+        self.voters = voters;
     }
 
     /// How many nodes a majority can do without.
     pub(super) fn spare(self) -> usize {
-        (self.nodes - 1) / 2
+        self.voters.saturating_sub(1) / 2
     }
 
     /// Whether faults are kept within what Raft tolerates.

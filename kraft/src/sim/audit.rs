@@ -9,7 +9,7 @@ use kraft_adapters::mock::Leaving;
 use kraft_core::handshake::Kind as Message;
 use kraft_core::id::{Index, NodeId, Term};
 use kraft_core::laws::{Laws, Mark, View};
-use kraft_core::membership::Configuration;
+use kraft_core::membership::{Configuration, Wish};
 use kraft_core::message::{AppendResult, Basis, Body, NodeState, Outcome};
 use kraft_core::outbox::Outbox;
 use kraft_core::protocol::{DecodeError, Decoded, EncodeError, Limits, Protocol};
@@ -20,7 +20,7 @@ use kraft_protocols::Binary;
 
 use super::answers::Answers;
 use super::fresh::{Heard, Spoken};
-use super::host::{CLIENT_PORT, PEER_PORT};
+use super::host::{CLIENT_PORT, MOVED_PORT, PEER_PORT};
 use super::report::Handled;
 use super::trace::{Step, Trace};
 use super::watch::{Record, lock};
@@ -151,6 +151,11 @@ impl Audit {
         }
     }
 
+    /// Changes of the members that were answered since this was asked last: by whom, what, and at which index it is so.
+    pub(super) fn take_changes(&self) -> Vec<(NodeId, Wish, Index)> {
+        std::mem::take(&mut self.books().answers.changes)
+    }
+
     /// The first thing that was wrong, once.
     pub(super) fn broken(&self) -> Option<String> {
         self.books().broken.take()
@@ -162,7 +167,7 @@ impl Audit {
         let (from, to) = (leaving.from.index(), leaving.to.index());
         let (from_node, to_node) = (from < books.nodes.len(), to < books.nodes.len());
         let is_seen = match leaving.port {
-            PEER_PORT => from_node && to_node,
+            PEER_PORT | MOVED_PORT => from_node && to_node,
             CLIENT_PORT => from_node != to_node,
             _ => false,
         };
@@ -178,7 +183,7 @@ impl Audit {
         loop {
             match Binary.decode(bytes, &LIMITS) {
                 Ok(Decoded::Message { message, consumed }) => {
-                    if leaving.port == PEER_PORT {
+                    if leaving.port != CLIENT_PORT {
                         books.frame(leaving, &message);
                     } else if let Err(broken) = books.answers.frame(&books.nodes, leaving, &message) {
                         books.broken.get_or_insert(broken);

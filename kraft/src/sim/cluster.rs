@@ -12,10 +12,12 @@ use kraft_core::time::Instant;
 use super::atlas::Atlas;
 use super::audit::Audit;
 use super::faults::Kind;
-use super::host::{Fall, Host};
+use super::host::{Fall, Host, Stage, founding};
+use super::members::{Roll, SPARES};
 use super::network::{Weather, relay};
+use super::operator::Operator;
 use super::plan::{Plan, stream};
-use super::report::{Report, Violation};
+use super::report::{Changed, Report, Violation};
 use super::states::States;
 use super::strike::Ailment;
 use super::trace::Step;
@@ -26,6 +28,7 @@ use super::{Faults, Options};
 const NETWORK: u64 = 100;
 const HOSTS: u64 = 200;
 const USERS: u64 = 300;
+const OPERATOR: u64 = 299;
 
 /// Steps that a violation tells.
 const STEPS_TOLD: usize = 60;
@@ -41,12 +44,15 @@ pub(super) struct Cluster {
     pub(super) plan: Plan,
     pub(super) network: Network,
     pub(super) weather: Weather,
+    /// Those of the nodes that the cluster is founded with come first.
     pub(super) hosts: Vec<Host>,
-    pub(super) members: Vec<(NodeId, HostId)>,
-    users: Vec<User>,
+    pub(super) roll: Roll,
+    /// Where members change.
+    pub(super) operator: Option<Operator>,
+    pub(super) users: Vec<User>,
     /// When each user has something to do that the network does not know of.
-    user_deadlines: Vec<Option<Instant>>,
-    laws: Laws,
+    pub(super) user_deadlines: Vec<Option<Instant>>,
+    pub(super) laws: Laws,
     states: States,
     pub(super) atlas: Atlas,
     pub(super) audit: Audit,
@@ -80,15 +86,19 @@ impl Cluster {
         {
             relay(&network);
         }
-        let members: Vec<_> = (1..=options.nodes as u64)
+        let spares = if plan.kinds.has(Kind::Member) { SPARES } else { 0 };
+        let all: Vec<_> = (1..=(options.nodes + spares) as u64)
             .map(|id| (NodeId(id), network.add_host()))
             .collect();
-        let new = |(id, host): &(NodeId, HostId)| {
+        let founders = &all[..options.nodes];
+        let new = |(at, (id, host)): (usize, &(NodeId, HostId))| {
             let rng = stream(options.seed, HOSTS + id.0);
-            Host::new(*id, *host, rng, plan.setup.clone(), audit.clone())
+            let founders = if at < options.nodes { founders } else { &[] };
+            Host::new(*id, *host, founders, rng, plan.setup.clone(), audit.clone())
         };
-        let hosts: Vec<_> = members.iter().map(new).collect();
-        let places = members.iter().map(|(_, host)| *host).collect();
+        let hosts: Vec<_> = all.iter().enumerate().map(new).collect();
+        let places = all.iter().map(|(_, host)| *host).collect();
+        let roll = Roll::new(founding(founders));
         Self {
             weather: Weather::new(network.clone(), places, plan.calm),
             laws: Laws::new(options.nodes),
@@ -101,7 +111,8 @@ impl Cluster {
             plan,
             network,
             hosts,
-            members,
+            roll,
+            operator: None,
             users: Vec::new(),
             user_deadlines: Vec::new(),
             audit,
@@ -133,8 +144,13 @@ impl Cluster {
             cluster.agree() && cluster.users.iter().all(User::is_idle)
         })?;
         if !self.agree() {
-            let tell = |host: &Host| format!("{:?}, state {:x?}", host.last_status(), host.state());
-            let states: Vec<_> = self.hosts.iter().map(tell).collect();
+            let tell = |host: &Host| {
+                let members = host.node.as_ref().map(|node| node.configuration().0);
+                let status = host.last_status();
+                format!("{status:?}, members {members:?}, state {:x?}", host.state())
+            };
+            let serving = self.hosts.iter().filter(|host| host.stage == Stage::Serving);
+            let states: Vec<_> = serving.map(tell).collect();
             return Err(format!(
                 "the nodes do not come to one state (R5): {}",
                 states.join("; ")
@@ -150,17 +166,22 @@ impl Cluster {
     }
 
     fn begin(&mut self) -> Result<(), String> {
-        for at in 0..self.hosts.len() {
+        for at in 0..self.options.nodes {
             self.start(at)?;
         }
-        let nodes: Vec<_> = self.members.iter().map(|(_, host)| *host).collect();
+        let nodes = self.addresses();
         for user in 0..self.options.users as u64 {
             let seed = stream(self.options.seed, USERS + user).u64(..);
-            let Options { keys, pace, .. } = self.options;
-            let user = User::new(&self.network, &nodes, keys, pace, seed).map_err(|error| error.to_string())?;
+            let user = User::new(&self.network, &nodes, &self.options, seed).map_err(|error| error.to_string())?;
             self.weather.join(user.host);
             self.users.push(user);
             self.user_deadlines.push(Some(Instant::ZERO));
+        }
+        if self.plan.kinds.has(Kind::Member) {
+            let seed = stream(self.options.seed, OPERATOR).u64(..);
+            let operator = Operator::new(&self.network, &nodes, seed).map_err(|error| error.to_string())?;
+            self.weather.join(operator.host);
+            self.operator = Some(operator);
         }
         for kind in self.plan.kinds.iter() {
             self.draw_onset(kind);
@@ -170,8 +191,17 @@ impl Cluster {
 
     /// Healed, the cluster commits again, and users get something done.
     fn recover(&mut self) -> Result<(), String> {
-        self.laws.healed(self.network.now(), self.options.heal_max);
-        let deadline = self.network.now() + self.options.heal_max;
+        let now = self.network.now();
+        // Whom they know may be gone, and who only reads writes nothing.
+        let nodes = self.member_hosts();
+        for (user, deadline) in self.users.iter_mut().zip(&mut self.user_deadlines) {
+            if self.operator.is_some() || user.only_reads() {
+                user.comes_to(&nodes, now).map_err(|error| error.to_string())?;
+                *deadline = user.deadline();
+            }
+        }
+        self.laws.healed(now, self.options.heal_max);
+        let deadline = now + self.options.heal_max;
         let before = self.history.committed();
         let is_served = |cluster: &Self| cluster.history.committed() > before + cluster.users.len();
         self.step_until(deadline, is_served)?;
@@ -204,6 +234,14 @@ impl Cluster {
             unknown: self.history.unknown,
             refused: self.history.refused,
             weaker: self.history.weaker,
+            changed: Changed {
+                gone: self.hosts.iter().map(|host| host.departures).sum(),
+                ..self
+                    .operator
+                    .as_ref()
+                    .map(|operator| operator.changed)
+                    .unwrap_or_default()
+            },
             commit: self.laws.committed(),
             recoveries: self.hosts.iter().map(|host| host.recoveries).sum(),
             handled: books.handled,
@@ -228,7 +266,8 @@ impl Cluster {
     /// The last steps, and how every node stands.
     fn last_steps(&self) -> Vec<String> {
         let mut steps = self.audit.books().trace.tail(STEPS_TOLD);
-        steps.extend(self.hosts.iter().map(|host| {
+        let serving = self.hosts.iter().filter(|host| host.stage == Stage::Serving);
+        steps.extend(serving.map(|host| {
             let up = match (&host.node, host.is_paused, host.is_wiped()) {
                 (_, _, true) => "was wiped",
                 (None, ..) => "is down",
@@ -254,11 +293,13 @@ impl Cluster {
     /// Whether every node that has its disk applied all that is committed, and came to the same state.
     fn agree(&self) -> bool {
         let committed = self.laws.committed();
-        let mut members = self.hosts.iter().filter(|host| !host.is_wiped() && host.rot.is_none());
+        let newest = &self.roll.last().1;
+        let is_member = |host: &&Host| newest.member(host.id).is_some() && !host.is_wiped() && host.rot.is_none();
+        let mut members = self.hosts.iter().filter(is_member);
         let are_through = members
             .clone()
             .all(|host| host.node.is_some() && host.last_status().applied == committed);
-        if !are_through {
+        if !are_through || !self.are_settled() {
             return false;
         }
         let first = members.next().and_then(Host::state);
@@ -280,6 +321,8 @@ impl Cluster {
         let users = self.user_deadlines.iter().flatten().copied();
         let faults = self.onsets.iter().flatten().copied();
         let faults = faults.chain(self.ailments.iter().map(|(at, _)| *at));
+        let operator = self.operator.as_mut().and_then(Operator::deadline);
+        let faults = faults.chain(operator);
         let next = hosts.chain(users).chain(faults).min().unwrap_or(until).min(until);
         match self.network.advance(next) {
             Some(id) => self.turn(id)?,
@@ -296,7 +339,8 @@ impl Cluster {
     fn turn(&mut self, id: HostId) -> Result<(), String> {
         match id.index().checked_sub(self.hosts.len()) {
             None => self.turn_host(id.index()),
-            Some(user) => self.turn_user(user),
+            Some(user) if user < self.users.len() => self.turn_user(user),
+            Some(_) => self.turn_operator(self.network.now()),
         }
     }
 
@@ -315,7 +359,11 @@ impl Cluster {
         let host = &mut self.hosts[at];
         if fell.is_none() && host.node.as_ref().is_some_and(|node| node.is_stopped()) {
             // A process that was asked to stop has; it starts again when its time has come.
+            let was_removed = host.node.as_ref().is_some_and(|node| node.is_removed());
             host.crash(&self.network, false);
+            if was_removed {
+                self.depart(at)?;
+            }
         }
         match fell {
             Some(fall) => self.fell(at, fall),
@@ -336,6 +384,7 @@ impl Cluster {
                 self.turn_user(at)?;
             }
         }
+        self.turn_operator(now)?;
         while let Some(at) = self.ailments.iter().position(|(at, _)| *at <= now) {
             let (_, ailment) = self.ailments.remove(at);
             self.mend(ailment)?;
@@ -377,6 +426,8 @@ impl Cluster {
                 "node {id} wrote a snapshot up to {index} before its log was durable (R6)"
             ));
         }
+        self.enroll(committed, at);
+        self.check_members(at)?;
         if let Some(state) = self.hosts[at].new_state() {
             self.states.came_to(self.hosts[at].id, state)?;
         }
@@ -425,7 +476,7 @@ impl Cluster {
     pub(super) fn start(&mut self, at: usize) -> Result<(), String> {
         let now = self.network.now();
         let host = &mut self.hosts[at];
-        match host.start(&self.network, &self.members) {
+        match host.start(&self.network) {
             Ok(()) => {
                 let id = host.id;
                 if let Some(file) = host.overlooked() {

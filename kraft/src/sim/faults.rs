@@ -56,11 +56,13 @@ pub enum Kind {
     Transfer,
     /// A process is stopped in order, and started again.
     Stop,
+    /// Members are to be others: nodes are added, promoted, removed, replaced, moved.
+    Member,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Loss,
         Self::Delay,
         Self::Bandwidth,
@@ -86,6 +88,7 @@ impl Kind {
         Self::Wipe,
         Self::Transfer,
         Self::Stop,
+        Self::Member,
     ];
 
     /// The name by which users choose it.
@@ -117,6 +120,7 @@ impl Kind {
             Self::Wipe => "wipe",
             Self::Transfer => "transfer",
             Self::Stop => "stop",
+            Self::Member => "member",
         }
     }
 

@@ -11,6 +11,7 @@ use kraft_core::adapter::ListenOptions;
 use kraft_core::id::{ClusterId, GroupId, Incarnation, Index, NodeId, Term};
 use kraft_core::laws::{Mark, View};
 use kraft_core::machine::StateMachine;
+use kraft_core::membership::Configuration;
 use kraft_core::message::{NodeState, Role, SnapshotId};
 use kraft_core::node::{Config, Done, Failure, Member, Node, Notice, Parts, Task};
 use kraft_core::raft::Status;
@@ -22,7 +23,7 @@ use super::clock::{Clock, Clocked};
 use super::faults::Kind;
 use super::plan::Setup;
 use super::report::{Fired, Snapped};
-use super::trace::Step;
+use super::rot::Rot;
 use super::watch::{Applies, Record, Watch, lock};
 use crate::kv::{self, Kv};
 use crate::storage::format::{Position, RECORD_BYTES, Record as LogRecord, segment_name};
@@ -34,12 +35,23 @@ use crate::storage::{
 
 /// The port for peers.
 pub(super) const PEER_PORT: u16 = 7000;
+/// Another port for peers, to which a member may move.
+pub(super) const MOVED_PORT: u16 = 7002;
 /// The port for clients.
 pub(super) const CLIENT_PORT: u16 = 7001;
 
 const CLUSTER: &str = "simulated";
 
 pub(super) type SimNode = Node<Clocked, Overheard, Watch<DiskLog<MemFiles>>, Applies<Kv>>;
+
+/// What part a host has in the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Nobody has started a node on it so far.
+    Spare,
+    /// It has a node, up or down, a member or not.
+    Serving,
+}
 
 /// Why a node is not up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,39 +62,6 @@ pub(super) enum Fall {
     Disk(String),
     /// What should never be.
     Wrong(String),
-}
-
-/// A flipped bit.
-#[derive(Clone, Debug)]
-pub(super) struct Rot {
-    pub(super) file: String,
-    offset: usize,
-    bits: u8,
-    /// Of a file in the log's folder, or in that of the snapshots.
-    folder: MemFiles,
-    /// The snapshot that is in the file.
-    snapshot: Option<SnapshotId>,
-    /// The byte as it should be.
-    sound: u8,
-}
-
-impl Rot {
-    /// What is told of it.
-    pub(super) fn step(&self, node: NodeId) -> Step {
-        Step::Rotten(node, self.file.as_str().into(), self.offset)
-    }
-
-    /// Whether it is a snapshot that rots: that may be done without.
-    pub(super) fn is_snapshots(&self) -> bool {
-        self.snapshot.is_some()
-    }
-
-    /// Whether the file is there, as rotten as it was.
-    pub(super) fn is_there(&self) -> bool {
-        let is_named = |names: Vec<String>| names.contains(&self.file);
-        self.folder.list().is_ok_and(is_named)
-            && self.folder.bytes(&self.file).get(self.offset) == Some(&(self.sound ^ self.bits))
-    }
 }
 
 /// How long the disk takes.
@@ -98,6 +77,7 @@ pub(super) struct Stall {
 pub(super) struct Host {
     pub(super) id: NodeId,
     pub(super) host: HostId,
+    pub(super) stage: Stage,
     pub(super) node: Option<SimNode>,
     /// Does not get to run, as under SIGSTOP.
     pub(super) is_paused: bool,
@@ -113,6 +93,10 @@ pub(super) struct Host {
     audit: Audit,
     incarnation: Incarnation,
     record: Arc<Mutex<Record>>,
+    /// Its configurations, as `record` has them when a turn is over.
+    pub(super) members: Vec<(Index, Configuration)>,
+    /// The members that it is founded with; none if it is to join.
+    founders: Vec<(NodeId, HostId)>,
     /// What the disk held before it was wiped.
     ghost: Option<Arc<Mutex<Record>>>,
     /// Peers' incarnations, as the data folder keeps them.
@@ -121,6 +105,8 @@ pub(super) struct Host {
     is_recovering: bool,
     /// How often it made up for that.
     pub(super) recoveries: u64,
+    /// How often its node ended because it was removed.
+    pub(super) departures: u64,
     /// Blocking work under way, with the time at which it is through.
     work: Vec<(Instant, Task<DiskWork<MemFiles>>)>,
     last_status: Status,
@@ -149,7 +135,15 @@ fn lock_snapped(snapped: &Mutex<Snapped>) -> MutexGuard<'_, Snapped> {
 }
 
 impl Host {
-    pub(super) fn new(id: NodeId, host: HostId, rng: Rng, setup: Setup, audit: Audit) -> Self {
+    /// A host whose node is founded with these members; without any it is a spare one, whose node is to join.
+    pub(super) fn new(
+        id: NodeId,
+        host: HostId,
+        founders: &[(NodeId, HostId)],
+        rng: Rng,
+        setup: Setup,
+        audit: Audit,
+    ) -> Self {
         let status = Status {
             id,
             hard: HardState::default(),
@@ -162,11 +156,17 @@ impl Host {
             membership: Index::ZERO,
             is_removed: false,
         };
-        let record = Arc::default();
+        let record = founded(founders);
+        let members = lock(&record).members().to_vec();
         audit.enter(host.index(), id, &record);
         Self {
             id,
             host,
+            stage: if founders.is_empty() {
+                Stage::Spare
+            } else {
+                Stage::Serving
+            },
             node: None,
             is_paused: false,
             files: MemFiles::new(),
@@ -178,11 +178,14 @@ impl Host {
             setup,
             audit,
             incarnation: Incarnation(1000 + id.0),
+            members,
+            founders: founders.to_vec(),
             record,
             ghost: None,
             known: BTreeMap::new(),
             is_recovering: false,
             recoveries: 0,
+            departures: 0,
             work: Vec::new(),
             last_status: status,
             told: Index::ZERO,
@@ -250,9 +253,9 @@ impl Host {
         Ok((log, recovered))
     }
 
-    fn config(&mut self, members: &[(NodeId, HostId)]) -> Config {
+    fn config(&mut self) -> Config {
+        let members = self.founders.iter();
         let members = members
-            .iter()
             .map(|(node, host)| Member {
                 node: *node,
                 address: host.address(PEER_PORT).to_string(),
@@ -260,6 +263,7 @@ impl Host {
             })
             .collect();
         let mut config = Config::new(CLUSTER, self.id, self.incarnation, members, self.rng.u64(..));
+        config.incarnations = self.known.iter().map(|(node, life)| (*node, *life)).collect();
         let setup = &self.setup;
         config.tail_bytes_max = setup.tail_bytes_max;
         config.applied_per_turn_max = setup.applied_per_turn_max;
@@ -284,12 +288,12 @@ impl Host {
     /// # Errors
     ///
     /// What is wrong with that.
-    pub(super) fn start(&mut self, network: &Network, members: &[(NodeId, HostId)]) -> Result<(), Fall> {
+    pub(super) fn start(&mut self, network: &Network) -> Result<(), Fall> {
         let (log, recovered) = self.open_log()?;
         let adapter = network
             .open(self.host, &AdapterConfig::default())
             .map_err(|error| Fall::Wrong(error.to_string()))?;
-        let config = self.config(members);
+        let config = self.config();
         let parts = Parts {
             adapter: Clocked::new(adapter, self.clock.clone()),
             protocol: Overheard::new(self.audit.clone(), self.place),
@@ -301,7 +305,12 @@ impl Host {
         let told = move |notice: Notice<'_>| lock_snapped(&snapped).note(&notice);
         // What was checked a moment ago cannot be read: the disk fails.
         let mut node = Node::open(config, parts, told).map_err(|error| Fall::Disk(error.to_string()))?;
-        for (role, port) in [(Role::Peer, PEER_PORT), (Role::Client, CLIENT_PORT)] {
+        let ports = [
+            (Role::Peer, PEER_PORT),
+            (Role::Peer, MOVED_PORT),
+            (Role::Client, CLIENT_PORT),
+        ];
+        for (role, port) in ports {
             let at = self.host.address(port).into();
             node.listen(role, &at, ListenOptions::default())
                 .map_err(|error| Fall::Wrong(error.to_string()))?;
@@ -414,9 +423,9 @@ impl Host {
         is_bad
     }
 
-    /// Whether it lost its log, and has not made up for that.
-    pub(super) fn has_lost_its_log(&self) -> bool {
-        self.is_recovering
+    /// Whether its disk is lost, for good or for long.
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_wiped() || self.rot.is_some() || self.is_recovering
     }
 
     /// Sets a damaged log aside, of a node that is down, and begins another one. Returns whether that was done: not if
@@ -448,7 +457,7 @@ impl Host {
 
     /// Empties the data folder of a node that is down. Its id comes back with another incarnation.
     pub(super) fn wipe(&mut self) {
-        let record = std::mem::take(&mut self.record);
+        let record = std::mem::replace(&mut self.record, founded(&self.founders));
         self.ghost.get_or_insert(record);
         self.note_shortage();
         self.fired = self.fired();
@@ -663,6 +672,14 @@ impl Host {
     fn note_status(&mut self) {
         let Some(node) = &self.node else { return };
         let status = node.status();
+        let record = lock(&self.record);
+        // What stands at the same places in another term is another list.
+        let places = |list: &[(Index, Configuration)]| (list.len(), list.last().map(|last| last.0));
+        let is_same = places(&self.members) == places(record.members());
+        if !is_same || status.hard.term != self.last_status.hard.term {
+            self.members = record.members().to_vec();
+        }
+        drop(record);
         if status.state != self.last_status.state {
             self.audit.place(self.place, status.state);
         }
@@ -702,6 +719,20 @@ impl Host {
     }
 }
 
+/// The record of a disk on which nothing is, of a node that is founded with these members.
+fn founded(founders: &[(NodeId, HostId)]) -> Arc<Mutex<Record>> {
+    Arc::new(Mutex::new(Record::founded(founding(founders))))
+}
+
+/// The configuration of nodes that are founded with these members.
+pub(super) fn founding(founders: &[(NodeId, HostId)]) -> Configuration {
+    let ids: Vec<_> = founders.iter().map(|(id, _)| *id).collect();
+    let founding = Configuration::founding(&ids);
+    founders.iter().fold(founding, |founding, (id, host)| {
+        founding.described(*id, &host.address(PEER_PORT).to_string(), Incarnation(0))
+    })
+}
+
 impl View for &Host {
     fn status(&self) -> Status {
         self.last_status.clone()
@@ -713,6 +744,10 @@ impl View for &Host {
 
     fn is_up(&self) -> bool {
         self.node.is_some() && self.ghost.is_none()
+    }
+
+    fn configurations(&self) -> &[(Index, Configuration)] {
+        &self.members
     }
 
     fn entry(&self, index: Index) -> Option<Mark> {

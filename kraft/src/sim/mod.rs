@@ -22,7 +22,8 @@
 //! | `plan` | what a seed draws before the run begins |
 //! | `cluster` | the stepping, the checks of each step, the end of a run |
 //! | `faults`, `strike`, `atlas` | kinds of faults; how they begin and end; which of them Raft tolerates |
-//! | `network`, `clock`, `host` | what they befall: paths, clocks, machines with their disks |
+//! | `members`, `operator` | how members change, and what must hold of that; who asks for it |
+//! | `network`, `clock`, `host`, `rot` | what they befall: paths, clocks, machines with their disks |
 //! | `watch`, `audit`, `answers` | what disks were told, what leaves on the wire for nodes, for clients |
 //! | `fresh` | how old what is read may be |
 //! | `states` | what state machines came to |
@@ -36,9 +37,12 @@ mod cluster;
 mod faults;
 mod fresh;
 mod host;
+mod members;
 mod network;
+mod operator;
 mod plan;
 mod report;
+mod rot;
 mod shrink;
 mod states;
 mod strike;
@@ -50,7 +54,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 
 pub use self::faults::{Kind, Kinds};
-pub use self::report::{Fired, Handled, Report, STATES, Snapped, Violation, Weaker};
+pub use self::report::{Changed, Fired, Handled, Report, STATES, Snapped, Violation, Weaker};
 pub use self::shrink::shrink;
 
 use self::cluster::Cluster;

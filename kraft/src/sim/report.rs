@@ -33,6 +33,8 @@ pub struct Report {
     pub fired: Fired,
     /// Answers that stand for less than the default.
     pub weaker: Weaker,
+    /// What became of changes of the members.
+    pub changed: Changed,
     /// What became of snapshots.
     pub snapped: Snapped,
     /// What nodes were given to handle.
@@ -62,6 +64,7 @@ impl Report {
         self.fired.add(&other.fired);
         self.snapped.add(&other.snapped);
         self.weaker.add(&other.weaker);
+        self.changed.add(&other.changed);
         for (mine, others) in self
             .handled
             .0
@@ -121,6 +124,71 @@ impl fmt::Display for Fired {
         } else {
             Ok(())
         }
+    }
+}
+
+/// What became of changes of the members.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Asked for.
+    pub asked: u64,
+    /// Answered as done.
+    pub done: u64,
+    /// Refused.
+    pub refused: u64,
+    /// Of unknown outcome.
+    pub unknown: u64,
+    /// Nodes that became voters.
+    pub came: u64,
+    /// Voters that became none.
+    pub went: u64,
+    /// Nodes that ended because they were removed.
+    pub gone: u64,
+}
+
+impl Changed {
+    /// What never happened, of all that can become of one.
+    #[must_use]
+    pub fn missing(&self) -> Option<&'static str> {
+        let counts = [
+            ("a change that is done", self.done),
+            ("a change that is refused", self.refused),
+            ("a change of unknown outcome", self.unknown),
+            ("a node that becomes a voter", self.came),
+            ("a voter that becomes none", self.went),
+            ("a node that ends because it was removed", self.gone),
+        ];
+        let missing = counts.into_iter().find(|(_, count)| *count == 0)?;
+        Some(missing.0)
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.asked += other.asked;
+        self.done += other.done;
+        self.refused += other.refused;
+        self.unknown += other.unknown;
+        self.came += other.came;
+        self.went += other.went;
+        self.gone += other.gone;
+    }
+}
+
+impl fmt::Display for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            asked,
+            done,
+            refused,
+            unknown,
+            came,
+            went,
+            gone,
+        } = self;
+        write!(
+            f,
+            "{asked} changes asked for, {done} done, {refused} refused, {unknown} unknown; {came} voters came, {went} went; \
+             {gone} nodes ended as removed"
+        )
     }
 }
 

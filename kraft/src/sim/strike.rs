@@ -1,6 +1,5 @@
 //! How faults begin and how they end.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
@@ -49,7 +48,7 @@ pub(super) enum Ailment {
 
 impl Ailment {
     /// Whom it hurts so that a majority must do without.
-    fn victims(&self) -> Vec<usize> {
+    pub(super) fn victims(&self) -> Vec<usize> {
         match self {
             Self::Down(at) | Self::Paused(at) | Self::Stalled(at) | Self::Full(at) | Self::Rotten(at) => vec![*at],
             Self::Failing(_, at) => vec![*at],
@@ -81,7 +80,7 @@ impl Cluster {
     /// A fault of this kind begins, if there is somebody whom it may befall.
     pub(super) fn strike(&mut self, kind: Kind) -> Result<(), String> {
         let mut rng = self.rngs[kind.index()].fork();
-        let mut at = rng.usize(..self.hosts.len());
+        let mut at = self.draw_host(&mut rng);
         let now = self.network.now();
         let span = spell(&mut rng);
         let ailment = match kind {
@@ -115,7 +114,14 @@ impl Cluster {
                 false => return Ok(()),
                 true => None,
             },
-            _ if !self.atlas.allows(&self.hurt(), at) => return Ok(()),
+            Kind::Member => match self.change_members(&mut rng)? {
+                None => return Ok(()),
+                Some(about) => {
+                    at = about;
+                    None
+                }
+            },
+            _ if !self.may_hurt(at) => return Ok(()),
             Kind::Rot => {
                 let what = [Rotting::Log, Rotting::Snapshot, Rotting::LivingSnapshot][rng.usize(..3)];
                 return self.rot(at, what, span);
@@ -183,13 +189,15 @@ impl Cluster {
         let nodes = self.hosts.len();
         let mut victims = Vec::new();
         if self.atlas.is_kept() {
-            let mut hurt = self.hurt();
+            let mut hurt = self.hurt_members();
             let wanted = if kind == Kind::Partition {
                 rng.usize(1..=nodes)
             } else {
                 1
             };
-            for at in (at..nodes).chain(0..at).take(wanted) {
+            let is_member = |at: &usize| self.is_member(*at);
+            let all = (at..nodes).chain(0..at).filter(is_member);
+            for at in all.take(wanted).filter(|_| !self.is_changing()) {
                 if self.atlas.allows(&hurt, at) {
                     hurt.insert(at);
                     victims.push(at);
@@ -294,7 +302,12 @@ impl Cluster {
             (true, None) => 0.05,
             (false, None) => 1.0,
         };
-        host.clock.drift(now, clock::rate(most * (2.0 * rng.f64() - 1.0)));
+        let part = match rng.u8(..4) {
+            0 => 1.0,
+            1 => -1.0,
+            _ => 2.0 * rng.f64() - 1.0,
+        };
+        host.clock.drift(now, clock::rate(most * part));
         host.refresh();
         self.ailments.push((now + span, Ailment::Drifting(at)));
         true
@@ -354,7 +367,7 @@ impl Cluster {
     /// aside; if it is
     /// one of the newest snapshot, it must do without that or not start.
     fn rot(&mut self, at: usize, what: Rotting, span: Duration) -> Result<(), String> {
-        if !self.atlas.allows_loss(&lost(&self.hosts), at) || self.hosts[at].rot.is_some() {
+        if !self.may_lose(at) || self.hosts[at].rot.is_some() {
             return Ok(());
         }
         let host = &mut self.hosts[at];
@@ -393,10 +406,15 @@ impl Cluster {
     /// The data folder of a node is gone, and somebody makes another one for the same id.
     fn wipe(&mut self, at: usize, span: Duration) -> Result<(), String> {
         let id = self.hosts[at].id;
-        let others = || self.hosts.iter().enumerate().filter(|(other, _)| *other != at);
+        let others = || {
+            self.hosts
+                .iter()
+                .enumerate()
+                .filter(|(other, _)| *other != at && self.is_member(*other))
+        };
         // Who never met it would take it for a new one: it was not a member for anybody there.
         let is_known = others().all(|(_, host)| host.is_wiped() || host.knows(id));
-        if !is_known || !self.atlas.allows_loss(&lost(&self.hosts), at) {
+        if !is_known || !self.may_lose(at) {
             return Ok(());
         }
         let host = &mut self.hosts[at];
@@ -487,18 +505,18 @@ impl Cluster {
         Ok(())
     }
 
-    /// Whom a majority must do without at the moment.
-    fn hurt(&self) -> BTreeSet<usize> {
-        let victims = self.ailments.iter().flat_map(|(_, ailment)| ailment.victims());
-        victims.chain(lost(&self.hosts)).collect()
+    /// Whether the node of the host at `at` may be hurt. Where a majority must stay whole it is of the voters as they are,
+    /// so nobody else is hurt while they change.
+    fn may_hurt(&self, at: usize) -> bool {
+        let hurt = self.hurt_members();
+        let may = !self.is_member(at) || self.atlas.allows(&hurt, at);
+        may && (!self.atlas.is_kept() || hurt.contains(&at) || !self.is_changing())
     }
-}
 
-/// Whose disks are lost, for good or for long.
-fn lost(hosts: &[Host]) -> BTreeSet<usize> {
-    let hosts = hosts.iter().enumerate();
-    let lost = hosts.filter(|(_, host)| host.is_wiped() || host.rot.is_some() || host.has_lost_its_log());
-    lost.map(|(at, _)| at).collect()
+    /// Whether the disk of the host at `at` may be lost.
+    fn may_lose(&self, at: usize) -> bool {
+        self.is_member(at) && !self.is_changing() && self.atlas.allows_loss(&self.lost_members(), at)
+    }
 }
 
 /// How long a fault lasts: mostly up to two seconds, at times up to fifteen.

@@ -22,6 +22,10 @@ pub(super) enum Step {
     /// It is over.
     Mended(Kind, NodeId),
     Started(NodeId),
+    /// A change of the members is asked for.
+    Asked(Box<str>),
+    /// A configuration was seen to be committed, with these members.
+    Members(Index, Box<str>),
     /// A byte of a file of a node is another one than was written.
     Rotten(NodeId, Box<str>, usize),
     /// A node ended, or did not start.
@@ -150,6 +154,8 @@ impl fmt::Display for Step {
         match self {
             Self::Fault(kind, node) => write!(f, "{kind} befalls {}", Place(*node)),
             Self::Mended(kind, node) => write!(f, "{kind} of {} is over", Place(*node)),
+            Self::Asked(wish) => write!(f, "asked for: {wish}"),
+            Self::Members(index, members) => write!(f, "committed at {index}: the members are {members}"),
             Self::Started(node) => write!(f, "node {node} starts"),
             Self::Rotten(node, file, offset) => write!(f, "byte {offset} of {file} rots on node {node}"),
             Self::Ended(node, why) => write!(f, "node {node} is down: {why}"),

@@ -13,6 +13,7 @@ use kraft_core::time::Instant;
 use kraft_protocols::Binary;
 
 use super::report::Weaker;
+use super::{Mode, Options};
 use crate::history::{self, Action, Budget, Fate, OperationId, Verdict};
 use crate::kv::Reply;
 
@@ -198,15 +199,21 @@ pub(super) struct User {
 
 impl User {
     /// A user that begins an operation on one of so many keys each `pace` on average.
-    pub(super) fn new(network: &Network, nodes: &[HostId], keys: usize, pace: Duration, seed: u64) -> io::Result<Self> {
+    pub(super) fn new(network: &Network, nodes: &[HostId], options: &Options, seed: u64) -> io::Result<Self> {
         let mut rng = Rng::with_seed(seed);
+        let &Options { keys, pace, mode, .. } = options;
+        let mut habits = Habits::draw(&mut rng);
+        if mode == Mode::Liveness {
+            // Where all of few users only read nothing is committed, with nobody to blame.
+            habits.at_one_node = 0.0;
+        }
         let mut user = Self {
             host: network.add_host(),
             network: network.clone(),
             nodes: nodes.to_vec(),
             keys,
             pace,
-            habits: Habits::draw(&mut rng),
+            habits,
             rng,
             runner: None,
             under_way: BTreeMap::new(),
@@ -226,6 +233,27 @@ impl User {
     /// Whether nothing of it is under way.
     pub(super) fn is_idle(&self) -> bool {
         self.under_way.is_empty()
+    }
+
+    /// There is another node, of which it is told. It comes anew for that: clients ask the nodes that they were given.
+    pub(super) fn hears_of(&mut self, node: HostId, now: Instant) {
+        self.nodes.push(node);
+        self.turns_at = self.turns_at.min(now + REST_MAX);
+    }
+
+    pub(super) fn only_reads(&self) -> bool {
+        self.only_reads
+    }
+
+    /// It comes anew, to write and to read, and knows these nodes.
+    pub(super) fn comes_to(&mut self, nodes: &[HostId], now: Instant) -> io::Result<()> {
+        self.nodes = nodes.to_vec();
+        if self.runner.is_some() {
+            self.go(now);
+        }
+        // Who comes next after one who only read does both.
+        self.only_reads = true;
+        self.come(now)
     }
 
     /// When it has something to do that the network does not know of.

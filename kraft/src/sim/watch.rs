@@ -8,7 +8,8 @@ use bytes::{Bytes, BytesMut};
 use kraft_core::id::{Index, SyncId, Term};
 use kraft_core::laws::Mark;
 use kraft_core::machine::{Refused, StateMachine};
-use kraft_core::message::{Entries, SnapshotId};
+use kraft_core::membership::Configuration;
+use kraft_core::message::{Entries, EntryKind, SnapshotId};
 use kraft_core::snapshot::{self, Head, Snapshot, SnapshotStore, StoreError};
 use kraft_core::storage::{Completed, Fault, HardState, Recovered, Storage, Work};
 use kraft_core::time::Instant;
@@ -44,6 +45,13 @@ pub(super) struct Record {
     has_lost: bool,
     /// The last entry that the state machine saw in this run.
     applied: Index,
+    /// The configurations in the log as it was handed to storage, behind the one before its first entry; ascending. The last
+    /// is in force.
+    members: Vec<(Index, Configuration)>,
+    /// The one that the node was founded with.
+    founding: Configuration,
+    /// The one at the head of the newest snapshot.
+    held: (Index, Configuration),
 }
 
 /// Term, vote and log.
@@ -156,6 +164,34 @@ impl Record {
         self.applied
     }
 
+    /// Of a node that was founded with these members; with none it waits to be told.
+    pub(super) fn founded(founding: Configuration) -> Self {
+        Self {
+            members: vec![(Index::ZERO, founding.clone())],
+            held: (Index::ZERO, founding.clone()),
+            founding,
+            ..Self::default()
+        }
+    }
+
+    /// The configurations, ascending; the last is in force.
+    pub(super) fn members(&self) -> &[(Index, Configuration)] {
+        &self.members
+    }
+
+    /// Those that may be needed behind what is applied.
+    pub(super) fn members_needed(&self) -> &[(Index, Configuration)] {
+        let behind = self.members.partition_point(|(at, _)| *at <= self.applied);
+        &self.members[behind.saturating_sub(1)..]
+    }
+
+    fn configuration_of(&self, head: &Head) -> (Index, Configuration) {
+        match head.configuration() {
+            Ok(Some(configuration)) => (head.membership_index, configuration),
+            _ => (Index::ZERO, self.founding.clone()),
+        }
+    }
+
     /// The last entry before `below` that is of this digest, durable or not.
     pub(super) fn last_like(&self, digest: u64, below: Index) -> Option<Index> {
         let Image { base, log, .. } = &self.handed;
@@ -196,10 +232,14 @@ impl Record {
 
     /// A snapshot is durable.
     fn stored(&mut self, head: &Head) {
-        self.snapshot = self.snapshot.max((head.index, head.term));
+        let place = (head.index, head.term);
+        if place >= self.snapshot {
+            self.held = self.configuration_of(head);
+        }
+        self.snapshot = self.snapshot.max(place);
     }
 
-    /// Of a node with these entries, some of them durable and applied.
+    /// Of a node of three with these entries, some of them durable and applied.
     #[cfg(test)]
     pub(super) fn of(handed: Vec<Mark>, durable: Vec<Mark>, applied: Index) -> Self {
         let image = |log| Image {
@@ -210,7 +250,7 @@ impl Record {
             handed: image(handed),
             durable: image(durable),
             applied,
-            ..Self::default()
+            ..Self::founded(Configuration::founding(&[1, 2, 3].map(kraft_core::id::NodeId)))
         }
     }
 
@@ -221,7 +261,11 @@ impl Record {
             ..Image::default()
         };
         let before = std::mem::take(self);
+        let founding = before.founding;
         *self = Self {
+            members: vec![(Index::ZERO, founding.clone())],
+            held: (Index::ZERO, founding.clone()),
+            founding,
             handed: begun.clone(),
             durable: begun,
             lost: before.lost.or(Some((before.durable, before.snapshot.0))),
@@ -245,6 +289,11 @@ impl Record {
 
     fn take(&mut self, step: Step) {
         self.has_lost |= matches!(step, Step::Truncate(_) | Step::Reset(..));
+        match step {
+            Step::Truncate(from) => self.members.retain(|(at, _)| *at < from),
+            Step::Reset(..) => self.members = vec![self.held.clone()],
+            _ => {}
+        }
         self.handed.perform(step);
         self.journal.push(step);
     }
@@ -294,6 +343,17 @@ impl Record {
         self.durable = found;
         self.released = recovered.base_index;
         self.snapshot = snapshot;
+        self.held = match head {
+            Some(head) => self.configuration_of(head),
+            None => (Index::ZERO, self.founding.clone()),
+        };
+        self.members = vec![self.held.clone()];
+        for (index, payload) in &recovered.memberships {
+            let configuration = Configuration::decode(payload).map_err(|error| format!("at {index}: {error}"))?;
+            if self.members.last().is_none_or(|(at, _)| at < index) {
+                self.members.push((*index, configuration));
+            }
+        }
         Ok(())
     }
 }
@@ -329,12 +389,18 @@ impl<S: Storage> Storage for Watch<S> {
     }
 
     fn append(&mut self, first: Index, entries: &Entries<'_>) {
-        for entry in entries.iter() {
+        for (index, entry) in (first.0..).map(Index).zip(entries.iter()) {
             let digest = (entry.kind as u64) << 32 | u64::from(entry.crc);
-            self.record().take(Step::Append(Mark {
+            let mut record = self.record();
+            record.take(Step::Append(Mark {
                 term: entry.term,
                 digest,
             }));
+            if entry.kind == EntryKind::Membership
+                && let Ok(configuration) = Configuration::decode(entry.payload)
+            {
+                record.members.push((index, configuration));
+            }
         }
         self.inner.append(first, entries);
     }

@@ -506,6 +506,30 @@ fn a_newcomer_does_not_take_a_wiped_founder_for_the_one_that_it_was() {
 }
 
 #[test]
+fn a_restarted_member_is_let_in_by_a_voter_that_never_heard_of_it() {
+    let mut lab = Lab::cluster(3);
+    let leader = lab.elect();
+    write(&mut lab, leader);
+    let others: Vec<_> = (1..=3).filter(|id| *id != leader).collect();
+    let (behind, other) = (others[0], others[1]);
+    lab.kill(behind);
+    let id = grow(&mut lab, leader);
+    done(&mut lab, leader, Change::Remove { node: NodeId(leader) });
+    let next = succeed(&mut lab, leader);
+    write(&mut lab, next);
+    lab.run_for(Duration::from_secs(1));
+    // Of the three that are left, one is down, one knows nothing of the change, and only the last one can lead; it has
+    // that in its log, and begins without knowing that it is committed.
+    lab.kill(other);
+    lab.kill(id);
+    lab.start(id, 0, Binary);
+    lab.start(behind, 0, Binary);
+    lab.run_until(|lab| lab.state(id) == NodeState::Leader);
+    write(&mut lab, id);
+    assert_eq!(voters(&lab, behind), voters(&lab, id));
+}
+
+#[test]
 fn a_member_that_moved_is_found_again() {
     let mut lab = Lab::cluster(3);
     let leader = lab.elect();
