@@ -22,7 +22,7 @@ use crate::outbox::Outbox;
 /// - P9 *golden vectors* do not change.
 /// - P10 *all or nothing*: a failed encode leaves the outbox as it was.
 /// - P11 *unknown optional fields* are skipped, so that old and new nodes mix.
-/// - P12 *no copy*: decoding lends payloads from its input.
+/// - P12 *no copy*: decoding lends payloads from its input; formats of text are exempt.
 pub trait Protocol {
     /// Appends `message` to `out` as one frame, or leaves `out` as it was.
     ///
@@ -34,10 +34,18 @@ pub trait Protocol {
 
     /// Reads the frame that `input` begins with. Payloads of the message point into `input`.
     ///
+    /// A format of text, whose payloads are not in there as they are, unescapes them into `scratch`, of no more bytes
+    /// than the frame has. Whoever decodes keeps it for the next message; what it holds before does not matter.
+    ///
     /// # Errors
     ///
     /// [`DecodeError`]; the connection cannot go on after any but [`DecodeError::UnknownKind`].
-    fn decode<'a>(&self, input: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, DecodeError>;
+    fn decode<'a>(
+        &self,
+        input: &'a [u8],
+        limits: &Limits,
+        scratch: &'a mut Vec<u8>,
+    ) -> Result<Decoded<'a>, DecodeError>;
 
     /// Whether replies must leave in the order of their requests, because the format has no correlation ids.
     fn ordered(&self) -> bool {

@@ -132,7 +132,7 @@ impl<P: Protocol> Subject<P> {
 
     #[track_caller]
     fn expect_message(&self, input: &[u8], expected: &Message<'_>, length: usize) {
-        match self.protocol.decode(input, &LIMITS) {
+        match self.protocol.decode(input, &LIMITS, &mut Vec::new()) {
             Ok(Decoded::Message { message, consumed }) => {
                 assert_eq!(message, *expected);
                 assert_eq!(consumed, length, "law P6: consumed is exactly the frame");

@@ -18,6 +18,8 @@ pub mod binary;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod frame;
+#[cfg(feature = "binary")]
+mod numbers;
 
 #[cfg(feature = "binary")]
 pub use binary::Binary;

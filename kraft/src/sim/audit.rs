@@ -271,7 +271,7 @@ impl Protocol for Overheard {
         Binary.encode(message, frame_max, out)
     }
 
-    fn decode<'a>(&self, input: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, DecodeError> {
+    fn decode<'a>(&self, input: &'a [u8], limits: &Limits, _: &'a mut Vec<u8>) -> Result<Decoded<'a>, DecodeError> {
         let decoded = Binary.decode(input, limits)?;
         if let Decoded::Message { message, consumed } = &decoded {
             let books = &mut *self.audit.books();
