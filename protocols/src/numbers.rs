@@ -154,6 +154,15 @@ pub(crate) fn address<'a>(change: &Change<'a>) -> &'a str {
     }
 }
 
+/// The value of a number that came as any number may.
+#[cfg(any(feature = "protobuf", feature = "msgpack", feature = "json"))]
+pub(crate) fn of_u64<T: Numbered>(number: u64) -> Option<T>
+where
+    T::Number: TryFrom<u64>,
+{
+    T::Number::try_from(number).ok().and_then(T::of)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -27,6 +27,8 @@ const INWARD: &[(&str, &[&str])] = &[
     // Nodes as processes, and clients that talk to them.
     ("kraft-chaos", &["kraft-core", "kraft-raft"]),
     ("ci", &[]),
+    // Makes source code of the schema.
+    ("kraft-codegen", &[]),
 ];
 
 /// Brings every crate of the lock file here, those of other systems too: what follows runs offline.
