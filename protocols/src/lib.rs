@@ -2,7 +2,7 @@
 //!
 //! A wire format is a [`Protocol`]. All of them share one envelope ([`mod@frame`]): a
 //! header with checksums of its own and of the body, so that a receiver believes no length, and allocates for none,
-//! before it is known to be undamaged. `docs/wire-format.md` has the byte layout, `docs/wire-formats.md` the other
+//! before it is known to be undamaged. `docs/wire-format.md` has the byte layout, `docs/standard-formats.md` the other
 //! three.
 //!
 //! | feature | format | what for |

@@ -1,11 +1,10 @@
 //! Text to messages.
 
 use std::cell::Cell;
-use std::fmt;
-use std::ops::Range;
+use std::{fmt, mem};
 
 use base64::engine::general_purpose::STANDARD;
-use base64::{DecodeError as Base64Error, Engine as _};
+use base64::{DecodeError as Base64Error, DecodeSliceError, Engine as _};
 use kraft_core::handshake::Kind;
 use kraft_core::protocol::{DecodeError, Limits};
 use serde_core::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -26,85 +25,20 @@ const ESCAPE: usize = 6;
 /// The message of a body. What cannot be lent from it is unescaped into `scratch`.
 pub(super) fn read<'a>(kind: Kind, body: &'a [u8], limits: &Limits, scratch: &'a mut Vec<u8>) -> Result<Received<'a>> {
     let text = str::from_utf8(body).map_err(|error| malformed(HEADER + error.valid_up_to()))?;
-    scratch.clear();
     // Base64 and escapes only ever make bytes more: this is room for all of them, and no more than was received.
-    scratch.reserve(text.len());
-    let mut reader = Reader {
-        text,
-        limits,
-        scratch: &mut *scratch,
-    };
-    let found = reader.message(fields(kind))?;
-    let scratch: &'a [u8] = scratch;
-    let entries = found.entries.iter();
-    let members = found.members.iter();
-    Ok(Received {
-        record: found.head.record(scratch),
-        at: found.head.at,
-        entries: entries
-            .map(|found| found.record(scratch).entry(&found.at))
-            .collect::<Result<_>>()?,
-        members: members
-            .map(|found| found.record(scratch).member(&found.at))
-            .collect::<Result<_>>()?,
-    })
-}
-
-/// A message as it was found.
-struct FoundMessage<'a> {
-    head: Found<'a>,
-    entries: Vec<Found<'a>>,
-    members: Vec<Found<'a>>,
-}
-
-/// The fields of an object.
-struct Found<'a> {
-    numbers: [u64; SLOTS],
-    texts: [Piece<'a>; 2],
-    bytes: Piece<'a>,
-    at: Offsets,
-}
-
-/// A text or payload.
-#[derive(Clone)]
-enum Piece<'a> {
-    /// As it stands in the body.
-    Lent(&'a str),
-    /// Unescaped, in the scratch memory.
-    Kept(Range<usize>),
-}
-
-impl<'a> Found<'a> {
-    fn new(at: usize) -> Self {
-        Self {
-            numbers: [0; SLOTS],
-            texts: [const { Piece::Lent("") }; 2],
-            bytes: Piece::Lent(""),
-            at: Offsets::all(at),
-        }
+    if scratch.len() < text.len() {
+        scratch.resize(text.len(), 0);
     }
-
-    fn record(&self, scratch: &'a [u8]) -> Record<'a> {
-        let bytes = |piece: &Piece<'a>| match piece {
-            Piece::Lent(text) => text.as_bytes(),
-            Piece::Kept(range) => &scratch[range.clone()],
-        };
-        Record {
-            numbers: self.numbers,
-            texts: self
-                .texts
-                .each_ref()
-                .map(|piece| str::from_utf8(bytes(piece)).expect("texts were texts when they were found")),
-            bytes: bytes(&self.bytes),
-        }
-    }
+    let room = scratch.as_mut_slice();
+    Reader { text, limits, room }.message(fields(kind))
 }
 
-struct Reader<'a, 'r> {
+struct Reader<'a, 'l> {
     /// The whole body: what is found is a part of it, so that its place can be told.
     text: &'a str,
-    limits: &'r Limits,
-    scratch: &'r mut Vec<u8>,
+    limits: &'l Limits,
+    /// What is left of the scratch memory.
+    room: &'a mut [u8],
 }
 
 impl<'a> Reader<'a, '_> {
@@ -117,105 +51,120 @@ impl<'a> Reader<'a, '_> {
         malformed(self.offset(part))
     }
 
-    fn message(&mut self, fields: &[Field]) -> Result<FoundMessage<'a>> {
+    fn message(&mut self, fields: &[Field]) -> Result<Received<'a>> {
         let values = self.values(self.text, fields)?;
-        let mut found = FoundMessage {
-            head: Found::new(HEADER),
+        let mut received = Received {
+            record: Record::default(),
+            at: Offsets::default(),
             entries: Vec::new(),
             members: Vec::new(),
         };
         for (field, value) in present(fields, &values) {
             match field.holds {
-                Holds::Entries => found.entries = self.list(value, self.limits.entries_max, ENTRY)?,
-                Holds::Members => found.members = self.list(value, MEMBERS_MAX, MEMBER)?,
-                _ => self.value(field, value, &mut found.head)?,
+                Holds::Entries => {
+                    received.entries = self.list(value, self.limits.entries_max, ENTRY, Record::entry)?;
+                }
+                Holds::Members => received.members = self.list(value, MEMBERS_MAX, MEMBER, Record::member)?,
+                _ => self.value(field, value, &mut received.record, &mut received.at)?,
             }
         }
-        Ok(found)
+        Ok(received)
     }
 
-    fn list(&mut self, value: &'a str, max: usize, fields: &[Field]) -> Result<Vec<Found<'a>>> {
-        let elements = self.elements(value, max)?;
-        let mut list = Vec::with_capacity(elements.len());
+    fn list<T>(
+        &mut self,
+        value: &'a str,
+        max: usize,
+        fields: &[Field],
+        of: impl Fn(&Record<'a>, &Offsets) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        // Counted before there is room made for them.
+        let mut count = 0;
+        self.elements(value, |_| {
+            count += 1;
+            (count <= max).then_some(()).ok_or(DecodeError::TooLarge)
+        })?;
+        let mut elements = Vec::with_capacity(count);
+        self.elements(value, |element| {
+            elements.push(element);
+            Ok(())
+        })?;
+        let mut list = Vec::with_capacity(count);
         for element in elements {
-            let mut found = Found::new(self.offset(element));
+            let mut record = Record::default();
+            let mut at = Offsets::all(self.offset(element));
             let values = self.values(element, fields)?;
             for (field, value) in present(fields, &values) {
-                self.value(field, value, &mut found)?;
+                self.value(field, value, &mut record, &mut at)?;
             }
-            list.push(found);
+            list.push(of(&record, &at)?);
         }
         Ok(list)
     }
 
-    fn value(&mut self, field: &Field, value: &'a str, found: &mut Found<'a>) -> Result<()> {
-        found.at.set(field.number.into(), self.offset(value));
+    fn value(&mut self, field: &Field, value: &'a str, record: &mut Record<'a>, at: &mut Offsets) -> Result<()> {
+        at.set(field.number.into(), self.offset(value));
         let error = self.malformed(value);
-        let number = &mut found.numbers[usize::from(field.number)];
+        let number = &mut record.numbers[usize::from(field.number)];
         match field.holds {
             Holds::Number(max) => *number = of_number(value).filter(|number| *number <= max).ok_or(error)?,
             Holds::Flag => *number = u64::from(of_flag(value).ok_or(error)?),
             Holds::Choice(choices) => *number = of_choice(value, choices).ok_or(error)?,
-            Holds::Text(at) => found.texts[at] = self.text(value)?,
-            Holds::Bytes => found.bytes = self.payload(value)?,
+            Holds::Text(at) => record.texts[at] = self.text(value)?,
+            Holds::Bytes => record.bytes = self.payload(value)?,
             Holds::Entries | Holds::Members => unreachable!("lists are read apart"),
         }
         Ok(())
     }
 
-    fn text(&mut self, value: &'a str) -> Result<Piece<'a>> {
+    fn text(&mut self, value: &'a str) -> Result<&'a str> {
         let inner = of_string(value).ok_or_else(|| self.malformed(value))?;
         if inner.len() > ESCAPE * TEXT_MAX {
             return Err(DecodeError::TooLarge);
         }
-        let piece = if inner.contains('\\') {
-            let text: String = serde_json::from_str(value).map_err(|error| self.misread(value, &error))?;
-            self.keep(text.as_bytes())
+        let text = if inner.contains('\\') {
+            let text = self.unescaped(value)?;
+            let kept = self.take(text.len());
+            kept.copy_from_slice(text.as_bytes());
+            str::from_utf8(kept).expect("it is the text")
         } else {
-            Piece::Lent(inner)
+            inner
         };
-        let length = match &piece {
-            Piece::Lent(text) => text.len(),
-            Piece::Kept(range) => range.len(),
-        };
-        if length > TEXT_MAX {
+        if text.len() > TEXT_MAX {
             return Err(DecodeError::TooLarge);
         }
-        Ok(piece)
+        Ok(text)
     }
 
-    fn payload(&mut self, value: &'a str) -> Result<Piece<'a>> {
+    fn payload(&mut self, value: &'a str) -> Result<&'a [u8]> {
         let inner = of_string(value).ok_or_else(|| self.malformed(value))?;
-        let start = self.scratch.len();
         // There are writers that escape the slash, which is of Base64's alphabet.
         let decoded = if inner.contains('\\') {
-            let text: String = serde_json::from_str(value).map_err(|error| self.misread(value, &error))?;
-            STANDARD
-                .decode_vec(text, self.scratch)
-                .map_err(|_| self.malformed(value))
+            let text = self.unescaped(value)?;
+            let decoded = STANDARD.decode_slice(text, self.room);
+            decoded.map_err(|_| self.malformed(value))
         } else {
-            STANDARD.decode_vec(inner, self.scratch).map_err(|error| {
-                malformed(
-                    self.offset(inner)
-                        + match error {
-                            Base64Error::InvalidByte(at, _) => at,
-                            Base64Error::InvalidLastSymbol { .. } => inner.len().saturating_sub(1),
-                            _ => inner.len(),
-                        },
-                )
-            })
+            let decoded = STANDARD.decode_slice(inner, self.room);
+            decoded.map_err(|error| malformed(self.offset(inner) + place(&error, inner.len())))
         };
-        decoded.map(|()| Piece::Kept(start..self.scratch.len()))
+        Ok(self.take(decoded?))
     }
 
-    fn keep(&mut self, bytes: &[u8]) -> Piece<'a> {
-        let start = self.scratch.len();
-        self.scratch.extend_from_slice(bytes);
-        Piece::Kept(start..self.scratch.len())
+    /// A string without its quotes and escapes.
+    fn unescaped(&self, value: &str) -> Result<String> {
+        serde_json::from_str(value).map_err(|error| self.misread(value, &error))
+    }
+
+    /// The first `count` bytes of the room.
+    fn take(&mut self, count: usize) -> &'a mut [u8] {
+        let (taken, rest) = mem::take(&mut self.room).split_at_mut(count);
+        self.room = rest;
+        taken
     }
 
     /// The values of an object's known fields, by their numbers.
     fn values(&self, object: &'a str, fields: &[Field]) -> Result<Values<'a>> {
+        self.begins(object, '{')?;
         let failed = Cell::new(None);
         let visitor = ObjectVisitor {
             fields,
@@ -228,13 +177,26 @@ impl<'a> Reader<'a, '_> {
         ended.map_err(|error| failed.take().unwrap_or_else(|| self.misread(object, &error)))
     }
 
-    /// The elements of a list.
-    fn elements(&self, list: &'a str, max: usize) -> Result<Vec<&'a str>> {
+    /// Hands out the elements of a list.
+    fn elements(&self, list: &'a str, on_element: impl FnMut(&'a str) -> Result<()>) -> Result<()> {
+        self.begins(list, '[')?;
         let failed = Cell::new(None);
-        let visitor = ListVisitor { max, failed: &failed };
+        let visitor = ListVisitor {
+            on_element,
+            failed: &failed,
+        };
         let mut json = serde_json::Deserializer::from_str(list);
-        let elements = (&mut json).deserialize_seq(visitor);
-        elements.map_err(|error| failed.take().unwrap_or_else(|| self.misread(list, &error)))
+        let ended = (&mut json).deserialize_seq(visitor);
+        ended.map_err(|error| failed.take().unwrap_or_else(|| self.misread(list, &error)))
+    }
+
+    /// Another value than this one is told here, where it begins; serde_json would tell behind it.
+    fn begins(&self, part: &str, with: char) -> Result<()> {
+        let value = part.trim_ascii_start();
+        if value.is_empty() || value.starts_with(with) {
+            return Ok(());
+        }
+        Err(self.malformed(value))
     }
 
     /// Where serde_json stopped reading `part`, which it says in lines and columns.
@@ -248,6 +210,15 @@ impl<'a> Reader<'a, '_> {
 
 fn malformed(offset: usize) -> DecodeError {
     DecodeError::Malformed { offset }
+}
+
+/// Where in a payload of so many characters Base64 is none.
+fn place(error: &DecodeSliceError, length: usize) -> usize {
+    match error {
+        DecodeSliceError::DecodeError(Base64Error::InvalidByte(at, _)) => *at,
+        DecodeSliceError::DecodeError(Base64Error::InvalidLastSymbol { .. }) => length.saturating_sub(1),
+        _ => length,
+    }
 }
 
 /// Values by the numbers of their fields.
@@ -379,28 +350,26 @@ impl<'f> Visitor<'_> for Name<'f> {
     }
 }
 
-/// Takes the elements of a list apart, if there are no more than there may be.
-struct ListVisitor<'v> {
-    max: usize,
+/// Hands out the elements of a list, as long as they are taken.
+struct ListVisitor<'v, F> {
+    on_element: F,
     failed: &'v Cell<Option<DecodeError>>,
 }
 
-impl<'a> Visitor<'a> for ListVisitor<'_> {
-    type Value = Vec<&'a str>;
+impl<'a, F: FnMut(&'a str) -> Result<()>> Visitor<'a> for ListVisitor<'_, F> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list")
     }
 
-    fn visit_seq<A: SeqAccess<'a>>(self, mut list: A) -> std::result::Result<Self::Value, A::Error> {
-        let mut elements = Vec::new();
+    fn visit_seq<A: SeqAccess<'a>>(mut self, mut list: A) -> std::result::Result<(), A::Error> {
         while let Some(element) = list.next_element::<&'a RawValue>()? {
-            if elements.len() == self.max {
-                self.failed.set(Some(DecodeError::TooLarge));
-                return Err(A::Error::custom("too many"));
+            if let Err(error) = (self.on_element)(element.get()) {
+                self.failed.set(Some(error));
+                return Err(A::Error::custom("refused"));
             }
-            elements.push(element.get());
         }
-        Ok(elements)
+        Ok(())
     }
 }

@@ -1,9 +1,14 @@
 //! The formats of this crate before the suite, and under attack.
 
+mod bad_json;
+mod bad_msgpack;
+mod bad_protobuf;
 mod counting;
 mod documented;
 mod forge;
 mod fuzz;
+mod mangled;
+mod standard;
 mod threats;
 mod tomorrow;
 
