@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use kraft_core::message::Message;
 use kraft_core::outbox::Outbox;
-use kraft_core::protocol::{DecodeError, Decoded, EncodeError, Limits, Protocol};
+use kraft_core::protocol::{DecodeError, Decoded, Dialect, EncodeError, Limits, Overhead, Protocol};
+
+use crate::frame::MAGIC;
 
 /// Makes the formats that are compiled in, and what is asked of each.
 macro_rules! formats {
@@ -64,6 +66,12 @@ macro_rules! formats {
                 }
             }
 
+            fn overhead_of(format: Format) -> Overhead {
+                match format {
+                    $(#[cfg(feature = $feature)] Format::$format => crate::$module::$format.overhead(),)*
+                }
+            }
+
             fn decode_as<'a>(
                 format: Format,
                 input: &'a [u8],
@@ -112,7 +120,8 @@ impl Any {
     /// The format of the frame that `input` begins with, if that much of it is there and the format is compiled in.
     #[must_use]
     pub fn heard(input: &[u8]) -> Option<Format> {
-        input.get(5).and_then(|&number| Format::of_number(number))
+        let number = input.strip_prefix(&MAGIC)?.get(1)?;
+        Format::of_number(*number)
     }
 }
 
@@ -136,6 +145,25 @@ impl Protocol for Any {
         // What is no frame, or one of a format that is not known here, any of them tells.
         let format = Self::heard(input).unwrap_or(self.format);
         Self::decode_as(format, input, limits, scratch)
+    }
+
+    fn dialect(&self, input: &[u8]) -> Option<Dialect> {
+        Self::heard(input).map(|format| Dialect(format.number()))
+    }
+
+    fn encode_in(
+        &self,
+        dialect: Option<Dialect>,
+        message: &Message<'_>,
+        frame_max: usize,
+        out: &mut Outbox,
+    ) -> Result<(), EncodeError> {
+        let format = dialect.and_then(|Dialect(number)| Format::of_number(number));
+        Self::encode_as(format.unwrap_or(self.format), message, frame_max, out)
+    }
+
+    fn overhead(&self) -> Overhead {
+        Self::overhead_of(self.format)
     }
 
     fn name(&self) -> &'static str {

@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use kraft_core::handshake::Kind;
 use kraft_core::message::{Body, Message};
 use kraft_core::outbox::Outbox;
-use kraft_core::protocol::{DecodeError, Decoded, EncodeError, Limits, Protocol};
+use kraft_core::protocol::{DecodeError, Decoded, EncodeError, Limits, Overhead, Protocol};
 use serde_core::ser::{Error as _, SerializeMap, SerializeSeq};
 use serde_core::{Serialize, Serializer};
 
@@ -59,6 +59,16 @@ impl Protocol for Json {
             message: received.message(kind)?,
             consumed: whole.consumed,
         })
+    }
+
+    fn overhead(&self) -> Overhead {
+        Overhead {
+            // {"term":,"kind":"open_session","crc":,"payload":""}, and its numbers; and the padding of Base64.
+            entry_bytes: 128,
+            // The names of an append's fields, and their numbers.
+            frame_bytes: 512,
+            three_become: 4,
+        }
     }
 
     fn name(&self) -> &'static str {

@@ -31,7 +31,7 @@ pub fn p05_damage<P: Protocol>(subject: &Subject<P>) {
     }
 }
 
-/// P7: limits hold, from the header on where the envelope is this crate's, and before anything is allocated.
+/// P7: limits hold, and so does what the protocol says of its overhead, from the header on where the envelope is this crate's, and before anything is allocated.
 pub fn p07_limits<P: Protocol>(subject: &Subject<P>) {
     let first = seed();
     for sample in (first..first + 30).flat_map(Sample::each_kind) {
@@ -40,6 +40,13 @@ pub fn p07_limits<P: Protocol>(subject: &Subject<P>) {
         frames_end_at_the_limit(subject, &message, &frame);
         if let Body::Append(append) = &message.body {
             let entries = append.entries.len();
+            let payload = append.entries.iter().map(|entry| entry.payload.len()).sum();
+            let at_most = subject.protocol.overhead().frame(entries, payload);
+            assert!(
+                frame.len() <= at_most,
+                "{} bytes, and by its overhead no more than {at_most}",
+                frame.len()
+            );
             for entries_max in [0, entries / 2, entries.saturating_sub(1), entries] {
                 let limits = Limits { entries_max, ..LIMITS };
                 let is_refused =
