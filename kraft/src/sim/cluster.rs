@@ -153,8 +153,7 @@ impl Cluster {
         let nodes: Vec<_> = self.members.iter().map(|(_, host)| *host).collect();
         for user in 0..self.options.users as u64 {
             let seed = stream(self.options.seed, USERS + user).u64(..);
-            let Options { keys, pace, .. } = self.options;
-            let user = User::new(&self.network, &nodes, keys, pace, seed).map_err(|error| error.to_string())?;
+            let user = User::new(&self.network, &nodes, &self.options, seed).map_err(|error| error.to_string())?;
             self.weather.join(user.host);
             self.users.push(user);
             self.user_deadlines.push(Some(Instant::ZERO));

@@ -43,6 +43,8 @@ mod watch;
 use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 
+use kraft_protocols::Format;
+
 pub use self::faults::{Kind, Kinds};
 pub use self::report::{Fired, Handled, Report, STATES, Snapped, Violation};
 pub use self::shrink::shrink;
@@ -71,6 +73,8 @@ pub struct Options {
     pub mode: Mode,
     /// How long a healed cluster may take to commit again (law R9).
     pub heal_max: Duration,
+    /// The wire format of nodes and users.
+    pub protocol: Format,
 }
 
 /// Which faults happen in a run. How often and how hard is the seed's to draw.
@@ -111,6 +115,7 @@ impl Default for Options {
             faults: Faults::NONE,
             mode: Mode::Safety,
             heal_max: Duration::from_secs(20),
+            protocol: Format::Binary,
         }
     }
 }
@@ -151,8 +156,12 @@ impl Options {
             Faults::These(kinds) => format!(" --faults {kinds}"),
         };
         let span = written(self.span);
+        let protocol = match self.protocol {
+            Format::Binary => String::new(),
+            other => format!(" --protocol {other}"),
+        };
         format!(
-            "kraftd simulate --seeds {seed}..{} --nodes {nodes} --span {span}{faults}{liveness}",
+            "kraftd simulate --seeds {seed}..{} --nodes {nodes} --span {span}{faults}{liveness}{protocol}",
             seed.saturating_add(1)
         )
     }

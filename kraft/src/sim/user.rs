@@ -9,8 +9,9 @@ use kraft_adapters::Config as AdapterConfig;
 use kraft_adapters::mock::{HostId, Mock, Network};
 use kraft_core::client::{CallId, Client, Config, Delivery, End, Outcome, Runner};
 use kraft_core::time::Instant;
-use kraft_protocols::Binary;
+use kraft_protocols::{Any, Format};
 
+use super::Options;
 use crate::history::{self, Action, Budget, OperationId, Verdict};
 use crate::kv::Reply;
 
@@ -108,10 +109,11 @@ pub(super) struct User {
     nodes: Vec<HostId>,
     keys: usize,
     pace: Duration,
+    protocol: Format,
     habits: Habits,
     rng: Rng,
     /// `None` while it is away.
-    runner: Option<Runner<Mock, Binary>>,
+    runner: Option<Runner<Mock, Any>>,
     under_way: BTreeMap<CallId, UnderWay>,
     /// The value last seen of each key.
     seen: Vec<Option<Vec<u8>>>,
@@ -129,7 +131,10 @@ pub(super) struct User {
 
 impl User {
     /// A user that begins an operation on one of so many keys each `pace` on average.
-    pub(super) fn new(network: &Network, nodes: &[HostId], keys: usize, pace: Duration, seed: u64) -> io::Result<Self> {
+    pub(super) fn new(network: &Network, nodes: &[HostId], options: &Options, seed: u64) -> io::Result<Self> {
+        let Options {
+            keys, pace, protocol, ..
+        } = *options;
         let mut rng = Rng::with_seed(seed);
         let mut user = Self {
             host: network.add_host(),
@@ -137,6 +142,7 @@ impl User {
             nodes: nodes.to_vec(),
             keys,
             pace,
+            protocol,
             habits: Habits::draw(&mut rng),
             rng,
             runner: None,
@@ -224,7 +230,11 @@ impl User {
             attempt_timeout: self.habits.attempt,
             ..Config::default()
         };
-        self.runner = Some(Runner::new(Client::new(config, addresses), adapter, Binary));
+        self.runner = Some(Runner::new(
+            Client::new(config, addresses),
+            adapter,
+            Any::new(self.protocol),
+        ));
         self.lives += 1;
         self.turns_at = now + self.habits.stay.mul_f64(0.5 + self.rng.f64());
         Ok(())
