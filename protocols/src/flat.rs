@@ -21,7 +21,6 @@ use crate::numbers::{
     OUTCOME_REFUSED, OUTCOME_UNKNOWN, OUTCOME_WEAKER, READ_AT, READ_LEASE, READ_REFUSED, READ_STALE, SNAPSHOT_DAMAGED,
     SNAPSHOT_NO_SPACE, SNAPSHOT_RECEIVED, of_u64,
 };
-#[cfg(any(feature = "msgpack", feature = "json"))]
 use crate::schema::{Field, Holds};
 
 type Result<T> = std::result::Result<T, DecodeError>;
@@ -31,28 +30,31 @@ const FIRST: usize = 6;
 
 /// A message's fields by their numbers, its lists apart.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Record<'a> {
+pub struct Record<'a> {
     /// Numbers, flags and choices.
-    pub(crate) numbers: [u64; SLOTS],
+    pub numbers: [u64; SLOTS],
     /// Texts, in the order of their numbers.
-    pub(crate) texts: [&'a str; 2],
+    pub texts: [&'a str; 2],
     /// The one field of bytes that a kind has.
-    pub(crate) bytes: &'a [u8],
+    pub bytes: &'a [u8],
 }
 
 /// A record that was received.
 #[derive(Debug)]
-pub(crate) struct Received<'a> {
-    pub(crate) record: Record<'a>,
-    /// Where the fields stand in the frame.
-    pub(crate) at: Offsets,
-    pub(crate) entries: Vec<EntryRef<'a>>,
-    pub(crate) members: Vec<MemberStatus<'a>>,
+pub struct Received<'a> {
+    /// Its fields.
+    pub record: Record<'a>,
+    /// Where they stand in the frame.
+    pub at: Offsets,
+    /// Of an append.
+    pub entries: Vec<EntryRef<'a>>,
+    /// Of a status reply.
+    pub members: Vec<MemberStatus<'a>>,
 }
 
 /// Where fields stand in a frame: at its body's beginning if they are absent.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Offsets([usize; SLOTS]);
+pub struct Offsets([usize; SLOTS]);
 
 impl Default for Offsets {
     fn default() -> Self {
@@ -62,26 +64,33 @@ impl Default for Offsets {
 
 impl Offsets {
     /// All of them absent from a part of the frame that begins at `offset`.
-    pub(crate) fn all(offset: usize) -> Self {
+    #[must_use]
+    pub fn all(offset: usize) -> Self {
         Self([offset; SLOTS])
     }
 
     /// The field `number` stands at `offset`. Numbers that no field has are passed over.
-    pub(crate) fn set(&mut self, number: u32, offset: usize) {
+    pub fn set(&mut self, number: u32, offset: usize) {
         if let Some(slot) = usize::try_from(number).ok().and_then(|slot| self.0.get_mut(slot)) {
             *slot = offset;
         }
     }
 
     /// The error that the field `number` is wrong.
-    pub(crate) fn malformed(&self, number: usize) -> DecodeError {
+    ///
+    /// # Panics
+    ///
+    /// If no field has that number.
+    #[must_use]
+    pub fn malformed(&self, number: usize) -> DecodeError {
         DecodeError::Malformed { offset: self.0[number] }
     }
 }
 
 impl<'a> Record<'a> {
-    /// The fields of a message.
-    pub(crate) fn of(message: &'a Message<'_>) -> Self {
+    /// The fields of a message, its entries and members apart.
+    #[must_use]
+    pub fn of(message: &'a Message<'_>) -> Self {
         let mut record = Self::default();
         let header = &message.header;
         record.set(
@@ -277,8 +286,8 @@ impl<'a> Record<'a> {
     }
 
     /// Whether a field of the record, a list apart, is there to be written.
-    #[cfg(any(feature = "msgpack", feature = "json"))]
-    pub(crate) fn says(&self, field: &Field) -> bool {
+    #[must_use]
+    pub fn says(&self, field: &Field) -> bool {
         match field.holds {
             Holds::Number(_) | Holds::Choice(_) | Holds::Flag => self.numbers[usize::from(field.number)] != 0,
             Holds::Text(at) => !self.texts[at].is_empty(),
@@ -288,8 +297,8 @@ impl<'a> Record<'a> {
     }
 
     /// The fields of an entry; its payload is the record's bytes.
-    #[cfg(any(feature = "msgpack", feature = "json"))]
-    pub(crate) fn of_entry(entry: EntryRef<'a>) -> Self {
+    #[must_use]
+    pub fn of_entry(entry: EntryRef<'a>) -> Self {
         let mut record = Self {
             bytes: entry.payload,
             ..Self::default()
@@ -299,8 +308,8 @@ impl<'a> Record<'a> {
     }
 
     /// The fields of a member.
-    #[cfg(any(feature = "msgpack", feature = "json"))]
-    pub(crate) fn of_member(member: &MemberStatus<'a>) -> Self {
+    #[must_use]
+    pub fn of_member(member: &MemberStatus<'a>) -> Self {
         let mut record = Self {
             texts: [member.address, ""],
             ..Self::default()
@@ -310,8 +319,12 @@ impl<'a> Record<'a> {
         record
     }
 
-    /// The entry of these fields, if its payload is undamaged.
-    pub(crate) fn entry(&self, at: &Offsets) -> Result<EntryRef<'a>> {
+    /// The entry of these fields.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError::Malformed`] if it is of no kind, [`DecodeError::BadChecksum`] if its payload is damaged.
+    pub fn entry(&self, at: &Offsets) -> Result<EntryRef<'a>> {
         let kind = of_u64::<EntryKind>(self.numbers[2]).ok_or_else(|| at.malformed(2))?;
         let crc = u32::try_from(self.numbers[3]).map_err(|_| at.malformed(3))?;
         if crc32c::crc32c(self.bytes) != crc {
@@ -326,7 +339,11 @@ impl<'a> Record<'a> {
     }
 
     /// The member of these fields.
-    pub(crate) fn member(&self, at: &Offsets) -> Result<MemberStatus<'a>> {
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError::Malformed`].
+    pub fn member(&self, at: &Offsets) -> Result<MemberStatus<'a>> {
         Ok(MemberStatus {
             node: NodeId(self.numbers[1]),
             address: self.texts[0],
@@ -339,7 +356,11 @@ impl<'a> Record<'a> {
 
 impl<'a> Received<'a> {
     /// The message of these fields.
-    pub(crate) fn message(self, kind: Kind) -> Result<Message<'a>> {
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError::Malformed`] at the field that is missing, unknown or without meaning.
+    pub fn message(self, kind: Kind) -> Result<Message<'a>> {
         let [cluster, _, from, term, request] = self.numbers(1);
         let header = Header {
             cluster: ClusterId(cluster),

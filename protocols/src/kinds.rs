@@ -4,13 +4,13 @@
 //! `protocols/schema/kraft.proto` says the same; a test compares the two.
 
 /// Places for numbers of fields, from 1 on.
-pub(crate) const SLOTS: usize = 19;
+pub const SLOTS: usize = 19;
 
 /// The most members that a status reply may have: a configuration has 31.
-pub(crate) const MEMBERS_MAX: usize = 256;
+pub const MEMBERS_MAX: usize = 256;
 
 /// Levels of nesting within a field that is not known here, which is skipped.
-pub(crate) const DEPTH_MAX: u32 = 16;
+pub const DEPTH_MAX: u32 = 16;
 
 /// Calls a macro with every kind, its fields and what they hold.
 macro_rules! kinds {

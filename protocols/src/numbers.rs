@@ -155,7 +155,7 @@ pub(crate) fn address<'a>(change: &Change<'a>) -> &'a str {
 }
 
 /// The value of a number that came as any number may.
-#[cfg(any(feature = "protobuf", feature = "msgpack", feature = "json"))]
+#[cfg(any(feature = "protobuf", feature = "msgpack", feature = "json", feature = "parts"))]
 pub(crate) fn of_u64<T: Numbered>(number: u64) -> Option<T>
 where
     T::Number: TryFrom<u64>,

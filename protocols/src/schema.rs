@@ -5,29 +5,31 @@ use kraft_core::handshake::Kind;
 use crate::kinds::kinds;
 
 /// A value that is one of a few, with the name that it has where names are spoken.
-pub(crate) type Choices = &'static [(u64, &'static str)];
+pub type Choices = &'static [(u64, &'static str)];
 
 /// A field of a kind of message.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Field {
-    pub(crate) number: u8,
-    #[cfg_attr(not(feature = "json"), expect(dead_code, reason = "`json` alone speaks of names"))]
-    pub(crate) name: &'static str,
-    pub(crate) holds: Holds,
+pub struct Field {
+    /// Its number in the schema.
+    pub number: u8,
+    /// Its name there.
+    pub name: &'static str,
+    /// What it holds.
+    pub holds: Holds,
 }
 
 /// What a field holds.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Holds {
+pub enum Holds {
     /// A number, at most this one.
     Number(u64),
     /// Yes or no.
     Flag,
     /// One of a few values.
-    Choice(#[cfg_attr(not(feature = "json"), expect(dead_code, reason = "`json` alone speaks of names"))] Choices),
+    Choice(Choices),
     /// A text: which of the message's two.
     Text(usize),
-    /// The message's bytes: of each kind has one such field at most.
+    /// The message's bytes: each kind has one such field at most.
     Bytes,
     /// The entries of an append.
     Entries,
@@ -94,7 +96,7 @@ const STANDING: Holds = Holds::Choice(&[
 const CHANGE_KIND: Holds = Holds::Choice(&[(1, "add"), (2, "promote"), (3, "remove"), (4, "replace"), (5, "move")]);
 
 /// An entry of an append.
-pub(crate) const ENTRY: &[Field] = &[
+pub const ENTRY: &[Field] = &[
     field(1, "term", U64),
     field(2, "kind", ENTRY_KIND),
     field(3, "crc", U32),
@@ -102,7 +104,7 @@ pub(crate) const ENTRY: &[Field] = &[
 ];
 
 /// A member of a status reply.
-pub(crate) const MEMBER: &[Field] = &[
+pub const MEMBER: &[Field] = &[
     field(1, "node", U64),
     field(2, "address", Holds::Text(0)),
     field(3, "standing", STANDING),
@@ -116,8 +118,9 @@ const fn field(number: u8, name: &'static str, holds: Holds) -> Field {
 
 macro_rules! tables {
     ($($kind:ident { $($number:literal $name:ident $holds:ident,)* })*) => {
-        /// The fields of a kind, by their numbers.
-        pub(crate) const fn fields(kind: Kind) -> &'static [Field] {
+        /// The fields of a kind, by their numbers: the header's five first.
+        #[must_use]
+        pub const fn fields(kind: Kind) -> &'static [Field] {
             const TEXT0: Holds = Holds::Text(0);
             const TEXT1: Holds = Holds::Text(1);
             const FLAG: Holds = Holds::Flag;

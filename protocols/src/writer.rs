@@ -2,12 +2,10 @@
 
 use kraft_core::handshake::Kind;
 use kraft_core::message::{Body, Message, Outcome};
-#[cfg(any(feature = "protobuf", feature = "msgpack"))]
 use kraft_core::outbox::SHARE_MIN;
 use kraft_core::outbox::{Frame, Full, Outbox};
 use kraft_core::protocol::EncodeError;
 
-#[cfg(any(feature = "protobuf", feature = "msgpack"))]
 use bytes::Bytes;
 
 use crate::frame::{Envelope, HEADER, kind_number};
@@ -19,7 +17,8 @@ const GATHERED: usize = 512;
 /// Writes the body of a frame: puts it, counts it and takes its checksum.
 ///
 /// Once a put is refused nothing more is written, so that whoever writes need not look before the end.
-pub(crate) struct Writer<'f, 'o> {
+#[derive(Debug)]
+pub struct Writer<'f, 'o> {
     frame: &'f mut Frame<'o>,
     frame_max: usize,
     /// Bytes of the frame, those gathered included.
@@ -30,8 +29,12 @@ pub(crate) struct Writer<'f, 'o> {
     failed: Option<EncodeError>,
 }
 
-/// Puts `message` into `out` as one frame of `format`, its body written by `body`.
-pub(crate) fn write(
+/// Puts `message` into `out` as one frame of `format`, its body written by `body`; the checksum covers all of it.
+///
+/// # Errors
+///
+/// As [`Protocol::encode`](kraft_core::protocol::Protocol::encode); the outbox is as it was then.
+pub fn write(
     format: u8,
     message: &Message<'_>,
     frame_max: usize,
@@ -94,7 +97,7 @@ fn longest_text(body: &Body<'_>) -> usize {
 
 impl Writer<'_, '_> {
     /// Copies `bytes` behind the frame.
-    pub(crate) fn put(&mut self, bytes: &[u8]) {
+    pub fn put(&mut self, bytes: &[u8]) {
         if !self.admit(bytes.len()) {
             return;
         }
@@ -112,8 +115,7 @@ impl Writer<'_, '_> {
     }
 
     /// Takes `bytes` behind the frame, shared from [`SHARE_MIN`] up.
-    #[cfg(any(feature = "protobuf", feature = "msgpack"))]
-    pub(crate) fn put_shared(&mut self, bytes: &Bytes) {
+    pub fn put_shared(&mut self, bytes: &Bytes) {
         if bytes.len() < SHARE_MIN {
             return self.put(bytes);
         }
@@ -152,7 +154,6 @@ impl Writer<'_, '_> {
 }
 
 /// For encoders that write to anything. They are told at once that nothing more is taken.
-#[cfg(any(feature = "msgpack", feature = "json"))]
 impl std::io::Write for Writer<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.write_all(bytes)?;

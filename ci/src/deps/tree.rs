@@ -19,6 +19,8 @@ const INWARD: &[(&str, &[&str])] = &[
     ),
     // An adapter of somebody else's: what he may use.
     ("poll-adapter", &["kraft-core", "kraft-adapters"]),
+    // A wire format of somebody else's.
+    ("tagged-protocol", &["kraft-core", "kraft-protocols"]),
     ("kraft-raft", &["kraft-core", "kraft-adapters", "kraft-protocols"]),
     (
         "kraft-bench",
