@@ -33,7 +33,8 @@ impl Outcome {
 
 /// What must hold before a change lands, the quick ones first.
 pub(crate) const ALL: &[&str] = &[
-    "fmt", "deps", "clippy", "doc", "test", "simulate", "tls", "libuv", "loom", "canaries", "chaos", "tsan", "bsd",
+    "fmt", "deps", "codegen", "clippy", "doc", "test", "simulate", "tls", "libuv", "loom", "canaries", "chaos", "tsan",
+    "bsd",
 ];
 
 pub(crate) const STEPS: &[Step] = &[
@@ -76,6 +77,11 @@ pub(crate) const STEPS: &[Step] = &[
         name: "deps",
         what: "what depends on what, where unsafe stands, names, documents, licences, bans and sources",
         run: deps::run,
+    },
+    Step {
+        name: "codegen",
+        what: "the Rust of protocols/schema/kraft.proto is what its generator makes",
+        run: codegen,
     },
     Step {
         name: "bsd",
@@ -180,6 +186,11 @@ fn doc() -> Result<Outcome, Failure> {
     let command = words("doc --workspace --no-deps");
     cargo_with(&[("RUSTDOCFLAGS", "-D warnings")], &[&command, features].concat())?;
     Ok(outcome)
+}
+
+fn codegen() -> Result<Outcome, Failure> {
+    cargo(&words("run -q -p kraft-codegen -- --check"))?;
+    Ok(Outcome::Passed)
 }
 
 fn long() -> Result<Outcome, Failure> {

@@ -28,13 +28,18 @@ pub struct Inbox {
 pub struct Budget {
     /// Bytes that are still free.
     pub free: usize,
+    /// Where payloads of formats of text are unescaped, one message after the other; no larger than a frame.
+    scratch: Vec<u8>,
 }
 
 impl Budget {
     /// A budget of `bytes`, all of them free.
     #[must_use]
     pub const fn new(bytes: usize) -> Self {
-        Self { free: bytes }
+        Self {
+            free: bytes,
+            scratch: Vec::new(),
+        }
     }
 }
 
@@ -88,7 +93,8 @@ impl Inbox {
             if self.partial.len() < self.at_least {
                 return Ok(());
             }
-            let flow = match protocol.decode(&self.partial, limits).map_err(InboxError::Decode)? {
+            let decoded = protocol.decode(&self.partial, limits, &mut budget.scratch);
+            let flow = match decoded.map_err(InboxError::Decode)? {
                 Decoded::NeedMore { at_least } => {
                     self.at_least = checked(at_least, self.partial.len(), limits)?;
                     continue;
@@ -105,7 +111,8 @@ impl Inbox {
             }
         }
         while !rest.is_empty() {
-            match protocol.decode(rest, limits).map_err(InboxError::Decode)? {
+            let decoded = protocol.decode(rest, limits, &mut budget.scratch);
+            match decoded.map_err(InboxError::Decode)? {
                 Decoded::Message { message, consumed } => {
                     if consumed == 0 || consumed > rest.len() {
                         return Err(InboxError::BadProtocol);
@@ -206,7 +213,7 @@ mod tests {
             Err(EncodeError::TooLarge)
         }
 
-        fn decode<'a>(&self, input: &'a [u8], _: &Limits) -> Result<Decoded<'a>, DecodeError> {
+        fn decode<'a>(&self, input: &'a [u8], _: &Limits, _: &'a mut Vec<u8>) -> Result<Decoded<'a>, DecodeError> {
             let need = |at_least| Ok(Decoded::NeedMore { at_least });
             match self.lie {
                 Lie::NeedsWhatThereIs => return need(input.len()),

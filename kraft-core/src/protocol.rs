@@ -22,7 +22,7 @@ use crate::outbox::Outbox;
 /// - P9 *golden vectors* do not change.
 /// - P10 *all or nothing*: a failed encode leaves the outbox as it was.
 /// - P11 *unknown optional fields* are skipped, so that old and new nodes mix.
-/// - P12 *no copy*: decoding lends payloads from its input.
+/// - P12 *no copy*: decoding lends payloads from its input; formats of text are exempt.
 pub trait Protocol {
     /// Appends `message` to `out` as one frame, or leaves `out` as it was.
     ///
@@ -34,10 +34,49 @@ pub trait Protocol {
 
     /// Reads the frame that `input` begins with. Payloads of the message point into `input`.
     ///
+    /// A format of text, whose payloads are not in there as they are, unescapes them into `scratch`, of no more bytes
+    /// than the frame has. Whoever decodes keeps it for the next message; what it holds before does not matter.
+    ///
     /// # Errors
     ///
     /// [`DecodeError`]; the connection cannot go on after any but [`DecodeError::UnknownKind`].
-    fn decode<'a>(&self, input: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, DecodeError>;
+    fn decode<'a>(
+        &self,
+        input: &'a [u8],
+        limits: &Limits,
+        scratch: &'a mut Vec<u8>,
+    ) -> Result<Decoded<'a>, DecodeError>;
+
+    /// In which of its formats a connection speaks whose first bytes are `input`; `None` as long as they are too few to
+    /// tell, and of a protocol of one format. [`DIALECT_BYTES`] are enough.
+    ///
+    /// A node asks this of each connection that it accepts, and answers in that format, so that nodes and clients of
+    /// several formats get on with each other.
+    fn dialect(&self, input: &[u8]) -> Option<Dialect> {
+        let _ = input;
+        None
+    }
+
+    /// [`encode`](Self::encode) in the format that [`dialect`](Self::dialect) told; in the protocol's own without.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    fn encode_in(
+        &self,
+        dialect: Option<Dialect>,
+        message: &Message<'_>,
+        frame_max: usize,
+        out: &mut Outbox,
+    ) -> Result<(), EncodeError> {
+        let _ = dialect;
+        self.encode(message, frame_max, out)
+    }
+
+    /// What its frames have besides payloads, at the most. A node packs its appends so that they fit.
+    fn overhead(&self) -> Overhead {
+        Overhead::default()
+    }
 
     /// Whether replies must leave in the order of their requests, because the format has no correlation ids.
     fn ordered(&self) -> bool {
@@ -47,6 +86,57 @@ pub trait Protocol {
     /// The name by which users choose it.
     fn name(&self) -> &'static str;
 }
+
+/// What frames have besides payloads, at the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overhead {
+    /// Bytes of an entry besides those of its payload.
+    pub entry_bytes: usize,
+    /// Bytes of a frame besides those of its entries.
+    pub frame_bytes: usize,
+    /// How many bytes three of a payload become: 3, unless they are escaped.
+    pub three_become: usize,
+}
+
+impl Default for Overhead {
+    /// Of a format that has payloads as they are.
+    fn default() -> Self {
+        Self {
+            entry_bytes: 32,
+            frame_bytes: 256,
+            three_become: 3,
+        }
+    }
+}
+
+impl Overhead {
+    /// Bytes of a frame of entries whose payloads have `payload_bytes` together, at the most.
+    #[must_use]
+    pub fn frame(&self, entries: usize, payload_bytes: usize) -> usize {
+        let payload = payload_bytes.div_ceil(3).saturating_mul(self.three_become);
+        entries
+            .saturating_mul(self.entry_bytes)
+            .saturating_add(self.frame_bytes)
+            .saturating_add(if self.three_become == 3 { payload_bytes } else { payload })
+    }
+
+    /// Bytes of payloads for which a frame of `entries` and `frame_max` bytes has room.
+    #[must_use]
+    pub fn room(&self, entries: usize, frame_max: usize) -> usize {
+        let room = frame_max.saturating_sub(self.frame(entries, 0));
+        match self.three_become {
+            3 => room,
+            longer => room / longer * 3,
+        }
+    }
+}
+
+/// One of the formats of a protocol that has several, by a number that is the protocol's affair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Dialect(pub u8);
+
+/// Bytes by which [`Protocol::dialect`] can tell, at the most.
+pub const DIALECT_BYTES: usize = 8;
 
 /// What a decoder made of the bytes so far.
 #[derive(Clone, Debug, PartialEq, Eq)]

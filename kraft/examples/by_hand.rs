@@ -14,7 +14,7 @@ use kraft::id::{ClusterId, GroupId, Incarnation, Index, NodeId};
 use kraft::machine::{Refused, StateMachine};
 use kraft::message::{Body, NodeState, Role};
 use kraft::node::{Config, Done, Member, Node, Parts, Task};
-use kraft::protocol::{Decoded, Limits, Protocol};
+use kraft::protocol::{Decoded, Limits};
 use kraft::protocols::Binary;
 use kraft::storage::{DiskLog, LogIdentity, MemFiles};
 use kraft::time::Instant;

@@ -81,6 +81,7 @@ fn copy_and_check(entries: &[Entry]) -> Duration {
 fn encode_and_decode(protocol: &impl Protocol, message: &Message<'_>) -> Duration {
     let mut out = Outbox::new(LIMITS.frame_max);
     let mut segments = Segments::new();
+    let mut scratch = Vec::new();
     time(|| {
         protocol
             .encode(black_box(message), LIMITS.frame_max, &mut out)
@@ -89,7 +90,7 @@ fn encode_and_decode(protocol: &impl Protocol, message: &Message<'_>) -> Duratio
         // Small payloads lie behind each other: one piece, as it would be received.
         let frame = segments.slices().next().expect("there is a frame");
         let decoded = protocol
-            .decode(black_box(frame), &LIMITS)
+            .decode(black_box(frame), &LIMITS, &mut scratch)
             .expect("the frame is undamaged");
         assert!(matches!(black_box(&decoded), Decoded::Message { consumed, .. } if *consumed == frame.len()));
         drop(decoded);

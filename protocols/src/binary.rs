@@ -17,7 +17,7 @@ use kraft_core::message::Message;
 use kraft_core::outbox::Outbox;
 use kraft_core::protocol::{DecodeError, Decoded, EncodeError, Limits, Protocol};
 
-pub use self::layout::TEXT_MAX;
+pub use crate::numbers::TEXT_MAX;
 
 /// The number of this format in the envelope.
 pub const FORMAT: u8 = 1;
@@ -26,12 +26,23 @@ pub const FORMAT: u8 = 1;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Binary;
 
+impl Binary {
+    /// [`Protocol::decode`] without scratch memory, of which this format has no need.
+    ///
+    /// # Errors
+    ///
+    /// As the trait's.
+    pub fn decode<'a>(&self, input: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, DecodeError> {
+        decode::decode(input, limits)
+    }
+}
+
 impl Protocol for Binary {
     fn encode(&self, message: &Message<'_>, frame_max: usize, out: &mut Outbox) -> Result<(), EncodeError> {
         encode::encode(message, frame_max, out)
     }
 
-    fn decode<'a>(&self, input: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, DecodeError> {
+    fn decode<'a>(&self, input: &'a [u8], limits: &Limits, _: &'a mut Vec<u8>) -> Result<Decoded<'a>, DecodeError> {
         decode::decode(input, limits)
     }
 

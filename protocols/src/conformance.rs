@@ -12,6 +12,8 @@
 //! counting allocator (P7, P12). A [`Subject`] brings them; a law for which it brings nothing says on the standard
 //! error that it is skipped, and why.
 //!
+//! `docs/custom-protocols.md` is the guide, from the first line to the last law.
+//!
 //! Messages are drawn from seeds: [`Sample`] makes one of any kind. `KRAFT_SEED` replaces the first seed.
 
 pub mod arbitrary;
@@ -132,7 +134,7 @@ impl<P: Protocol> Subject<P> {
 
     #[track_caller]
     fn expect_message(&self, input: &[u8], expected: &Message<'_>, length: usize) {
-        match self.protocol.decode(input, &LIMITS) {
+        match self.protocol.decode(input, &LIMITS, &mut Vec::new()) {
             Ok(Decoded::Message { message, consumed }) => {
                 assert_eq!(message, *expected);
                 assert_eq!(consumed, length, "law P6: consumed is exactly the frame");

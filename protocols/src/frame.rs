@@ -3,7 +3,7 @@
 //! ```text
 //!  0      4 magic      a9 4b 52 46
 //!  4      1 envelope   version of this header: 1
-//!  5      1 format     of the body: 1 is binary
+//!  5      1 format     of the body: 1 binary, 2 protobuf, 3 msgpack, 4 json
 //!  6      2 kind       of the message
 //!  8      4 length     bytes of the body
 //! 12      4 checked    bytes of the body, from its first, that the body's checksum covers
@@ -59,6 +59,26 @@ pub struct Whole<'a> {
     pub payloads: &'a [u8],
     /// Bytes of the frame.
     pub consumed: usize,
+}
+
+impl<'a> Whole<'a> {
+    /// The kind, and the body of a format whose checksum covers all of it: of those that have no payloads apart.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError::UnknownKind`], or [`DecodeError::Malformed`] if a part of the body is not covered.
+    pub fn known(&self) -> Result<(Kind, &'a [u8]), DecodeError> {
+        let Some(kind) = kind_of_number(self.kind) else {
+            return Err(DecodeError::UnknownKind {
+                kind: self.kind,
+                consumed: self.consumed,
+            });
+        };
+        if !self.payloads.is_empty() {
+            return Err(DecodeError::Malformed { offset: 12 });
+        }
+        Ok((kind, self.covered))
+    }
 }
 
 /// What [`open`] made of the bytes so far.

@@ -19,6 +19,8 @@ const INWARD: &[(&str, &[&str])] = &[
     ),
     // An adapter of somebody else's: what he may use.
     ("poll-adapter", &["kraft-core", "kraft-adapters"]),
+    // A wire format of somebody else's.
+    ("tagged-protocol", &["kraft-core", "kraft-protocols"]),
     ("kraft-raft", &["kraft-core", "kraft-adapters", "kraft-protocols"]),
     (
         "kraft-bench",
@@ -27,6 +29,8 @@ const INWARD: &[(&str, &[&str])] = &[
     // Nodes as processes, and clients that talk to them.
     ("kraft-chaos", &["kraft-core", "kraft-raft"]),
     ("ci", &[]),
+    // Makes source code of the schema.
+    ("kraft-codegen", &[]),
 ];
 
 /// Brings every crate of the lock file here, those of other systems too: what follows runs offline.

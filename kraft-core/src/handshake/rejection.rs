@@ -42,7 +42,7 @@ impl Rejection {
             InboxError::Decode(DecodeError::UnknownVersion) => Self::new(
                 GoawayReason::NoCommonVersion,
                 format_args!(
-                    "an envelope that is not spoken here; this side speaks versions {}",
+                    "an envelope version or a wire format that is not spoken here; this side speaks versions {}",
                     Span(local.versions)
                 ),
             ),

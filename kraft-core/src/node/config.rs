@@ -5,14 +5,8 @@ use std::time::Duration;
 use super::snapshots;
 use crate::id::{Incarnation, NodeId};
 use crate::peers::Backoff;
-use crate::protocol::Limits;
+use crate::protocol::{Limits, Overhead};
 use crate::{raft, session};
-
-/// What a format may add to the payload of each entry.
-const ENTRY_OVERHEAD_BYTES: usize = 32;
-
-/// What a format may add to a frame.
-const FRAME_OVERHEAD_BYTES: usize = 256;
 
 /// How a node runs. Checked when it is opened.
 #[derive(Clone, Debug)]
@@ -33,6 +27,8 @@ pub struct Config {
     /// the adapter's `write_queue_max` together. Commands are bounded by what fits a frame with one entry; raise
     /// `frame_max` on all nodes before clients send what is larger.
     pub limits: Limits,
+    /// What frames have besides payloads; the protocol says, when the node is opened.
+    pub(super) overhead: Overhead,
     /// Payload bytes of the log that are kept in memory for followers.
     pub tail_bytes_max: u64,
     /// When snapshots are taken, and how fast they travel.
@@ -99,6 +95,7 @@ impl Config {
                 frame_max: 512 << 10,
                 entries_max: 4096,
             },
+            overhead: Overhead::default(),
             tail_bytes_max: 4 << 20,
             snapshots: snapshots::Config::default(),
             sessions: session::Limits::default(),
@@ -122,18 +119,33 @@ impl Config {
     /// Bytes of the largest command: it must fit a frame as the only entry of an append.
     #[must_use]
     pub fn command_bytes_max(&self) -> usize {
-        let overhead = session::HEADER_BYTES + ENTRY_OVERHEAD_BYTES + FRAME_OVERHEAD_BYTES;
-        self.limits.frame_max.saturating_sub(overhead)
+        let room = self.overhead.room(1, self.limits.frame_max);
+        room.saturating_sub(session::HEADER_BYTES)
+    }
+
+    /// What is right for a format whose payloads stand in a frame as they are is made so for one with longer frames: less
+    /// goes into an append, and less is in flight.
+    pub(super) fn speak(&mut self, overhead: Overhead) {
+        self.overhead = overhead;
+        if self.append_frame_max() <= self.limits.frame_max || overhead == Overhead::default() {
+            return;
+        }
+        let frame_max = self.limits.frame_max;
+        let raft = &mut self.raft;
+        // A quarter of a frame for what entries have besides payloads: more of them are small.
+        let entries = frame_max / 4 / overhead.entry_bytes.max(1);
+        raft.append_entries_max = raft.append_entries_max.min(entries).max(1);
+        let room = overhead.room(raft.append_entries_max, frame_max);
+        raft.append_bytes_max = raft.append_bytes_max.min(room).max(1);
+        let in_flight = raft.inflight_bytes_max / overhead.three_become as u64 * 3;
+        raft.inflight_bytes_max = in_flight.max(raft.append_bytes_max as u64);
     }
 
     /// Bytes of the largest append of several entries.
     #[must_use]
     pub fn append_frame_max(&self) -> usize {
-        let overhead = self.raft.append_entries_max.saturating_mul(ENTRY_OVERHEAD_BYTES);
-        self.raft
-            .append_bytes_max
-            .saturating_add(overhead)
-            .saturating_add(FRAME_OVERHEAD_BYTES)
+        self.overhead
+            .frame(self.raft.append_entries_max, self.raft.append_bytes_max)
     }
 
     /// Checks what can be wrong.
@@ -179,5 +191,58 @@ impl Config {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Payloads escaped, as JSON has them.
+    const WORDY: Overhead = Overhead {
+        entry_bytes: 128,
+        frame_bytes: 512,
+        three_become: 4,
+    };
+
+    fn config(frame_max: usize, append_bytes_max: usize) -> Config {
+        let member = Member {
+            node: NodeId(1),
+            address: "10.0.0.1:7001".to_owned(),
+            incarnation: None,
+        };
+        let mut config = Config::new("c", NodeId(1), Incarnation(1), vec![member], 1);
+        config.limits.frame_max = frame_max;
+        config.raft.append_bytes_max = append_bytes_max;
+        config
+    }
+
+    #[test]
+    fn appends_of_a_wordy_format_fit_its_frames() {
+        for frame_max in [4096, 16 << 10, 512 << 10, 1 << 20] {
+            let mut wordy = config(frame_max, frame_max / 2);
+            wordy.speak(WORDY);
+            assert!(wordy.append_frame_max() <= frame_max, "{frame_max}: {:?}", wordy.raft);
+            assert!(wordy.raft.append_entries_max > 1 && wordy.raft.append_bytes_max >= frame_max / 4);
+            assert!(wordy.raft.inflight_bytes_max >= wordy.raft.append_bytes_max as u64);
+            let command = wordy.command_bytes_max() + session::HEADER_BYTES;
+            assert!(WORDY.frame(1, command) <= frame_max && command > frame_max / 2);
+        }
+    }
+
+    #[test]
+    fn a_format_with_payloads_as_they_are_changes_nothing() {
+        let mut plain = config(512 << 10, 256 << 10);
+        let (entries, bytes) = (plain.raft.append_entries_max, plain.raft.append_bytes_max);
+        plain.speak(Overhead::default());
+        assert_eq!(
+            (plain.raft.append_entries_max, plain.raft.append_bytes_max),
+            (entries, bytes)
+        );
+        assert_eq!(plain.validate(), Ok(()));
+        // What does not fit is told, not made to fit.
+        let mut large = config(512 << 10, 512 << 10);
+        large.speak(Overhead::default());
+        assert!(large.validate().is_err_and(|why| why.starts_with("append_bytes_max: ")));
     }
 }

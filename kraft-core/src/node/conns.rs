@@ -12,7 +12,7 @@ use crate::id::{ConnId, ListenerId, NodeId, RequestId};
 use crate::inbox::{Budget, Inbox};
 use crate::link::{CloseMode, Link};
 use crate::message::{Body, Header, Message, Outcome, Refusal, Refused, Role};
-use crate::protocol::{EncodeError, Protocol};
+use crate::protocol::{DIALECT_BYTES, Dialect, EncodeError, Protocol};
 use crate::time::Instant;
 
 /// Where a connection came from.
@@ -52,6 +52,9 @@ pub(super) struct Conn {
     pub(super) stage: Stage,
     pub(super) handshake: Handshake,
     pub(super) inbox: Inbox,
+    /// The first bytes of a connection that was accepted, until they tell in which format it is answered.
+    opening: Vec<u8>,
+    dialect: Option<Dialect>,
     /// Since when a frame is incomplete.
     pub(super) frame_since: Option<Instant>,
     /// When a service's connection has lasted long enough.
@@ -76,6 +79,8 @@ impl Conn {
             stage,
             handshake,
             inbox: Inbox::default(),
+            opening: Vec::new(),
+            dialect: None,
             frame_since: None,
             expires_at: None,
             in_flight: 0,
@@ -108,6 +113,29 @@ impl Conn {
         }
     }
 
+    /// Bytes came. The first ones of a connection that was accepted say in which of the protocol's formats it speaks; one
+    /// that was dialled is answered in ours.
+    pub(super) fn hear<P: Protocol + ?Sized>(&mut self, protocol: &P, bytes: &[u8]) {
+        if self.dialect.is_some() || self.opening.len() >= DIALECT_BYTES || !matches!(self.source, Source::Accepted(_))
+        {
+            return;
+        }
+        let count = bytes.len().min(DIALECT_BYTES - self.opening.len());
+        self.opening.extend_from_slice(&bytes[..count]);
+        self.dialect = protocol.dialect(&self.opening);
+    }
+
+    /// Encodes `message` in the format that the connection speaks, in a frame of `frame_max` bytes at most.
+    pub(super) fn encode<P: Protocol + ?Sized>(
+        &self,
+        protocol: &P,
+        message: &Message<'_>,
+        frame_max: usize,
+        link: &mut Link,
+    ) -> Result<(), EncodeError> {
+        protocol.encode_in(self.dialect, message, frame_max, link.outbox())
+    }
+
     /// Encodes `message` if messages pass.
     pub(super) fn send<P: Protocol + ?Sized>(
         &self,
@@ -116,7 +144,7 @@ impl Conn {
         link: &mut Link,
     ) -> Result<(), EncodeError> {
         match &self.stage {
-            Stage::Open(established) => protocol.encode(message, established.frame_max as usize, link.outbox()),
+            Stage::Open(established) => self.encode(protocol, message, established.frame_max as usize, link),
             _ => Ok(()),
         }
     }

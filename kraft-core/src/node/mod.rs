@@ -246,6 +246,8 @@ where
         } = parts;
         let now = adapter.now();
         let mut config = config;
+        config.speak(protocol.overhead());
+        config.validate()?;
         if config.raft.addresses.is_empty() {
             let founders = config.members.iter();
             config.raft.addresses = founders.map(|member| (member.node, member.address.clone())).collect();

@@ -139,6 +139,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     }
 
     fn feed<P: Protocol>(&mut self, lent: &mut Lent<'_, P>, conn: &mut Conn, bytes: &[u8]) {
+        conn.hear(lent.protocol, bytes);
         let limits = *conn.handshake.limits(&self.config.limits);
         let mut inbox = std::mem::take(&mut conn.inbox);
         let mut budget = std::mem::replace(&mut self.budget, Budget::new(0));
@@ -453,9 +454,8 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         if !matches!(conn.source, Source::Service(_)) {
             let goaway = rejection.message(&self.identity);
             // The connection ends either way; a goaway that does not fit is not missed.
-            let _ = lent
-                .protocol
-                .encode(&goaway, crate::handshake::FRAME_MAX_LEAST as usize, lent.link.outbox());
+            let least = crate::handshake::FRAME_MAX_LEAST as usize;
+            let _ = conn.encode(lent.protocol, &goaway, least, lent.link);
         }
         self.mute(conn, lent.now);
         lent.link.close(CloseMode::Flush);

@@ -32,7 +32,7 @@ use kraft_core::client::{CallId, Delivery, End, Outcome, Request, Runner};
 use kraft_core::id::NodeId;
 use kraft_core::message::Transfer;
 use kraft_core::protocol::Protocol;
-use kraft_protocols::Binary;
+use kraft_protocols::{Any, Format};
 
 pub use kraft_core::client::{Config, MemberReport, NodeReport, Refused};
 pub use kraft_core::message::{Basis, Commit, Consistency};
@@ -198,7 +198,7 @@ pub struct Page {
 ///
 /// It finds the leader among the nodes that it was given, and goes with it when it changes.
 #[derive(Debug)]
-pub struct Client<A = Transport, P = Binary> {
+pub struct Client<A = Transport, P = Any> {
     runner: Runner<A, P>,
     nodes: Vec<Node>,
     trouble: Trouble,
@@ -253,13 +253,29 @@ impl Client {
         choice: &Choice,
         security: &Security,
     ) -> Result<(Self, Vec<PassedOver>), Error> {
+        Self::with_format(config, nodes, choice, security, Format::Binary)
+    }
+
+    /// As [`with_security`](Self::with_security), in a wire format of one's choice. The nodes need not speak it among
+    /// themselves; it must be compiled into them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if there is no such event loop.
+    pub fn with_format(
+        config: Config,
+        nodes: Vec<Node>,
+        choice: &Choice,
+        security: &Security,
+        format: Format,
+    ) -> Result<(Self, Vec<PassedOver>), Error> {
         let adapter = kraft_adapters::Config {
             max_connections: 64.max(2 * nodes.iter().map(|node| node.addresses.len()).sum::<usize>()),
             ..kraft_adapters::Config::default()
         };
         let trouble = Trouble::default();
         let (transport, passed_over) = security.open(choice, &adapter, &trouble)?;
-        let mut client = Self::on(config, nodes, transport, Binary);
+        let mut client = Self::on(config, nodes, transport, Any::new(format));
         client.trouble = trouble;
         Ok((client, passed_over))
     }

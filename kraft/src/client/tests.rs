@@ -5,6 +5,7 @@ mod snapshot;
 use std::time::Duration;
 
 use kraft_core::message::{NodeState, Refusal};
+use kraft_protocols::Binary;
 
 use super::fake::Cluster;
 use super::*;

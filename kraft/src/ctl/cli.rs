@@ -22,6 +22,10 @@ pub(super) struct Cli {
     /// first that any thread may turn: a call at a time gains nothing by io_uring. [env: KRAFT_BACKEND]
     #[arg(long, global = true, value_name = "LIST")]
     pub(super) backend: Option<Choice>,
+    /// The wire format: binary, protobuf, msgpack or json; the nodes take each that they are built with, whatever they
+    /// speak among themselves [env: KRAFT_PROTOCOL]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(super) protocol: Option<kraft_protocols::Format>,
     /// The authorities of the nodes, PEM: connections are encrypted, and nodes that no authority among them vouches for are
     /// not talked to [env: KRAFT_TLS_CA]
     #[arg(long, global = true, value_name = "FILE")]

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use kraft_adapters::ParseError;
 use kraft_core::message::Refusal;
+use kraft_protocols::UnknownFormat;
 
 use crate::client::Error;
 
@@ -42,6 +43,8 @@ pub(super) enum Failure {
     NoNodes,
     /// `KRAFT_BACKEND` names no backend.
     Backend(ParseError),
+    /// `KRAFT_PROTOCOL` names no wire format.
+    Protocol(UnknownFormat),
     /// The flags or variables of TLS do not go together, or not with this build.
     TlsUsage(&'static str),
     /// A certificate or key cannot be used.
@@ -69,7 +72,7 @@ impl Failure {
     pub(super) fn exit(&self) -> Exit {
         match self {
             Self::Snapshot { exit, .. } => *exit,
-            Self::NoNodes | Self::Backend(_) | Self::TlsUsage(_) => Exit::Usage,
+            Self::NoNodes | Self::Backend(_) | Self::Protocol(_) | Self::TlsUsage(_) => Exit::Usage,
             Self::Client(Error::Address { error, .. }) if is_malformed(error) => Exit::Usage,
             Self::Client(Error::Unknown) | Self::Transfer(Error::Unknown) | Self::Member(Error::Unknown) => {
                 Exit::Unknown
@@ -92,6 +95,7 @@ impl fmt::Display for Failure {
                  of the cluster",
             ),
             Self::Backend(error) => write!(f, "KRAFT_BACKEND: {error}"),
+            Self::Protocol(error) => write!(f, "KRAFT_PROTOCOL: {error}"),
             Self::TlsUsage(message) => f.write_str(message),
             #[cfg(feature = "tls")]
             Self::TlsFile(message) => f.write_str(message),

@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use kraft_adapters::Choice;
+use kraft_protocols::Format;
 
 use self::cli::{Cli, Snapshot, What};
 pub use self::exit::Exit;
@@ -70,7 +71,8 @@ fn run(cli: &Cli, out: &mut impl Write) -> Result<Exit, Failure> {
     let security = security::read(cli)?;
     let asked = backend(cli)?;
     let choice = asked.clone().unwrap_or_else(unasked);
-    let (mut client, passed_over) = Client::with_security(config, nodes, &choice, &security)?;
+    let protocol = protocol(cli)?;
+    let (mut client, passed_over) = Client::with_format(config, nodes, &choice, &security, protocol)?;
     // Of what nobody asked for nobody need hear.
     for passed in passed_over.iter().filter(|_| asked.is_some()) {
         // Nothing that is printed depends on it, and a terminal that is gone is no failure.
@@ -84,8 +86,26 @@ fn run(cli: &Cli, out: &mut impl Write) -> Result<Exit, Failure> {
             let order = snapshot::Order::new(file, *force, *from, cli.timeout)?;
             order.save(&mut client, cli.output, out)
         }
-        What::Bench(options) => bench::run(&mut client, options, &choice, &security, cli.output, out),
+        What::Bench(options) => {
+            let manner = bench::Manner {
+                choice: &choice,
+                security: &security,
+                protocol,
+            };
+            bench::run(&mut client, options, &manner, cli.output, out)
+        }
         what => keys::run(&mut client, what, cli.output, out),
+    }
+}
+
+/// The wire format that was asked for, by flag or variable.
+fn protocol(cli: &Cli) -> Result<Format, Failure> {
+    if let Some(protocol) = cli.protocol {
+        return Ok(protocol);
+    }
+    match std::env::var("KRAFT_PROTOCOL") {
+        Ok(text) if !text.is_empty() => text.parse().map_err(Failure::Protocol),
+        _ => Ok(Format::Binary),
     }
 }
 

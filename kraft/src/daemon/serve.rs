@@ -10,10 +10,9 @@ use kraft_core::adapter::{Adapter, Endpoint, ListenOptions};
 use kraft_core::id::GroupId;
 use kraft_core::message::Role;
 use kraft_core::node::{self, Handle, Node, Parts};
-use kraft_core::protocol::Protocol;
 use kraft_core::snapshot::StoreError;
 use kraft_core::storage::Recovered;
-use kraft_protocols::Binary;
+use kraft_protocols::Format;
 
 use super::assemble::{Addresses, adapter_config, bytes, node_config, storage_config};
 use super::config::{Config, Loaded};
@@ -32,7 +31,7 @@ use crate::transport::Transport;
 const STOP_SPARE: Duration = Duration::from_secs(5);
 
 /// What this program runs: the one place that joins the parts.
-type Daemon = Server<Transport, Binary, DiskLog<RealFiles>, Kv>;
+type Daemon = Server<Transport, kraft_protocols::Any, DiskLog<RealFiles>, Kv>;
 
 /// Runs the node until it is told to stop.
 ///
@@ -45,7 +44,7 @@ pub(super) fn run(data: &Path, folder: &Folder, loaded: &Loaded, exit_with_paren
         return Err(removed(folder));
     }
     let config = &loaded.config;
-    check_protocol(config)?;
+    let format = format(config)?;
     let signals = Signals::catch()?;
     logging::start(config.log_level, config.log_format, signals.on_suppressed()?)?;
     for warning in &loaded.warnings {
@@ -67,11 +66,11 @@ pub(super) fn run(data: &Path, folder: &Folder, loaded: &Loaded, exit_with_paren
     if let Some(reload) = security::reload(config, &transport, &counts) {
         Signals::on_hangup(reload)?;
     }
-    let (mut server, recovered) = open(data, folder, config, transport, &counts)?;
-    let bound = listen(&mut server, &addresses, config, &counts)?;
+    let (mut server, recovered) = open(data, folder, config, transport, format, &counts)?;
+    let bound = listen(&mut server, &addresses, config, format, &counts)?;
     // Before it says that it serves: who reads that may stop it at once.
     running.get_or_init(|| server.handle());
-    tell_start(data, config, &server, &recovered, &bound);
+    tell_start(data, config, &server, &recovered, &bound, format);
     if exit_with_parent {
         parent.watch()?;
     }
@@ -101,14 +100,10 @@ fn removed(folder: &Folder) -> Failure {
     }
 }
 
-fn check_protocol(config: &Config) -> Result<(), Failure> {
-    if config.protocol != Binary.name() {
-        let wrong = super::escape::escaped(&config.protocol);
-        return Err(Failure::config(format!(
-            "protocol {wrong} is not in this build: set it to binary"
-        )));
-    }
-    Ok(())
+/// The wire format that the configuration chooses.
+fn format(config: &Config) -> Result<Format, Failure> {
+    let wrong = |error| Failure::config(format!("protocol: {error}"));
+    config.protocol.parse().map_err(wrong)
 }
 
 /// The event loop that the configuration chooses; what it passes over is told.
@@ -142,6 +137,7 @@ fn open(
     folder: &Folder,
     config: &Config,
     adapter: Transport,
+    format: Format,
     counts: &Arc<Counts>,
 ) -> Result<(Daemon, Recovered), Failure> {
     let book = folder.peers().map_err(|error| folder_failure(data, &error))?;
@@ -177,7 +173,7 @@ fn open(
     };
     let parts = Parts {
         adapter,
-        protocol: Binary,
+        protocol: format.into(),
         storage,
         recovered: recovered.clone(),
         machine: Kv::new(limits),
@@ -201,7 +197,13 @@ struct Bound {
     metrics: Option<Endpoint>,
 }
 
-fn listen(server: &mut Daemon, at: &Addresses, config: &Config, counts: &Arc<Counts>) -> Result<Bound, Failure> {
+fn listen(
+    server: &mut Daemon,
+    at: &Addresses,
+    config: &Config,
+    format: Format,
+    counts: &Arc<Counts>,
+) -> Result<Bound, Failure> {
     let options = |max_connections| ListenOptions {
         max_connections,
         ..ListenOptions::default()
@@ -216,7 +218,7 @@ fn listen(server: &mut Daemon, at: &Addresses, config: &Config, counts: &Arc<Cou
         .map_err(|error| Addresses::failure("client", &at.client, &error))?;
     let mut metrics = None;
     if let Some(endpoint) = &at.metrics {
-        let monitor = Box::new(Monitor::new(Binary.name(), Arc::clone(counts)));
+        let monitor = Box::new(Monitor::new(format.name(), Arc::clone(counts)));
         let bound = server.serve(monitor, endpoint, options(monitor::CONNECTIONS_MAX));
         metrics = Some(bound.map_err(|error| Addresses::failure("metrics", endpoint, &error))?);
     }
@@ -227,7 +229,7 @@ fn listen(server: &mut Daemon, at: &Addresses, config: &Config, counts: &Arc<Cou
     })
 }
 
-fn tell_start(data: &Path, config: &Config, server: &Daemon, recovered: &Recovered, bound: &Bound) {
+fn tell_start(data: &Path, config: &Config, server: &Daemon, recovered: &Recovered, bound: &Bound, format: Format) {
     let (first, last) = (recovered.base_index.next(), recovered.last);
     let range = if last < first {
         "empty".to_owned()
@@ -238,7 +240,7 @@ fn tell_start(data: &Path, config: &Config, server: &Daemon, recovered: &Recover
         node = config.id,
         cluster = config.cluster.as_str(),
         backend = server.node().adapter().name(),
-        protocol = Binary.name(),
+        protocol = format.name(),
         tls = security::word(config),
         data:% = data.display(),
         log = range.as_str(),

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use kraft_core::handshake::Kind as Message;
+use kraft_protocols::Format;
 
 use super::cli::print;
 use super::{Exit, Failure};
@@ -44,7 +45,7 @@ pub(super) struct Simulate {
     /// What goes wrong: names with commas between them, all, or none; without it the seed draws some.
     #[arg(long, value_name = "LIST")]
     faults: Option<String>,
-    /// The wire format.
+    /// The wire format: binary, protobuf, msgpack or json.
     #[arg(long, value_name = "NAME", default_value = "binary")]
     protocol: String,
     /// Keep faults within what Raft tolerates, and demand that the cluster commits all the while.
@@ -71,6 +72,7 @@ struct Plan {
     span: Duration,
     jobs: usize,
     twice: bool,
+    protocol: Format,
 }
 
 impl Simulate {
@@ -79,9 +81,8 @@ impl Simulate {
     }
 
     fn plan(&self) -> Result<Plan, Failure> {
-        if self.protocol != "binary" {
-            return Err(usage("protocol", &self.protocol, "this kraftd has binary"));
-        }
+        let protocol = self.protocol.parse::<Format>();
+        let protocol = protocol.map_err(|error| usage("protocol", &self.protocol, &error.to_string()))?;
         let bounds = self.seeds.split_once("..").and_then(|(from, to)| {
             let (from, to) = (from.parse().ok()?, to.parse().ok()?);
             (from < to).then_some(from..to)
@@ -110,6 +111,7 @@ impl Simulate {
             span: span.ok_or_else(|| usage("span", &self.span, "give a time from 1ms to 30min: 60s"))?,
             jobs,
             twice: self.twice,
+            protocol,
         })
     }
 }
@@ -133,6 +135,7 @@ impl Plan {
             faults: self.faults,
             mode: self.mode,
             span: self.span,
+            protocol: self.protocol,
             ..drawn
         }
     }
@@ -427,7 +430,7 @@ mod tests {
         check(|args| args.span = "soon".into(), "--span soon: ");
         check(
             |args| args.protocol = "morse".into(),
-            "--protocol morse: this kraftd has binary",
+            "--protocol morse: no wire format is called morse: choose one of binary",
         );
         check(
             |args| args.faults = Some("fire".into()),

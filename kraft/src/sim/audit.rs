@@ -12,11 +12,11 @@ use kraft_core::laws::{Laws, Mark, View};
 use kraft_core::membership::{Configuration, Wish};
 use kraft_core::message::{AppendResult, Basis, Body, NodeState, Outcome};
 use kraft_core::outbox::Outbox;
-use kraft_core::protocol::{DecodeError, Decoded, EncodeError, Limits, Protocol};
+use kraft_core::protocol::{DecodeError, Decoded, Dialect, EncodeError, Limits, Protocol};
 use kraft_core::raft::Status;
 use kraft_core::storage::HardState;
 use kraft_core::time::Instant;
-use kraft_protocols::Binary;
+use kraft_protocols::{Any, Format};
 
 use super::answers::Answers;
 use super::fresh::{Heard, Spoken};
@@ -181,7 +181,9 @@ impl Audit {
         }
         let mut bytes = if whole { leaving.bytes } else { &partial[..] };
         loop {
-            match Binary.decode(bytes, &LIMITS) {
+            let mut scratch = Vec::new();
+            // Any of them reads a frame of each.
+            match Any::new(Format::Binary).decode(bytes, &LIMITS, &mut scratch) {
                 Ok(Decoded::Message { message, consumed }) => {
                     if leaving.port != CLIENT_PORT {
                         books.frame(leaving, &message);
@@ -293,11 +295,13 @@ impl View for Audited {
 pub(super) struct Overheard {
     audit: Audit,
     place: usize,
+    protocol: Any,
 }
 
 impl Overheard {
-    pub(super) fn new(audit: Audit, place: usize) -> Self {
-        Self { audit, place }
+    pub(super) fn new(audit: Audit, place: usize, format: Format) -> Self {
+        let protocol = Any::new(format);
+        Self { audit, place, protocol }
     }
 }
 
@@ -315,11 +319,16 @@ impl Protocol for Overheard {
         {
             self.audit.books().nodes[self.place].heard.claims(*age_ms);
         }
-        Binary.encode(message, frame_max, out)
+        self.protocol.encode(message, frame_max, out)
     }
 
-    fn decode<'a>(&self, input: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, DecodeError> {
-        let decoded = Binary.decode(input, limits)?;
+    fn decode<'a>(
+        &self,
+        input: &'a [u8],
+        limits: &Limits,
+        scratch: &'a mut Vec<u8>,
+    ) -> Result<Decoded<'a>, DecodeError> {
+        let decoded = self.protocol.decode(input, limits, scratch)?;
         if let Decoded::Message { message, consumed } = &decoded {
             let books = &mut *self.audit.books();
             let node = &mut books.nodes[self.place];
@@ -331,8 +340,22 @@ impl Protocol for Overheard {
         Ok(decoded)
     }
 
+    fn dialect(&self, input: &[u8]) -> Option<Dialect> {
+        self.protocol.dialect(input)
+    }
+
+    fn encode_in(
+        &self,
+        dialect: Option<Dialect>,
+        message: &kraft_core::message::Message<'_>,
+        frame_max: usize,
+        out: &mut Outbox,
+    ) -> Result<(), EncodeError> {
+        self.protocol.encode_in(dialect, message, frame_max, out)
+    }
+
     fn name(&self) -> &'static str {
-        Binary.name()
+        self.protocol.name()
     }
 }
 
@@ -367,7 +390,7 @@ mod tests {
         for (granted, broken) in [(false, None), (true, Some(true))] {
             let mut out = Outbox::new(1 << 16);
             let body = reply(granted);
-            Binary
+            Any::new(Format::Binary)
                 .encode(&Sent { header, body }, 1 << 16, &mut out)
                 .expect("it fits");
             let mut segments = Segments::new();

@@ -296,7 +296,7 @@ impl Host {
         let config = self.config();
         let parts = Parts {
             adapter: Clocked::new(adapter, self.clock.clone()),
-            protocol: Overheard::new(self.audit.clone(), self.place),
+            protocol: Overheard::new(self.audit.clone(), self.place, self.setup.protocol),
             storage: Watch::new(log, Arc::clone(&self.record)),
             recovered,
             machine: Applies::new(Kv::new(kv::Limits::default()), Arc::clone(&self.record)),

@@ -53,6 +53,8 @@ mod watch;
 use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 
+use kraft_protocols::Format;
+
 pub use self::faults::{Kind, Kinds};
 pub use self::report::{Changed, Fired, Handled, Report, STATES, Snapped, Violation, Weaker};
 pub use self::shrink::shrink;
@@ -81,6 +83,8 @@ pub struct Options {
     pub mode: Mode,
     /// How long a healed cluster may take to commit again (law R9).
     pub heal_max: Duration,
+    /// The wire format of nodes and users.
+    pub protocol: Format,
 }
 
 /// Which faults happen in a run. How often and how hard is the seed's to draw.
@@ -121,6 +125,7 @@ impl Default for Options {
             faults: Faults::NONE,
             mode: Mode::Safety,
             heal_max: Duration::from_secs(20),
+            protocol: Format::Binary,
         }
     }
 }
@@ -161,8 +166,12 @@ impl Options {
             Faults::These(kinds) => format!(" --faults {kinds}"),
         };
         let span = written(self.span);
+        let protocol = match self.protocol {
+            Format::Binary => String::new(),
+            other => format!(" --protocol {other}"),
+        };
         format!(
-            "kraftd simulate --seeds {seed}..{} --nodes {nodes} --span {span}{faults}{liveness}",
+            "kraftd simulate --seeds {seed}..{} --nodes {nodes} --span {span}{faults}{liveness}{protocol}",
             seed.saturating_add(1)
         )
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use kraft_adapters::mock::{Conditions, Latency};
 use kraft_core::node;
+use kraft_protocols::Format;
 
 use super::faults::{Kind, Kinds};
 use super::{Faults, Mode, Options};
@@ -52,6 +53,8 @@ pub(super) struct Setup {
     /// How long a sync takes, at most.
     pub(super) sync_max: Duration,
     pub(super) snapshots: Snapshots,
+    /// Which the nodes speak.
+    pub(super) protocol: Format,
 }
 
 /// How every node of a run takes and sends snapshots.
@@ -156,6 +159,7 @@ impl Setup {
             load_bytes_max: 1 << rng.u32(10..20),
             sync_max: Duration::from_micros(100 << rng.u32(..7)),
             snapshots: Snapshots::draw(&mut stream(options.seed, SNAPSHOTS), is_live),
+            protocol: options.protocol,
         }
     }
 }

@@ -10,7 +10,7 @@ use kraft_adapters::mock::{HostId, Mock, Network};
 use kraft_core::client::{CallId, Client, Config, Delivery, End, Outcome, Request, Runner};
 use kraft_core::message::{Basis, Commit, Consistency};
 use kraft_core::time::Instant;
-use kraft_protocols::Binary;
+use kraft_protocols::{Any, Format};
 
 use super::report::Weaker;
 use super::{Mode, Options};
@@ -176,10 +176,11 @@ pub(super) struct User {
     nodes: Vec<HostId>,
     keys: usize,
     pace: Duration,
+    protocol: Format,
     habits: Habits,
     rng: Rng,
     /// `None` while it is away.
-    runner: Option<Runner<Mock, Binary>>,
+    runner: Option<Runner<Mock, Any>>,
     under_way: BTreeMap<CallId, UnderWay>,
     /// The value last seen of each key.
     seen: Vec<Option<Vec<u8>>>,
@@ -201,7 +202,13 @@ impl User {
     /// A user that begins an operation on one of so many keys each `pace` on average.
     pub(super) fn new(network: &Network, nodes: &[HostId], options: &Options, seed: u64) -> io::Result<Self> {
         let mut rng = Rng::with_seed(seed);
-        let &Options { keys, pace, mode, .. } = options;
+        let &Options {
+            keys,
+            pace,
+            protocol,
+            mode,
+            ..
+        } = options;
         let mut habits = Habits::draw(&mut rng);
         if mode == Mode::Liveness {
             // Where all of few users only read nothing is committed, with nobody to blame.
@@ -213,6 +220,7 @@ impl User {
             nodes: nodes.to_vec(),
             keys,
             pace,
+            protocol,
             habits,
             rng,
             runner: None,
@@ -331,7 +339,11 @@ impl User {
             attempt_timeout: self.habits.attempt,
             ..Config::default()
         };
-        self.runner = Some(Runner::new(Client::new(config, addresses), adapter, Binary));
+        self.runner = Some(Runner::new(
+            Client::new(config, addresses),
+            adapter,
+            Any::new(self.protocol),
+        ));
         self.lives += 1;
         self.turns_at = match self.only_reads {
             true => now + READER_STAY.mul_f64(0.5 + self.rng.f64()),

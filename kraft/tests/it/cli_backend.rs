@@ -251,5 +251,11 @@ mod refusals {
             2,
             &["KRAFT_BACKEND: no backend is called \"epol\""],
         );
+        let mut wrong = crate::process::without_settings(kraftctl, &["--nodes", "127.0.0.1:1", "status"]);
+        refused(
+            &run_command(wrong.env("KRAFT_PROTOCOL", "morse")),
+            2,
+            &["KRAFT_PROTOCOL: no wire format is called morse: choose one of binary"],
+        );
     }
 }

@@ -19,6 +19,18 @@ fn the_demo_loses_no_write_on_any_backend() {
     }
 }
 
+#[test]
+fn the_demo_loses_no_write_in_any_wire_format() {
+    for format in kraft::protocols::Format::ALL {
+        let name = format.name();
+        let says = match name {
+            "binary" => String::new(),
+            name => format!(", in {name}"),
+        };
+        demo(&["--seconds", "1", "--protocol", name], &says);
+    }
+}
+
 #[cfg(feature = "tls")]
 #[test]
 fn the_demo_loses_no_write_over_tls_on_any_backend() {

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
+use kraft::protocols::Format;
 use kraft::sim::{Changed, Faults, Kind, Kinds, Mode, Options, Weaker, run};
 
 fn number(name: &str) -> Option<u64> {
@@ -279,6 +280,21 @@ fn frames_that_come_twice_late_or_from_an_earlier_connection_change_nothing() {
         },
         10,
     );
+}
+
+#[test]
+fn nodes_of_every_wire_format_keep_the_laws() {
+    for &protocol in Format::ALL {
+        let options = Options {
+            faults: Faults::ALL,
+            span: Duration::from_secs(5),
+            protocol,
+            ..Options::default()
+        };
+        check(&options, 8);
+        let is_told = options.command().ends_with(&format!(" --protocol {protocol}"));
+        assert_eq!(is_told, protocol != Format::Binary);
+    }
 }
 
 #[test]

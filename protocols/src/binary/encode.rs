@@ -9,15 +9,18 @@ use kraft_core::message::{
 use kraft_core::outbox::{Frame, Full, Outbox};
 use kraft_core::protocol::EncodeError;
 
+use super::FORMAT;
 use super::layout::{
-    ADD_PROMOTE, APPEND_MATCHED, APPEND_REJECTED, BASIS_LEADER, BASIS_LEASE, BASIS_RECEIVED, BASIS_STALE, CHANGE_ADD,
-    CHANGE_MOVE, CHANGE_PROMOTE, CHANGE_REMOVE, CHANGE_REPLACE, COMMIT_ASYNC, COMMIT_LEADER, ENTRY, FIXED_MAX, MEMBER,
-    Numbered, OUTCOME_COMMITTED, OUTCOME_REFUSED, OUTCOME_UNKNOWN, OUTCOME_WEAKER, READ_AT, READ_LEASE, READ_REFUSED,
-    READ_STALE, RUN, SNAPSHOT_DAMAGED, SNAPSHOT_NO_SPACE, SNAPSHOT_RECEIVED, VOTE_BY_TRANSFER, VOTE_PRE,
-    VOTE_REPLY_GRANTED, VOTE_REPLY_PRE, appended, fixed,
+    ADD_PROMOTE, ENTRY, FIXED_MAX, MEMBER, RUN, VOTE_BY_TRANSFER, VOTE_PRE, VOTE_REPLY_GRANTED, VOTE_REPLY_PRE,
+    appended, fixed,
 };
-use super::{FORMAT, TEXT_MAX};
 use crate::frame::{Envelope, HEADER, kind_number};
+use crate::numbers::{
+    APPEND_MATCHED, APPEND_REJECTED, BASIS_LEADER, BASIS_LEASE, BASIS_RECEIVED, BASIS_STALE, CHANGE_ADD, CHANGE_MOVE,
+    CHANGE_PROMOTE, CHANGE_REMOVE, CHANGE_REPLACE, COMMIT_ASYNC, COMMIT_LEADER, Numbered, OUTCOME_COMMITTED,
+    OUTCOME_REFUSED, OUTCOME_UNKNOWN, OUTCOME_WEAKER, READ_AT, READ_LEASE, READ_REFUSED, READ_STALE, SNAPSHOT_DAMAGED,
+    SNAPSHOT_NO_SPACE, SNAPSHOT_RECEIVED, TEXT_MAX, address,
+};
 
 pub(super) fn encode(message: &Message<'_>, frame_max: usize, out: &mut Outbox) -> Result<(), EncodeError> {
     let kind = Kind::of(&message.body);
@@ -133,14 +136,6 @@ fn text(text: &str) -> Result<usize, EncodeError> {
         return Err(EncodeError::TooLarge);
     }
     Ok(text.len())
-}
-
-/// The text of a change.
-fn address<'a>(change: &Change<'a>) -> &'a str {
-    match *change {
-        Change::Add { address, .. } | Change::Replace { address, .. } | Change::Move { address, .. } => address,
-        Change::Promote { .. } | Change::Remove { .. } => "",
-    }
 }
 
 /// Header and fixed part of a frame under construction; the header is filled in last.

@@ -19,7 +19,7 @@ pub fn p05_damage<P: Protocol>(subject: &Subject<P>) {
         let some = (0..bits).step_by(1 + bits / 8000);
         for bit in (0..bits.min(1600)).chain(some) {
             frame[bit / 8] ^= 1 << (bit % 8);
-            match subject.protocol.decode(&frame, &LIMITS) {
+            match subject.protocol.decode(&frame, &LIMITS, &mut Vec::new()) {
                 Err(DecodeError::UnknownKind { .. } | DecodeError::UnknownVersion) => {
                     panic!("bit {bit} of {sample:?} makes another version of it")
                 }
@@ -31,7 +31,7 @@ pub fn p05_damage<P: Protocol>(subject: &Subject<P>) {
     }
 }
 
-/// P7: limits hold, from the header on where the envelope is this crate's, and before anything is allocated.
+/// P7: limits hold, and so does what the protocol says of its overhead, from the header on where the envelope is this crate's, and before anything is allocated.
 pub fn p07_limits<P: Protocol>(subject: &Subject<P>) {
     let first = seed();
     for sample in (first..first + 30).flat_map(Sample::each_kind) {
@@ -40,9 +40,17 @@ pub fn p07_limits<P: Protocol>(subject: &Subject<P>) {
         frames_end_at_the_limit(subject, &message, &frame);
         if let Body::Append(append) = &message.body {
             let entries = append.entries.len();
+            let payload = append.entries.iter().map(|entry| entry.payload.len()).sum();
+            let at_most = subject.protocol.overhead().frame(entries, payload);
+            assert!(
+                frame.len() <= at_most,
+                "{} bytes, and by its overhead no more than {at_most}",
+                frame.len()
+            );
             for entries_max in [0, entries / 2, entries.saturating_sub(1), entries] {
                 let limits = Limits { entries_max, ..LIMITS };
-                let is_refused = subject.protocol.decode(&frame, &limits) == Err(DecodeError::TooLarge);
+                let is_refused =
+                    subject.protocol.decode(&frame, &limits, &mut Vec::new()) == Err(DecodeError::TooLarge);
                 assert_eq!(
                     is_refused,
                     entries_max < entries,
@@ -62,16 +70,21 @@ fn frames_end_at_the_limit<P: Protocol>(subject: &Subject<P>, message: &Message<
     assert_eq!(subject.protocol.encode(message, frame.len(), &mut out), Ok(()));
 
     let at = |frame_max| Limits { frame_max, ..LIMITS };
-    let decoded = subject.protocol.decode(frame, &at(frame.len()));
+    let mut scratch = Vec::new();
+    let decoded = subject.protocol.decode(frame, &at(frame.len()), &mut scratch);
     assert!(
         matches!(decoded, Ok(Decoded::Message { .. })),
         "at the limit: {decoded:?}"
     );
-    let (decoded, allocated) = subject.counted(|| subject.protocol.decode(frame, &at(frame.len() - 1)));
+    let mut scratch = Vec::new();
+    let (decoded, allocated) = subject.counted(|| subject.protocol.decode(frame, &at(frame.len() - 1), &mut scratch));
     assert_eq!(decoded, Err(DecodeError::TooLarge));
     assert_eq!(allocated.unwrap_or_default().count, 0);
     if frame.starts_with(&MAGIC) {
-        let decoded = subject.protocol.decode(&frame[..HEADER], &at(frame.len() - 1));
+        let mut scratch = Vec::new();
+        let decoded = subject
+            .protocol
+            .decode(&frame[..HEADER], &at(frame.len() - 1), &mut scratch);
         assert_eq!(decoded, Err(DecodeError::TooLarge), "from the header alone");
     }
 }
@@ -95,14 +108,16 @@ fn claimed_lengths_allocate_nothing<P: Protocol>(subject: &Subject<P>) {
         ] {
             frame[8..12].copy_from_slice(&length.to_le_bytes());
             seal_header(&mut frame);
-            let (decoded, allocated) = subject.counted(|| subject.protocol.decode(&frame, &limits));
+            let mut scratch = Vec::new();
+            let (decoded, allocated) = subject.counted(|| subject.protocol.decode(&frame, &limits, &mut scratch));
             assert_eq!(decoded, Err(DecodeError::TooLarge), "a length of {length}");
             assert_eq!(allocated.unwrap_or_default().count, 0, "a length of {length}");
         }
         // Within the limit: more bytes are awaited, and nothing is made ready for them.
         frame[8..12].copy_from_slice(&(beyond - 1).to_le_bytes());
         seal_header(&mut frame);
-        let (decoded, allocated) = subject.counted(|| subject.protocol.decode(&frame, &LIMITS));
+        let mut scratch = Vec::new();
+        let (decoded, allocated) = subject.counted(|| subject.protocol.decode(&frame, &LIMITS, &mut scratch));
         assert_eq!(
             decoded,
             Ok(Decoded::NeedMore {
@@ -131,31 +146,32 @@ pub fn p08_unknown<P: Protocol>(subject: &Subject<P>) {
         for kind in [0, 4, 15, 27, 42, 0x7fff, u16::MAX] {
             let unknown = changed(6, &kind.to_le_bytes());
             let expected = Err(DecodeError::UnknownKind { kind, consumed });
-            assert_eq!(subject.protocol.decode(&unknown, &LIMITS), expected);
+            assert_eq!(subject.protocol.decode(&unknown, &LIMITS, &mut Vec::new()), expected);
             let followed = [&unknown[..], &frame].concat();
-            assert_eq!(subject.protocol.decode(&followed, &LIMITS), expected);
+            assert_eq!(subject.protocol.decode(&followed, &LIMITS, &mut Vec::new()), expected);
             for length in [HEADER, consumed - 1] {
-                let decoded = subject.protocol.decode(&unknown[..length], &LIMITS);
+                let mut scratch = Vec::new();
+                let decoded = subject.protocol.decode(&unknown[..length], &LIMITS, &mut scratch);
                 let more = Ok(Decoded::NeedMore { at_least: consumed });
                 assert_eq!(decoded, more, "whole before it is judged");
             }
             let mut damaged = unknown;
             damaged[HEADER] ^= 1;
             assert_eq!(
-                subject.protocol.decode(&damaged, &LIMITS),
+                subject.protocol.decode(&damaged, &LIMITS, &mut Vec::new()),
                 Err(DecodeError::BadChecksum)
             );
         }
         for (at, value) in [(4, 0), (4, 2), (4, 255), (5, 0), (5, 255)] {
             let unknown = changed(at, &[value]);
             assert_eq!(
-                subject.protocol.decode(&unknown, &LIMITS),
+                subject.protocol.decode(&unknown, &LIMITS, &mut Vec::new()),
                 Err(DecodeError::UnknownVersion)
             );
             let mut damaged = unknown;
             damaged[20] ^= 1;
             assert_eq!(
-                subject.protocol.decode(&damaged, &LIMITS),
+                subject.protocol.decode(&damaged, &LIMITS, &mut Vec::new()),
                 Err(DecodeError::BadChecksum)
             );
         }

@@ -69,7 +69,8 @@ pub fn p12_no_copy<P: Protocol>(subject: &Subject<P>) {
     for sample in (first..first + 60).flat_map(Sample::each_kind) {
         let message = sample.message();
         let frame = subject.frame(&message);
-        let (decoded, allocated) = subject.counted(|| subject.protocol.decode(&frame, &LIMITS));
+        let mut scratch = Vec::new();
+        let (decoded, allocated) = subject.counted(|| subject.protocol.decode(&frame, &LIMITS, &mut scratch));
         let Ok(Decoded::Message { message: decoded, .. }) = decoded else {
             panic!("{sample:?} is not decoded");
         };

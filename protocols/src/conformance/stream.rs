@@ -84,7 +84,8 @@ pub fn p03_concatenation<P: Protocol>(subject: &Subject<P>) {
     let bytes = super::contents(&mut out);
     let mut rest = &bytes[..];
     for sample in &samples {
-        let Ok(Decoded::Message { message, consumed }) = subject.protocol.decode(rest, &LIMITS) else {
+        let mut scratch = Vec::new();
+        let Ok(Decoded::Message { message, consumed }) = subject.protocol.decode(rest, &LIMITS, &mut scratch) else {
             panic!("no message where {:?} should be", sample.message());
         };
         assert_eq!(message, sample.message());
@@ -102,7 +103,7 @@ pub fn p04_truncation<P: Protocol>(subject: &Subject<P>) {
         let step = 1 + frame.len() / 2000;
         let some = (0..frame.len()).step_by(step);
         for length in some.chain(frame.len().saturating_sub(100)..frame.len()) {
-            match subject.protocol.decode(&frame[..length], &LIMITS) {
+            match subject.protocol.decode(&frame[..length], &LIMITS, &mut Vec::new()) {
                 Ok(Decoded::NeedMore { at_least }) => assert!(
                     (length + 1..=frame.len()).contains(&at_least),
                     "{length} of {} bytes ask for {at_least}",

@@ -1,4 +1,4 @@
-//! `docs/wire-format.md` says what is on the wire.
+//! `docs/wire-format.md` and `docs/standard-formats.md` say what is on the wire.
 
 use std::fs;
 use std::path::Path;
@@ -6,13 +6,17 @@ use std::path::Path;
 use kraft_core::handshake::Kind;
 use kraft_core::id::NodeId;
 use kraft_core::message::{Body, Goaway, Header, Message, Outcome, Refused};
-use kraft_protocols::conformance::{Sample, arbitrary};
+use kraft_protocols::conformance::{Sample, arbitrary, golden};
 use kraft_protocols::frame::HEADER;
 
 use crate::forge;
 
 fn document() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/wire-format.md");
+    page("wire-format.md")
+}
+
+fn page(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -92,5 +96,51 @@ fn the_lengths_of_fixed_parts_are_on_the_wire() {
             says.iter().any(|says| section.contains(says)),
             "the section of {number} says {says:?}"
         );
+    }
+}
+
+/// The golden frame `name` of a format.
+fn golden(format: &str, name: &str) -> Vec<u8> {
+    let path = format!("{}/tests/golden/{format}/{name}.hex", env!("CARGO_MANIFEST_DIR"));
+    golden::read(Path::new(&path))
+}
+
+#[test]
+fn the_examples_of_the_standard_formats_are_on_the_wire() {
+    let document = page("standard-formats.md");
+    let mut count = 0;
+    for (at, _) in document.match_indices("\n```") {
+        let (fence, rest) = document[at + 4..].split_once('\n').unwrap();
+        if fence.is_empty() {
+            continue;
+        }
+        let name = document[..at].trim_end().lines().last().unwrap();
+        let name = name.trim_matches(|c| c == '`' || c == ':');
+        let (example, _) = rest.split_once('\n').unwrap();
+        let body = &golden(fence, name)[HEADER..];
+        let said = match fence {
+            "json" => String::from_utf8(body.to_vec()).unwrap(),
+            _ => body
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<Vec<_>>()
+                .join(" "),
+        };
+        assert_eq!(example, said, "{name}");
+        count += 1;
+    }
+    assert_eq!(count, 5);
+}
+
+#[test]
+fn the_sizes_of_golden_frames_are_those_of_the_table() {
+    let document = page("standard-formats.md");
+    for (name, row) in [
+        ("heartbeat", "heartbeat"),
+        ("append", "append, four entries of 7 bytes together"),
+        ("command", "command of 13 bytes"),
+    ] {
+        let sizes = ["binary", "protobuf", "msgpack", "json"].map(|format| golden(format, name).len().to_string());
+        expect_row(&document, &format!("| {row} | {} |", sizes.join(" | ")));
     }
 }

@@ -1,12 +1,15 @@
 //! Frames of the `binary` format with one lie in them, their checksums right.
 
+use kraft_core::handshake::Kind;
 use kraft_core::id::Term;
 use kraft_core::message::{Entry, EntryKind, Message};
 use kraft_core::outbox::Outbox;
 use kraft_core::protocol::{DecodeError, Decoded, Limits, Protocol};
-use kraft_protocols::Binary;
 use kraft_protocols::conformance::{LIMITS, contents, golden};
-use kraft_protocols::frame::{Envelope, HEADER};
+use kraft_protocols::frame::{Envelope, HEADER, kind_number};
+use kraft_protocols::{Any, Binary, Format};
+
+use crate::counting::allocated;
 
 /// The golden frame called `name`.
 #[track_caller]
@@ -53,6 +56,62 @@ pub(crate) fn seal(like: &[u8], covered: &[u8], payloads: &[u8]) -> Vec<u8> {
         body_crc: crc32c::crc32c(covered),
     };
     [&envelope.to_bytes()[..], covered, payloads].concat()
+}
+
+/// A frame of this format, kind and body.
+pub(crate) fn made(format: Format, kind: Kind, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len()).unwrap();
+    let envelope = Envelope {
+        format: format.number(),
+        kind: kind_number(kind),
+        length,
+        checked: length,
+        body_crc: crc32c::crc32c(body),
+    };
+    [&envelope.to_bytes()[..], body].concat()
+}
+
+/// What `format` makes of a body of this kind: a message, in as many words, or an error. Refusals allocate nothing.
+#[track_caller]
+pub(crate) fn judge(format: Format, kind: Kind, body: &[u8]) -> Result<String, DecodeError> {
+    let frame = made(format, kind, body);
+    let mut scratch = Vec::new();
+    let before = allocated();
+    let decoded = Protocol::decode(&Any::new(format), &frame, &LIMITS, &mut scratch);
+    let after = allocated();
+    let taken = after.bytes - before.bytes;
+    assert!(
+        taken <= 64 * frame.len() as u64 + 1024,
+        "{taken} bytes for {}",
+        frame.len()
+    );
+    match decoded {
+        Ok(Decoded::Message { message, consumed }) => {
+            assert_eq!(consumed, frame.len());
+            Ok(format!("{:?}", message.body))
+        }
+        Ok(more) => panic!("{more:?}"),
+        Err(error) => {
+            if let DecodeError::Malformed { offset } = error {
+                assert!(offset <= frame.len(), "{error:?} in {} bytes", frame.len());
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The body is malformed at `offset` of itself.
+#[track_caller]
+pub(crate) fn expect_malformed_body(format: Format, kind: Kind, body: &[u8], offset: usize) {
+    let expected = Err(DecodeError::Malformed {
+        offset: HEADER + offset,
+    });
+    assert_eq!(
+        judge(format, kind, body),
+        expected,
+        "{:?}",
+        body.escape_ascii().to_string()
+    );
 }
 
 #[track_caller]

@@ -558,7 +558,7 @@ impl Protocol for Lying {
         Binary.encode(message, frame_max, out)
     }
 
-    fn decode<'a>(&self, input: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, DecodeError> {
+    fn decode<'a>(&self, input: &'a [u8], limits: &Limits, _: &'a mut Vec<u8>) -> Result<Decoded<'a>, DecodeError> {
         Ok(match Binary.decode(input, limits)? {
             Decoded::Message { message, .. } => Decoded::Message {
                 message,

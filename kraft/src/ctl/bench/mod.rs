@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use kraft_adapters::Choice;
 use kraft_core::adapter::Endpoint;
-use kraft_protocols::Binary;
+use kraft_protocols::Any;
 
 use self::cpu::Processes;
 use self::lanes::Site;
@@ -33,12 +33,22 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(100);
 const PROGRESS_TICKS: u32 = 5;
 
+/// How the nodes are talked to.
+#[derive(Debug)]
+pub(super) struct Manner<'a> {
+    /// On which event loop.
+    pub(super) choice: &'a Choice,
+    /// Encrypted or not.
+    pub(super) security: &'a Security,
+    /// In which format.
+    pub(super) protocol: kraft_protocols::Format,
+}
+
 /// Runs the benchmark and prints its report. Fails if nothing was answered.
 pub(super) fn run(
     client: &mut Client,
     options: &Bench,
-    choice: &Choice,
-    security: &Security,
+    manner: &Manner<'_>,
     format: Format,
     out: &mut impl Write,
 ) -> Result<Exit, Failure> {
@@ -46,9 +56,10 @@ pub(super) fn run(
     let addresses: Vec<_> = sites.iter().map(|site| site.address.clone()).collect();
     let processes = Processes::find(&options.server_pids, &addresses);
     // What the choice passes over was told when the client was made.
+    let Manner { choice, security, .. } = manner;
     let opened = security.open(choice, &adapter_config(options), &Trouble::default());
     let (adapter, _) = opened.map_err(Error::Io)?;
-    let mut load = Load::new(options, adapter, Binary, sites, leader);
+    let mut load = Load::new(options, adapter, Any::new(manner.protocol), sites, leader);
 
     load.connect(PATIENCE)?;
     if options.read_share > 0.0 || options.op == Op::Get {

@@ -151,7 +151,8 @@ fields! {
     /// How long the event loop looks for work before it sleeps, such as 50us: a shorter wait for whoever is alone, paid
     /// with a core that is never idle for that long after each turn.
     spin: Span = Span(Duration::ZERO);
-    /// The wire format among the nodes and with clients.
+    /// The wire format in which the node speaks to the others: binary, protobuf, msgpack or json. It takes each that it is
+    /// built with, and answers in the same.
     protocol: String = "binary".to_owned();
     /// The certificate that this node shows to peers and clients, PEM, then those between it and the authority, if any. With
     /// tls_key and tls_ca it encrypts both ports, and plaintext is refused there; empty, as all four, for plaintext.

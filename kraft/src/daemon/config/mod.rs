@@ -197,6 +197,12 @@ impl Config {
         // A frame's header, the session's and the message's own fields take less than this.
         let header = 1024;
         let put = self.key_bytes_max + self.value_bytes_max;
+        // Base64 makes four bytes of three. Appends are packed accordingly; a put is as large as it is.
+        let put = if self.protocol == "json" {
+            put.div_ceil(3) * 4
+        } else {
+            put
+        };
         let largest = [
             (
                 "a put of the largest key and value",

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kraft_adapters::Choice;
+use kraft_protocols::Format;
 use tempfile::TempDir;
 
 use crate::client::Security;
@@ -37,11 +38,18 @@ pub(super) struct Cluster {
     /// Who belongs to the cluster, counted from 0.
     members: Vec<usize>,
     backend: Choice,
-    /// How clients, those of the demonstration among them, talk to the nodes.
-    security: Security,
+    manner: Manner,
     /// Where certificates are, if connections are encrypted.
     certificates: Option<PathBuf>,
     nodes: Vec<Option<Running>>,
+}
+
+/// How clients, those of the demonstration among them, talk to the nodes.
+#[derive(Clone, Debug)]
+pub(super) struct Manner {
+    pub(super) security: Security,
+    /// The nodes speak it among themselves, too.
+    pub(super) protocol: Format,
 }
 
 #[derive(Debug)]
@@ -82,7 +90,7 @@ impl Cluster {
     /// # Errors
     ///
     /// What the system refused.
-    pub(super) fn start(backend: &Choice, tls: bool, sites: usize) -> Result<Self, Failure> {
+    pub(super) fn start(backend: &Choice, protocol: Format, tls: bool, sites: usize) -> Result<Self, Failure> {
         let folder = tempfile::Builder::new()
             .prefix("kraftd-demo-")
             .tempdir()
@@ -107,7 +115,7 @@ impl Cluster {
             peers,
             members: (0..NODES).collect(),
             backend: backend.clone(),
-            security,
+            manner: Manner { security, protocol },
             certificates,
             nodes: (0..sites).map(|_| None).collect(),
         };
@@ -201,8 +209,8 @@ impl Cluster {
     }
 
     /// How clients talk to the nodes.
-    pub(super) fn security(&self) -> &Security {
-        &self.security
+    pub(super) fn manner(&self) -> &Manner {
+        &self.manner
     }
 
     fn data(&self, node: usize) -> PathBuf {
@@ -233,7 +241,9 @@ impl Cluster {
             .arg("--data")
             .arg(self.data(node))
             .arg("--backend")
-            .arg(self.backend.to_string());
+            .arg(self.backend.to_string())
+            .arg("--protocol")
+            .arg(self.manner.protocol.name());
         if let Some(certificates) = &self.certificates {
             let file = |name: &str| certificates.join(name);
             let own = format!("node-{}", node + 1);
@@ -241,7 +251,7 @@ impl Cluster {
             command.arg("--tls-cert").arg(file(&format!("{own}.pem")));
             command.arg("--tls-key").arg(file(&format!("{own}.key")));
         }
-        // The demonstration shows the defaults but for the event loop, whatever the environment is set up for.
+        // The demonstration shows the defaults but for the event loop and the wire format, whatever the environment is set up for.
         for (name, _) in env::vars_os() {
             if name.to_string_lossy().starts_with("KRAFT_") {
                 command.env_remove(name);

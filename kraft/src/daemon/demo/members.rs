@@ -80,7 +80,7 @@ impl Stage {
     }
 
     fn manager(&self, timeout: Duration) -> Result<Client, Failure> {
-        client(&self.cluster.clients(), self.cluster.security(), timeout)
+        client(&self.cluster.clients(), self.cluster.manner(), timeout)
     }
 
     /// Changes the members. What comes while another leader is looked for is tried again.

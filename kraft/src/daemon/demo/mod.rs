@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use kraft_adapters::Choice;
 use kraft_core::message::NodeState;
+use kraft_protocols::Format;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use self::cluster::{Cluster, NODES, StartError};
@@ -54,6 +55,9 @@ pub(super) struct Demo {
     /// The event loop of the nodes: auto, or a name, or names in the order in which they are tried.
     #[arg(long, value_name = "auto|NAME|LIST", default_value_t)]
     backend: Choice,
+    /// The wire format, among the nodes and with clients: binary, protobuf, msgpack or json.
+    #[arg(long, value_name = "NAME", default_value_t = Format::Binary)]
+    protocol: Format,
     /// Encrypt all connections, with certificates made for this.
     #[arg(long)]
     tls: bool,
@@ -105,7 +109,7 @@ impl Demo {
             let caught = signal_hook::flag::register(signal, Arc::clone(&interrupted));
             caught.map_err(|error| Failure::new(format!("signals cannot be caught: {error}")))?;
         }
-        let mut stage = Stage::set(&self.backend, self.tls, self.scenario.sites(), interrupted)?;
+        let mut stage = Stage::set(self, interrupted)?;
         let value_bytes = usize::try_from(self.value_bytes).expect("at most 4096");
         let clients = usize::try_from(self.clients).expect("at most 256");
         let text = format!("{clients} clients write values of {value_bytes} bytes, each of them synced by a majority");
@@ -148,16 +152,17 @@ impl Demo {
 
 impl Stage {
     /// Starts the nodes and waits for a leader.
-    fn set(backend: &Choice, tls: bool, sites: usize, interrupted: Arc<AtomicBool>) -> Result<Self, Failure> {
+    fn set(demo: &Demo, interrupted: Arc<AtomicBool>) -> Result<Self, Failure> {
+        let (protocol, sites) = (demo.protocol, demo.scenario.sites());
         let mut report = Report::new();
         for _ in 0..STARTS_MAX {
-            let cluster = Cluster::start(backend, tls, sites)?;
+            let cluster = Cluster::start(&demo.backend, protocol, demo.tls, sites)?;
             report.event(&format!(
                 "{NODES} nodes start on this host, data in {}",
                 cluster.path().display()
             ));
             let mut stage = Self {
-                watcher: client(&cluster.clients(), cluster.security(), Duration::from_secs(1))?,
+                watcher: client(&cluster.clients(), cluster.manner(), Duration::from_secs(1))?,
                 cluster,
                 report,
                 interrupted: Arc::clone(&interrupted),
@@ -165,10 +170,14 @@ impl Stage {
             match stage.wait_for_leader() {
                 Ok(leader) => {
                     let backend = stage.backend()?;
-                    let over = if tls { ", over TLS" } else { "" };
+                    let over = if demo.tls { ", over TLS" } else { "" };
+                    let speaking = match protocol {
+                        Format::Binary => String::new(),
+                        _ => format!(", in {protocol}"),
+                    };
                     stage
                         .report
-                        .event(&format!("node {} leads, on {backend}{over}", leader + 1));
+                        .event(&format!("node {} leads, on {backend}{speaking}{over}", leader + 1));
                     return Ok(stage);
                 }
                 Err(StartError::PortTaken) => report = stage.report,
@@ -285,7 +294,7 @@ impl Stage {
         // A client that knows no other node, so that it is this one that answers.
         let mut client = client(
             self.cluster.client(node),
-            self.cluster.security(),
+            self.cluster.manner(),
             Duration::from_secs(10),
         )?;
         let mut comparer = Comparer::new(ledgers);

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Manner};
 use super::ledger::{Ended, Ledger};
-use crate::client::{Client, Config, Error, Node, Security, unasked};
+use crate::client::{Client, Config, Error, Node, unasked};
 use crate::daemon::Failure;
 
 /// What clients share with who watches them.
@@ -46,7 +46,7 @@ pub(super) struct Written {
 }
 
 /// A client of these nodes alone. What goes to a node that died is tried again elsewhere, under its session.
-pub(super) fn client(nodes: &str, security: &Security, request_timeout: Duration) -> Result<Client, Failure> {
+pub(super) fn client(nodes: &str, manner: &Manner, request_timeout: Duration) -> Result<Client, Failure> {
     let cannot = |error: Error| Failure::new(format!("client of {nodes}: {error}"));
     let seed = getrandom::u64().map_err(|error| Failure::new(format!("the system's randomness: {error}")))?;
     let config = Config {
@@ -56,7 +56,8 @@ pub(super) fn client(nodes: &str, security: &Security, request_timeout: Duration
         ..Config::default()
     };
     let nodes = Node::resolve_list(nodes).map_err(cannot)?;
-    let (client, _) = Client::with_security(config, nodes, &unasked(), security).map_err(cannot)?;
+    let (client, _) =
+        Client::with_format(config, nodes, &unasked(), &manner.security, manner.protocol).map_err(cannot)?;
     Ok(client)
 }
 
@@ -127,7 +128,7 @@ impl Workload {
         let mut clients = Vec::new();
         for number in 0..count {
             let shared = Arc::clone(&progress);
-            let mut client = client(&cluster.clients(), cluster.security(), Duration::from_secs(5))?;
+            let mut client = client(&cluster.clients(), cluster.manner(), Duration::from_secs(5))?;
             let ledger = Ledger::new(number, value_bytes);
             let body = move || write(&mut client, ledger, &shared);
             let spawned = thread::Builder::new().name(format!("client-{number}")).spawn(body);

@@ -173,7 +173,7 @@ impl Protocol for Liar {
         Binary.encode(message, frame_max, out)
     }
 
-    fn decode<'a>(&self, input: &'a [u8], limits: &Limits) -> Result<Decoded<'a>, DecodeError> {
+    fn decode<'a>(&self, input: &'a [u8], limits: &Limits, _: &'a mut Vec<u8>) -> Result<Decoded<'a>, DecodeError> {
         match Binary.decode(input, limits)? {
             Decoded::Message { message, .. } if matches!(message.body, Body::Status) => Ok(Decoded::Message {
                 // The lie, by the number of the request.

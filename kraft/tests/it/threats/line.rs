@@ -185,6 +185,12 @@ impl<S: Read + Write> Line<S> {
         self.hear(|message| format!("{:?}", message.body))
     }
 
+    /// All that has come, as it came.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        self.take_in();
+        std::mem::take(&mut self.came)
+    }
+
     /// How many bytes came that were not taken as messages.
     pub(super) fn raw(&mut self) -> usize {
         self.take_in();

@@ -8,6 +8,7 @@ mod bytes;
 mod clients;
 mod connections;
 mod fetches;
+mod formats;
 mod handles;
 mod lab;
 mod line;

@@ -9,7 +9,7 @@ use kraft::message::{
     NodeState, ReadIndexReply, Vote, VoteReply,
 };
 use kraft::node::Outcome;
-use kraft::protocol::{Decoded, Protocol};
+use kraft::protocol::Decoded;
 use kraft::protocols::Binary;
 
 use super::lab::Lab;

@@ -1,0 +1,435 @@
+//! The `protobuf` format: Protocol Buffers by the schema `protocols/schema/kraft.proto`.
+//!
+//! A body is one message of the schema, which its kind names. The code of the messages is generated, by buffa, whose
+//! views borrow texts and payloads from what was received. Two things are done here and not by what is generated, so
+//! that nothing is copied and an append costs one allocation: the loop over a message's fields, which knows the offset
+//! of an error and decodes an append's entries into the list that is handed out, and the same list on the way out,
+//! whose payloads are shared with the outbox.
+
+mod generated;
+
+use std::cell::Cell;
+
+use buffa::encoding::{Tag, WireType, check_wire_type};
+use buffa::types::{borrow_bytes, put_len_delimited_header};
+use buffa::{DecodeContext, EnumValue, Enumeration, MessageView, SizeCache, ViewEncode};
+use kraft_core::handshake::Kind;
+use kraft_core::message::{Body, Entries, EntryRef, MemberStatus, Message};
+use kraft_core::outbox::Outbox;
+use kraft_core::protocol::{DecodeError, Decoded, EncodeError, Limits, Protocol};
+
+use self::generated::{EntryView, MemberView};
+use crate::flat::{Offsets, Received, Record};
+use crate::frame::{self, HEADER, Opened};
+use crate::kinds::{DEPTH_MAX, MEMBERS_MAX, kinds};
+use crate::numbers::{Numbered, TEXT_MAX};
+use crate::writer::{self, Writer};
+
+type Result<T> = std::result::Result<T, DecodeError>;
+
+/// The number of this format in the envelope.
+pub const FORMAT: u8 = 2;
+
+/// The field of an append that holds its entries.
+const ENTRIES: u8 = 10;
+
+/// The field of a status reply that holds its members.
+const MEMBERS: u8 = 18;
+
+/// The field of an entry that holds its payload, the last of them.
+const PAYLOAD: u32 = 4;
+
+/// The `protobuf` format.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Protobuf;
+
+impl Protocol for Protobuf {
+    fn encode(
+        &self,
+        message: &Message<'_>,
+        frame_max: usize,
+        out: &mut Outbox,
+    ) -> std::result::Result<(), EncodeError> {
+        writer::write(FORMAT, message, frame_max, out, |writer| {
+            encode_fields(Kind::of(&message.body), &Record::of(message), writer);
+            match &message.body {
+                Body::Append(append) => encode_entries(&append.entries, writer),
+                Body::StatusReply(status) => status.members.iter().for_each(|member| encode_member(member, writer)),
+                _ => {}
+            }
+        })
+    }
+
+    fn decode<'a>(&self, input: &'a [u8], limits: &Limits, _: &'a mut Vec<u8>) -> Result<Decoded<'a>> {
+        let whole = match frame::open(input, FORMAT, limits)? {
+            Opened::NeedMore { at_least } => return Ok(Decoded::NeedMore { at_least }),
+            Opened::Whole(whole) => whole,
+        };
+        let (kind, body) = whole.known()?;
+        let received = match kind {
+            Kind::Append => decode_append(body, limits)?,
+            Kind::StatusReply => decode_status(body)?,
+            _ => decode_fields(kind, Part { body, offset: HEADER })?,
+        };
+        Ok(Decoded::Message {
+            message: received.message(kind)?,
+            consumed: whole.consumed,
+        })
+    }
+
+    fn name(&self) -> &'static str {
+        "protobuf"
+    }
+}
+
+/// A number of a record, and the value of a generated field.
+trait Slot {
+    fn number(&self) -> u64;
+    fn of(number: u64) -> Self;
+}
+
+impl Slot for u64 {
+    fn number(&self) -> u64 {
+        *self
+    }
+
+    fn of(number: u64) -> Self {
+        number
+    }
+}
+
+impl Slot for u32 {
+    fn number(&self) -> u64 {
+        u64::from(*self)
+    }
+
+    fn of(number: u64) -> Self {
+        Self::try_from(number).expect("the message's own fields are no larger")
+    }
+}
+
+impl Slot for bool {
+    fn number(&self) -> u64 {
+        u64::from(*self)
+    }
+
+    fn of(number: u64) -> Self {
+        number != 0
+    }
+}
+
+impl<E: Enumeration> Slot for EnumValue<E> {
+    /// A negative number is none of the choices either.
+    fn number(&self) -> u64 {
+        u64::try_from(self.to_i32()).unwrap_or(u64::MAX)
+    }
+
+    fn of(number: u64) -> Self {
+        Self::from(i32::try_from(number).expect("choices have small numbers"))
+    }
+}
+
+/// From the record to a field of a view, by what it holds.
+macro_rules! put {
+    ($view:ident $record:ident $number:literal $name:ident TEXT0) => {
+        $view.$name = $record.texts[0];
+    };
+    ($view:ident $record:ident $number:literal $name:ident TEXT1) => {
+        $view.$name = $record.texts[1];
+    };
+    ($view:ident $record:ident $number:literal $name:ident BYTES) => {
+        $view.$name = $record.bytes;
+    };
+    ($view:ident $record:ident $number:literal $name:ident ENTRIES) => {};
+    ($view:ident $record:ident $number:literal $name:ident MEMBERS) => {};
+    ($view:ident $record:ident $number:literal $name:ident $holds:ident) => {
+        $view.$name = Slot::of($record.numbers[$number]);
+    };
+}
+
+/// The way back.
+macro_rules! take {
+    ($view:ident $record:ident $number:literal $name:ident TEXT0) => {
+        $record.texts[0] = $view.$name;
+    };
+    ($view:ident $record:ident $number:literal $name:ident TEXT1) => {
+        $record.texts[1] = $view.$name;
+    };
+    ($view:ident $record:ident $number:literal $name:ident BYTES) => {
+        $record.bytes = $view.$name;
+    };
+    ($view:ident $record:ident $number:literal $name:ident ENTRIES) => {};
+    ($view:ident $record:ident $number:literal $name:ident MEMBERS) => {};
+    ($view:ident $record:ident $number:literal $name:ident $holds:ident) => {
+        $record.numbers[$number] = Slot::number(&$view.$name);
+    };
+}
+
+macro_rules! views {
+    ($($kind:ident { $($number:literal $name:ident $holds:ident,)* })*) => {
+        /// Writes the fields of a message, its lists apart.
+        fn encode_fields(kind: Kind, record: &Record<'_>, writer: &mut Writer<'_, '_>) {
+            match kind {
+                $(Kind::$kind => {
+                    let mut view = views::$kind::default();
+                    put!(view record 1 cluster U64);
+                    put!(view record 2 group U32);
+                    put!(view record 3 from U64);
+                    put!(view record 4 term U64);
+                    put!(view record 5 request U64);
+                    $(put!(view record $number $name $holds);)*
+                    encode_view(&view, writer);
+                })*
+            }
+        }
+
+        /// Reads the fields of a message, its lists apart.
+        fn decode_kind<'a>(
+            kind: Kind,
+            part: Part<'a>,
+            list: u8,
+            on_element: impl FnMut(Part<'a>) -> Result<()>,
+        ) -> Result<(Record<'a>, Offsets)> {
+            let mut record = Record::default();
+            let mut at = Offsets::default();
+            match kind {
+                $(Kind::$kind => {
+                    let view: views::$kind<'a> = decode_view(part, &mut at, list, on_element)?;
+                    take!(view record 1 cluster U64);
+                    take!(view record 2 group U32);
+                    take!(view record 3 from U64);
+                    take!(view record 4 term U64);
+                    take!(view record 5 request U64);
+                    $(take!(view record $number $name $holds);)*
+                })*
+            }
+            Ok((record, at))
+        }
+    };
+}
+
+kinds!(views);
+
+/// The views of messages, by their kinds.
+mod views {
+    pub(super) use super::generated::AppendReplyView as AppendReply;
+    pub(super) use super::generated::AppendView as Append;
+    pub(super) use super::generated::ChangeView as Change;
+    pub(super) use super::generated::CommandView as Command;
+    pub(super) use super::generated::FetchReplyView as FetchReply;
+    pub(super) use super::generated::FetchView as Fetch;
+    pub(super) use super::generated::GoawayView as Goaway;
+    pub(super) use super::generated::HeartbeatReplyView as HeartbeatReply;
+    pub(super) use super::generated::HeartbeatView as Heartbeat;
+    pub(super) use super::generated::HelloView as Hello;
+    pub(super) use super::generated::OpenSessionView as OpenSession;
+    pub(super) use super::generated::ReadIndexReplyView as ReadIndexReply;
+    pub(super) use super::generated::ReadIndexView as ReadIndex;
+    pub(super) use super::generated::ReadView as Read;
+    pub(super) use super::generated::ReplyView as Reply;
+    pub(super) use super::generated::SnapshotReplyView as SnapshotReply;
+    pub(super) use super::generated::SnapshotView as Snapshot;
+    pub(super) use super::generated::StatusReplyView as StatusReply;
+    pub(super) use super::generated::StatusView as Status;
+    pub(super) use super::generated::TimeoutNowView as TimeoutNow;
+    pub(super) use super::generated::TransferView as Transfer;
+    pub(super) use super::generated::VoteReplyView as VoteReply;
+    pub(super) use super::generated::VoteView as Vote;
+    pub(super) use super::generated::WelcomeView as Welcome;
+}
+
+/// Bytes of a frame, and where in it they begin.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    body: &'a [u8],
+    offset: usize,
+}
+
+fn encode_view<'a>(view: &impl ViewEncode<'a>, writer: &mut Writer<'_, '_>) {
+    let mut sizes = SizeCache::new();
+    view.compute_size(&mut sizes);
+    view.write_to(&mut sizes, writer);
+}
+
+/// Each entry behind its own length. Its payload is the last of its fields, and is shared if it is large.
+fn encode_entries(entries: &Entries<'_>, writer: &mut Writer<'_, '_>) {
+    match entries {
+        Entries::Lent(entries) => {
+            for entry in entries {
+                encode_entry(*entry, writer);
+                writer.put(entry.payload);
+            }
+        }
+        Entries::Shared(front, back) => {
+            for entry in front.iter().chain(*back) {
+                encode_entry(entry.as_ref(), writer);
+                writer.put_shared(&entry.payload);
+            }
+        }
+    }
+}
+
+/// An entry up to its payload's bytes.
+fn encode_entry(entry: EntryRef<'_>, writer: &mut Writer<'_, '_>) {
+    let mut view = EntryView {
+        term: entry.term.0,
+        kind: Slot::of(entry.kind.number().into()),
+        crc: entry.crc,
+        payload: entry.payload,
+    };
+    let size = view.compute_size(&mut SizeCache::new());
+    put_len_delimited_header(ENTRIES.into(), size.into(), writer);
+    view.payload = &[];
+    encode_view(&view, writer);
+    if !entry.payload.is_empty() {
+        put_len_delimited_header(PAYLOAD, entry.payload.len() as u64, writer);
+    }
+}
+
+fn encode_member(member: &MemberStatus<'_>, writer: &mut Writer<'_, '_>) {
+    let view = MemberView {
+        node: member.node.0,
+        address: member.address,
+        standing: Slot::of(member.standing.number().into()),
+        matched: member.matched.0,
+        heard_ms: member.heard_ms,
+    };
+    let size = view.compute_size(&mut SizeCache::new());
+    put_len_delimited_header(MEMBERS.into(), size.into(), writer);
+    encode_view(&view, writer);
+}
+
+/// No field has this number.
+const NO_LIST: u8 = 0;
+
+fn decode_fields<'a>(kind: Kind, part: Part<'a>) -> Result<Received<'a>> {
+    let (record, at) = decode_kind(kind, part, NO_LIST, |_| unreachable!("no field has the number 0"))?;
+    check_texts(&record)?;
+    Ok(Received {
+        record,
+        at,
+        entries: Vec::new(),
+        members: Vec::new(),
+    })
+}
+
+/// Entries are counted before there is room made for them.
+fn decode_append<'a>(body: &'a [u8], limits: &Limits) -> Result<Received<'a>> {
+    let part = Part { body, offset: HEADER };
+    let mut count = 0;
+    let (record, at) = decode_kind(Kind::Append, part, ENTRIES, |_| {
+        count += 1;
+        Ok(())
+    })?;
+    if count > limits.entries_max {
+        return Err(DecodeError::TooLarge);
+    }
+    let mut entries = Vec::with_capacity(count);
+    if count > 0 {
+        each_element(part, ENTRIES, |element| {
+            let mut at = Offsets::default();
+            let view: EntryView<'_> = decode_element(element, &mut at)?;
+            let mut record = Record::default();
+            take!(view record 1 term U64);
+            take!(view record 2 kind ENTRY_KIND);
+            take!(view record 3 crc U32);
+            take!(view record 4 payload BYTES);
+            entries.push(record.entry(&at)?);
+            Ok(())
+        })?;
+    }
+    Ok(Received {
+        record,
+        at,
+        entries,
+        members: Vec::new(),
+    })
+}
+
+fn decode_status(body: &[u8]) -> Result<Received<'_>> {
+    let part = Part { body, offset: HEADER };
+    let mut count = 0;
+    let (record, at) = decode_kind(Kind::StatusReply, part, MEMBERS, |_| {
+        count += 1;
+        Ok(())
+    })?;
+    check_texts(&record)?;
+    if count > MEMBERS_MAX {
+        return Err(DecodeError::TooLarge);
+    }
+    let mut members = Vec::with_capacity(count);
+    if count > 0 {
+        each_element(part, MEMBERS, |element| {
+            let mut at = Offsets::default();
+            let view: MemberView<'_> = decode_element(element, &mut at)?;
+            let mut record = Record::default();
+            take!(view record 1 node U64);
+            take!(view record 2 address TEXT0);
+            take!(view record 3 standing STANDING);
+            take!(view record 4 matched U64);
+            take!(view record 5 heard_ms U64);
+            check_texts(&record)?;
+            members.push(record.member(&at)?);
+            Ok(())
+        })?;
+    }
+    Ok(Received {
+        record,
+        at,
+        entries: Vec::new(),
+        members,
+    })
+}
+
+fn check_texts(record: &Record<'_>) -> Result<()> {
+    if record.texts.iter().any(|text| text.len() > TEXT_MAX) {
+        return Err(DecodeError::TooLarge);
+    }
+    Ok(())
+}
+
+/// A message without lists. What is absent of it is where it begins.
+fn decode_element<'a, V: MessageView<'a> + Default>(part: Part<'a>, at: &mut Offsets) -> Result<V> {
+    *at = Offsets::all(part.offset);
+    decode_view(part, at, NO_LIST, |_| unreachable!("no field has the number 0"))
+}
+
+/// Reads a message field by field. The elements of its list are handed out, not decoded.
+fn decode_view<'a, V: MessageView<'a> + Default>(
+    part: Part<'a>,
+    at: &mut Offsets,
+    list: u8,
+    mut on_element: impl FnMut(Part<'a>) -> Result<()>,
+) -> Result<V> {
+    // Unknown fields are skipped, which costs nothing that would have to be counted.
+    let unknown = Cell::new(0);
+    let context = DecodeContext::new(DEPTH_MAX, &unknown);
+    let mut view = V::default();
+    let mut rest = part.body;
+    while !rest.is_empty() {
+        let offset = part.offset + part.body.len() - rest.len();
+        let malformed = |_| DecodeError::Malformed { offset };
+        let before = rest;
+        let tag = Tag::decode(&mut rest).map_err(malformed)?;
+        if tag.field_number() == u32::from(list) {
+            let element = element(tag, &mut rest).map_err(malformed)?;
+            let offset = part.offset + part.body.len() - rest.len() - element.len();
+            on_element(Part { body: element, offset })?;
+            continue;
+        }
+        rest = view.merge_view_field(tag, rest, before, context).map_err(malformed)?;
+        at.set(tag.field_number(), offset);
+    }
+    Ok(view)
+}
+
+/// The elements of a list in a message that was read before.
+fn each_element<'a>(part: Part<'a>, list: u8, on_element: impl FnMut(Part<'a>) -> Result<()>) -> Result<()> {
+    // A message of no fields at all: what is not of the list is unknown to it.
+    decode_view::<views::Status<'_>>(part, &mut Offsets::default(), list, on_element).map(drop)
+}
+
+fn element<'a>(tag: Tag, rest: &mut &'a [u8]) -> std::result::Result<&'a [u8], buffa::DecodeError> {
+    check_wire_type(tag, WireType::LengthDelimited)?;
+    borrow_bytes(rest)
+}
