@@ -487,7 +487,7 @@ fn a_newcomer_does_not_take_a_wiped_founder_for_the_one_that_it_was() {
     let wiped = (1..=3).find(|id| *id != leader).expect("a follower");
     lab.kill(wiped);
     lab.wipe(wiped);
-    lab.start(wiped, 0, Binary);
+    lab.start(wiped, 3, Binary);
     // Who comes has met nobody: it knows whom it may believe by the configuration.
     let id = grow(&mut lab, leader);
     let members = lab.node(id).configuration().1.members().iter();
@@ -515,6 +515,8 @@ fn a_restarted_member_is_let_in_by_a_voter_that_never_heard_of_it() {
     lab.kill(behind);
     let id = grow(&mut lab, leader);
     done(&mut lab, leader, Change::Remove { node: NodeId(leader) });
+    lab.run_until(|lab| lab.node(leader).is_stopped());
+    lab.kill(leader);
     let next = succeed(&mut lab, leader);
     write(&mut lab, next);
     lab.run_for(Duration::from_secs(1));
@@ -523,7 +525,7 @@ fn a_restarted_member_is_let_in_by_a_voter_that_never_heard_of_it() {
     lab.kill(other);
     lab.kill(id);
     lab.start(id, 0, Binary);
-    lab.start(behind, 0, Binary);
+    lab.start(behind, 3, Binary);
     lab.run_until(|lab| lab.state(id) == NodeState::Leader);
     write(&mut lab, id);
     assert_eq!(voters(&lab, behind), voters(&lab, id));
