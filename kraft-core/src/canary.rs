@@ -81,6 +81,8 @@ pub enum Canary {
     ReleasedBeforeSaved,
     /// A snapshot holds one entry more than it says.
     SnapshotIndexBehind,
+    /// A snapshot is written before the log is durable up to it.
+    SnapshotBeforeDurable,
     /// A client reports a command whose answer was lost as refused.
     UnknownRefused,
     /// A node whose disk was wiped is taken for the one that it was.
@@ -167,6 +169,7 @@ impl Canary {
         Self::ResetBeforeDurable,
         Self::ReleasedBeforeSaved,
         Self::SnapshotIndexBehind,
+        Self::SnapshotBeforeDurable,
         Self::UnknownRefused,
         Self::WipedNodeAccepted,
         Self::TransferToLagging,

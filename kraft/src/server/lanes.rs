@@ -45,8 +45,8 @@ impl Folder {
 /// The lanes of one node. A lane's thread starts with its first task and ends when the lanes are dropped, after what
 /// it was given.
 ///
-/// Bounded by the node: it hands out at most one sync, one load and one preparation at a time, and one dial and one
-/// record a peer.
+/// Bounded by the node: it hands out at most one sync, one load and one preparation at a time, one dial and one record a
+/// peer, one state to write, one to read, and pieces within the windows of those who take part in a transfer.
 pub(super) struct Lanes<W: Work> {
     sync: Option<Lane<W>>,
     disk: Option<Lane<W>>,

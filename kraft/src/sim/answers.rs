@@ -132,7 +132,7 @@ impl Answers {
                 let mut places = record.all_like(digest);
                 // What waited on a slow line may speak of what was overwritten since.
                 places.any(|(index, mark)| is_there(&index) && self.early.insert((index, mark.term)))
-                    || record.has_lost()
+                    || record.is_gone(digest)
             }
             _ => false,
         };

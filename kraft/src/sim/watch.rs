@@ -1,5 +1,6 @@
 //! Storage and state machine under observation: what they were handed, and what of that a crash must not lose.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,8 +42,8 @@ pub(super) struct Record {
     early: Option<Index>,
     /// How often the log began anew behind a snapshot that was received.
     resets: u64,
-    /// Entries were taken back, or are in a snapshot alone.
-    has_lost: bool,
+    /// The digests of entries that were taken back, or are in a snapshot alone.
+    gone: BTreeSet<u64>,
     /// The last entry that the state machine saw in this run.
     applied: Index,
     /// The configurations in the log as it was handed to storage, behind the one before its first entry; ascending. The last
@@ -225,9 +226,17 @@ impl Record {
         marks.map(|(at, mark)| (Index(base.0.0 + at as u64 + 1), *mark))
     }
 
-    /// Whether entries were ever taken back, or are in a snapshot alone.
-    pub(super) fn has_lost(&self) -> bool {
-        self.has_lost
+    /// Whether an entry of this digest was taken back, or is in a snapshot alone.
+    pub(super) fn is_gone(&self, digest: u64) -> bool {
+        self.gone.contains(&digest)
+    }
+
+    /// The log that was handed to storage gives way to this one.
+    fn give_way(&mut self, to: &Image) {
+        let Image { base, log, .. } = &self.handed;
+        let places = (base.0.0 + 1..).map(Index).zip(log);
+        let gone = places.filter(|(index, mark)| to.entry(*index) != Some(**mark));
+        self.gone.extend(gone.map(|(_, mark)| mark.digest));
     }
 
     /// A snapshot is durable.
@@ -260,6 +269,7 @@ impl Record {
             hard,
             ..Image::default()
         };
+        self.give_way(&begun);
         let before = std::mem::take(self);
         let founding = before.founding;
         *self = Self {
@@ -269,7 +279,7 @@ impl Record {
             handed: begun.clone(),
             durable: begun,
             lost: before.lost.or(Some((before.durable, before.snapshot.0))),
-            has_lost: true,
+            gone: before.gone,
             ..Self::default()
         };
     }
@@ -288,13 +298,19 @@ impl Record {
     }
 
     fn take(&mut self, step: Step) {
-        self.has_lost |= matches!(step, Step::Truncate(_) | Step::Reset(..));
         match step {
             Step::Truncate(from) => self.members.retain(|(at, _)| *at < from),
             Step::Reset(..) => self.members = vec![self.held.clone()],
             _ => {}
         }
-        self.handed.perform(step);
+        if matches!(step, Step::Truncate(_) | Step::Reset(..)) {
+            let mut left = self.handed.clone();
+            left.perform(step);
+            self.give_way(&left);
+            self.handed = left;
+        } else {
+            self.handed.perform(step);
+        }
         self.journal.push(step);
     }
 
@@ -338,7 +354,7 @@ impl Record {
                 self.durable.log.len()
             ));
         };
-        self.has_lost |= found != self.handed;
+        self.give_way(&found);
         self.handed = found.clone();
         self.durable = found;
         self.released = recovered.base_index;

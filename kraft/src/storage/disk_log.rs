@@ -416,17 +416,19 @@ impl<F: Files> DiskLog<F> {
             .next_job(missing, self.ahead_bytes(), live_bytes, &self.config)
     }
 
-    /// What files can still hold.
-    fn left_bytes(&self) -> u64 {
+    /// What is left of the bound.
+    fn limit_bytes(&self) -> u64 {
         let used = self
             .segment_bytes
             .saturating_sub(u64::from(self.active().capacity.saturating_sub(self.end)));
-        let by_limit = self.config.log_bytes_max.saturating_sub(used);
-        let by_disk = self
-            .ahead_bytes()
+        self.config.log_bytes_max.saturating_sub(used)
+    }
+
+    /// What the disk can still hold.
+    fn disk_bytes(&self) -> u64 {
+        self.ahead_bytes()
             .saturating_add(self.pool.spare_bytes())
-            .saturating_add(self.pool.free_bytes());
-        by_limit.min(by_disk)
+            .saturating_add(self.pool.free_bytes())
     }
 
     /// What is left in the last segment, if its file is there.
@@ -629,14 +631,15 @@ impl<F: Files> Storage for DiskLog<F> {
     }
 
     fn room(&self) -> u64 {
-        self.left_bytes().saturating_sub(RESERVE_BYTES) / OVERHEAD_MAX
+        self.limit_bytes().min(self.disk_bytes()).saturating_sub(RESERVE_BYTES) / OVERHEAD_MAX
     }
 
     fn tick(&mut self, now: Instant) {
         self.pool.tick(now);
         // A log that fills up waits for the snapshot that lets it shrink.
-        let is_urgent = self.left_bytes() < self.config.log_bytes_max / 2;
-        self.snapshots.set_urgent(is_urgent);
+        let is_full = self.limit_bytes() < self.config.log_bytes_max / 2;
+        let is_short = self.disk_bytes() < u64::from(self.config.segment_bytes) * 4;
+        self.snapshots.set_urgent(is_full || is_short);
     }
 
     fn deadline(&self) -> Option<Instant> {

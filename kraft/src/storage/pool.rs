@@ -53,6 +53,8 @@ pub(crate) struct Pool<F: Files> {
     spares: VecDeque<Spare<F>>,
     /// The spare in the making, unless the log has taken it already.
     planned: Option<Planned>,
+    /// What stood ready at the last job.
+    ready_bytes: u64,
     making: Option<Making<F>>,
     is_out: bool,
     /// Numbers and capacities of segments that are done with.
@@ -83,6 +85,7 @@ impl<F: Files> Pool<F> {
             files,
             spares: VecDeque::new(),
             planned: None,
+            ready_bytes: 0,
             making: None,
             is_out: false,
             retired: others.iter().map(|(number, size)| (*number, capacity(*size))).collect(),
@@ -199,7 +202,9 @@ impl<F: Files> Pool<F> {
         };
         self.is_out = true;
         let left = u64::from(making.capacity - making.filled);
-        let is_late = left > ahead_bytes + self.spare_bytes();
+        let ready = ahead_bytes + self.spare_bytes();
+        let written = std::mem::replace(&mut self.ready_bytes, ready).saturating_sub(ready);
+        let is_late = left > ready && (written >= u64::from(config.zero_step_bytes) || missing.is_some());
         let haste = if is_late { HASTE } else { 1 };
         Some(Job::Prepare(PrepareWork {
             files: self.files.clone(),

@@ -122,6 +122,10 @@ impl fmt::Display for Damage {
                 "the log begins after index {base}, but the newest snapshot ends at index {held}"
             ),
             DamageKind::Snapshot(flaw) if flaw.is_version() => flaw.fmt(f),
+            DamageKind::Snapshot(flaw @ Flaw::Unreadable(_)) => write!(
+                f,
+                "{flaw}; start the node once more, it may be readable then; the log does not reach down to an older snapshot"
+            ),
             DamageKind::Snapshot(flaw) => write!(f, "{flaw}; and the log does not reach down to an older snapshot"),
             DamageKind::NoLog(index) => write!(
                 f,

@@ -200,7 +200,7 @@ fn a_node_that_stops_gives_up_the_snapshot_that_is_being_written() {
     let (ended, has_ended) = mpsc::channel();
     let files = MemFiles::new();
     // It would come to an end some time, and not by the stop.
-    files.set_capacity(Some(files.used_bytes() + (160 << 20)));
+    files.set_capacity(Some(files.used_bytes() + (512 << 20)));
     let machine = Machine { begun, ended };
     let tune = |config: &mut Config| config.snapshots.entries = 1;
     let (server, _) = alone(machine, files.clone(), tune, |_| ());

@@ -98,8 +98,10 @@ const LAPSES_MAX: u32 = 16;
 /// it is back, may have the same.
 const GIVE_UP: u32 = 6;
 
-/// After one that could not be taken, the next is tried so much later.
+/// After one that could not be taken, the next is tried so much later; twice as much after each further one, up to
+/// [`RETRY_MAX`].
 const RETRY_AFTER: Duration = Duration::from_secs(10);
+const RETRY_MAX: Duration = Duration::from_secs(300);
 
 /// What a node does about snapshots.
 #[derive(Debug)]
@@ -119,6 +121,8 @@ pub(super) struct Snapshots<St> {
     /// Somebody has found that the newest is damaged: one is taken even if it would be the same.
     is_distrusted: bool,
     retry_at: Instant,
+    /// How many could not be taken, one behind the other.
+    failures: u32,
     /// Applied since the newest one's index, or that of the one that is being taken.
     entries: u64,
     bytes: u64,
@@ -158,6 +162,7 @@ impl<St: SnapshotStore> Snapshots<St> {
             is_asked: false,
             is_distrusted: false,
             retry_at: now,
+            failures: 0,
             entries: 0,
             bytes: 0,
             held: (0, 0),
@@ -224,7 +229,11 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             self.take_snapshot(now);
         }
         let durable = self.raft.status().durable;
-        if let Some((_, work)) = self.snapshots.frozen.take_if(|(index, _)| *index <= durable) {
+        if let Some((_, work)) = self
+            .snapshots
+            .frozen
+            .take_if(|(index, _)| *index <= durable || canary::is(Canary::SnapshotBeforeDurable))
+        {
             self.tasks.push_back(Task::Snapshot(work));
         }
         self.send_snapshots(adapter, protocol, now);
@@ -484,6 +493,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         match result {
             Ok(snapshot) => {
                 self.counters.snapshots += 1;
+                self.snapshots.failures = 0;
                 (self.observer)(Notice::SnapshotTaken { id: snapshot.id });
                 // One that was received meanwhile may be newer.
                 if self
@@ -502,7 +512,11 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 }
             }
             Err(error) => {
-                self.snapshots.retry_at = now + RETRY_AFTER;
+                let wait = RETRY_AFTER
+                    .saturating_mul(1 << self.snapshots.failures.min(8))
+                    .min(RETRY_MAX);
+                self.snapshots.retry_at = now + wait;
+                self.snapshots.failures += 1;
                 self.snapshots.is_asked = true;
                 let (entries, bytes) = std::mem::take(&mut self.snapshots.held);
                 self.snapshots.applied(entries, bytes);
@@ -661,6 +675,11 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         let StateImage { sessions, machine } = result.map_err(|error| Failure::Disk(fault(error)))?;
         self.snapshots.restoring = None;
         (self.snapshots.entries, self.snapshots.bytes) = (0, 0);
+        self.snapshots.held = (0, 0);
+        // What is frozen and not handed out yet is of no use any more.
+        if self.snapshots.frozen.take_if(|(index, _)| *index <= id.index).is_some() {
+            self.snapshots.is_saving = false;
+        }
         let former = StateImage {
             sessions: self.sessions.restore(sessions),
             machine: self.machine.restore(machine),

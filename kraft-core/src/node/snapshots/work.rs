@@ -26,10 +26,10 @@ pub struct SnapshotWork {
 pub enum SnapshotLane {
     /// Reads of pieces to be sent: quick, and others wait for them.
     Pieces,
-    /// What a leader sent is written and read: the node is behind until that is done.
+    /// What a leader sent is written and read, and the state that it replaces is freed: the node is behind until that is
+    /// done.
     Transfer,
-    /// The own state is written, or one that gave way is freed. It takes as long as it takes, nobody waits for it, and it
-    /// should leave the machine to those who do.
+    /// The own state is written. It takes as long as it takes, and should leave the machine to what clients wait for.
     Background,
 }
 
@@ -133,7 +133,7 @@ impl<St> Drop for Jobs<St> {
 
 /// Bytes of a state, on their way as long as the node is there.
 struct Way<T> {
-    to: T,
+    end: T,
     is_over: Arc<AtomicBool>,
 }
 
@@ -149,18 +149,18 @@ impl<T> Way<T> {
 impl io::Write for Way<&mut dyn io::Write> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.check()?;
-        self.to.write(bytes)
+        self.end.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
+        self.end.flush()
     }
 }
 
 impl io::Read for Way<&mut dyn io::Read> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         self.check()?;
-        self.to.read(bytes)
+        self.end.read(bytes)
     }
 }
 
@@ -183,9 +183,9 @@ impl<St: SnapshotStore> Jobs<St> {
     pub(super) fn save<I: Image>(&self, head: Head, state: StateImage<I>) -> SnapshotWork {
         let is_over = Arc::clone(&self.is_over);
         self.work(SnapshotLane::Background, move |store| {
-            let saved = store.save(&head, &mut |to| {
+            let saved = store.save(&head, &mut |end| {
                 let is_over = Arc::clone(&is_over);
-                state.write(&mut Way { to, is_over })
+                state.write(&mut Way { end, is_over })
             });
             Done::<I>::Saved(saved)
         })
@@ -235,7 +235,8 @@ impl<St: SnapshotStore> Jobs<St> {
 
     /// Drops a state that gave way to another. It may be large, and its memory is given back piece by piece.
     pub(super) fn drop_state<I: Image>(&self, state: StateImage<I>) -> SnapshotWork {
-        self.work(SnapshotLane::Background, move |_| {
+        // Behind the next one that is received: no more than two are there at a time.
+        self.work(SnapshotLane::Transfer, move |_| {
             drop(state);
             Done::<I>::Nothing
         })
@@ -258,9 +259,9 @@ fn load_while<St: SnapshotStore, I: Image>(
     is_over: Arc<AtomicBool>,
 ) -> Result<StateImage<I>, StoreError> {
     let mut state = None;
-    store.load(id, &mut |to| {
+    store.load(id, &mut |end| {
         let is_over = Arc::clone(&is_over);
-        state = Some(StateImage::read(&mut Way { to, is_over }, limits)?);
+        state = Some(StateImage::read(&mut Way { end, is_over }, limits)?);
         Ok(())
     })?;
     Ok(state.expect("the store calls it once"))

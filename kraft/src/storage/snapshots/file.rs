@@ -105,7 +105,7 @@ impl<F: Files> SnapshotFile<F> {
         };
         let stopped = |stopped| match stopped {
             Stopped::Flawed((offset, flaw)) => damaged(offset, flaw.to_string()),
-            Stopped::Failed(error) => failed(("read", error)),
+            Stopped::Failed(_, error) => failed(("read", error)),
         };
         let file = self.files.open(&self.name, false);
         let file = file.map_err(|error| failed(("open", error)))?;

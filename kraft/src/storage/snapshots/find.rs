@@ -75,22 +75,22 @@ pub(super) fn find<F: Files>(files: &F, owner: Owner) -> Result<Finding, Fault> 
 
 /// Reads the snapshot of this name. What is wrong with the file is found; what else keeps it from being read is a fault.
 fn check<F: Files>(files: &F, name: &str, named: SnapshotId, owner: Owner) -> Result<Result<Snapshot, Found>, Fault> {
-    let failed = |operation, error: io::Error| match Flaw::of(&error) {
-        Some(flaw) => Ok(Err((0, flaw))),
+    let failed = |at, operation, error: io::Error| match Flaw::of(&error) {
+        Some(flaw) => Ok(Err((at, flaw))),
         None => Err(fault(files, name, operation)(error)),
     };
     let file = match files.open(name, false) {
         Ok(file) => file,
-        Err(error) => return failed("open", error),
+        Err(error) => return failed(0, "open", error),
     };
     let id = match file.size() {
         Ok(bytes) => SnapshotId { bytes, ..named },
-        Err(error) => return failed("stat", error),
+        Err(error) => return failed(0, "stat", error),
     };
     match Reader::new(&file, Some(owner)).finish(Some(id)) {
         Ok(checked) => Ok(Ok(Snapshot { id, head: checked.head })),
         Err(Stopped::Flawed(found)) => Ok(Err(found)),
-        Err(Stopped::Failed(error)) => failed("read", error),
+        Err(Stopped::Failed(at, error)) => failed(at, "read", error),
     }
 }
 

@@ -114,9 +114,13 @@ pub enum Flaw {
 
 impl Flaw {
     /// What a failed read says of the file, if it is the file that fails: bytes that the disk cannot read (EIO), or that
-    /// the file system knows to be wrong (EBADMSG). A right, a descriptor or memory that is missing says nothing of it.
+    /// the file system knows to be wrong (EBADMSG; on Linux also EUCLEAN, which ext4 and XFS call EFSCORRUPTED). A right, a descriptor or memory that is missing says nothing of it.
     pub(crate) fn of(error: &io::Error) -> Option<Self> {
-        let errno = Errno::from_io_error(error).filter(|errno| matches!(*errno, Errno::IO | Errno::BADMSG));
+        #[cfg(target_os = "linux")]
+        let is_known = |errno: &Errno| matches!(*errno, Errno::IO | Errno::BADMSG | Errno::UCLEAN);
+        #[cfg(not(target_os = "linux"))]
+        let is_known = |errno: &Errno| matches!(*errno, Errno::IO | Errno::BADMSG);
+        let errno = Errno::from_io_error(error).filter(is_known);
         errno.map(|errno| Self::Unreadable(errno.raw_os_error()))
     }
 

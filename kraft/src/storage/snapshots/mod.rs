@@ -41,7 +41,7 @@ const SAVING: &str = "save.tmp";
 /// What is being received.
 const RECEIVING: &str = "receive.tmp";
 
-/// After so much one that comes is synced, so that a sync of the log never waits for all of it.
+/// After so much one that comes, or that must be there soon, is synced, so that a sync of the log never waits for all of it.
 const SYNC_BYTES: u64 = 8 << 20;
 
 /// The snapshots of a [`DiskLog`](super::DiskLog). Clones are the same place, and may be used by several threads: a
@@ -202,6 +202,13 @@ impl<F: Files> Shared<F> {
     }
 
     fn damaged(&self, name: &str, (offset, flaw): Found) -> StoreError {
+        if flaw.is_version() {
+            return StoreError::Failed {
+                operation: "read",
+                path: self.files.path(name),
+                error: io::Error::new(io::ErrorKind::Unsupported, flaw.to_string()),
+            };
+        }
         StoreError::Damaged {
             path: self.files.path(name),
             offset,
@@ -377,7 +384,7 @@ impl<F: Files> SnapshotStore for DiskSnapshots<F> {
         let offset = reader.offset();
         let stopped = |stopped| match stopped {
             Stopped::Flawed(found) => shared.damaged(&name, found),
-            Stopped::Failed(error) => failed(shared.files.path(&name))(("read", error)),
+            Stopped::Failed(_, error) => failed(shared.files.path(&name))(("read", error)),
         };
         // The reader's own failure says more than what became of it above.
         if let Some(why) = reader.stopped() {

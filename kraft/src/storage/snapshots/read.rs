@@ -15,7 +15,8 @@ const READ_BYTES: usize = 256 << 10;
 #[derive(Debug)]
 pub(super) enum Stopped {
     Flawed(Found),
-    Failed(io::Error),
+    /// The system refused to read on from this byte.
+    Failed(u64, io::Error),
 }
 
 /// Content of a snapshot.
@@ -47,7 +48,8 @@ impl<'a, F: File> Reader<'a, F> {
 
     /// Reads on. What was handed out of the content makes room.
     fn step(&mut self, keep: bool) -> Result<(), Stopped> {
-        let count = read_full_at(self.file, &mut self.window, self.checker.offset()).map_err(Stopped::Failed)?;
+        let at = self.checker.offset();
+        let count = read_full_at(self.file, &mut self.window, at).map_err(|error| Stopped::Failed(at, error))?;
         self.is_through = count < self.window.len();
         self.content.drain(..self.at);
         self.at = 0;

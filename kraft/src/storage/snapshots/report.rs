@@ -56,8 +56,9 @@ pub fn snapshot<F: Files>(files: &F, name: &str, owner: Option<Owner>) -> Result
             block_count: checked.block_count,
         }),
         Err(Stopped::Flawed(found)) => Err(found),
-        Err(Stopped::Failed(error)) => match Flaw::of(&error) {
-            Some(flaw) => Err((0, flaw)),
+        // Of a file in a node's folder it is told as of any other damage there; elsewhere another try may read it.
+        Err(Stopped::Failed(at, error)) => match Flaw::of(&error).filter(|_| owner.is_some()) {
+            Some(flaw) => Err((at, flaw)),
             None => return Err(fault(files, name, "read")(error)),
         },
     };

@@ -8,10 +8,11 @@ use kraft_core::canary::{self, Canary};
 use kraft_core::message::SnapshotId;
 use kraft_core::snapshot::Head;
 
+use super::SYNC_BYTES;
 use super::format::{BLOCK_BYTES, BLOCK_HEADER_BYTES, Front, Owner, block_header, trailer};
 use crate::storage::files::{File, Files, write_all_at};
 
-/// How much is written and synced at once: a sync of the log waits for no more of a snapshot.
+/// How much is written at once, and synced if others need the disk: a sync of the log waits for no more of a snapshot.
 const WRITE_BYTES: usize = 1 << 20;
 
 /// After each piece the disk and the processor are left to others for so many times as long as it took: a log that
@@ -36,6 +37,8 @@ pub(super) struct Writer<'a, F: Files> {
     reserve_bytes: u64,
     /// It is written without rests.
     is_urgent: &'a AtomicBool,
+    /// Written since the last sync.
+    unsynced: u64,
     /// When the piece in the buffer was begun.
     begun: Instant,
     buffer: Vec<u8>,
@@ -65,6 +68,7 @@ impl<'a, F: Files> Writer<'a, F> {
             file,
             reserve_bytes,
             is_urgent,
+            unsynced: 0,
             begun: Instant::now(),
             buffer,
             block,
@@ -98,11 +102,16 @@ impl<'a, F: Files> Writer<'a, F> {
 
     /// Ends a piece that others follow.
     fn end_piece(&mut self) -> Result<(), Failed> {
+        self.unsynced += self.block as u64;
         self.flush_blocks()?;
-        self.file.sync_data().map_err(|error| ("fsync", error))?;
-        check_room(self.files, self.reserve_bytes)?;
         // Nothing hangs on when it is seen.
-        if !self.is_urgent.load(Ordering::Relaxed) {
+        let is_urgent = self.is_urgent.load(Ordering::Relaxed);
+        if !is_urgent || self.unsynced >= SYNC_BYTES {
+            self.unsynced = 0;
+            self.file.sync_data().map_err(|error| ("fsync", error))?;
+            check_room(self.files, self.reserve_bytes)?;
+        }
+        if !is_urgent {
             self.files.rest((self.begun.elapsed() * REST).min(REST_MAX));
         }
         self.begun = Instant::now();
