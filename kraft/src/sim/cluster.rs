@@ -13,7 +13,7 @@ use super::atlas::Atlas;
 use super::audit::Audit;
 use super::faults::Kind;
 use super::host::{Fall, Host, Stage, founding};
-use super::members::{Roll, SPARES};
+use super::members::{Roll, SPARES, describe};
 use super::network::{Weather, relay};
 use super::operator::Operator;
 use super::plan::{Plan, stream};
@@ -145,14 +145,17 @@ impl Cluster {
         })?;
         if !self.agree() {
             let tell = |host: &Host| {
-                let members = host.node.as_ref().map(|node| node.configuration().0);
+                let node = host.node.as_ref();
+                let members = node.map(|node| node.configuration()).map(|(at, of)| (at, describe(of)));
                 let status = host.last_status();
                 format!("{status:?}, members {members:?}, state {:x?}", host.state())
             };
             let serving = self.hosts.iter().filter(|host| host.stage == Stage::Serving);
             let states: Vec<_> = serving.map(tell).collect();
             return Err(format!(
-                "the nodes do not come to one state (R5): {}",
+                "the nodes do not come to one state (R5), with {} changes of the members under way, {:?} at last: {}",
+                self.operator.as_ref().map_or(0, Operator::under_way),
+                describe(&self.roll.last().1),
                 states.join("; ")
             ));
         }

@@ -392,7 +392,7 @@ fn parties(wish: &Wish) -> (NodeId, Option<NodeId>) {
 }
 
 /// For people.
-fn describe(configuration: &Configuration) -> String {
+pub(super) fn describe(configuration: &Configuration) -> String {
     let members = configuration.members().iter();
     let members = members.map(|member| format!("{} {:?}", member.node, member.seat));
     members.collect::<Vec<_>>().join(", ")

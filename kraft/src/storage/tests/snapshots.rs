@@ -358,7 +358,11 @@ fn a_snapshot_that_no_node_can_begin_with_is_refused_before_it_is_one() {
         let to = Place::new();
         to.save(5, b"older").unwrap();
         let error = to.receive(saved.id, &from.pieces(saved.id, 300)).unwrap_err();
-        assert_eq!(flaw_at(&error).1, expected.to_string());
+        match (&error, Flaw::Head(expected).is_version()) {
+            // No damage: who sent it has no reason to take another one.
+            (StoreError::Failed { error, .. }, true) => assert_eq!(error.to_string(), expected.to_string()),
+            _ => assert_eq!(flaw_at(&error).1, expected.to_string()),
+        }
         assert_eq!(to.newest().unwrap().id.index, Index(5));
         to.has_no_temporary();
         // As an older program may have left it.
