@@ -192,8 +192,12 @@ impl Cluster {
                 let (at, own) = node.configuration();
                 at == *index && (*index == Index::ZERO || own == configuration)
             }
-            // Whoever it knows may be gone as well; then there is nobody to tell it.
-            Some(_) => !configuration.is_removed(host.id) || !self.knows_a_member(host),
+            // Whoever it knows may be gone as well; then there is nobody to tell it. A learner that was cut off says nothing,
+            // and so does not notice that its connections are dead: TCP's keepalive, which the mock has not, would.
+            Some(node) => {
+                let is_silent = !node.configuration().1.votes(host.id);
+                !configuration.is_removed(host.id) || !self.knows_a_member(host) || is_silent
+            }
             None => true,
         };
         operator.is_idle() && !is_unfinished(configuration) && self.hosts.iter().all(is_settled)
