@@ -1,6 +1,6 @@
 //! One machine of the simulated cluster: a disk, a clock, and a node that comes and goes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,11 +23,10 @@ use super::clock::{Clock, Clocked};
 use super::faults::Kind;
 use super::plan::Setup;
 use super::report::{Fired, Snapped};
-use super::rot::Rot;
+use super::rot::{self, Rot};
 use super::watch::{Applies, Record, Watch, lock};
 use crate::kv::{self, Kv};
-use crate::storage::format::{Position, RECORD_BYTES, Record as LogRecord, segment_name};
-use crate::storage::inspect::{self, Dumped};
+use crate::storage::format::segment_name;
 use crate::storage::snapshots::format::snapshot_of_name;
 use crate::storage::{
     self, DiskLog, DiskWork, Files as _, LogIdentity, Loss, MemFiles, OpenError, Operation, snapshots,
@@ -473,42 +472,24 @@ impl Host {
         self.audit.enter(self.place, self.id, &self.record);
     }
 
-    /// Flips a bit on the disk of a node that is down, where its log says itself that it was synced. Returns whether
-    /// there is such a place.
+    /// Flips a bit on the disk of a node that is down, where a start reads its log and the log says itself that it was
+    /// synced. Returns whether there is such a place.
     ///
     /// # Errors
     ///
     /// The log could not be opened, as a start finds it.
     pub(super) fn rot(&mut self) -> Result<bool, Fall> {
         // What is open writes above the mark again, and so all that is there is below the mark.
-        drop(self.open_log()?);
-        let (mut records, mut before) = (Vec::new(), BTreeSet::new());
-        let dumped = inspect::dump(&self.files, Some(self.log_identity()), |dumped| match dumped {
-            // What stands behind the place where a later segment goes on is part of the log no more, and neither is
-            // what stands before one that was released and is gone.
-            Dumped::Segment(number, Some(header)) => {
-                if !before.contains(&header.follows.segment) {
-                    records.clear();
-                }
-                before.insert(number);
-                records.retain(|(at, _): &(Position, u32)| *at < header.follows);
-            }
-            Dumped::Record(at, record) => {
-                let payload = match record {
-                    LogRecord::Entry { length, .. } => length,
-                    _ => 0,
-                };
-                records.push((at, RECORD_BYTES + payload));
-            }
-            _ => {}
-        });
-        dumped.map_err(|fault| Fall::Disk(fault.to_string()))?;
+        let (_, recovered) = self.open_log()?;
+        let held = recovered.snapshot.map_or(Index::ZERO, |newest| newest.id.index);
+        let places = rot::places(&self.files, self.log_identity(), held);
+        let mut places = places.map_err(|fault| Fall::Disk(fault.to_string()))?;
         // The last record is the mark that vouches for all others.
-        records.pop();
-        if records.is_empty() {
+        places.pop();
+        if places.is_empty() {
             return Ok(false);
         }
-        let (at, bytes) = records[self.rng.usize(..records.len())];
+        let (at, bytes) = places[self.rng.usize(..places.len())];
         let offset = (at.offset + self.rng.u32(..bytes)) as usize;
         self.flip(self.files.clone(), segment_name(at.segment), offset, None);
         Ok(true)
