@@ -102,7 +102,7 @@ impl Cluster {
             if Instant::now() > deadline {
                 return Err(io::Error::other("a node did not listen in 30 s"));
             }
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::yield_now();
         }
         Ok(peers)
     }

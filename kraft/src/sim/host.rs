@@ -392,8 +392,18 @@ impl Host {
         }
     }
 
-    /// Lets some of the syncs take long; none by default.
-    pub(super) fn stall(&mut self, stall: Stall) {
+    /// Lets some of the syncs take long from `now` on; none by default. What waits for a disk that stalls no more is done:
+    /// of a snapshot in many small pieces each may have stalled, one behind the other, for minutes.
+    pub(super) fn stall(&mut self, stall: Stall, now: Instant) {
+        if stall.often == 0 {
+            let waiting = self
+                .work
+                .iter_mut()
+                .filter(|(_, task)| matches!(task, Task::Snapshot(_)));
+            waiting.for_each(|(at, _)| *at = now.min(*at));
+            self.lanes = self.lanes.map(|lane| now.min(lane));
+            self.refresh();
+        }
         if std::mem::take(&mut self.has_stalled) {
             self.fired.note(Kind::Stall);
         }

@@ -335,10 +335,11 @@ impl Cluster {
                 Some(Ailment::Paused(at))
             }
             Kind::Stall => {
-                host.stall(Stall {
+                let stall = Stall {
                     span: Duration::from_millis(200 << rng.u32(..5)),
                     often: 1 << rng.u32(..8),
-                });
+                };
+                host.stall(stall, self.network.now());
                 Some(Ailment::Stalled(at))
             }
             Kind::Full => {
@@ -461,7 +462,7 @@ impl Cluster {
                 (*kind, NodeId::NONE)
             }
             Ailment::Stalled(at) => {
-                self.hosts[*at].stall(Stall::default());
+                self.hosts[*at].stall(Stall::default(), now);
                 (Kind::Stall, self.hosts[*at].id)
             }
             Ailment::Full(at) => {
