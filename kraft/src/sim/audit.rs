@@ -312,14 +312,7 @@ impl Protocol for Overheard {
         frame_max: usize,
         out: &mut Outbox,
     ) -> Result<(), EncodeError> {
-        if let Body::Reply(Outcome::Weaker {
-            basis: Basis::Stale { age_ms },
-            ..
-        }) = &message.body
-        {
-            self.audit.books().nodes[self.place].heard.claims(*age_ms);
-        }
-        self.protocol.encode(message, frame_max, out)
+        self.encode_in(None, message, frame_max, out)
     }
 
     fn decode<'a>(
@@ -351,6 +344,13 @@ impl Protocol for Overheard {
         frame_max: usize,
         out: &mut Outbox,
     ) -> Result<(), EncodeError> {
+        if let Body::Reply(Outcome::Weaker {
+            basis: Basis::Stale { age_ms },
+            ..
+        }) = &message.body
+        {
+            self.audit.books().nodes[self.place].heard.claims(*age_ms);
+        }
         self.protocol.encode_in(dialect, message, frame_max, out)
     }
 
