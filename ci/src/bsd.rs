@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::command::{Failure, run as run_program};
 use crate::debian::install;
+use crate::python;
 use crate::steps::Outcome;
 
 /// Checked and linted.
@@ -138,12 +139,7 @@ fn ensure_zig() -> Result<PathBuf, Failure> {
     if python.exists() && run_program(&shown, &[], &version).is_ok() {
         return Ok(python);
     }
-    let make = ["-m", "venv", "--clear", &folder];
-    if run_program("python3", &[], &make).is_err() {
-        // Debian has the module in a package of its own.
-        install(&["python3-venv"])?;
-        run_program("python3", &[], &make)?;
-    }
+    python::environment(&folder)?;
     run_program(&shown, &[], &["-m", "pip", "install", "--quiet", "ziglang"])?;
     run_program(&shown, &[], &version)?;
     Ok(python)

@@ -1,7 +1,9 @@
 //! The steps by name.
 
 use crate::command::{Failure, cargo, cargo_with};
-use crate::{bsd, canaries, chaos, coverage, deps, features, libuv, models, mutants, readme, sanitizers, simulate};
+use crate::{
+    bsd, canaries, chaos, coverage, deps, features, libuv, models, mutants, python, readme, sanitizers, simulate,
+};
 
 /// What `cargo ci NAME` runs.
 #[derive(Debug)]
@@ -33,8 +35,8 @@ impl Outcome {
 
 /// What must hold before a change lands, the quick ones first.
 pub(crate) const ALL: &[&str] = &[
-    "fmt", "deps", "codegen", "clippy", "doc", "test", "simulate", "tls", "libuv", "loom", "canaries", "chaos", "tsan",
-    "bsd",
+    "fmt", "deps", "codegen", "clippy", "doc", "test", "simulate", "tls", "libuv", "python", "loom", "canaries",
+    "chaos", "tsan", "bsd",
 ];
 
 pub(crate) const STEPS: &[Step] = &[
@@ -74,13 +76,18 @@ pub(crate) const STEPS: &[Step] = &[
         run: libuv::run,
     },
     Step {
+        name: "python",
+        what: "the client in Python against clusters of kraftd, in each wire format, with packages of PyPI's",
+        run: python::run,
+    },
+    Step {
         name: "deps",
         what: "what depends on what, where unsafe stands, names, documents, licences, bans and sources",
         run: deps::run,
     },
     Step {
         name: "codegen",
-        what: "the Rust of protocols/schema/kraft.proto is what its generator makes",
+        what: "the Rust and the descriptor set of protocols/schema/kraft.proto are what its generator makes",
         run: codegen,
     },
     Step {

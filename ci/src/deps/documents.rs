@@ -11,6 +11,9 @@ use crate::source::{Source, identifiers};
 /// The table of scenarios and threats, each with the tests that hold it.
 const TESTING: &str = "docs/testing.md";
 
+/// Tests that are no Rust, and stand in that table, too.
+const PYTHON: &str = "protocols/examples/python/test_client.py";
+
 /// The example whose code README.md shows.
 const EMBED: &str = "kraft/examples/embed.rs";
 
@@ -26,7 +29,7 @@ const FOLDER: &str = "docs";
 ///
 /// A document cannot be read.
 pub(crate) fn problems(sources: &[Source]) -> Result<Vec<String>, Failure> {
-    let mut problems = missing_tests(&read(TESTING)?, sources);
+    let mut problems = missing_tests(&read(TESTING)?, sources, &read(PYTHON)?);
     problems.extend(example_differs(&read("README.md")?, sources));
     for document in documents()? {
         problems.extend(dead_links(&document)?);
@@ -61,8 +64,9 @@ fn read(path: &str) -> Result<String, Failure> {
 }
 
 /// Every name in backticks in the last column of a table is a test, or a law of a suite, that exists.
-fn missing_tests(document: &str, sources: &[Source]) -> Vec<String> {
-    let known: BTreeSet<&str> = sources.iter().flat_map(functions).collect();
+fn missing_tests(document: &str, sources: &[Source], python: &str) -> Vec<String> {
+    let rust = sources.iter().flat_map(functions);
+    let known: BTreeSet<&str> = rust.chain(python_functions(python)).collect();
     let mut problems = Vec::new();
     for (at, line) in document.lines().enumerate() {
         let cells: Vec<&str> = line.trim().trim_matches('|').split('|').collect();
@@ -113,6 +117,12 @@ fn functions(source: &Source) -> impl Iterator<Item = &str> {
         .filter_map(|(_, code)| identifiers(code).skip_while(|word| *word != "fn").nth(1))
 }
 
+/// The names of all functions and methods of a file in Python.
+fn python_functions(text: &str) -> impl Iterator<Item = &str> {
+    let defined = text.lines().filter_map(|line| line.trim_start().strip_prefix("def "));
+    defined.filter_map(|rest| rest.split('(').next())
+}
+
 /// README.md shows the example as it is compiled and run, from its first `use` to its tests.
 fn example_differs(readme: &str, sources: &[Source]) -> Option<String> {
     let example = sources.iter().find(|source| source.path == EMBED)?;
@@ -133,10 +143,10 @@ mod tests {
         )];
         let document =
             "| scenario | test |\n|---|---|\n| `a` | `two_votes` |\n| b | `two_votes`, `three_votes` |\n`c`\n";
-        assert_eq!(
-            missing_tests(document, &sources),
-            ["docs/testing.md:4: there is no test `three_votes`"]
-        );
+        let missing = ["docs/testing.md:4: there is no test `three_votes`"];
+        assert_eq!(missing_tests(document, &sources, "# def three_votes(self):"), missing);
+        let python = "class Votes:\n    def three_votes(self):\n";
+        assert!(missing_tests(document, &sources, python).is_empty());
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! Makes Rust of `protocols/schema/kraft.proto`: `cargo ci codegen` says whether what is checked in is what this makes,
-//! `cargo run -p kraft-codegen` makes it anew.
+//! Makes Rust and a descriptor set of `protocols/schema/kraft.proto`: `cargo ci codegen` says whether what is checked in
+//! is what this makes, `cargo run -p kraft-codegen` makes it anew.
 //!
-//! The compiler of the schema is protox, since protoc would have to be installed; the generator is buffa's.
+//! The compiler of the schema is protox, since protoc would have to be installed; the generator is buffa's. The descriptor
+//! set is the schema compiled, for languages whose library takes it as it is, and needs no compiler then.
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +16,9 @@ use buffa_codegen::CodeGenConfig;
 use buffa_codegen::generated::descriptor::FileDescriptorSet;
 
 const SCHEMA: &str = "kraft.proto";
+
+/// Where it stands beside the schema, under the ending that the standard has for messages in bytes.
+const DESCRIPTORS: &str = "kraft.binpb";
 
 fn main() -> ExitCode {
     let check = match env::args().skip(1).collect::<Vec<_>>().as_slice() {
@@ -37,20 +41,15 @@ fn main() -> ExitCode {
 fn run(check: bool) -> Result<(), Box<dyn Error>> {
     let protocols = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let folder = protocols.join("src/protobuf/generated");
-    let files = generate(&protocols.join("schema"))?;
-    for (name, content) in &files {
-        let path = folder.join(name);
-        if !check {
-            fs::create_dir_all(&folder)?;
-            fs::write(&path, content).map_err(|error| format!("{}: {error}", path.display()))?;
-            continue;
-        }
-        let there = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        if there != *content {
-            let why = "is not what protocols/schema/kraft.proto makes: run `cargo run -p kraft-codegen`";
-            return Err(format!("{} {why}", path.display()).into());
-        }
+    let schema = protocols.join("schema");
+    if !check {
+        fs::create_dir_all(&folder)?;
     }
+    let files = generate(&schema)?;
+    for (name, content) in &files {
+        keep(check, &folder.join(name), content.as_bytes())?;
+    }
+    keep(check, &schema.join(DESCRIPTORS), &descriptors(&schema)?)?;
     let strangers = strangers(&folder, &files)?;
     if let Some(path) = strangers.first() {
         return Err(format!("{} comes of no schema: remove it", path.display()).into());
@@ -58,7 +57,27 @@ fn run(check: bool) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The files that the schema makes, by name.
+/// Writes a file, or only looks whether this is in it.
+fn keep(check: bool, path: &Path, content: &[u8]) -> Result<(), Box<dyn Error>> {
+    let failed = |error| format!("{}: {error}", path.display());
+    if !check {
+        return Ok(fs::write(path, content).map_err(failed)?);
+    }
+    if fs::read(path).map_err(failed)? != content {
+        let why = "is not what protocols/schema/kraft.proto makes: run `cargo run -p kraft-codegen`";
+        return Err(format!("{} {why}", path.display()).into());
+    }
+    Ok(())
+}
+
+/// The schema as a `FileDescriptorSet`, without its comments.
+fn descriptors(schema: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
+    let mut compiler = protox::Compiler::new([schema])?;
+    compiler.include_imports(true).open_file(SCHEMA)?;
+    Ok(compiler.encode_file_descriptor_set())
+}
+
+/// The files of Rust that the schema makes, by name.
 fn generate(schema: &Path) -> Result<Vec<(String, String)>, Box<dyn Error>> {
     let mut compiler = protox::Compiler::new([schema])?;
     compiler
