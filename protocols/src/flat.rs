@@ -19,7 +19,7 @@ use crate::numbers::{
     APPEND_MATCHED, APPEND_REJECTED, BASIS_LEADER, BASIS_LEASE, BASIS_RECEIVED, BASIS_STALE, CHANGE_ADD, CHANGE_MOVE,
     CHANGE_PROMOTE, CHANGE_REMOVE, CHANGE_REPLACE, COMMIT_ASYNC, COMMIT_LEADER, Numbered, OUTCOME_COMMITTED,
     OUTCOME_REFUSED, OUTCOME_UNKNOWN, OUTCOME_WEAKER, READ_AT, READ_LEASE, READ_REFUSED, READ_STALE, SNAPSHOT_DAMAGED,
-    SNAPSHOT_NO_SPACE, SNAPSHOT_RECEIVED, of_u64,
+    SNAPSHOT_NO_SPACE, SNAPSHOT_RECEIVED, append_result, of_u64,
 };
 use crate::schema::{Field, Holds};
 
@@ -133,14 +133,7 @@ impl<'a> Record<'a> {
                 [append.prev_index.0, append.prev_term.0, append.commit.0, append.round.0],
             ),
             Body::AppendReply(reply) => {
-                let (result, numbers) = match reply.result {
-                    AppendResult::Matched(index) => (APPEND_MATCHED, [index.0, 0, 0]),
-                    AppendResult::Rejected {
-                        prev_index,
-                        hint_index,
-                        hint_term,
-                    } => (APPEND_REJECTED, [prev_index.0, hint_index.0, hint_term.0]),
-                };
+                let (result, numbers) = append_result(reply.result);
                 self.set(FIRST, [reply.round.0, u64::from(result)]);
                 self.set(8, numbers);
             }

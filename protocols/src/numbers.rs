@@ -1,6 +1,6 @@
 //! Numbers of values, the same in every format, and what bounds texts.
 
-use kraft_core::message::{Change, EntryKind, GoawayReason, NodeState, Refusal, Role, Standing};
+use kraft_core::message::{AppendResult, Change, EntryKind, GoawayReason, NodeState, Refusal, Role, Standing};
 
 /// The longest text of a message, in bytes: a cluster's name, a detail, an address, a version.
 pub const TEXT_MAX: usize = 1024;
@@ -161,6 +161,18 @@ where
     T::Number: TryFrom<u64>,
 {
     T::Number::try_from(number).ok().and_then(T::of)
+}
+
+/// What a follower says of an append: its number, and three numbers more.
+pub(crate) const fn append_result(result: AppendResult) -> (u8, [u64; 3]) {
+    match result {
+        AppendResult::Matched(index) => (APPEND_MATCHED, [index.0, 0, 0]),
+        AppendResult::Rejected {
+            prev_index,
+            hint_index,
+            hint_term,
+        } => (APPEND_REJECTED, [prev_index.0, hint_index.0, hint_term.0]),
+    }
 }
 
 #[cfg(test)]

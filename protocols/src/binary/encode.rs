@@ -3,8 +3,8 @@
 use kraft_core::handshake::Kind;
 use kraft_core::id::{Index, NodeId};
 use kraft_core::message::{
-    Append, AppendResult, Basis, Body, Change, Commit, Consistency, Entries, Header, MemberStatus, Message, Outcome,
-    ReadIndexReply, SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult, StatusReply,
+    Append, Basis, Body, Change, Commit, Consistency, Entries, Header, MemberStatus, Message, Outcome, ReadIndexReply,
+    SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult, StatusReply,
 };
 use kraft_core::outbox::{Frame, Full, Outbox};
 use kraft_core::protocol::EncodeError;
@@ -16,10 +16,10 @@ use super::layout::{
 };
 use crate::frame::{Envelope, HEADER, kind_number};
 use crate::numbers::{
-    APPEND_MATCHED, APPEND_REJECTED, BASIS_LEADER, BASIS_LEASE, BASIS_RECEIVED, BASIS_STALE, CHANGE_ADD, CHANGE_MOVE,
-    CHANGE_PROMOTE, CHANGE_REMOVE, CHANGE_REPLACE, COMMIT_ASYNC, COMMIT_LEADER, Numbered, OUTCOME_COMMITTED,
-    OUTCOME_REFUSED, OUTCOME_UNKNOWN, OUTCOME_WEAKER, READ_AT, READ_LEASE, READ_REFUSED, READ_STALE, SNAPSHOT_DAMAGED,
-    SNAPSHOT_NO_SPACE, SNAPSHOT_RECEIVED, TEXT_MAX, address,
+    BASIS_LEADER, BASIS_LEASE, BASIS_RECEIVED, BASIS_STALE, CHANGE_ADD, CHANGE_MOVE, CHANGE_PROMOTE, CHANGE_REMOVE,
+    CHANGE_REPLACE, COMMIT_ASYNC, COMMIT_LEADER, Numbered, OUTCOME_COMMITTED, OUTCOME_REFUSED, OUTCOME_UNKNOWN,
+    OUTCOME_WEAKER, READ_AT, READ_LEASE, READ_REFUSED, READ_STALE, SNAPSHOT_DAMAGED, SNAPSHOT_NO_SPACE,
+    SNAPSHOT_RECEIVED, TEXT_MAX, address, append_result,
 };
 
 pub(super) fn encode(message: &Message<'_>, frame_max: usize, out: &mut Outbox) -> Result<(), EncodeError> {
@@ -240,14 +240,7 @@ impl Start {
                 self.length(append.entries.len());
             }
             Body::AppendReply(reply) => {
-                let (result, numbers) = match reply.result {
-                    AppendResult::Matched(index) => (APPEND_MATCHED, [index.0, 0, 0]),
-                    AppendResult::Rejected {
-                        prev_index,
-                        hint_index,
-                        hint_term,
-                    } => (APPEND_REJECTED, [prev_index.0, hint_index.0, hint_term.0]),
-                };
+                let (result, numbers) = append_result(reply.result);
                 self.u64(reply.round.0);
                 self.u8(result);
                 self.skip(7);

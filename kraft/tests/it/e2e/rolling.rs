@@ -24,6 +24,15 @@ fn lead(cluster: &Cluster, node: usize) {
     }
 }
 
+/// All that was written was acknowledged, and is on all nodes.
+#[track_caller]
+fn assert_nothing_lost(cluster: &Cluster, load: Load) {
+    let written = load.stop();
+    assert_all_acknowledged(&written);
+    cluster.wait_until_equal(&NODES);
+    assert_kept(cluster, &NODES, &written);
+}
+
 #[test]
 fn a_rolling_restart_under_64_clients_loses_nothing() {
     let mut cluster = Cluster::start("rolling", &[]);
@@ -41,10 +50,7 @@ fn a_rolling_restart_under_64_clients_loses_nothing() {
         cluster.spawn(node);
     }
     lead(&cluster, 1);
-    let written = load.stop();
-    assert_all_acknowledged(&written);
-    cluster.wait_until_equal(&NODES);
-    assert_kept(&cluster, &NODES, &written);
+    assert_nothing_lost(&cluster, load);
 }
 
 /// A cluster changes its wire format as it changes its version: one node after the other, while clients of each format
@@ -80,10 +86,7 @@ fn a_cluster_moves_from_binary_to_protobuf_node_by_node_and_loses_nothing() {
             );
         }
     }
-    let written = load.stop();
-    assert_all_acknowledged(&written);
-    cluster.wait_until_equal(&NODES);
-    assert_kept(&cluster, &NODES, &written);
+    assert_nothing_lost(&cluster, load);
 }
 
 /// A cluster of each format runs, and tells a name that is none.
