@@ -764,4 +764,7 @@ pub struct MemberStatus<'a> {
     pub matched: Index,
     /// Milliseconds since it was heard, `u64::MAX` if never.
     pub heard_ms: u64,
+    /// How much it has of the snapshot that is sent to it, in hundredths and at most 100; 0 if none is, or nothing has
+    /// arrived.
+    pub snapshot_percent: u8,
 }

@@ -308,7 +308,13 @@ impl<'a> Record<'a> {
             ..Self::default()
         };
         record.set(1, [member.node.0]);
-        record.set(3, [member.standing.number().into(), member.matched.0, member.heard_ms]);
+        let numbers = [
+            member.standing.number().into(),
+            member.matched.0,
+            member.heard_ms,
+            member.snapshot_percent.into(),
+        ];
+        record.set(3, numbers);
         record
     }
 
@@ -337,12 +343,14 @@ impl<'a> Record<'a> {
     ///
     /// [`DecodeError::Malformed`].
     pub fn member(&self, at: &Offsets) -> Result<MemberStatus<'a>> {
+        let percent = u8::try_from(self.numbers[6]).ok().filter(|percent| *percent <= 100);
         Ok(MemberStatus {
             node: NodeId(self.numbers[1]),
             address: self.texts[0],
             standing: of_u64::<Standing>(self.numbers[3]).ok_or_else(|| at.malformed(3))?,
             matched: Index(self.numbers[4]),
             heard_ms: self.numbers[5],
+            snapshot_percent: percent.ok_or_else(|| at.malformed(6))?,
         })
     }
 }

@@ -293,6 +293,7 @@ fn encode_member(member: &MemberStatus<'_>, writer: &mut Writer<'_, '_>) {
         standing: Slot::of(member.standing.number().into()),
         matched: member.matched.0,
         heard_ms: member.heard_ms,
+        snapshot_percent: member.snapshot_percent.into(),
     };
     let size = view.compute_size(&mut SizeCache::new());
     put_len_delimited_header(MEMBERS.into(), size.into(), writer);
@@ -368,6 +369,7 @@ fn decode_status(body: &[u8]) -> Result<Received<'_>> {
             take!(view record 3 standing STANDING);
             take!(view record 4 matched U64);
             take!(view record 5 heard_ms U64);
+            take!(view record 6 snapshot_percent U32);
             check_texts(&record)?;
             members.push(record.member(&at)?);
             Ok(())

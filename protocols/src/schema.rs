@@ -110,6 +110,7 @@ pub const MEMBER: &[Field] = &[
     field(3, "standing", STANDING),
     field(4, "matched", U64),
     field(5, "heard_ms", U64),
+    field(6, "snapshot_percent", U32),
 ];
 
 const fn field(number: u8, name: &'static str, holds: Holds) -> Field {

@@ -52,6 +52,8 @@ pub struct MemberReport {
     pub matched: Index,
     /// Milliseconds since it was heard, `u64::MAX` if never.
     pub heard_ms: u64,
+    /// How much it has of the snapshot that is sent to it, in hundredths; 0 if none is, or nothing has arrived.
+    pub snapshot_percent: u8,
 }
 
 impl NodeReport {
@@ -85,6 +87,7 @@ impl NodeReport {
                     standing: member.standing,
                     matched: member.matched,
                     heard_ms: member.heard_ms,
+                    snapshot_percent: member.snapshot_percent,
                 })
                 .collect(),
         }

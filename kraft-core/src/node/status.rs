@@ -26,6 +26,7 @@ impl<S: Storage, M> Host<S, M> {
                 },
                 matched,
                 heard_ms: heard.map_or(u64::MAX, millis),
+                snapshot_percent: self.snapshots.percent(member.node),
             }
         };
         StatusReply {

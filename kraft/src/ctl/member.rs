@@ -101,6 +101,7 @@ struct Progress {
     node: NodeId,
     matched: Index,
     last: Index,
+    snapshot_percent: u8,
 }
 
 impl Progress {
@@ -109,6 +110,7 @@ impl Progress {
             node: member.node,
             matched: member.matched,
             last: members.last,
+            snapshot_percent: member.snapshot_percent,
         }
     }
 
@@ -120,8 +122,14 @@ impl Progress {
 
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { node, matched, last } = self;
-        write!(f, "node {node} has {matched} of {last} entries ({} %)", self.percent())
+        let Self {
+            node, matched, last, ..
+        } = self;
+        write!(f, "node {node} has {matched} of {last} entries ({} %)", self.percent())?;
+        match self.snapshot_percent {
+            0 => Ok(()),
+            percent => write!(f, " and {percent} % of a snapshot"),
+        }
     }
 }
 
@@ -221,7 +229,10 @@ fn print_list(members: &Members, format: Format, out: &mut impl Write) -> io::Re
                     standing_name(member.standing).to_owned(),
                     leads.to_owned(),
                     by_leader(member.matched.to_string()),
-                    by_leader(behind.to_string()),
+                    by_leader(match member.snapshot_percent {
+                        0 => behind.to_string(),
+                        percent => format!("{behind} (snapshot: {percent} %)"),
+                    }),
                     heard,
                 ]);
             }
@@ -251,10 +262,11 @@ fn print_list(members: &Members, format: Format, out: &mut impl Write) -> io::Re
                 write!(
                     out,
                     "{separator}\n {{\"node\":{},\"address\":{},\"standing\":\"{}\",\"matched\":{matched},\
-                     \"heard_ms\":{heard}}}",
+                     \"heard_ms\":{heard},\"snapshot_percent\":{}}}",
                     member.node,
                     json_text(&member.address),
-                    standing_name(member.standing)
+                    standing_name(member.standing),
+                    member.snapshot_percent
                 )?;
             }
             writeln!(out, "]}}")
@@ -273,6 +285,7 @@ mod tests {
             standing,
             matched: Index(matched),
             heard_ms,
+            snapshot_percent: if standing == Standing::Learner { 57 } else { 0 },
         };
         Members {
             leader: NodeId(1),
@@ -298,9 +311,9 @@ mod tests {
         check(
             true,
             Format::Table,
-            "ID  ADDRESS        STANDING  LEADS  MATCHED  BEHIND  HEARD\n \
-             1  10.0.0.1:7001  voter     yes        100       0   0 ms\n \
-             4  10.0.0.4:7001  learner               60      40  never\n",
+            "ID  ADDRESS        STANDING  LEADS  MATCHED               BEHIND  HEARD\n \
+             1  10.0.0.1:7001  voter     yes        100                    0   0 ms\n \
+             4  10.0.0.4:7001  learner               60  40 (snapshot: 57 %)  never\n",
         );
         check(
             true,
@@ -311,8 +324,9 @@ mod tests {
             false,
             Format::Json,
             "{\"leader\":1,\"index\":7,\"last\":100,\"by_leader\":false,\"members\":[\n \
-             {\"node\":1,\"address\":\"10.0.0.1:7001\",\"standing\":\"voter\",\"matched\":null,\"heard_ms\":0},\n \
-             {\"node\":4,\"address\":\"10.0.0.4:7001\",\"standing\":\"learner\",\"matched\":null,\"heard_ms\":null}]}\n",
+             {\"node\":1,\"address\":\"10.0.0.1:7001\",\"standing\":\"voter\",\"matched\":null,\"heard_ms\":0,\"snapshot_percent\":0},\n \
+             {\"node\":4,\"address\":\"10.0.0.4:7001\",\"standing\":\"learner\",\"matched\":null,\"heard_ms\":null,\
+             \"snapshot_percent\":57}]}\n",
         );
     }
 
@@ -320,6 +334,9 @@ mod tests {
     fn progress_is_a_share_of_the_log() {
         let members = members(true);
         let progress = Progress::of(&members, &members.members[1]);
-        assert_eq!(progress.to_string(), "node 4 has 60 of 100 entries (60 %)");
+        assert_eq!(
+            progress.to_string(),
+            "node 4 has 60 of 100 entries (60 %) and 57 % of a snapshot"
+        );
     }
 }

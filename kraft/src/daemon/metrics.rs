@@ -429,6 +429,7 @@ mod tests {
             standing: Standing::Voter,
             matched: Index(8),
             heard_ms,
+            snapshot_percent: 0,
         };
         StatusReply {
             state: NodeState::Leader,

@@ -562,13 +562,15 @@ fn member<'a>(fields: &mut Fields<'a>) -> Result<MemberStatus<'a>> {
     let heard_ms = fields.u64()?;
     let length = fields.length()?;
     let standing = fields.u8_value::<Standing>()?;
-    fields.reserved::<3>()?;
+    let snapshot_percent = fields.percent()?;
+    fields.reserved::<2>()?;
     Ok(MemberStatus {
         node,
         address: fields.text(length)?,
         standing,
         matched,
         heard_ms,
+        snapshot_percent,
     })
 }
 
@@ -650,6 +652,11 @@ impl<'a> Fields<'a> {
     }
 
     /// Bytes that are zero. What they will mean comes with a version of its own, so others are refused.
+    fn percent(&mut self) -> Result<u8> {
+        let error = self.malformed();
+        Some(self.u8()?).filter(|percent| *percent <= 100).ok_or(error)
+    }
+
     fn reserved<const N: usize>(&mut self) -> Result<()> {
         let error = self.malformed();
         if self.array::<N>()? == [0; N] {

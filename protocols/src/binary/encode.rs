@@ -458,6 +458,7 @@ impl Covered<'_, '_> {
         let length = u32::try_from(member.address.len()).expect("a text is at most TEXT_MAX");
         fields[24..28].copy_from_slice(&length.to_le_bytes());
         fields[28] = member.standing.number();
+        fields[29] = member.snapshot_percent;
         self.put(&fields)?;
         self.put(member.address.as_bytes())
     }

@@ -320,6 +320,7 @@ impl Sample {
                     standing: rng.choice(standings).expect("it is not empty"),
                     matched: Index(number(rng)),
                     heard_ms: number(rng),
+                    snapshot_percent: rng.u8(..=100),
                 })
                 .collect(),
         }

@@ -198,6 +198,7 @@ fn status() -> StatusReply<'static> {
         standing: Standing::Voter,
         matched: Index(matched),
         heard_ms,
+        snapshot_percent: 0,
     };
     StatusReply {
         state: NodeState::Leader,
@@ -228,6 +229,7 @@ fn status_of_a_change() -> StatusReply<'static> {
         standing,
         matched: Index(104),
         heard_ms: 3,
+        snapshot_percent: if standing == Standing::Learner { 57 } else { 0 },
     };
     StatusReply {
         snapshot: Index(96),

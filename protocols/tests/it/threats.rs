@@ -165,6 +165,16 @@ fn row07_an_unknown_commit_consistency_or_basis_is_none() {
 }
 
 #[test]
+fn row07_no_member_has_more_than_all_of_a_snapshot() {
+    let whole = frame("status-reply-standings");
+    let learner = whole.windows(4).position(|part| part == [1, 57, 0, 0]);
+    let percent = learner.expect("it has 57 % of one") + 1;
+    for more in 101..=u8::MAX {
+        expect_malformed(&with(&whole, percent, &[more]), percent);
+    }
+}
+
+#[test]
 fn row08_numbers_at_the_edges_never_wrap() {
     for (name, _) in golden::messages() {
         let whole = frame(name);

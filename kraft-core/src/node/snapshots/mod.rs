@@ -211,6 +211,12 @@ impl<St: SnapshotStore> Snapshots<St> {
         self.is_distrusted = true;
     }
 
+    /// How much a follower has of the one that is sent to it, in hundredths; 0 if none is.
+    pub(super) fn percent(&self, to: NodeId) -> u8 {
+        let sending = self.sending.iter().find(|sending| sending.to == to);
+        sending.map_or(0, Sending::percent)
+    }
+
     /// When the node must look after its snapshots at the latest.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let sending = self.sending.iter().map(|sending| sending.deadline(&self.pace));

@@ -188,6 +188,12 @@ impl Sending {
         }
     }
 
+    /// How much of it the follower has, in hundredths.
+    pub(super) fn percent(&self) -> u8 {
+        let there = u128::from(self.there.unwrap_or_default());
+        u8::try_from(there * 100 / u128::from(self.id.bytes.max(1))).unwrap_or(100)
+    }
+
     /// It could not be read.
     pub(super) fn not_read(&mut self) {
         self.is_reading = false;
@@ -371,6 +377,18 @@ mod tests {
         assert!(sending.answered(id(100), 10, &PACE, at(11)));
         assert_eq!(sending.next(u64::MAX, &PACE, at(509)), Next::Wait);
         assert_eq!(sending.next(u64::MAX, &PACE, at(510)), Next::Ask);
+    }
+
+    #[test]
+    fn progress_is_what_the_follower_has() {
+        let mut sending = Sending::new(NodeId(2), id(300), &PACE, at(0));
+        assert_eq!(sending.percent(), 0);
+        assert!(sending.answered(id(300), 100, &PACE, at(1)));
+        assert_eq!(sending.percent(), 33);
+        assert!(sending.answered(id(300), 300, &PACE, at(2)));
+        assert_eq!(sending.percent(), 100);
+        sending.begin(id(7), at(3));
+        assert_eq!(sending.percent(), 0);
     }
 
     #[test]

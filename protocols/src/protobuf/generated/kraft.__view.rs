@@ -7243,6 +7243,10 @@ pub struct MemberView<'a> {
     pub matched: u64,
     /// Field 5: `heard_ms`
     pub heard_ms: u64,
+    /// How much it has of the snapshot that is sent to it; at most 100.
+    ///
+    /// Field 6: `snapshot_percent`
+    pub snapshot_percent: u32,
 }
 impl<'a> ::buffa::MessageView<'a> for MemberView<'a> {
     type Owned = super::super::Member;
@@ -7310,6 +7314,13 @@ impl<'a> ::buffa::MessageView<'a> for MemberView<'a> {
                 )?;
                 view.heard_ms = ::buffa::types::decode_uint64(&mut cur)?;
             }
+            6u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                view.snapshot_percent = ::buffa::types::decode_uint32(&mut cur)?;
+            }
             _ => {
                 ::buffa::encoding::skip_field_depth(tag, &mut cur, ctx.depth())?;
             }
@@ -7333,6 +7344,7 @@ impl<'a> ::buffa::MessageView<'a> for MemberView<'a> {
             standing: self.standing,
             matched: self.matched,
             heard_ms: self.heard_ms,
+            snapshot_percent: self.snapshot_percent,
             ..::core::default::Default::default()
         })
     }
@@ -7359,6 +7371,11 @@ impl<'a> ::buffa::ViewEncode<'a> for MemberView<'a> {
         if self.heard_ms != 0u64 {
             size += 1u64 + ::buffa::types::uint64_encoded_len(self.heard_ms) as u64;
         }
+        if self.snapshot_percent != 0u32 {
+            size
+                += 1u64
+                    + ::buffa::types::uint32_encoded_len(self.snapshot_percent) as u64;
+        }
         ::buffa::saturate_size(size)
     }
     fn write_to(
@@ -7384,6 +7401,9 @@ impl<'a> ::buffa::ViewEncode<'a> for MemberView<'a> {
         }
         if self.heard_ms != 0u64 {
             ::buffa::types::put_uint64_field(5u32, self.heard_ms, buf);
+        }
+        if self.snapshot_percent != 0u32 {
+            ::buffa::types::put_uint32_field(6u32, self.snapshot_percent, buf);
         }
     }
 }
@@ -7495,6 +7515,13 @@ impl MemberOwnedView {
     #[must_use]
     pub fn heard_ms(&self) -> u64 {
         self.0.reborrow().heard_ms
+    }
+    /// How much it has of the snapshot that is sent to it; at most 100.
+    ///
+    /// Field 6: `snapshot_percent`
+    #[must_use]
+    pub fn snapshot_percent(&self) -> u32 {
+        self.0.reborrow().snapshot_percent
     }
 }
 impl ::core::convert::From<::buffa::OwnedView<MemberView<'static>>> for MemberOwnedView {

@@ -5178,6 +5178,10 @@ pub struct Member {
     pub matched: u64,
     /// Field 5: `heard_ms`
     pub heard_ms: u64,
+    /// How much it has of the snapshot that is sent to it; at most 100.
+    ///
+    /// Field 6: `snapshot_percent`
+    pub snapshot_percent: u32,
 }
 impl ::core::fmt::Debug for Member {
     fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
@@ -5187,6 +5191,7 @@ impl ::core::fmt::Debug for Member {
             .field("standing", &self.standing)
             .field("matched", &self.matched)
             .field("heard_ms", &self.heard_ms)
+            .field("snapshot_percent", &self.snapshot_percent)
             .finish()
     }
 }
@@ -5233,6 +5238,11 @@ impl ::buffa::Message for Member {
         if self.heard_ms != 0u64 {
             size += 1u64 + ::buffa::types::uint64_encoded_len(self.heard_ms) as u64;
         }
+        if self.snapshot_percent != 0u32 {
+            size
+                += 1u64
+                    + ::buffa::types::uint32_encoded_len(self.snapshot_percent) as u64;
+        }
         ::buffa::saturate_size(size)
     }
     fn write_to(
@@ -5258,6 +5268,9 @@ impl ::buffa::Message for Member {
         }
         if self.heard_ms != 0u64 {
             ::buffa::types::put_uint64_field(5u32, self.heard_ms, buf);
+        }
+        if self.snapshot_percent != 0u32 {
+            ::buffa::types::put_uint32_field(6u32, self.snapshot_percent, buf);
         }
     }
     fn merge_field(
@@ -5306,6 +5319,13 @@ impl ::buffa::Message for Member {
                 )?;
                 self.heard_ms = ::buffa::types::decode_uint64(buf)?;
             }
+            6u32 => {
+                ::buffa::encoding::check_wire_type(
+                    tag,
+                    ::buffa::encoding::WireType::Varint,
+                )?;
+                self.snapshot_percent = ::buffa::types::decode_uint32(buf)?;
+            }
             _ => {
                 ::buffa::encoding::skip_field_depth(tag, buf, ctx.depth())?;
             }
@@ -5318,6 +5338,7 @@ impl ::buffa::Message for Member {
         self.standing = ::buffa::EnumValue::from(0);
         self.matched = 0u64;
         self.heard_ms = 0u64;
+        self.snapshot_percent = 0u32;
     }
 }
 /// Kind 37.
