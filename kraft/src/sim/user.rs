@@ -486,4 +486,43 @@ mod tests {
             "one addition that is unknown does not make up for two"
         );
     }
+
+    /// A history in which `value` was put at one second, and a stale read answered `told` at `told_at`.
+    fn with_a_stale_read(key: &[u8], told: &[u8], told_at: u64) -> Result<(), String> {
+        let at = |seconds| Instant::ZERO + Duration::from_secs(seconds);
+        let under_way = |operation, is_read| UnderWay {
+            operation,
+            key: 0,
+            is_read,
+        };
+        let reply = |reply: Reply<'_>| {
+            let mut bytes = bytes::BytesMut::new();
+            reply.encode(&mut bytes);
+            bytes.freeze()
+        };
+        let mut history = History::default();
+        // That it is never answered makes no difference: it may have happened.
+        history.begin(1, b"key", Action::Put(b"value".to_vec()), at(1));
+        history.begin(1, b"sum", Action::Increment(1), at(1));
+        let read = under_way(history.begin(2, key, Action::Get, at(0)), true);
+        let basis = Basis::Stale { age_ms: 5 };
+        let answer = reply(Reply::Value(told));
+        history.end(&read, &Outcome::Weaker { basis, answer }, at(told_at));
+        history.check()
+    }
+
+    #[test]
+    fn a_stale_read_tells_what_somebody_may_have_written_by_then() {
+        assert_eq!(with_a_stale_read(b"key", b"value", 1), Ok(()));
+        assert_eq!(
+            with_a_stale_read(b"sum", b"1", 1),
+            Ok(()),
+            "what sums come to is not foreseen"
+        );
+        let early = with_a_stale_read(b"key", b"value", 0).expect_err("nobody had written it");
+        assert!(early.starts_with("R7: a stale read of key told of value"), "{early}");
+        let never = with_a_stale_read(b"key", b"other", 2).expect_err("nobody wrote it");
+        assert!(never.contains("told of other"), "{never}");
+        with_a_stale_read(b"elsewhere", b"value", 2).expect_err("it was written to another key");
+    }
 }
