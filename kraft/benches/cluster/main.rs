@@ -3,10 +3,12 @@
 //! Rounds of all rows are interleaved, so that a slow moment of the machine falls on all of them; the median of a
 //! row's rounds is its figure. Run it on an idle machine. `-- --rounds 3 --seconds 2 --kills 10` makes it shorter;
 //! `--backends epoll,io-uring` has a cluster on each of these event loops, in the same rounds; `--state-mib 1024` measures
-//! instead what a state of that size costs: puts while snapshots of it are taken, and a new node that is sent one.
+//! instead what a state of that size costs: puts while snapshots of it are taken, and a new node that is sent one;
+//! `--soak-minutes 60` measures instead what a cluster keeps on its disks and in memory under steady writes.
 
 mod nodes;
 mod skeleton;
+mod soak;
 mod states;
 
 use std::io::{self, BufRead, BufReader};
@@ -53,6 +55,7 @@ struct Options {
     span: Duration,
     kills: usize,
     state_mib: usize,
+    soak: Duration,
 }
 
 impl Options {
@@ -63,6 +66,7 @@ impl Options {
             span: Duration::from_secs(3),
             kills: 30,
             state_mib: 0,
+            soak: Duration::ZERO,
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(name) = arguments.next() {
@@ -82,9 +86,11 @@ impl Options {
                 "--seconds" => options.span = Duration::from_secs(value.into()),
                 "--kills" => options.kills = value as usize,
                 "--state-mib" => options.state_mib = value as usize,
+                "--soak-minutes" => options.soak = Duration::from_secs(60 * u64::from(value)),
                 _ => {
                     return Err(format!(
-                        "{name}: unknown; there are --backends, --rounds, --seconds, --kills and --state-mib"
+                        "{name}: unknown; there are --backends, --rounds, --seconds, --kills, --state-mib and \
+                         --soak-minutes"
                     ));
                 }
             }
@@ -133,6 +139,9 @@ fn main() -> io::Result<()> {
     let mut all: Vec<Samples> = Vec::new();
     if options.state_mib > 0 {
         return large_states(&options);
+    }
+    if !options.soak.is_zero() {
+        return soak(&options);
     }
 
     for _ in 0..options.rounds {
@@ -207,6 +216,19 @@ fn large_states(options: &Options) -> io::Result<()> {
     for backend in &options.backends {
         let [with, alone] = [states::WITH_SNAPSHOTS, states::ALONE].map(|row| options.row(row, backend));
         print_ratio(&all, &with, &alone, "p99_us", "p99 / without");
+    }
+    Ok(())
+}
+
+/// What `--soak-minutes` asks for.
+fn soak(options: &Options) -> io::Result<()> {
+    for backend in &options.backends {
+        let mut all = Vec::new();
+        let end = soak::measure(backend, options.soak, |row, figure, value| {
+            put(&mut all, &options.row(row, backend), figure, value);
+        });
+        print(&all);
+        end?;
     }
     Ok(())
 }

@@ -1,7 +1,11 @@
 //! What a large state costs: puts while snapshots are taken, and a node that has nothing yet.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
+
+use kraft::client::Client;
 
 use crate::nodes::Cluster;
 
@@ -70,11 +74,37 @@ pub(crate) fn measure(
         let bytes = std::fs::metadata(&file)?.len();
         let id = (cluster.count() + 1).to_string();
         let address = cluster.start_stranger()?;
-        let begun = Instant::now();
-        cluster.ctl(&["member", "add", &id, &address, "--wait"])?;
-        let rate = bytes as f64 / 1e6 / begun.elapsed().as_secs_f64();
-        put(NEW_NODE, "MB_per_second", rate);
+        let is_there = AtomicBool::new(false);
+        let (taken, silence) = thread::scope(|scope| {
+            let silence = scope.spawn(|| longest_silence(&cluster.nodes(), &is_there));
+            let begun = Instant::now();
+            let added = cluster.ctl(&["member", "add", &id, &address, "--wait"]);
+            let taken = begun.elapsed();
+            is_there.store(true, Ordering::Relaxed);
+            let silence = silence.join().map_err(|_| io::Error::other("who listened panicked"))?;
+            added?;
+            io::Result::Ok((taken, silence?))
+        })?;
+        put(NEW_NODE, "MB_per_second", bytes as f64 / 1e6 / taken.as_secs_f64());
+        put(NEW_NODE, "leader_silent_ms", silence.as_secs_f64() * 1e3);
         cluster.ctl(&["member", "remove", &id])?;
     }
     Ok(())
+}
+
+/// For how long a follower heard nothing of its leader, at most, as far as nodes that are asked all the time tell.
+fn longest_silence(nodes: &str, is_over: &AtomicBool) -> io::Result<Duration> {
+    let mut client = Client::connect(nodes).map_err(io::Error::other)?;
+    let mut longest = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        let statuses = client.status().map_err(io::Error::other)?;
+        for report in statuses.iter().flat_map(|status| &status.report) {
+            let leader = report.members.iter().find(|member| member.node == report.leader);
+            // The leader says 0 of itself, and who never heard one follows none.
+            let heard = leader.map_or(0, |leader| leader.heard_ms);
+            longest = longest.max(if heard == u64::MAX { 0 } else { heard });
+        }
+        client.wait(Duration::from_millis(2)).map_err(io::Error::other)?;
+    }
+    Ok(Duration::from_millis(longest))
 }
