@@ -462,7 +462,7 @@ fn the_laws_hold_in_any_weather() {
         "snapshots are needed: {ran:?}"
     );
     assert!(
-        ran.rotted > seeds / 16 && ran.made_good > seeds / 16,
+        ran.rotted > seeds / 32 && ran.made_good > seeds / 32,
         "logs rot, and nodes make up for it: {ran:?}"
     );
 }

@@ -203,11 +203,15 @@ impl Cluster {
         operator.is_idle() && !is_unfinished(configuration) && self.hosts.iter().all(is_settled)
     }
 
-    /// Whether a member is among those that a node takes for members.
+    /// Whether a member that can tell it is among those that a node takes for members: one whose disk was wiped cannot.
     fn knows_a_member(&self, host: &Host) -> bool {
         let newest = &self.roll.last().1;
         let own = host.members.last().map(|(_, own)| own.members()).unwrap_or_default();
-        own.iter().any(|member| newest.member(member.node).is_some())
+        let mut able = self
+            .hosts
+            .iter()
+            .filter(|host| newest.member(host.id).is_some() && !host.is_wiped());
+        able.any(|able| own.iter().any(|member| member.node == able.id))
     }
 
     /// The members are to change. Returns the host that this is about, if there is one.
