@@ -214,8 +214,10 @@ fn large_states(options: &Options) -> io::Result<()> {
     }
     print(&all);
     for backend in &options.backends {
-        let [with, alone] = [states::WITH_SNAPSHOTS, states::ALONE].map(|row| options.row(row, backend));
-        print_ratio(&all, &with, &alone, "p99_us", "p99 / without");
+        let alone = options.row(states::ALONE, backend);
+        for with in [states::WITH_SNAPSHOTS, states::WITH_TRANSFERS] {
+            print_ratio(&all, &options.row(with, backend), &alone, "p99_us", "p99 / without");
+        }
     }
     Ok(())
 }

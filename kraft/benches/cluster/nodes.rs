@@ -196,19 +196,19 @@ impl Cluster {
 
     /// Runs `kraftctl bench`; its figures by name.
     pub(crate) fn bench(&self, arguments: &[&str], span: Duration) -> io::Result<Vec<(String, f64)>> {
-        let output = Command::new(env!("CARGO_BIN_EXE_kraftctl"))
+        self.start_bench(arguments, span)?.finish()
+    }
+
+    /// Starts `kraftctl bench`.
+    pub(crate) fn start_bench(&self, arguments: &[&str], span: Duration) -> io::Result<Bench> {
+        let child = Command::new(env!("CARGO_BIN_EXE_kraftctl"))
             .args(["--nodes", &self.nodes(), "--output", "plain", "bench"])
             .args(["--seconds", &span.as_secs_f64().to_string()])
             .args(arguments)
+            .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
-            .output()?;
-        check(output.status, "kraftctl bench")?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let figure = |line: &str| {
-            let (name, value) = line.split_once('\t')?;
-            Some((name.to_owned(), value.parse().ok()?))
-        };
-        Ok(text.lines().filter_map(figure).collect())
+            .spawn()?;
+        Ok(Bench(child))
     }
 
     /// Where the leader's client address stands in the list, asked until there is one that all nodes follow.
@@ -231,6 +231,27 @@ impl Cluster {
             client.wait(Duration::from_millis(5)).map_err(io::Error::other)?;
         }
         Err(io::Error::other("the nodes agreed on no leader in 30 s"))
+    }
+}
+
+/// A load that runs.
+pub(crate) struct Bench(Child);
+
+impl Bench {
+    pub(crate) fn is_running(&mut self) -> io::Result<bool> {
+        Ok(self.0.try_wait()?.is_none())
+    }
+
+    /// Waits for its end; its figures by name.
+    pub(crate) fn finish(self) -> io::Result<Vec<(String, f64)>> {
+        let output = self.0.wait_with_output()?;
+        check(output.status, "kraftctl bench")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let figure = |line: &str| {
+            let (name, value) = line.split_once('\t')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        };
+        Ok(text.lines().filter_map(figure).collect())
     }
 }
 

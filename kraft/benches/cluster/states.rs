@@ -14,6 +14,7 @@ const SNAPSHOTS: [(&str, &str); 2] = [(ALONE, "1000000000000"), (WITH_SNAPSHOTS,
 
 pub(crate) const ALONE: &str = "put 256 B, 64 clients, large state";
 pub(crate) const WITH_SNAPSHOTS: &str = "the same while snapshots are taken";
+pub(crate) const WITH_TRANSFERS: &str = "the same while new nodes are sent the state";
 pub(crate) const NEW_NODE: &str = "a new node takes the state";
 
 /// The load of small puts. They are of few keys, so that the state stays as large as it is.
@@ -56,14 +57,23 @@ pub(crate) fn measure(
         for (row, entries) in SNAPSHOTS {
             cluster.set_flags(&flags(entries));
             cluster.restart()?;
-            for (name, value) in cluster.bench(&PUTS, span)? {
-                for figure in ["ops_per_second", "p99_us"] {
-                    if name == figure {
-                        put(row, figure, value);
-                    }
-                }
-            }
+            put_puts(row, &cluster.bench(&PUTS, span)?, &mut put);
         }
+        cluster.set_flags(&flags(SNAPSHOTS[0].1));
+        cluster.restart()?;
+        let mut load = cluster.start_bench(&PUTS, span)?;
+        let mut sent = 0;
+        while load.is_running()? {
+            let (id, at) = (cluster.count() + 1, cluster.count());
+            let address = cluster.start_stranger()?;
+            cluster.ctl(&["member", "add", &id.to_string(), &address, "--wait"])?;
+            cluster.ctl(&["member", "remove", &id.to_string()])?;
+            cluster.kill(at)?;
+            std::fs::remove_dir_all(cluster.data(at))?;
+            sent += 1;
+        }
+        put_puts(WITH_TRANSFERS, &load.finish()?, &mut put);
+        put(WITH_TRANSFERS, "times", f64::from(sent));
     }
     for _ in 0..rounds {
         let file = cluster.data(0).join("saved.snap");
@@ -90,6 +100,14 @@ pub(crate) fn measure(
         cluster.ctl(&["member", "remove", &id])?;
     }
     Ok(())
+}
+
+fn put_puts(row: &'static str, found: &[(String, f64)], put: &mut impl FnMut(&'static str, &'static str, f64)) {
+    for figure in ["ops_per_second", "p99_us"] {
+        if let Some((_, value)) = found.iter().find(|(name, _)| name == figure) {
+            put(row, figure, *value);
+        }
+    }
 }
 
 /// For how long a follower heard nothing of its leader, at most, as far as nodes that are asked all the time tell.
