@@ -196,18 +196,21 @@ impl Cluster {
     fn recover(&mut self) -> Result<(), String> {
         let now = self.network.now();
         // Whom they know may be gone, and who only reads writes nothing.
-        let nodes = self.member_hosts();
-        for (user, deadline) in self.users.iter_mut().zip(&mut self.user_deadlines) {
-            if self.operator.is_some() || user.only_reads() {
-                user.comes_to(&nodes, now).map_err(|error| error.to_string())?;
-                *deadline = user.deadline();
-            }
-        }
+        let is_changing = self.operator.is_some();
+        self.tell_users(|user, _| is_changing || user.only_reads())?;
         self.laws.healed(now, self.options.heal_max);
         let deadline = now + self.options.heal_max;
         let before = self.history.committed();
         let is_served = |cluster: &Self| cluster.history.committed() > before + cluster.users.len();
-        self.step_until(deadline, is_served)?;
+        loop {
+            let told = self.roll.last().0;
+            self.step_until(deadline, |cluster| is_served(cluster) || cluster.roll.last().0 > told)?;
+            if is_served(self) || self.network.now() >= deadline {
+                break;
+            }
+            // What was under way is through, and may have left nobody whom they know.
+            self.tell_users(|user, members| !user.knows_one_of(members))?;
+        }
         if !is_served(self) {
             let served = self.history.committed() - before;
             return Err(format!(
@@ -217,6 +220,18 @@ impl Cluster {
         // Nobody asks for anything from here on.
         self.is_over = true;
         self.laws.hurt();
+        Ok(())
+    }
+
+    /// Tells those users who the members are.
+    fn tell_users(&mut self, is_told: impl Fn(&User, &[HostId]) -> bool) -> Result<(), String> {
+        let (now, members) = (self.network.now(), self.member_hosts());
+        for (user, deadline) in self.users.iter_mut().zip(&mut self.user_deadlines) {
+            if is_told(user, &members) {
+                user.comes_to(&members, now).map_err(|error| error.to_string())?;
+                *deadline = user.deadline();
+            }
+        }
         Ok(())
     }
 

@@ -249,6 +249,10 @@ impl User {
         self.turns_at = self.turns_at.min(now + REST_MAX);
     }
 
+    pub(super) fn knows_one_of(&self, nodes: &[HostId]) -> bool {
+        self.nodes.iter().any(|node| nodes.contains(node))
+    }
+
     pub(super) fn only_reads(&self) -> bool {
         self.only_reads
     }
