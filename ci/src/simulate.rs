@@ -18,10 +18,11 @@ pub(crate) fn run() -> Result<Outcome, Failure> {
 /// What `long` has: 100,000 seeds.
 pub(crate) fn many() -> Result<(), Failure> {
     simulate("--seeds 0..40000 --nodes 3")?;
-    simulate("--seeds 40000..55000 --nodes 5")?;
-    simulate("--seeds 55000..65000 --nodes 7")?;
-    simulate("--seeds 65000..70000")?;
-    simulate("--seeds 70000..100000 --liveness")
+    simulate("--seeds 40000..45000 --nodes 5")?;
+    simulate("--seeds 55000..60000 --nodes 7")?;
+    simulate("--seeds 65000..67500")?;
+    simulate("--seeds 70000..75000 --liveness")?;
+    simulate("--seeds 100000..142500 --nodes 3")
 }
 
 fn simulate(arguments: &str) -> Result<(), Failure> {
