@@ -208,9 +208,21 @@ impl Audit {
 }
 
 impl Books {
+    /// A node puts a message into an outbox, where that may wait for long: what the node knows then is what it tells.
+    fn speaks(&mut self, at: usize, message: &kraft_core::message::Message<'_>) {
+        let node = &mut self.nodes[at];
+        if let Body::Reply(Outcome::Weaker {
+            basis: Basis::Stale { age_ms },
+            ..
+        }) = &message.body
+        {
+            node.heard.claims(*age_ms);
+        }
+        self.spoken.put(message, node.commit);
+    }
+
     fn frame(&mut self, leaving: &Leaving<'_>, message: &kraft_core::message::Message<'_>) {
         let from = &self.nodes[leaving.from.index()];
-        self.spoken.sent(message, from.commit);
         let to = self.nodes[leaving.to.index()].id;
         let term = message.header.term;
         if let Err(broken) = self.laws.sent(from, to, term, &message.body)
@@ -344,13 +356,7 @@ impl Protocol for Overheard {
         frame_max: usize,
         out: &mut Outbox,
     ) -> Result<(), EncodeError> {
-        if let Body::Reply(Outcome::Weaker {
-            basis: Basis::Stale { age_ms },
-            ..
-        }) = &message.body
-        {
-            self.audit.books().nodes[self.place].heard.claims(*age_ms);
-        }
+        self.audit.books().speaks(self.place, message);
         self.protocol.encode_in(dialect, message, frame_max, out)
     }
 

@@ -1,7 +1,8 @@
 //! How old what nodes know is, by what they were told: a stale read says no less (law R7).
 //!
-//! A node is as up to date as the newest message of its leader was when that left, if all is applied that the leader knew
-//! to be committed at that time; a leader, as its majority was heard. How long a message was under way is not in it.
+//! A node is as up to date as the newest message of its leader was when that was put into an outbox, if all is applied
+//! that the leader knew to be committed at that time; a leader, as its majority was heard. How long a message waited there
+//! and was under way is not in it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -19,8 +20,8 @@ const KEPT: usize = 1 << 14;
 pub(super) struct Spoken(BTreeMap<(Term, Round), Index>);
 
 impl Spoken {
-    /// A leader that knew at least so much to be committed sends a message.
-    pub(super) fn sent(&mut self, message: &Message<'_>, commit: Index) {
+    /// A leader that knew at least so much to be committed puts a message.
+    pub(super) fn put(&mut self, message: &Message<'_>, commit: Index) {
         if let Some((round, _)) = leaders(&message.body) {
             self.0.entry((message.header.term, round)).or_insert(commit);
             if self.0.len() > KEPT {
@@ -160,7 +161,7 @@ mod tests {
         let mut claim = |ms: u64, message: Option<&Message<'_>>, applied: u64, age_ms: u64| {
             heard.turns(at(ms), false);
             if let Some(message) = message {
-                spoken.sent(message, Index(7));
+                spoken.put(message, Index(7));
                 heard.heard(message, &spoken);
             }
             heard.claims(age_ms);
