@@ -185,7 +185,7 @@ impl Raft {
                 self.judge_add(node, address, incarnation, plan)
             }
             Change::Promote { node } => {
-                let member = configuration.member(node).ok_or(Refusal::UnknownMember)?;
+                let member = staying(configuration, node)?;
                 if member.seat.votes() {
                     return Ok(Verdict::Done);
                 }
@@ -202,7 +202,7 @@ impl Raft {
             },
             Change::Replace { node, by, address } => self.judge_replace(node, by, address, incarnation),
             Change::Move { node, address } => {
-                let member = configuration.member(node).ok_or(Refusal::UnknownMember)?;
+                let member = staying(configuration, node)?;
                 if member.address == address {
                     return Ok(Verdict::Done);
                 }
@@ -521,6 +521,15 @@ fn promotion(configuration: &Configuration, member: &Member) -> Vec<Step> {
         steps.push(Step::Remove(replaced));
     }
     steps
+}
+
+/// A member that will be what it is when a change that is under way is through: what is so of another one will not be.
+fn staying(configuration: &Configuration, node: NodeId) -> Result<&Member, Refusal> {
+    let member = configuration.member(node).ok_or(Refusal::UnknownMember)?;
+    match member.seat {
+        Seat::Leaving | Seat::Demoted => Err(Refusal::ChangeUnderWay),
+        _ => Ok(member),
+    }
 }
 
 /// Whether `node` can be reached there, as far as the configuration can tell.
