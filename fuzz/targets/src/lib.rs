@@ -1,0 +1,88 @@
+//! What fuzzers of Kraft run, as ordinary functions of bytes: each takes any input, and panics if something does not
+//! hold that has to.
+//!
+//! `fuzz/` has a program of libFuzzer for each; `tests/corpus.rs` runs each over the inputs that are kept in
+//! `fuzz/corpus`, on any compiler. `fuzz/README.md` says how to go on from there.
+//!
+//! | target | an input is | what has to hold |
+//! |---|---|---|
+//! | `decode_*` | a frame, or a body that is put into a sealed one | bounds of memory, of what is consumed and asked for; what is decoded is the same again in every format |
+//! | `roundtrip_*` | choices of a message | what is encoded decodes to an equal message, in every format, within its overhead |
+//! | `split_stream` | frames, some of them damaged, and where reads end | the same messages and the same end, wherever that is |
+//! | `hello_state_machine` | a side, a role, and messages | what passes was agreed on and may be said by that role |
+//! | `core_step` | what happens to one node of Raft | its laws, and those of its outputs, in front of any peers |
+//! | `wal_open` | files, written by a node or forged, and damage | a log is opened as it was, or refused and left as it is |
+//! | `snapshot_open` | a file, a state, and damage | damage is found; what is taken is what was written |
+//! | `config_parse` | a file, variables and flags | one sentence, or values that come out the same again |
+//! | `client_reply_decode` | what nodes answer, and when | each call ends once, as what it may end |
+//! | `session_table` | entries of the log, images | a command applies once; equal entries, equal tables |
+
+#![forbid(unsafe_code)]
+
+mod client;
+mod config;
+mod core_step;
+mod decode;
+mod hello;
+mod meter;
+mod said;
+mod sessions;
+mod snapshot;
+mod stream;
+mod wal;
+
+use kraft_protocols::Format;
+
+pub use meter::measure_by;
+
+/// A target: its name, and what runs an input.
+pub type Target = (&'static str, fn(&[u8]));
+
+macro_rules! targets {
+    ($($(#[doc = $doc:literal])+ $name:ident = $run:expr;)*) => {
+        $(
+            $(#[doc = $doc])+
+            pub fn $name(input: &[u8]) {
+                $run(input);
+            }
+        )*
+
+        /// All of them.
+        pub const TARGETS: &[Target] = &[$((stringify!($name), $name)),*];
+    };
+}
+
+targets! {
+    /// Bytes before the decoder of `binary`.
+    decode_binary = |input| decode::any_bytes(Format::Binary, input);
+    /// Bytes before the decoder of `protobuf`.
+    decode_protobuf = |input| decode::any_bytes(Format::Protobuf, input);
+    /// Bytes before the decoder of `msgpack`.
+    decode_msgpack = |input| decode::any_bytes(Format::Msgpack, input);
+    /// Bytes before the decoder of `json`.
+    decode_json = |input| decode::any_bytes(Format::Json, input);
+    /// A message through `binary`, and from there through the others.
+    roundtrip_binary = |input| decode::any_message(Format::Binary, input);
+    /// A message through `protobuf`, and from there through the others.
+    roundtrip_protobuf = |input| decode::any_message(Format::Protobuf, input);
+    /// A message through `msgpack`, and from there through the others.
+    roundtrip_msgpack = |input| decode::any_message(Format::Msgpack, input);
+    /// A message through `json`, and from there through the others.
+    roundtrip_json = |input| decode::any_message(Format::Json, input);
+    /// Frames that come in pieces.
+    split_stream = stream::run;
+    /// A handshake, and what follows it.
+    hello_state_machine = hello::run;
+    /// A node of Raft among peers that say anything.
+    core_step = core_step::run;
+    /// A log that is opened.
+    wal_open = wal::run;
+    /// A snapshot that is received, opened and restored.
+    snapshot_open = snapshot::run;
+    /// What kraftd is told.
+    config_parse = config::run;
+    /// A client before nodes that answer anything.
+    client_reply_decode = client::run;
+    /// The table of sessions.
+    session_table = sessions::run;
+}
