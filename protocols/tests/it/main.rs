@@ -7,6 +7,7 @@ mod counting;
 mod documented;
 mod forge;
 mod fuzz;
+mod limits;
 mod mangled;
 mod standard;
 mod threats;

@@ -6,6 +6,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bytes::BytesMut;
+use kraft::kv::{Command, Kv, Limits};
+use kraft_core::machine::StateMachine;
+use kraft_core::message::Refusal;
 use kraft_fuzz_targets::{TARGETS, measure_by};
 
 /// Below `fuzz/`.
@@ -64,6 +68,33 @@ replayed! {
     roundtrip_binary roundtrip_protobuf roundtrip_msgpack roundtrip_json
     split_stream hello_state_machine core_step wal_open snapshot_open
     config_parse client_reply_decode session_table
+}
+
+/// Here, because allocations are counted here: what a client says is lent to the state machine, and refused at the cost of
+/// a sentence.
+#[test]
+fn a_key_or_a_value_above_its_limit_costs_a_sentence() {
+    let limits = Limits::default();
+    let kv = Kv::new(limits);
+    let (key, value) = (vec![1; limits.key_bytes_max + 1], vec![2; limits.value_bytes_max + 1]);
+    let commands = [
+        Command::Put { key: &key, value: b"" },
+        Command::Put {
+            key: b"k",
+            value: &value,
+        },
+        Command::Delete { key: &key },
+        Command::Increment { key: &key, by: 1 },
+    ];
+    for command in commands {
+        let mut bytes = BytesMut::new();
+        command.encode(&mut bytes);
+        let before = counting::allocated();
+        let refused = kv.check(&bytes).expect_err("it is above a limit");
+        let taken = counting::allocated() - before;
+        assert_eq!(refused.why, Refusal::TooLarge, "{}", refused.detail);
+        assert!(taken <= 256, "{taken} bytes: {}", refused.detail);
+    }
 }
 
 /// What is added in one place and forgotten in another.
