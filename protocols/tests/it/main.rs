@@ -12,6 +12,7 @@ mod mangled;
 mod standard;
 mod threats;
 mod tomorrow;
+mod version_1;
 
 use std::path::{Path, PathBuf};
 
