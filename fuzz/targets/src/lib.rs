@@ -38,51 +38,102 @@ pub use meter::measure_by;
 /// A target: its name, and what runs an input.
 pub type Target = (&'static str, fn(&[u8]));
 
-macro_rules! targets {
-    ($($(#[doc = $doc:literal])+ $name:ident = $run:expr;)*) => {
-        $(
-            $(#[doc = $doc])+
-            pub fn $name(input: &[u8]) {
-                $run(input);
-            }
-        )*
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    ("decode_binary", decode_binary),
+    ("decode_protobuf", decode_protobuf),
+    ("decode_msgpack", decode_msgpack),
+    ("decode_json", decode_json),
+    ("roundtrip_binary", roundtrip_binary),
+    ("roundtrip_protobuf", roundtrip_protobuf),
+    ("roundtrip_msgpack", roundtrip_msgpack),
+    ("roundtrip_json", roundtrip_json),
+    ("split_stream", split_stream),
+    ("hello_state_machine", hello_state_machine),
+    ("core_step", core_step),
+    ("wal_open", wal_open),
+    ("snapshot_open", snapshot_open),
+    ("config_parse", config_parse),
+    ("client_reply_decode", client_reply_decode),
+    ("session_table", session_table),
+];
 
-        /// All of them.
-        pub const TARGETS: &[Target] = &[$((stringify!($name), $name)),*];
-    };
+/// Bytes before the decoder of `binary`.
+pub fn decode_binary(input: &[u8]) {
+    decode::any_bytes(Format::Binary, input);
 }
 
-targets! {
-    /// Bytes before the decoder of `binary`.
-    decode_binary = |input| decode::any_bytes(Format::Binary, input);
-    /// Bytes before the decoder of `protobuf`.
-    decode_protobuf = |input| decode::any_bytes(Format::Protobuf, input);
-    /// Bytes before the decoder of `msgpack`.
-    decode_msgpack = |input| decode::any_bytes(Format::Msgpack, input);
-    /// Bytes before the decoder of `json`.
-    decode_json = |input| decode::any_bytes(Format::Json, input);
-    /// A message through `binary`, and from there through the others.
-    roundtrip_binary = |input| decode::any_message(Format::Binary, input);
-    /// A message through `protobuf`, and from there through the others.
-    roundtrip_protobuf = |input| decode::any_message(Format::Protobuf, input);
-    /// A message through `msgpack`, and from there through the others.
-    roundtrip_msgpack = |input| decode::any_message(Format::Msgpack, input);
-    /// A message through `json`, and from there through the others.
-    roundtrip_json = |input| decode::any_message(Format::Json, input);
-    /// Frames that come in pieces.
-    split_stream = stream::run;
-    /// A handshake, and what follows it.
-    hello_state_machine = hello::run;
-    /// A node of Raft among peers that say anything.
-    core_step = core_step::run;
-    /// A log that is opened.
-    wal_open = wal::run;
-    /// A snapshot that is received, opened and restored.
-    snapshot_open = snapshot::run;
-    /// What kraftd is told.
-    config_parse = config::run;
-    /// A client before nodes that answer anything.
-    client_reply_decode = client::run;
-    /// The table of sessions.
-    session_table = sessions::run;
+/// Bytes before the decoder of `protobuf`.
+pub fn decode_protobuf(input: &[u8]) {
+    decode::any_bytes(Format::Protobuf, input);
+}
+
+/// Bytes before the decoder of `msgpack`.
+pub fn decode_msgpack(input: &[u8]) {
+    decode::any_bytes(Format::Msgpack, input);
+}
+
+/// Bytes before the decoder of `json`.
+pub fn decode_json(input: &[u8]) {
+    decode::any_bytes(Format::Json, input);
+}
+
+/// A message through `binary`, and from there through the others.
+pub fn roundtrip_binary(input: &[u8]) {
+    decode::any_message(Format::Binary, input);
+}
+
+/// A message through `protobuf`, and from there through the others.
+pub fn roundtrip_protobuf(input: &[u8]) {
+    decode::any_message(Format::Protobuf, input);
+}
+
+/// A message through `msgpack`, and from there through the others.
+pub fn roundtrip_msgpack(input: &[u8]) {
+    decode::any_message(Format::Msgpack, input);
+}
+
+/// A message through `json`, and from there through the others.
+pub fn roundtrip_json(input: &[u8]) {
+    decode::any_message(Format::Json, input);
+}
+
+/// Frames that come in pieces.
+pub fn split_stream(input: &[u8]) {
+    stream::run(input);
+}
+
+/// A handshake, and what follows it.
+pub fn hello_state_machine(input: &[u8]) {
+    hello::run(input);
+}
+
+/// A node of Raft among peers that say anything.
+pub fn core_step(input: &[u8]) {
+    core_step::run(input);
+}
+
+/// A log that is opened.
+pub fn wal_open(input: &[u8]) {
+    wal::run(input);
+}
+
+/// A snapshot that is received, opened and restored.
+pub fn snapshot_open(input: &[u8]) {
+    snapshot::run(input);
+}
+
+/// What kraftd is told.
+pub fn config_parse(input: &[u8]) {
+    config::run(input);
+}
+
+/// A client before nodes that answer anything.
+pub fn client_reply_decode(input: &[u8]) {
+    client::run(input);
+}
+
+/// The table of sessions.
+pub fn session_table(input: &[u8]) {
+    sessions::run(input);
 }

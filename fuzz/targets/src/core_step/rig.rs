@@ -126,7 +126,7 @@ impl Rig {
             Body::AppendReply(AppendReply {
                 result: AppendResult::Matched(index),
                 ..
-            }) => {
+            }) if term == self.raft.status().hard.term => {
                 if self.matched.0 != term {
                     self.matched = (term, BTreeMap::new());
                 }
