@@ -15,6 +15,7 @@ mod coverage;
 mod debian;
 mod deps;
 mod features;
+mod fuzz;
 mod libuv;
 mod models;
 mod mutants;

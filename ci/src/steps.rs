@@ -2,7 +2,7 @@
 
 use crate::command::{Failure, cargo, cargo_with};
 use crate::{
-    bsd, canaries, chaos, coverage, deps, features, libuv, models, mutants, python, readme, sanitizers, simulate,
+    bsd, canaries, chaos, coverage, deps, features, fuzz, libuv, models, mutants, python, readme, sanitizers, simulate,
 };
 
 /// What `cargo ci NAME` runs.
@@ -136,6 +136,11 @@ pub(crate) const STEPS: &[Step] = &[
         run: mutants::run,
     },
     Step {
+        name: "fuzz",
+        what: "every target of fuzz/ for half a minute, by cargo-fuzz and rustup's nightly",
+        run: fuzz::run,
+    },
+    Step {
         name: "coverage",
         what: "which lines of Raft the simulator reaches, by rustup's llvm-tools",
         run: coverage::run,
@@ -232,6 +237,7 @@ fn long() -> Result<Outcome, Failure> {
         coverage::run,
         mutants::run,
         features::run,
+        fuzz::run,
     ];
     slow.into_iter()
         .try_fold(Outcome::Passed, |ended, part| Ok(ended.and(part()?)))

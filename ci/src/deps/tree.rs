@@ -28,6 +28,8 @@ const INWARD: &[(&str, &[&str])] = &[
     ),
     // Nodes as processes, and clients that talk to them.
     ("kraft-chaos", &["kraft-core", "kraft-raft"]),
+    // What fuzzers run.
+    ("kraft-fuzz-targets", &["kraft-core", "kraft-protocols", "kraft-raft"]),
     ("ci", &[]),
     // Makes source code of the schema.
     ("kraft-codegen", &[]),

@@ -53,6 +53,8 @@ pub enum DamageKind {
     Foreign,
     /// The segment's number is one that no log comes to, and hardly any could follow it.
     Number,
+    /// The segment says that it follows this place, which is not in a segment before it.
+    Follows(Position),
     /// The segment was written by another version of the format.
     Version(u32),
     /// A record of a kind that this version does not know.
@@ -103,6 +105,10 @@ impl fmt::Display for Damage {
             DamageKind::Header => f.write_str("the segment's header is damaged, but synced records follow it"),
             DamageKind::Foreign => f.write_str("the segment is another node's, or another segment's under this name"),
             DamageKind::Number => write!(f, "the segment's number is above {NUMBER_MAX}, which no log comes to"),
+            DamageKind::Follows(place) => write!(
+                f,
+                "the segment says that it follows {place}, which does not stand before it"
+            ),
             DamageKind::Version(found) => {
                 write!(f, "format version {found}; this program reads version {VERSION}")
             }
@@ -380,6 +386,9 @@ fn candidates<F: Files>(files: &F, identity: &LogIdentity) -> Result<Vec<Candida
         let header = match read_header(&file).map_err(fault(files, &name, "read"))? {
             Ok(header) if header.identity != *identity || header.number != number => {
                 return Err(damage(files, &name, 0, DamageKind::Foreign).into());
+            }
+            Ok(header) if header.follows.segment >= number => {
+                return Err(damage(files, &name, 0, DamageKind::Follows(header.follows)).into());
             }
             Ok(header) => Some(header),
             Err(HeaderError::Version(version)) => {

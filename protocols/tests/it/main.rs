@@ -7,10 +7,12 @@ mod counting;
 mod documented;
 mod forge;
 mod fuzz;
+mod limits;
 mod mangled;
 mod standard;
 mod threats;
 mod tomorrow;
+mod version_1;
 
 use std::path::{Path, PathBuf};
 

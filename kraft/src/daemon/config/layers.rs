@@ -138,6 +138,23 @@ impl Loaded {
 ///
 /// A file that cannot be read, an unknown key, a value of the wrong form, or one that contradicts what init wrote.
 pub fn load(layers: &Layers) -> Result<Loaded, Failure> {
+    let file = read_file(layers)?;
+    load_over(
+        layers,
+        file.as_ref().map(|(path, text)| (path.as_path(), text.as_str())),
+    )
+}
+
+/// The same with `text` as what the file at `path` says; nothing is read.
+///
+/// # Errors
+///
+/// As [`load`], of what is read already.
+pub fn load_text(layers: &Layers, path: &Path, text: &str) -> Result<Loaded, Failure> {
+    load_over(layers, Some((path, text)))
+}
+
+fn load_over(layers: &Layers, file: Option<(&Path, &str)>) -> Result<Loaded, Failure> {
     let mut loaded = Loaded {
         config: Config::default(),
         sources: vec![Source::Default; FIELDS.len()],
@@ -148,8 +165,8 @@ pub fn load(layers: &Layers) -> Result<Loaded, Failure> {
     }
     let written = (!layers.init.is_empty()).then(|| loaded.config.clone());
 
-    if let Some((path, text)) = read_file(layers)? {
-        apply_file(&mut loaded, &path, &text)?;
+    if let Some((path, text)) = file {
+        apply_file(&mut loaded, path, text)?;
     }
     apply_variables(&mut loaded, &layers.variables)?;
     for (name, text) in &layers.flags {

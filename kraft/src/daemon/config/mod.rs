@@ -7,7 +7,7 @@ mod value;
 use std::time::Duration;
 
 pub use fields::{Config, FIELDS, Field};
-pub use layers::{Layers, Loaded, Source, load};
+pub use layers::{Layers, Loaded, Source, load, load_text};
 pub use value::{HostPort, Kind, Members, Span};
 
 /// Bytes of a cluster's name.

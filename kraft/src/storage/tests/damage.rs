@@ -325,6 +325,23 @@ fn a_stray_segment_that_leaves_no_numbers_is_refused() {
     rig.write(3, &[b"more"]);
 }
 
+/// Its sums are right, and it would be opened once: the next start, which goes by what the first one wrote, would refuse it.
+#[test]
+fn a_segment_that_follows_itself_or_a_later_one_is_refused() {
+    let (files, _) = three_batches();
+    let header = SegmentHeader::decode(&files.bytes(FIRST)).unwrap();
+    for segment in [1, 2, u32::MAX] {
+        let follows = Position { segment, offset: 512 };
+        let files = files.fork();
+        files.change(FIRST, |bytes| {
+            bytes[..512].copy_from_slice(&SegmentHeader { follows, ..header }.encode());
+        });
+        let damage = refused(&files, small());
+        assert_eq!((file_name(&damage).as_str(), damage.offset), (FIRST, 0));
+        assert_eq!(damage.kind, DamageKind::Follows(follows));
+    }
+}
+
 #[test]
 fn a_segment_whose_header_is_damaged_is_refused() {
     let mut rig = Rig::new(small());

@@ -20,3 +20,4 @@ mod sockets;
 mod stopping;
 mod tape;
 mod transfers;
+mod version_1;

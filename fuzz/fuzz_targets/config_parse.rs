@@ -1,0 +1,3 @@
+#![no_main]
+
+kraft_fuzz::fuzz!(config_parse);

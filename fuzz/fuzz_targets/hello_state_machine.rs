@@ -1,0 +1,3 @@
+#![no_main]
+
+kraft_fuzz::fuzz!(hello_state_machine);

@@ -1,0 +1,3 @@
+#![no_main]
+
+kraft_fuzz::fuzz!(roundtrip_protobuf);
