@@ -134,7 +134,8 @@ pub fn messages() -> Vec<(&'static str, Message<'static>)> {
         ("reply-received", Body::Reply(Outcome::Weaker { basis: Basis::Received, answer: b"" })),
         ("status", Body::Status),
         ("status-reply", Body::StatusReply(status())),
-        ("status-reply-standings", Body::StatusReply(status_of_a_change())),
+        ("status-reply-standings", Body::StatusReply(status_of_a_change(0))),
+        ("status-reply-snapshot", Body::StatusReply(status_of_a_change(57))),
     ];
     bodies.into_iter().map(|(name, body)| (name, Message { header: HEADER, body })).collect()
 }
@@ -221,15 +222,15 @@ fn status() -> StatusReply<'static> {
     }
 }
 
-/// With all that was appended to a status reply, and a member of each standing.
-fn status_of_a_change() -> StatusReply<'static> {
+/// With all that was appended to a status reply, and a member of each standing; the learner has so much of a snapshot.
+fn status_of_a_change(percent: u8) -> StatusReply<'static> {
     let member = |node, address, standing| MemberStatus {
         node: NodeId(node),
         address,
         standing,
         matched: Index(104),
         heard_ms: 3,
-        snapshot_percent: if standing == Standing::Learner { 57 } else { 0 },
+        snapshot_percent: if standing == Standing::Learner { percent } else { 0 },
     };
     StatusReply {
         snapshot: Index(96),

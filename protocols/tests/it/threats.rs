@@ -166,7 +166,7 @@ fn row07_an_unknown_commit_consistency_or_basis_is_none() {
 
 #[test]
 fn row07_no_member_has_more_than_all_of_a_snapshot() {
-    let whole = frame("status-reply-standings");
+    let whole = frame("status-reply-snapshot");
     let learner = whole.windows(4).position(|part| part == [1, 57, 0, 0]);
     let percent = learner.expect("it has 57 % of one") + 1;
     for more in 101..=u8::MAX {
