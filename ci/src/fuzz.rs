@@ -17,8 +17,8 @@ const BUILT: &str = "target/fuzz";
 /// Seconds for each target.
 const SECONDS: &str = "30";
 
-/// An input that takes longer hangs; memory beyond this is none that a short input may cost.
-const BOUNDS: &str = "-timeout=10 -rss_limit_mb=2048 -max_len=4096 -print_final_stats=1 -verbosity=0";
+/// An input that takes longer, also on a busy machine, hangs; memory beyond this is none that a short input may cost.
+const BOUNDS: &str = "-timeout=30 -rss_limit_mb=2048 -max_len=4096 -print_final_stats=1 -verbosity=0";
 
 /// Runs every program of `fuzz/fuzz_targets`, from the inputs in `fuzz/corpus` and those of earlier runs. `fuzz/README.md`
 /// says how to go on with a find, and how to run for longer.
