@@ -12,18 +12,20 @@ use std::cell::Cell;
 
 use buffa::encoding::{Tag, WireType, check_wire_type};
 use buffa::types::{borrow_bytes, put_len_delimited_header};
-use buffa::{DecodeContext, EnumValue, Enumeration, MessageView, SizeCache, ViewEncode};
+use buffa::{DecodeContext, EncodeSink, EnumValue, Enumeration, MessageView, SizeCache, ViewEncode};
 use kraft_core::handshake::Kind;
-use kraft_core::message::{Body, Entries, EntryRef, MemberStatus, Message};
+use kraft_core::id::Term;
+use kraft_core::message::{Body, Entries, EntryKind, EntryRef, MemberStatus, Message};
 use kraft_core::outbox::Outbox;
 use kraft_core::protocol::{DecodeError, Decoded, EncodeError, Limits, Protocol};
 
 use self::generated::{EntryView, MemberView};
+use crate::checksum::Checking;
 use crate::flat::{Offsets, Received, Record};
-use crate::frame::{self, HEADER, Opened};
+use crate::frame::{self, Cut, HEADER};
 use crate::kinds::{DEPTH_MAX, MEMBERS_MAX, kinds};
 use crate::numbers::{Numbered, TEXT_MAX};
-use crate::writer::{self, Writer};
+use crate::writer::{self, Small, Writer};
 
 type Result<T> = std::result::Result<T, DecodeError>;
 
@@ -61,20 +63,24 @@ impl Protocol for Protobuf {
     }
 
     fn decode<'a>(&self, input: &'a [u8], limits: &Limits, _: &'a mut Vec<u8>) -> Result<Decoded<'a>> {
-        let whole = match frame::open(input, FORMAT, limits)? {
-            Opened::NeedMore { at_least } => return Ok(Decoded::NeedMore { at_least }),
-            Opened::Whole(whole) => whole,
+        let frame = match frame::cut(input, FORMAT, limits)? {
+            Cut::NeedMore { at_least } => return Ok(Decoded::NeedMore { at_least }),
+            Cut::Frame(frame) => frame,
         };
-        let (kind, body) = whole.known()?;
+        let consumed = frame.consumed();
+        if frame.is_append() {
+            let mut checking = Checking::new(frame);
+            let received = decode_append(frame.body(), limits, &mut checking);
+            let message = checking.judge(received)?.message(Kind::Append)?;
+            return Ok(Decoded::Message { message, consumed });
+        }
+        let (kind, body) = frame.check()?.known()?;
         let received = match kind {
-            Kind::Append => decode_append(body, limits)?,
             Kind::StatusReply => decode_status(body)?,
             _ => decode_fields(kind, Part { body, offset: HEADER })?,
         };
-        Ok(Decoded::Message {
-            message: received.message(kind)?,
-            consumed: whole.consumed,
-        })
+        let message = received.message(kind)?;
+        Ok(Decoded::Message { message, consumed })
     }
 
     fn name(&self) -> &'static str {
@@ -245,7 +251,7 @@ struct Part<'a> {
     offset: usize,
 }
 
-fn encode_view<'a>(view: &impl ViewEncode<'a>, writer: &mut Writer<'_, '_>) {
+fn encode_view<'a>(view: &impl ViewEncode<'a>, writer: &mut impl EncodeSink) {
     let mut sizes = SizeCache::new();
     view.compute_size(&mut sizes);
     view.write_to(&mut sizes, writer);
@@ -262,15 +268,17 @@ fn encode_entries(entries: &Entries<'_>, writer: &mut Writer<'_, '_>) {
         }
         Entries::Shared(front, back) => {
             for entry in front.iter().chain(*back) {
-                encode_entry(entry.as_ref(), writer);
-                writer.put_shared(&entry.payload);
+                let mut fields = Small::new();
+                encode_entry(entry.as_ref(), &mut fields);
+                writer.put_element(&fields, entry);
             }
         }
     }
 }
 
 /// An entry up to its payload's bytes.
-fn encode_entry(entry: EntryRef<'_>, writer: &mut Writer<'_, '_>) {
+#[inline]
+fn encode_entry(entry: EntryRef<'_>, writer: &mut impl EncodeSink) {
     let mut view = EntryView {
         term: entry.term.0,
         kind: Slot::of(entry.kind.number().into()),
@@ -280,7 +288,7 @@ fn encode_entry(entry: EntryRef<'_>, writer: &mut Writer<'_, '_>) {
     let size = view.compute_size(&mut SizeCache::new());
     put_len_delimited_header(ENTRIES.into(), size.into(), writer);
     view.payload = &[];
-    encode_view(&view, writer);
+    view.write_to(&mut SizeCache::new(), writer);
     if !entry.payload.is_empty() {
         put_len_delimited_header(PAYLOAD, entry.payload.len() as u64, writer);
     }
@@ -314,7 +322,7 @@ fn decode_fields<'a>(kind: Kind, part: Part<'a>) -> Result<Received<'a>> {
 }
 
 /// Entries are counted before there is room made for them.
-fn decode_append<'a>(body: &'a [u8], limits: &Limits) -> Result<Received<'a>> {
+fn decode_append<'a>(body: &'a [u8], limits: &Limits, checking: &mut Checking<'a>) -> Result<Received<'a>> {
     let part = Part { body, offset: HEADER };
     let mut count = 0;
     let (record, at) = decode_kind(Kind::Append, part, ENTRIES, |_| {
@@ -327,14 +335,12 @@ fn decode_append<'a>(body: &'a [u8], limits: &Limits) -> Result<Received<'a>> {
     let mut entries = Vec::with_capacity(count);
     if count > 0 {
         each_element(part, ENTRIES, |element| {
-            let mut at = Offsets::default();
-            let view: EntryView<'_> = decode_element(element, &mut at)?;
-            let mut record = Record::default();
-            take!(view record 1 term U64);
-            take!(view record 2 kind ENTRY_KIND);
-            take!(view record 3 crc U32);
-            take!(view record 4 payload BYTES);
-            entries.push(record.entry(&at)?);
+            let entry = match plain_entry(element.body) {
+                Some(entry) => entry,
+                None => decode_entry(element)?,
+            };
+            checking.payload(entry.payload, entry.crc)?;
+            entries.push(entry);
             Ok(())
         })?;
     }
@@ -344,6 +350,58 @@ fn decode_append<'a>(body: &'a [u8], limits: &Limits) -> Result<Received<'a>> {
         entries,
         members: Vec::new(),
     })
+}
+
+/// An entry as encoders write it, each field once at most and in order, its payload not compared with its checksum:
+/// there may be thousands of them. `None` if it has to be read field by field, by [`decode_entry`].
+#[inline]
+fn plain_entry(body: &[u8]) -> Option<EntryRef<'_>> {
+    let mut rest = body;
+    let (mut term, mut kind, mut crc, mut payload) = (0, 0, 0, &[][..]);
+    if let [0x08, behind @ ..] = rest {
+        (term, rest) = plain_varint(behind)?;
+    }
+    if let [0x10, behind @ ..] = rest {
+        (kind, rest) = plain_varint(behind)?;
+    }
+    if let [0x1d, c0, c1, c2, c3, behind @ ..] = rest {
+        (crc, rest) = (u32::from_le_bytes([*c0, *c1, *c2, *c3]), behind);
+    }
+    if let [0x22, behind @ ..] = rest {
+        let (length, behind) = plain_varint(behind)?;
+        (payload, rest) = behind.split_at_checked(usize::try_from(length).ok()?)?;
+    }
+    rest.is_empty().then_some(EntryRef {
+        term: Term(term),
+        kind: EntryKind::of(u8::try_from(kind).ok()?)?,
+        crc,
+        payload,
+    })
+}
+
+/// A number of at most four bytes, and what is behind it.
+#[inline]
+fn plain_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let low = |byte: u8| u64::from(byte & 0x7f);
+    Some(match *bytes {
+        [a @ ..0x80, ref rest @ ..] => (u64::from(a), rest),
+        [a, b @ ..0x80, ref rest @ ..] => (low(a) | low(b) << 7, rest),
+        [a, b, c @ ..0x80, ref rest @ ..] => (low(a) | low(b) << 7 | low(c) << 14, rest),
+        [a, b, c, d @ ..0x80, ref rest @ ..] => (low(a) | low(b) << 7 | low(c) << 14 | low(d) << 21, rest),
+        _ => return None,
+    })
+}
+
+/// An entry, its payload not compared with its checksum.
+fn decode_entry(element: Part<'_>) -> Result<EntryRef<'_>> {
+    let mut at = Offsets::default();
+    let view: EntryView<'_> = decode_element(element, &mut at)?;
+    let mut record = Record::default();
+    take!(view record 1 term U64);
+    take!(view record 2 kind ENTRY_KIND);
+    take!(view record 3 crc U32);
+    take!(view record 4 payload BYTES);
+    record.unchecked_entry(&at)
 }
 
 fn decode_status(body: &[u8]) -> Result<Received<'_>> {
@@ -409,6 +467,12 @@ fn decode_view<'a, V: MessageView<'a> + Default>(
     while !rest.is_empty() {
         let offset = part.offset + part.body.len() - rest.len();
         let malformed = |_| DecodeError::Malformed { offset };
+        if let Some((element, behind)) = plain_element(rest, list) {
+            rest = behind;
+            let offset = part.offset + part.body.len() - rest.len() - element.len();
+            on_element(Part { body: element, offset })?;
+            continue;
+        }
         let before = rest;
         let tag = Tag::decode(&mut rest).map_err(malformed)?;
         if tag.field_number() == u32::from(list) {
@@ -427,6 +491,17 @@ fn decode_view<'a, V: MessageView<'a> + Default>(
 fn each_element<'a>(part: Part<'a>, list: u8, on_element: impl FnMut(Part<'a>) -> Result<()>) -> Result<()> {
     // A message of no fields at all: what is not of the list is unknown to it.
     decode_view::<views::Status<'_>>(part, &mut Offsets::default(), list, on_element).map(drop)
+}
+
+/// What [`element`] gives, if it is nothing out of the ordinary.
+#[inline]
+fn plain_element(rest: &[u8], list: u8) -> Option<(&[u8], &[u8])> {
+    let (&tag, rest) = rest.split_first()?;
+    if list == NO_LIST || tag >= 0x80 || tag != list << 3 | WireType::LengthDelimited as u8 {
+        return None;
+    }
+    let (length, rest) = plain_varint(rest)?;
+    rest.split_at_checked(usize::try_from(length).ok()?)
 }
 
 fn element<'a>(tag: Tag, rest: &mut &'a [u8]) -> std::result::Result<&'a [u8], buffa::DecodeError> {
