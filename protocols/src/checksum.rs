@@ -4,9 +4,12 @@
 //! be read again: a CRC is the rest of a division of polynomials over GF(2), so the rest of what is in front is
 //! multiplied by x to the power of the bits behind it. Mark Adler's zlib does it so for CRC32.
 
+#[cfg(any(feature = "protobuf", feature = "msgpack"))]
 use kraft_core::outbox::SHARE_MIN;
+#[cfg(any(feature = "protobuf", feature = "msgpack"))]
 use kraft_core::protocol::DecodeError;
 
+#[cfg(any(feature = "protobuf", feature = "msgpack"))]
 use crate::frame::Unchecked;
 
 /// The polynomial of CRC32C, its highest power in the lowest bit.
@@ -55,6 +58,7 @@ pub(crate) fn joined(front: u32, back: u32, back_len: u32) -> u32 {
 
 /// Compares the checksum of a body that was read already, and those of the payloads in it. A large payload is read once
 /// for both.
+#[cfg(any(feature = "protobuf", feature = "msgpack"))]
 pub(crate) struct Checking<'a> {
     frame: Unchecked<'a>,
     /// Of the body's first `checked` bytes.
@@ -62,6 +66,7 @@ pub(crate) struct Checking<'a> {
     checked: usize,
 }
 
+#[cfg(any(feature = "protobuf", feature = "msgpack"))]
 impl<'a> Checking<'a> {
     pub(crate) fn new(frame: Unchecked<'a>) -> Self {
         let (crc, checked) = (0, 0);

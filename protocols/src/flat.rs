@@ -354,6 +354,17 @@ impl<'a> Record<'a> {
 }
 
 impl<'a> Received<'a> {
+    /// No fields, of a message, entry or member that begins at `offset`.
+    #[cfg(any(feature = "protobuf", feature = "msgpack"))]
+    pub(crate) fn nothing(offset: usize) -> Self {
+        Self {
+            record: Record::default(),
+            at: Offsets::all(offset),
+            entries: Vec::new(),
+            members: Vec::new(),
+        }
+    }
+
     /// The message of these fields.
     ///
     /// # Errors

@@ -171,20 +171,24 @@ impl<'a> Unchecked<'a> {
     }
 
     /// The part of the body that its checksum covers.
+    #[cfg(any(feature = "protobuf", feature = "msgpack"))]
     pub(crate) fn body(&self) -> &'a [u8] {
         self.whole.covered
     }
 
+    #[cfg(any(feature = "protobuf", feature = "msgpack"))]
     pub(crate) fn body_crc(&self) -> u32 {
         self.body_crc
     }
 
     /// Whether it is an append without payloads apart: all of it is covered.
+    #[cfg(any(feature = "protobuf", feature = "msgpack"))]
     pub(crate) fn is_append(&self) -> bool {
         self.whole.kind == kind_number(Kind::Append) && self.whole.payloads.is_empty()
     }
 
     /// Bytes of the frame.
+    #[cfg(any(feature = "protobuf", feature = "msgpack"))]
     pub(crate) fn consumed(&self) -> usize {
         self.whole.consumed
     }

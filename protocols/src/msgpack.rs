@@ -13,7 +13,7 @@ use rmp::decode::{self, RmpRead};
 use rmp::{Marker, encode};
 
 use crate::checksum::Checking;
-use crate::flat::{Offsets, Received, Record};
+use crate::flat::{Received, Record};
 use crate::frame::{self, Cut, HEADER};
 use crate::kinds::{DEPTH_MAX, MEMBERS_MAX};
 use crate::numbers::{Numbered, TEXT_MAX};
@@ -80,7 +80,8 @@ fn read<'a>(kind: Kind, body: &'a [u8], limits: &Limits, checking: &mut Checking
         limits,
         checking,
     };
-    let received = reader.map(fields(kind))?;
+    let mut received = Received::nothing(HEADER);
+    reader.map(fields(kind), &mut received)?;
     if !reader.rest.is_empty() {
         return Err(reader.malformed());
     }
@@ -135,7 +136,7 @@ fn put_entries(entries: &Entries<'_>, writer: &mut Writer<'_, '_>) -> std::resul
             .try_for_each(|entry| put_map(&Record::of_entry(*entry), ENTRY, false, writer)),
         Entries::Shared(front, back) => front.iter().chain(*back).try_for_each(|entry| {
             let mut fields = Small::new();
-            put_entry(entry.as_ref(), &mut fields)?;
+            put_entry(entry.as_ref(), &mut fields);
             writer.put_element(&fields, entry);
             Ok(())
         }),
@@ -145,21 +146,54 @@ fn put_entries(entries: &Entries<'_>, writer: &mut Writer<'_, '_>) -> std::resul
 /// An entry up to its payload's bytes, which are the last of its fields so that they can be shared. Written out, since
 /// there may be thousands of them; a table says the same of it.
 #[inline]
-fn put_entry(entry: EntryRef<'_>, out: &mut Small) -> std::result::Result<(), Refused> {
-    let numbers = [entry.term.0, entry.kind.number().into(), entry.crc.into()];
-    let said = numbers.iter().filter(|&&number| number != 0).count() + usize::from(!entry.payload.is_empty());
-    encode::write_map_len(out, length(said))?;
-    for (field, number) in ENTRY.iter().zip(numbers) {
+fn put_entry(entry: EntryRef<'_>, out: &mut Small) {
+    let numbers = [
+        (1, entry.term.0),
+        (2, entry.kind.number().into()),
+        (3, entry.crc.into()),
+    ];
+    let said = numbers.iter().filter(|(_, number)| *number != 0).count();
+    // A map of so few is one byte.
+    out.put(&[0x80 | (said + usize::from(!entry.payload.is_empty())) as u8]);
+    for (key, number) in numbers {
         if number != 0 {
-            encode::write_uint(out, field.number.into())?;
-            encode::write_uint(out, number)?;
+            out.put(&[key]);
+            put_number(number, |bytes| out.put(bytes));
         }
     }
-    if !entry.payload.is_empty() {
-        encode::write_uint(out, PAYLOAD.into())?;
-        encode::write_bin_len(out, length(entry.payload.len()))?;
+    match entry.payload.len() {
+        0 => {}
+        length @ ..0x100 => out.put(&[PAYLOAD, 0xc4, length as u8]),
+        length @ ..0x1_0000 => {
+            let [a, b] = (length as u16).to_be_bytes();
+            out.put(&[PAYLOAD, 0xc5, a, b]);
+        }
+        payload => {
+            let [a, b, c, d] = length(payload).to_be_bytes();
+            out.put(&[PAYLOAD, 0xc6, a, b, c, d]);
+        }
     }
-    Ok(())
+}
+
+/// Puts a number in its shortest encoding.
+#[inline]
+fn put_number(number: u64, mut put: impl FnMut(&[u8])) {
+    match number {
+        ..0x80 => put(&[number as u8]),
+        ..0x100 => put(&[0xcc, number as u8]),
+        ..0x1_0000 => {
+            let [a, b] = (number as u16).to_be_bytes();
+            put(&[0xcd, a, b]);
+        }
+        ..0x1_0000_0000 => {
+            let [a, b, c, d] = (number as u32).to_be_bytes();
+            put(&[0xce, a, b, c, d]);
+        }
+        _ => {
+            let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
+            put(&[0xcf, a, b, c, d, e, f, g, h]);
+        }
+    }
 }
 
 /// The fields that are not zero or empty; the length of the map counts one more if `more` follows.
@@ -172,10 +206,11 @@ fn put_map(
     let said = fields.iter().filter(|field| record.says(field));
     encode::write_map_len(writer, length(said.clone().count() + usize::from(more)))?;
     for field in said {
-        encode::write_uint(writer, field.number.into())?;
+        // Numbers of fields are below 128: a byte.
+        writer.put(&[field.number]);
         let number = record.numbers[usize::from(field.number)];
         match field.holds {
-            Holds::Number(_) | Holds::Choice(_) => drop(encode::write_uint(writer, number)?),
+            Holds::Number(_) | Holds::Choice(_) => put_number(number, |bytes| writer.put(bytes)),
             Holds::Flag => encode::write_bool(writer, number != 0)?,
             Holds::Text(at) => encode::write_str(writer, record.texts[at])?,
             Holds::Bytes => encode::write_bin(writer, record.bytes)?,
@@ -216,6 +251,10 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn number(&mut self) -> Result<u64> {
+        if let Some((number, rest)) = plain_number(self.rest) {
+            self.rest = rest;
+            return Ok(number);
+        }
         self.read(decode::read_int)
     }
 
@@ -239,19 +278,15 @@ impl<'a> Reader<'a, '_> {
     }
 
     /// The map of a message, entry or member.
-    fn map(&mut self, fields: &[Field]) -> Result<Received<'a>> {
-        let mut received = Received {
-            record: Record::default(),
-            at: Offsets::all(self.offset()),
-            entries: Vec::new(),
-            members: Vec::new(),
-        };
+    fn map(&mut self, fields: &[Field], received: &mut Received<'a>) -> Result<()> {
         let length = self.read(decode::read_map_len)?;
         let mut seen = 0_u32;
         for _ in 0..length {
             let at_key = self.malformed();
             let key = self.number()?;
-            let Some(field) = fields.iter().find(|field| u64::from(field.number) == key) else {
+            // Fields stand at their numbers, which begin with 1.
+            let place = usize::try_from(key.wrapping_sub(1)).unwrap_or(usize::MAX);
+            let Some(field) = fields.get(place) else {
                 self.skip(DEPTH_MAX)?;
                 continue;
             };
@@ -261,8 +296,15 @@ impl<'a> Reader<'a, '_> {
             }
             seen |= 1 << field.number;
             received.at.set(field.number.into(), self.offset());
-            self.field(field, &mut received)?;
+            self.field(field, received)?;
         }
+        Ok(())
+    }
+
+    /// The map of an entry or member.
+    fn element(&mut self, fields: &[Field]) -> Result<Received<'a>> {
+        let mut received = Received::nothing(self.offset());
+        self.map(fields, &mut received)?;
         Ok(received)
     }
 
@@ -271,7 +313,7 @@ impl<'a> Reader<'a, '_> {
             self.rest = rest;
             return Ok(entry);
         }
-        let entry = self.map(ENTRY)?;
+        let entry = self.element(ENTRY)?;
         entry.record.unchecked_entry(&entry.at)
     }
 
@@ -305,7 +347,7 @@ impl<'a> Reader<'a, '_> {
                 let count = self.count(MEMBERS_MAX, MEMBER_BYTES_MIN)?;
                 received.members.reserve_exact(count);
                 for _ in 0..count {
-                    let member = self.map(MEMBER)?;
+                    let member = self.element(MEMBER)?;
                     received.members.push(member.record.member(&member.at)?);
                 }
             }
@@ -367,16 +409,20 @@ fn plain_entry(bytes: &[u8]) -> Option<(EntryRef<'_>, &[u8])> {
     };
     let mut rest = rest;
     let mut fields = fields & 0xf;
-    let (mut term, mut kind, mut crc, mut payload) = (0, 0, 0, &[][..]);
-    for (key, number) in [(1, &mut term), (2, &mut kind), (3, &mut crc)] {
-        if let [found, behind @ ..] = rest
-            && *found == key
-            && fields > 0
-        {
-            (*number, rest) = plain_number(behind)?;
-            fields -= 1;
+    let mut number = |key: u8| {
+        let Some((&found, behind)) = rest.split_first() else {
+            return Some(0);
+        };
+        if found != key || fields == 0 {
+            return Some(0);
         }
-    }
+        let number;
+        (number, rest) = plain_number(behind)?;
+        fields -= 1;
+        Some(number)
+    };
+    let (term, kind, crc) = (number(1)?, number(2)?, number(3)?);
+    let mut payload = &[][..];
     if let [PAYLOAD, behind @ ..] = rest
         && fields > 0
     {

@@ -68,16 +68,19 @@ impl Protocol for Protobuf {
             Cut::Frame(frame) => frame,
         };
         let consumed = frame.consumed();
-        if frame.is_append() {
+        let mut received = Received::nothing(HEADER);
+        let kind = if frame.is_append() {
             let mut checking = Checking::new(frame);
-            let received = decode_append(frame.body(), limits, &mut checking);
-            let message = checking.judge(received)?.message(Kind::Append)?;
-            return Ok(Decoded::Message { message, consumed });
-        }
-        let (kind, body) = frame.check()?.known()?;
-        let received = match kind {
-            Kind::StatusReply => decode_status(body)?,
-            _ => decode_fields(kind, Part { body, offset: HEADER })?,
+            let read = decode_append(frame.body(), limits, &mut checking, &mut received);
+            checking.judge(read)?;
+            Kind::Append
+        } else {
+            let (kind, body) = frame.check()?.known()?;
+            match kind {
+                Kind::StatusReply => decode_status(body, &mut received)?,
+                _ => decode_fields(kind, Part { body, offset: HEADER }, &mut received)?,
+            }
+            kind
         };
         let message = received.message(kind)?;
         Ok(Decoded::Message { message, consumed })
@@ -171,6 +174,33 @@ macro_rules! take {
     };
 }
 
+/// Reads a number if it comes next. Encoders write fields in order, so that most of a message is read here; what is not
+/// numbers in order is read field by field.
+macro_rules! plain {
+    ($view:ident $rest:ident $at:ident $part:ident $number:literal $name:ident U64) => {
+        if let [tag, behind @ ..] = $rest
+            && $number < 16
+            && *tag == $number << 3
+            && let Some((number, behind)) = plain_varint(behind)
+        {
+            $at.set($number, $part.offset_of($rest));
+            $view.$name = number;
+            $rest = behind;
+        }
+    };
+    ($view:ident $rest:ident $at:ident $part:ident $number:literal $name:ident FIXED64) => {
+        if let [tag, a, b, c, d, e, f, g, h, behind @ ..] = $rest
+            && $number < 16
+            && *tag == $number << 3 | 1
+        {
+            $at.set($number, $part.offset_of($rest));
+            $view.$name = u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h]);
+            $rest = behind;
+        }
+    };
+    ($view:ident $rest:ident $at:ident $part:ident $number:literal $name:ident $holds:ident) => {};
+}
+
 macro_rules! views {
     ($($kind:ident { $($number:literal $name:ident $holds:ident,)* })*) => {
         /// Writes the fields of a message, its lists apart.
@@ -189,18 +219,25 @@ macro_rules! views {
             }
         }
 
-        /// Reads the fields of a message, its lists apart.
+        /// Reads the fields of a message, its lists apart, into `received`.
         fn decode_kind<'a>(
             kind: Kind,
             part: Part<'a>,
             list: u8,
+            received: &mut Received<'a>,
             on_element: impl FnMut(Part<'a>) -> Result<()>,
-        ) -> Result<(Record<'a>, Offsets)> {
-            let mut record = Record::default();
-            let mut at = Offsets::default();
+        ) -> Result<()> {
+            let Received { record, at, .. } = received;
             match kind {
                 $(Kind::$kind => {
-                    let view: views::$kind<'a> = decode_view(part, &mut at, list, on_element)?;
+                    let mut view = views::$kind::default();
+                    let mut rest = part.body;
+                    plain!(view rest at part 1 cluster FIXED64);
+                    plain!(view rest at part 3 from U64);
+                    plain!(view rest at part 4 term U64);
+                    plain!(view rest at part 5 request U64);
+                    $(plain!(view rest at part $number $name $holds);)*
+                    merge_view(&mut view, part, rest, at, list, on_element)?;
                     take!(view record 1 cluster U64);
                     take!(view record 2 group U32);
                     take!(view record 3 from U64);
@@ -209,7 +246,7 @@ macro_rules! views {
                     $(take!(view record $number $name $holds);)*
                 })*
             }
-            Ok((record, at))
+            Ok(())
         }
     };
 }
@@ -249,6 +286,14 @@ mod views {
 struct Part<'a> {
     body: &'a [u8],
     offset: usize,
+}
+
+impl Part<'_> {
+    /// Where the `rest` of it begins.
+    #[inline]
+    fn offset_of(&self, rest: &[u8]) -> usize {
+        self.offset + self.body.len() - rest.len()
+    }
 }
 
 fn encode_view<'a>(view: &impl ViewEncode<'a>, writer: &mut impl EncodeSink) {
@@ -310,45 +355,41 @@ fn encode_member(member: &MemberStatus<'_>, writer: &mut Writer<'_, '_>) {
 /// No field has this number.
 const NO_LIST: u8 = 0;
 
-fn decode_fields<'a>(kind: Kind, part: Part<'a>) -> Result<Received<'a>> {
-    let (record, at) = decode_kind(kind, part, NO_LIST, |_| unreachable!("no field has the number 0"))?;
-    check_texts(&record)?;
-    Ok(Received {
-        record,
-        at,
-        entries: Vec::new(),
-        members: Vec::new(),
-    })
+fn decode_fields<'a>(kind: Kind, part: Part<'a>, received: &mut Received<'a>) -> Result<()> {
+    decode_kind(kind, part, NO_LIST, received, |_| {
+        unreachable!("no field has the number 0")
+    })?;
+    check_texts(&received.record)
 }
 
 /// Entries are counted before there is room made for them.
-fn decode_append<'a>(body: &'a [u8], limits: &Limits, checking: &mut Checking<'a>) -> Result<Received<'a>> {
+fn decode_append<'a>(
+    body: &'a [u8],
+    limits: &Limits,
+    checking: &mut Checking<'a>,
+    received: &mut Received<'a>,
+) -> Result<()> {
     let part = Part { body, offset: HEADER };
     let mut count = 0;
-    let (record, at) = decode_kind(Kind::Append, part, ENTRIES, |_| {
+    decode_kind(Kind::Append, part, ENTRIES, received, |_| {
         count += 1;
         Ok(())
     })?;
     if count > limits.entries_max {
         return Err(DecodeError::TooLarge);
     }
-    let mut entries = Vec::with_capacity(count);
-    if count > 0 {
-        each_element(part, ENTRIES, |element| {
-            let entry = match plain_entry(element.body) {
-                Some(entry) => entry,
-                None => decode_entry(element)?,
-            };
-            checking.payload(entry.payload, entry.crc)?;
-            entries.push(entry);
-            Ok(())
-        })?;
+    if count == 0 {
+        return Ok(());
     }
-    Ok(Received {
-        record,
-        at,
-        entries,
-        members: Vec::new(),
+    received.entries.reserve_exact(count);
+    each_element(part, ENTRIES, |element| {
+        let entry = match plain_entry(element.body) {
+            Some(entry) => entry,
+            None => decode_entry(element)?,
+        };
+        checking.payload(entry.payload, entry.crc)?;
+        received.entries.push(entry);
+        Ok(())
     })
 }
 
@@ -379,17 +420,31 @@ fn plain_entry(body: &[u8]) -> Option<EntryRef<'_>> {
     })
 }
 
-/// A number of at most four bytes, and what is behind it.
+/// A number and what is behind it. `None` if it does not end or fit.
 #[inline]
 fn plain_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let low = |byte: u8| u64::from(byte & 0x7f);
-    Some(match *bytes {
-        [a @ ..0x80, ref rest @ ..] => (u64::from(a), rest),
-        [a, b @ ..0x80, ref rest @ ..] => (low(a) | low(b) << 7, rest),
-        [a, b, c @ ..0x80, ref rest @ ..] => (low(a) | low(b) << 7 | low(c) << 14, rest),
-        [a, b, c, d @ ..0x80, ref rest @ ..] => (low(a) | low(b) << 7 | low(c) << 14 | low(d) << 21, rest),
-        _ => return None,
-    })
+    match *bytes {
+        [a @ ..0x80, ref rest @ ..] => Some((u64::from(a), rest)),
+        [a, b @ ..0x80, ref rest @ ..] => Some((low(a) | low(b) << 7, rest)),
+        [a, b, c @ ..0x80, ref rest @ ..] => Some((low(a) | low(b) << 7 | low(c) << 14, rest)),
+        _ => long_varint(bytes),
+    }
+}
+
+fn long_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut number = 0;
+    for (at, &byte) in bytes.iter().enumerate().take(9) {
+        number |= u64::from(byte & 0x7f) << (7 * at);
+        if byte < 0x80 {
+            return Some((number, &bytes[at + 1..]));
+        }
+    }
+    // The tenth byte has the highest bit alone.
+    match bytes.get(9) {
+        Some(&byte @ ..2) => Some((number | u64::from(byte) << 63, &bytes[10..])),
+        _ => None,
+    }
 }
 
 /// An entry, its payload not compared with its checksum.
@@ -404,38 +459,33 @@ fn decode_entry(element: Part<'_>) -> Result<EntryRef<'_>> {
     record.unchecked_entry(&at)
 }
 
-fn decode_status(body: &[u8]) -> Result<Received<'_>> {
+fn decode_status<'a>(body: &'a [u8], received: &mut Received<'a>) -> Result<()> {
     let part = Part { body, offset: HEADER };
     let mut count = 0;
-    let (record, at) = decode_kind(Kind::StatusReply, part, MEMBERS, |_| {
+    decode_kind(Kind::StatusReply, part, MEMBERS, received, |_| {
         count += 1;
         Ok(())
     })?;
-    check_texts(&record)?;
+    check_texts(&received.record)?;
     if count > MEMBERS_MAX {
         return Err(DecodeError::TooLarge);
     }
-    let mut members = Vec::with_capacity(count);
-    if count > 0 {
-        each_element(part, MEMBERS, |element| {
-            let mut at = Offsets::default();
-            let view: MemberView<'_> = decode_element(element, &mut at)?;
-            let mut record = Record::default();
-            take!(view record 1 node U64);
-            take!(view record 2 address TEXT0);
-            take!(view record 3 standing STANDING);
-            take!(view record 4 matched U64);
-            take!(view record 5 heard_ms U64);
-            check_texts(&record)?;
-            members.push(record.member(&at)?);
-            Ok(())
-        })?;
+    if count == 0 {
+        return Ok(());
     }
-    Ok(Received {
-        record,
-        at,
-        entries: Vec::new(),
-        members,
+    received.members.reserve_exact(count);
+    each_element(part, MEMBERS, |element| {
+        let mut at = Offsets::default();
+        let view: MemberView<'_> = decode_element(element, &mut at)?;
+        let mut record = Record::default();
+        take!(view record 1 node U64);
+        take!(view record 2 address TEXT0);
+        take!(view record 3 standing STANDING);
+        take!(view record 4 matched U64);
+        take!(view record 5 heard_ms U64);
+        check_texts(&record)?;
+        received.members.push(record.member(&at)?);
+        Ok(())
     })
 }
 
@@ -449,48 +499,53 @@ fn check_texts(record: &Record<'_>) -> Result<()> {
 /// A message without lists. What is absent of it is where it begins.
 fn decode_element<'a, V: MessageView<'a> + Default>(part: Part<'a>, at: &mut Offsets) -> Result<V> {
     *at = Offsets::all(part.offset);
-    decode_view(part, at, NO_LIST, |_| unreachable!("no field has the number 0"))
+    let mut view = V::default();
+    merge_view(&mut view, part, part.body, at, NO_LIST, |_| {
+        unreachable!("no field has the number 0")
+    })?;
+    Ok(view)
 }
 
-/// Reads a message field by field. The elements of its list are handed out, not decoded.
-fn decode_view<'a, V: MessageView<'a> + Default>(
+/// Reads the `rest` of a message field by field. The elements of its list are handed out, not decoded.
+fn merge_view<'a, V: MessageView<'a>>(
+    view: &mut V,
     part: Part<'a>,
+    mut rest: &'a [u8],
     at: &mut Offsets,
     list: u8,
     mut on_element: impl FnMut(Part<'a>) -> Result<()>,
-) -> Result<V> {
+) -> Result<()> {
     // Unknown fields are skipped, which costs nothing that would have to be counted.
     let unknown = Cell::new(0);
     let context = DecodeContext::new(DEPTH_MAX, &unknown);
-    let mut view = V::default();
-    let mut rest = part.body;
     while !rest.is_empty() {
-        let offset = part.offset + part.body.len() - rest.len();
-        let malformed = |_| DecodeError::Malformed { offset };
         if let Some((element, behind)) = plain_element(rest, list) {
             rest = behind;
-            let offset = part.offset + part.body.len() - rest.len() - element.len();
+            let offset = part.offset_of(rest) - element.len();
             on_element(Part { body: element, offset })?;
             continue;
         }
+        let offset = part.offset_of(rest);
+        let malformed = |_| DecodeError::Malformed { offset };
         let before = rest;
         let tag = Tag::decode(&mut rest).map_err(malformed)?;
         if tag.field_number() == u32::from(list) {
             let element = element(tag, &mut rest).map_err(malformed)?;
-            let offset = part.offset + part.body.len() - rest.len() - element.len();
+            let offset = part.offset_of(rest) - element.len();
             on_element(Part { body: element, offset })?;
             continue;
         }
         rest = view.merge_view_field(tag, rest, before, context).map_err(malformed)?;
         at.set(tag.field_number(), offset);
     }
-    Ok(view)
+    Ok(())
 }
 
 /// The elements of a list in a message that was read before.
 fn each_element<'a>(part: Part<'a>, list: u8, on_element: impl FnMut(Part<'a>) -> Result<()>) -> Result<()> {
     // A message of no fields at all: what is not of the list is unknown to it.
-    decode_view::<views::Status<'_>>(part, &mut Offsets::default(), list, on_element).map(drop)
+    let mut view = views::Status::default();
+    merge_view(&mut view, part, part.body, &mut Offsets::default(), list, on_element)
 }
 
 /// What [`element`] gives, if it is nothing out of the ordinary.

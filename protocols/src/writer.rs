@@ -162,6 +162,7 @@ impl Writer<'_, '_> {
     }
 
     /// Copies `fields` and takes the payload of `entry`, as [`put_entry`](Self::put_entry) does.
+    #[cfg(any(feature = "protobuf", feature = "msgpack"))]
     #[inline]
     pub(crate) fn put_element(&mut self, fields: &Small, entry: &Entry) {
         if self.used > 0 {
@@ -208,46 +209,29 @@ impl Writer<'_, '_> {
 }
 
 /// The fields of an entry in front of its payload, in the reach of a few registers.
+#[cfg(any(feature = "protobuf", feature = "msgpack"))]
 pub(crate) struct Small {
     bytes: [u8; 64],
     used: usize,
 }
 
+#[cfg(any(feature = "protobuf", feature = "msgpack"))]
 impl Small {
+    #[inline]
     pub(crate) fn new() -> Self {
-        Self {
-            bytes: [0; 64],
-            used: 0,
-        }
+        let (bytes, used) = ([0; 64], 0);
+        Self { bytes, used }
+    }
+
+    #[inline]
+    pub(crate) fn put(&mut self, bytes: &[u8]) {
+        self.bytes[self.used..self.used + bytes.len()].copy_from_slice(bytes);
+        self.used += bytes.len();
     }
 
     #[inline]
     fn bytes(&self) -> &[u8] {
         &self.bytes[..self.used]
-    }
-
-    #[inline]
-    fn put(&mut self, bytes: &[u8]) {
-        self.bytes[self.used..self.used + bytes.len()].copy_from_slice(bytes);
-        self.used += bytes.len();
-    }
-}
-
-impl std::io::Write for Small {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.put(bytes);
-        Ok(bytes.len())
-    }
-
-    #[inline]
-    fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.put(bytes);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }
 
