@@ -163,8 +163,8 @@ fn put_entry(entry: EntryRef<'_>, out: &mut Small) {
     }
     match entry.payload.len() {
         0 => {}
-        length @ ..0x100 => out.put(&[PAYLOAD, 0xc4, length as u8]),
-        length @ ..0x1_0000 => {
+        length @ 1..0x100 => out.put(&[PAYLOAD, 0xc4, length as u8]),
+        length @ 0x100..0x1_0000 => {
             let [a, b] = (length as u16).to_be_bytes();
             out.put(&[PAYLOAD, 0xc5, a, b]);
         }
@@ -179,13 +179,13 @@ fn put_entry(entry: EntryRef<'_>, out: &mut Small) {
 #[inline]
 fn put_number(number: u64, mut put: impl FnMut(&[u8])) {
     match number {
-        ..0x80 => put(&[number as u8]),
-        ..0x100 => put(&[0xcc, number as u8]),
-        ..0x1_0000 => {
+        0..0x80 => put(&[number as u8]),
+        0x80..0x100 => put(&[0xcc, number as u8]),
+        0x100..0x1_0000 => {
             let [a, b] = (number as u16).to_be_bytes();
             put(&[0xcd, a, b]);
         }
-        ..0x1_0000_0000 => {
+        0x1_0000..0x1_0000_0000 => {
             let [a, b, c, d] = (number as u32).to_be_bytes();
             put(&[0xce, a, b, c, d]);
         }
