@@ -6,7 +6,15 @@ use crate::source::{Source, identifiers};
 const UNSAFE_FOLDERS: &[&str] = &["adapters/", "bench-harness/src/bare/"];
 
 /// Crates whose roots, libraries and binaries alike, forbid unsafe code.
-const SAFE_CRATES: &[&str] = &["chaos", "ci", "kraft", "kraft-core", "protocols", "protocols/codegen"];
+const SAFE_CRATES: &[&str] = &[
+    "chaos",
+    "ci",
+    "counts",
+    "kraft",
+    "kraft-core",
+    "protocols",
+    "protocols/codegen",
+];
 
 /// Names that say nothing.
 const EMPTY_NAMES: &[&str] = &["common", "helper", "helpers", "misc", "util", "utils"];

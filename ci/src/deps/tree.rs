@@ -29,6 +29,8 @@ const INWARD: &[(&str, &[&str])] = &[
     // Nodes as processes, and clients that talk to them.
     ("kraft-chaos", &["kraft-core", "kraft-raft"]),
     ("ci", &[]),
+    // Benchmarks alone, of what tests may use, too.
+    ("kraft-counts", &[]),
     // Makes source code of the schema.
     ("kraft-codegen", &[]),
 ];
