@@ -345,6 +345,24 @@ impl Frame<'_> {
         Ok(())
     }
 
+    /// Copies pieces of `count` bytes together behind the frame: room is asked for once, not for each of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`]; none was taken.
+    ///
+    /// # Panics
+    ///
+    /// If the pieces have another sum.
+    #[inline]
+    pub fn put_all<T: AsRef<[u8]>>(&mut self, count: usize, pieces: impl Iterator<Item = T>) -> Result<(), Full> {
+        self.admit(count)?;
+        let put = self.outbox.waiting.extend_open_by(count, pieces);
+        self.open += put;
+        assert_eq!(put, count, "pieces of a frame are as long as was said");
+        Ok(())
+    }
+
     /// Takes `bytes` behind the frame, shared from [`SHARE_MIN`] up.
     ///
     /// # Errors

@@ -168,11 +168,21 @@ impl Writer<'_, '_> {
         if self.used > 0 {
             self.flush();
         }
-        self.put_through(fields.bytes());
-        if entry.payload.len() < SHARE_MIN {
-            return self.put_through(&entry.payload);
+        if entry.payload.len() >= SHARE_MIN {
+            self.put_through(fields.bytes());
+            return self.put_payload(&entry.payload, || entry.crc);
         }
-        self.put_payload(&entry.payload, || entry.crc);
+        let count = fields.bytes().len() + entry.payload.len();
+        if !self.admit(count) {
+            return;
+        }
+        match self.frame.put_all(count, [fields.bytes(), &entry.payload].into_iter()) {
+            Ok(()) => self.unchecked += count,
+            Err(Full) => self.failed = Some(EncodeError::Full),
+        }
+        if self.unchecked >= CHECKED_AT {
+            self.check();
+        }
     }
 
     fn put_payload(&mut self, bytes: &Bytes, crc: impl FnOnce() -> u32) {

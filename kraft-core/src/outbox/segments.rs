@@ -159,6 +159,15 @@ impl Segments {
         self.copied.extend_from_slice(bytes);
     }
 
+    /// The same with many pieces, of about `count` bytes together; how many there were.
+    #[inline]
+    pub(super) fn extend_open_by<T: AsRef<[u8]>>(&mut self, count: usize, pieces: impl Iterator<Item = T>) -> usize {
+        self.copied.reserve(count);
+        let before = self.copied.len();
+        pieces.for_each(|piece| self.copied.extend_from_slice(piece.as_ref()));
+        self.copied.len() - before
+    }
+
     /// The last bytes of those.
     #[inline]
     pub(super) fn last_open(&self, count: usize) -> &[u8] {

@@ -382,6 +382,26 @@ fn the_last_bytes_of_a_frame_can_be_looked_at() {
 }
 
 #[test]
+fn pieces_are_put_all_or_none() {
+    let mut outbox = Outbox::new(10);
+    let put = outbox.frame(|frame| {
+        frame.put_all(5, [&b"ab"[..], b"", b"cde"].into_iter())?;
+        frame.put(b"f")
+    });
+    assert_eq!(put, Ok(()));
+    let full = outbox.frame(|frame| frame.put_all(5, [[1; 4], [2; 4]].into_iter().map(|_| "none is asked for")));
+    assert_eq!(full, Err(Full));
+    assert_eq!(taken(&mut outbox), b"abcdef");
+}
+
+#[test]
+#[should_panic(expected = "pieces of a frame are as long as was said")]
+fn pieces_are_as_long_as_was_said() {
+    let mut outbox = Outbox::new(10);
+    let _ = outbox.frame(|frame| frame.put_all(5, [b"abcd"].into_iter()));
+}
+
+#[test]
 #[should_panic(expected = "the last 7 bytes of a frame")]
 fn the_last_bytes_of_a_frame_are_its_own() {
     let mut outbox = Outbox::new(100);

@@ -3,10 +3,10 @@
 use kraft_core::handshake::Kind;
 use kraft_core::id::{Index, NodeId, Term};
 use kraft_core::message::{
-    Append, Basis, Body, Change, Commit, Consistency, Entries, Header, MemberStatus, Message, Outcome, ReadIndexReply,
-    SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult, StatusReply,
+    Append, Basis, Body, Change, Commit, Consistency, Entries, EntryRef, Header, MemberStatus, Message, Outcome,
+    ReadIndexReply, SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult, StatusReply,
 };
-use kraft_core::outbox::{Frame, Full, Outbox};
+use kraft_core::outbox::{Frame, Full, Outbox, SHARE_MIN};
 use kraft_core::protocol::EncodeError;
 
 use super::FORMAT;
@@ -54,7 +54,7 @@ pub(super) fn encode(message: &Message<'_>, frame_max: usize, out: &mut Outbox) 
             body_crc,
         };
         if let Body::Append(append) = &message.body {
-            put_payloads(&append.entries, frame)?;
+            put_payloads(&append.entries, &size, frame)?;
         }
         assert_eq!(
             frame.len() - HEADER,
@@ -85,6 +85,8 @@ fn has_appended(body: &Body<'_>) -> bool {
 struct Size {
     covered: usize,
     payloads: usize,
+    /// Some payload is large enough to be shared.
+    is_shared: bool,
     /// Runs of entries of one term.
     runs: usize,
 }
@@ -121,6 +123,7 @@ impl Size {
         let mut term = None;
         append.entries.iter().for_each(|entry| {
             size.payloads = size.payloads.saturating_add(entry.payload.len());
+            size.is_shared |= entry.payload.len() >= SHARE_MIN;
             size.runs += usize::from(term != Some(entry.term));
             term = Some(entry.term);
         });
@@ -468,14 +471,25 @@ fn put_table(entries: &Entries<'_>, runs: usize, frame: &mut Frame<'_>) -> Resul
         }
         (_, None) => {}
     }
-    entries.iter().try_for_each(|entry| {
-        let length = u32::try_from(entry.payload.len()).expect("a payload is shorter than its frame");
-        let mut row = [0; ENTRY];
-        row[0..4].copy_from_slice(&length.to_le_bytes());
-        row[4..8].copy_from_slice(&entry.crc.to_le_bytes());
-        row[8] = entry.kind.number();
-        frame.put(&row)
-    })
+    // Written out for each way that entries are held: an iterator over both asks at each entry which it is.
+    let count = entries.len() * ENTRY;
+    match entries {
+        Entries::Lent(entries) => frame.put_all(count, entries.iter().map(|entry| row(*entry))),
+        Entries::Shared(front, back) => {
+            let both = front.iter().chain(*back);
+            frame.put_all(count, both.map(|entry| row(entry.as_ref())))
+        }
+    }
+}
+
+#[inline]
+fn row(entry: EntryRef<'_>) -> [u8; ENTRY] {
+    let length = u32::try_from(entry.payload.len()).expect("a payload is shorter than its frame");
+    let mut row = [0; ENTRY];
+    row[0..4].copy_from_slice(&length.to_le_bytes());
+    row[4..8].copy_from_slice(&entry.crc.to_le_bytes());
+    row[8] = entry.kind.number();
+    row
 }
 
 fn put_run(term: Term, count: usize, frame: &mut Frame<'_>) -> Result<(), Full> {
@@ -486,12 +500,15 @@ fn put_run(term: Term, count: usize, frame: &mut Frame<'_>) -> Result<(), Full> 
     frame.put(&row)
 }
 
-fn put_payloads(entries: &Entries<'_>, frame: &mut Frame<'_>) -> Result<(), Full> {
+fn put_payloads(entries: &Entries<'_>, size: &Size, frame: &mut Frame<'_>) -> Result<(), Full> {
     match entries {
-        Entries::Lent(entries) => entries.iter().try_for_each(|entry| frame.put(entry.payload)),
-        Entries::Shared(front, back) => front
-            .iter()
-            .chain(*back)
-            .try_for_each(|entry| frame.put_shared(&entry.payload)),
+        Entries::Lent(entries) => frame.put_all(size.payloads, entries.iter().map(|entry| entry.payload)),
+        Entries::Shared(front, back) => {
+            let mut payloads = front.iter().chain(*back).map(|entry| &entry.payload);
+            if size.is_shared {
+                return payloads.try_for_each(|payload| frame.put_shared(payload));
+            }
+            frame.put_all(size.payloads, payloads)
+        }
     }
 }
