@@ -19,6 +19,13 @@ const LINES_MIN: f64 = 95.0;
 /// Seeds of each of the simulator's tests.
 const SEEDS: &str = "100";
 
+/// Crates whose tests simulate, and those tests: whole nodes, and clusters of Raft alone in bad weather and while members
+/// change.
+const SIMULATORS: [(&str, &[&str]); 2] = [
+    ("kraft-raft", &["sim::"]),
+    ("kraft-core", &["random::", "members_weather::"]),
+];
+
 /// How often each line of a file was reached.
 type Lines = BTreeMap<u32, u64>;
 
@@ -48,16 +55,24 @@ pub(crate) fn run() -> Result<Outcome, Failure> {
         ("LLVM_PROFILE_FILE", counts.as_str()),
         ("KRAFT_SEEDS", SEEDS),
     ];
-    let build = words("test --locked --release -p kraft-raft --test it --no-run --message-format=json");
-    let built = cargo_output(&variables, &build)?;
-    let program = executable(&built).ok_or_else(|| Failure::new("cargo does not say which program it built"))?;
-    run_program(program, &variables, &["sim::"])?;
+    let mut programs = Vec::new();
+    for (package, tests) in SIMULATORS {
+        let build = format!("test --locked --release -p {package} --test it --no-run --message-format=json");
+        let built = cargo_output(&variables, &words(&build))?;
+        let program = executable(&built).ok_or_else(|| Failure::new("cargo does not say which program it built"))?;
+        run_program(program, &variables, tests)?;
+        programs.push(program.to_owned());
+    }
     let folder = tools()?;
     let merged = format!("{FOLDER}/merged.profdata");
     let merge = ["merge", "--sparse", &profiles, "-o", &merged];
     run_program(&format!("{folder}/llvm-profdata"), &[], &merge)?;
     let profile = format!("--instr-profile={merged}");
-    let export = ["export", "--format=lcov", &profile, program];
+    let objects = programs.iter().flat_map(|program| ["--object", program]);
+    let export: Vec<_> = ["export", "--format=lcov", &profile]
+        .into_iter()
+        .chain(objects)
+        .collect();
     let report = output(&format!("{folder}/llvm-cov"), &export)?;
     judge(&files(&report))
 }

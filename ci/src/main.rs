@@ -11,6 +11,7 @@ mod bsd;
 mod canaries;
 mod chaos;
 mod command;
+mod counts;
 mod coverage;
 mod debian;
 mod deps;

@@ -2,7 +2,8 @@
 
 use crate::command::{Failure, cargo, cargo_with};
 use crate::{
-    bsd, canaries, chaos, coverage, deps, features, fuzz, libuv, models, mutants, python, readme, sanitizers, simulate,
+    bsd, canaries, chaos, counts, coverage, deps, features, fuzz, libuv, models, mutants, python, readme, sanitizers,
+    simulate,
 };
 
 /// What `cargo ci NAME` runs.
@@ -141,6 +142,11 @@ pub(crate) const STEPS: &[Step] = &[
         run: fuzz::run,
     },
     Step {
+        name: "counts",
+        what: "instructions of hot paths, by callgrind, held against counts/ceilings.txt",
+        run: counts::run,
+    },
+    Step {
         name: "coverage",
         what: "which lines of Raft the simulator reaches, by rustup's llvm-tools",
         run: coverage::run,
@@ -234,6 +240,7 @@ fn long() -> Result<Outcome, Failure> {
     let slow = [
         chaos::long,
         sanitizers::addresses,
+        counts::run,
         coverage::run,
         mutants::run,
         features::run,

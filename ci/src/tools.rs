@@ -1,5 +1,6 @@
-//! Subcommands of cargo that a machine may lack.
+//! Subcommands of cargo, and other programs of the registry, that a machine may lack.
 
+use std::fs;
 use std::path::Path;
 
 use crate::command::{Failure, run as run_program};
@@ -20,7 +21,31 @@ pub(crate) fn ensure(tool: &str) -> Result<String, Failure> {
         return Ok(path);
     }
     println!("ci: {tool} is missing; installing it below target/");
-    let variables = [("CARGO_TARGET_DIR", "target/tools/build")];
-    run_program("cargo", &variables, &["install", "--locked", "--root", ROOT, tool])?;
+    install(&[tool])?;
     Ok(path)
+}
+
+/// Brings a program here in this very version, from the registry, whatever other one the machine has. The search path on
+/// which it is found.
+///
+/// # Errors
+///
+/// It is not there and cannot be installed.
+pub(crate) fn ensure_version(program: &str, version: &str) -> Result<String, Failure> {
+    let path = format!("{ROOT}/bin:{}", std::env::var("PATH").unwrap_or_default());
+    // Cargo's own account of what it installed.
+    let installed = fs::read_to_string(format!("{ROOT}/.crates.toml")).unwrap_or_default();
+    if !installed.contains(&format!("\"{program} {version} (")) {
+        println!("ci: {program} {version} is missing; installing it below target/");
+        install(&["--force", "--version", version, program])?;
+    }
+    // Programs look for others from folders of their own.
+    let root = std::env::current_dir().map_err(|error| Failure::new(format!("the current folder: {error}")))?;
+    Ok(format!("{}/{path}", root.display()))
+}
+
+fn install(arguments: &[&str]) -> Result<(), Failure> {
+    let variables = [("CARGO_TARGET_DIR", "target/tools/build")];
+    let command = [&["install", "--locked", "--root", ROOT], arguments].concat();
+    run_program("cargo", &variables, &command)
 }

@@ -108,7 +108,7 @@ impl Outbox {
     ///
     /// [`Full`]; nothing was taken.
     pub fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
-        self.admit(bytes.len(), 0)?;
+        self.admit(bytes.len())?;
         self.waiting.push_copied(bytes);
         Ok(())
     }
@@ -119,7 +119,7 @@ impl Outbox {
     ///
     /// [`Full`]; nothing was taken.
     pub fn put_shared(&mut self, bytes: &Bytes) -> Result<(), Full> {
-        self.admit(bytes.len(), 0)?;
+        self.admit(bytes.len())?;
         self.waiting.push_shared(bytes);
         Ok(())
     }
@@ -148,21 +148,25 @@ impl Outbox {
     /// What `build` returned, [`Full`] among it.
     pub fn frame<R, E: From<Full>>(&mut self, build: impl FnOnce(&mut Frame<'_>) -> Result<R, E>) -> Result<R, E> {
         let start = self.waiting.save();
-        let put_total = self.put_total;
+        let room = (!self.closed).then(|| self.limit.saturating_sub(self.len()));
         let mut frame = Frame {
             outbox: self,
             start,
+            room,
+            open: 0,
             full: false,
         };
         let outcome = build(&mut frame);
-        let full = frame.full;
+        let (full, count) = (frame.full, frame.len());
+        drop(frame);
         let outcome = match outcome {
             Ok(_) if full => Err(Full.into()),
             outcome => outcome,
         };
         if outcome.is_err() {
             self.waiting.restore(start);
-            self.put_total = put_total;
+        } else {
+            self.put_total += count as u64;
         }
         outcome
     }
@@ -278,36 +282,48 @@ impl Outbox {
         self.put_total.saturating_sub(self.len() as u64)
     }
 
-    /// Accounts for a put of `count` bytes in a frame that has `before` already, or remembers the refusal.
-    fn admit(&mut self, count: usize, before: usize) -> Result<(), Full> {
+    /// Accounts for a put of `count` bytes, or remembers the refusal.
+    fn admit(&mut self, count: usize) -> Result<(), Full> {
         if !self.closed && count <= self.limit.saturating_sub(self.len()) {
             self.put_total += count as u64;
             return Ok(());
         }
+        self.refuse(count);
+        Err(Full)
+    }
+
+    /// Remembers that `wanted` bytes found no room.
+    #[cold]
+    fn refuse(&mut self, wanted: usize) {
         if !self.closed {
             // `Drained` comes at half the limit, or later if what was refused would not fit there: a user who
             // answers `Drained` by the same put is not sent round in a busy loop.
-            let wanted = before.saturating_add(count);
             let level = (self.limit / 2).min(self.limit.saturating_sub(wanted));
             self.drain_at = Some(self.drain_at.map_or(level, |other| other.min(level)));
         }
-        Err(Full)
     }
 }
 
 /// A frame under construction in an [`Outbox`].
+///
+/// A frame is put in many small pieces, so accounts are kept at its end, not at each of them.
 #[derive(Debug)]
 pub struct Frame<'a> {
     outbox: &'a mut Outbox,
     start: SavePoint,
+    /// Bytes that the outbox still has room for; `None` if it is closed.
+    room: Option<usize>,
+    /// Copied bytes at the end of the frame that the outbox does not count yet.
+    open: usize,
     full: bool,
 }
 
 impl Frame<'_> {
     /// Bytes of the frame so far.
+    #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.outbox.waiting.len() - self.start.len()
+        self.outbox.waiting.len() - self.start.len() + self.open
     }
 
     /// Whether nothing was put yet.
@@ -321,9 +337,29 @@ impl Frame<'_> {
     /// # Errors
     ///
     /// [`Full`].
+    #[inline]
     pub fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
         self.admit(bytes.len())?;
-        self.outbox.waiting.push_copied(bytes);
+        self.outbox.waiting.extend_open(bytes);
+        self.open += bytes.len();
+        Ok(())
+    }
+
+    /// Copies pieces of `count` bytes together behind the frame: room is asked for once, not for each of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`]; none was taken.
+    ///
+    /// # Panics
+    ///
+    /// If the pieces have another sum.
+    #[inline]
+    pub fn put_all<T: AsRef<[u8]>>(&mut self, count: usize, pieces: impl Iterator<Item = T>) -> Result<(), Full> {
+        self.admit(count)?;
+        let put = self.outbox.waiting.extend_open_by(count, pieces);
+        self.open += put;
+        assert_eq!(put, count, "pieces of a frame are as long as was said");
         Ok(())
     }
 
@@ -332,10 +368,27 @@ impl Frame<'_> {
     /// # Errors
     ///
     /// [`Full`].
+    #[inline]
     pub fn put_shared(&mut self, bytes: &Bytes) -> Result<(), Full> {
+        if bytes.len() < SHARE_MIN {
+            return self.put(bytes);
+        }
         self.admit(bytes.len())?;
+        self.close();
         self.outbox.waiting.push_shared(bytes);
         Ok(())
+    }
+
+    /// The last `count` bytes that were put, to be looked at once more: for a checksum.
+    ///
+    /// # Panics
+    ///
+    /// If the frame has not as many behind the last payload that is shared.
+    #[inline]
+    #[must_use]
+    pub fn last(&self, count: usize) -> &[u8] {
+        assert!(count <= self.open, "the last {count} bytes of a frame");
+        self.outbox.waiting.last_open(count)
     }
 
     /// Overwrites bytes that were put (not shared) at `offset` of the frame: a header whose length and checksum are
@@ -345,14 +398,38 @@ impl Frame<'_> {
     ///
     /// If the frame has not all of those bytes, or if one of them is in a shared payload.
     pub fn patch(&mut self, offset: usize, bytes: &[u8]) {
+        let before = self.outbox.waiting.len() - self.start.len();
+        if offset >= before && offset + bytes.len() <= before + self.open {
+            return self.outbox.waiting.overwrite_open(self.open - (offset - before), bytes);
+        }
+        self.close();
         self.outbox.waiting.overwrite(self.start, offset, bytes);
     }
 
+    #[inline]
     fn admit(&mut self, count: usize) -> Result<(), Full> {
-        let before = self.len();
-        let admitted = self.outbox.admit(count, before);
-        self.full |= admitted.is_err();
-        admitted
+        if let Some(rest) = self.room.and_then(|room| room.checked_sub(count)) {
+            self.room = Some(rest);
+            return Ok(());
+        }
+        self.full = true;
+        self.outbox.refuse(self.len().saturating_add(count));
+        Err(Full)
+    }
+
+    /// Counts what is copied at the end.
+    #[inline]
+    fn close(&mut self) {
+        self.outbox.waiting.close(self.open);
+        self.open = 0;
+    }
+}
+
+/// Also if whoever builds the frame panics: nothing is behind the pieces that they do not count.
+impl Drop for Frame<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

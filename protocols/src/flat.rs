@@ -324,11 +324,17 @@ impl<'a> Record<'a> {
     ///
     /// [`DecodeError::Malformed`] if it is of no kind, [`DecodeError::BadChecksum`] if its payload is damaged.
     pub fn entry(&self, at: &Offsets) -> Result<EntryRef<'a>> {
-        let kind = of_u64::<EntryKind>(self.numbers[2]).ok_or_else(|| at.malformed(2))?;
-        let crc = u32::try_from(self.numbers[3]).map_err(|_| at.malformed(3))?;
-        if crc32c::crc32c(self.bytes) != crc {
+        let entry = self.unchecked_entry(at)?;
+        if crc32c::crc32c(entry.payload) != entry.crc {
             return Err(DecodeError::BadChecksum);
         }
+        Ok(entry)
+    }
+
+    /// The same, its payload not compared with its checksum.
+    pub(crate) fn unchecked_entry(&self, at: &Offsets) -> Result<EntryRef<'a>> {
+        let kind = of_u64::<EntryKind>(self.numbers[2]).ok_or_else(|| at.malformed(2))?;
+        let crc = u32::try_from(self.numbers[3]).map_err(|_| at.malformed(3))?;
         Ok(EntryRef {
             term: Term(self.numbers[1]),
             kind,
@@ -356,6 +362,17 @@ impl<'a> Record<'a> {
 }
 
 impl<'a> Received<'a> {
+    /// No fields, of a message, entry or member that begins at `offset`.
+    #[cfg(any(feature = "protobuf", feature = "msgpack"))]
+    pub(crate) fn nothing(offset: usize) -> Self {
+        Self {
+            record: Record::default(),
+            at: Offsets::all(offset),
+            entries: Vec::new(),
+            members: Vec::new(),
+        }
+    }
+
     /// The message of these fields.
     ///
     /// # Errors

@@ -141,13 +141,68 @@ impl Envelope {
 ///
 /// Any [`DecodeError`] but [`DecodeError::UnknownKind`], which is for the format to say.
 pub fn open<'a>(input: &'a [u8], format: u8, limits: &Limits) -> Result<Opened<'a>, DecodeError> {
+    match cut(input, format, limits)? {
+        Cut::NeedMore { at_least } => Ok(Opened::NeedMore { at_least }),
+        Cut::Frame(frame) => frame.check().map(Opened::Whole),
+    }
+}
+
+/// What [`cut`] made of the bytes so far.
+pub(crate) enum Cut<'a> {
+    Frame(Unchecked<'a>),
+    NeedMore { at_least: usize },
+}
+
+/// A frame whose header is undamaged; of the body nobody knows yet.
+#[derive(Clone, Copy)]
+pub(crate) struct Unchecked<'a> {
+    whole: Whole<'a>,
+    body_crc: u32,
+}
+
+impl<'a> Unchecked<'a> {
+    /// Compares the body's checksum.
+    #[inline]
+    pub(crate) fn check(&self) -> Result<Whole<'a>, DecodeError> {
+        if crc32c::crc32c(self.whole.covered) == self.body_crc {
+            return Ok(self.whole);
+        }
+        Err(DecodeError::BadChecksum)
+    }
+
+    /// The part of the body that its checksum covers.
+    #[cfg(any(feature = "protobuf", feature = "msgpack"))]
+    pub(crate) fn body(&self) -> &'a [u8] {
+        self.whole.covered
+    }
+
+    #[cfg(any(feature = "protobuf", feature = "msgpack"))]
+    pub(crate) fn body_crc(&self) -> u32 {
+        self.body_crc
+    }
+
+    /// Whether it is an append without payloads apart: all of it is covered.
+    #[cfg(any(feature = "protobuf", feature = "msgpack"))]
+    pub(crate) fn is_append(&self) -> bool {
+        self.whole.kind == kind_number(Kind::Append) && self.whole.payloads.is_empty()
+    }
+
+    /// Bytes of the frame.
+    #[cfg(any(feature = "protobuf", feature = "msgpack"))]
+    pub(crate) fn consumed(&self) -> usize {
+        self.whole.consumed
+    }
+}
+
+/// Cuts the frame of `format` that `input` begins with off.
+pub(crate) fn cut<'a>(input: &'a [u8], format: u8, limits: &Limits) -> Result<Cut<'a>, DecodeError> {
     let Some((header, body)) = input.split_first_chunk::<HEADER>() else {
         // The first byte is enough to tell a browser that it is wrong here.
         if !MAGIC.starts_with(&input[..input.len().min(4)]) {
             return Err(DecodeError::BadMagic(foreign(input)));
         }
         let at_least = if input.len() < MAGIC.len() { MAGIC.len() } else { HEADER };
-        return Ok(Opened::NeedMore { at_least });
+        return Ok(Cut::NeedMore { at_least });
     };
     let envelope = Envelope::from_bytes(header)?;
     if envelope.format != format {
@@ -162,18 +217,18 @@ pub fn open<'a>(input: &'a [u8], format: u8, limits: &Limits) -> Result<Opened<'
         return Err(DecodeError::Malformed { offset: 12 });
     }
     let Some(body) = body.get(..length) else {
-        return Ok(Opened::NeedMore { at_least: frame });
+        return Ok(Cut::NeedMore { at_least: frame });
     };
     let checked = usize::try_from(envelope.checked).expect("at most the length, which is a usize");
     let (covered, payloads) = body.split_at(checked);
-    if crc32c::crc32c(covered) != envelope.body_crc {
-        return Err(DecodeError::BadChecksum);
-    }
-    Ok(Opened::Whole(Whole {
-        kind: envelope.kind,
-        covered,
-        payloads,
-        consumed: frame,
+    Ok(Cut::Frame(Unchecked {
+        whole: Whole {
+            kind: envelope.kind,
+            covered,
+            payloads,
+            consumed: frame,
+        },
+        body_crc: envelope.body_crc,
     }))
 }
 

@@ -17,10 +17,10 @@ macro_rules! kinds {
     ($use:ident) => {
         $use! {
             Hello {
-                6 role ROLE, 7 to U64, 8 incarnation U64, 9 nonce U64, 10 version_min U16, 11 version_max U16,
+                6 role ROLE, 7 to U64, 8 incarnation FIXED64, 9 nonce FIXED64, 10 version_min U16, 11 version_max U16,
                 12 features U64, 13 frame_max U32, 14 cluster_name TEXT0, 15 membership U64,
             }
-            Welcome { 6 version U16, 7 frame_max U32, 8 incarnation U64, 9 nonce U64, 10 features U64, }
+            Welcome { 6 version U16, 7 frame_max U32, 8 incarnation FIXED64, 9 nonce FIXED64, 10 features U64, }
             Goaway { 6 reason GOAWAY_REASON, 7 detail TEXT0, }
             Append { 6 prev_index U64, 7 prev_term U64, 8 commit U64, 9 round U64, 10 entries ENTRIES, }
             AppendReply { 6 round U64, 7 result APPEND_RESULT, 8 index U64, 9 hint_index U64, 10 hint_term U64, }

@@ -22,6 +22,8 @@
 mod any;
 #[cfg(feature = "binary")]
 pub mod binary;
+#[cfg(any(feature = "protobuf", feature = "msgpack", feature = "json", feature = "parts"))]
+mod checksum;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 #[cfg(any(feature = "protobuf", feature = "msgpack", feature = "json", feature = "parts"))]

@@ -5,23 +5,28 @@
 //! but once each; a key that is not known is skipped. Extension types have no meaning here and are refused.
 
 use kraft_core::handshake::Kind;
-use kraft_core::message::{Body, Entries, Message};
+use kraft_core::id::Term;
+use kraft_core::message::{Body, Entries, EntryKind, EntryRef, Message};
 use kraft_core::outbox::Outbox;
 use kraft_core::protocol::{DecodeError, Decoded, EncodeError, Limits, Protocol};
 use rmp::decode::{self, RmpRead};
 use rmp::{Marker, encode};
 
-use crate::flat::{Offsets, Received, Record};
-use crate::frame::{self, HEADER, Opened};
+use crate::checksum::Checking;
+use crate::flat::{Received, Record};
+use crate::frame::{self, Cut, HEADER};
 use crate::kinds::{DEPTH_MAX, MEMBERS_MAX};
-use crate::numbers::TEXT_MAX;
+use crate::numbers::{Numbered, TEXT_MAX};
 use crate::schema::{ENTRY, Field, Holds, MEMBER, fields};
-use crate::writer::{self, Writer};
+use crate::writer::{self, Small, Writer};
 
 type Result<T> = std::result::Result<T, DecodeError>;
 
 /// The number of this format in the envelope.
 pub const FORMAT: u8 = 3;
+
+/// The field of an entry that holds its payload.
+const PAYLOAD: u8 = 4;
 
 /// Bytes of the shortest map of an entry: its kind, at least, is said.
 const ENTRY_BYTES_MIN: usize = 3;
@@ -47,29 +52,40 @@ impl Protocol for Msgpack {
     }
 
     fn decode<'a>(&self, input: &'a [u8], limits: &Limits, _: &'a mut Vec<u8>) -> Result<Decoded<'a>> {
-        let whole = match frame::open(input, FORMAT, limits)? {
-            Opened::NeedMore { at_least } => return Ok(Decoded::NeedMore { at_least }),
-            Opened::Whole(whole) => whole,
+        let frame = match frame::cut(input, FORMAT, limits)? {
+            Cut::NeedMore { at_least } => return Ok(Decoded::NeedMore { at_least }),
+            Cut::Frame(frame) => frame,
         };
-        let (kind, body) = whole.known()?;
-        let mut reader = Reader {
-            rest: body,
-            end: HEADER + body.len(),
-            limits,
+        let consumed = frame.consumed();
+        let mut checking = Checking::new(frame);
+        let message = if frame.is_append() {
+            let received = read(Kind::Append, frame.body(), limits, &mut checking);
+            checking.judge(received)?.message(Kind::Append)?
+        } else {
+            let (kind, body) = frame.check()?.known()?;
+            read(kind, body, limits, &mut checking)?.message(kind)?
         };
-        let received = reader.map(fields(kind))?;
-        if !reader.rest.is_empty() {
-            return Err(reader.malformed());
-        }
-        Ok(Decoded::Message {
-            message: received.message(kind)?,
-            consumed: whole.consumed,
-        })
+        Ok(Decoded::Message { message, consumed })
     }
 
     fn name(&self) -> &'static str {
         "msgpack"
     }
+}
+
+fn read<'a>(kind: Kind, body: &'a [u8], limits: &Limits, checking: &mut Checking<'a>) -> Result<Received<'a>> {
+    let mut reader = Reader {
+        rest: body,
+        end: HEADER + body.len(),
+        limits,
+        checking,
+    };
+    let mut received = Received::nothing(HEADER);
+    reader.map(fields(kind), &mut received)?;
+    if !reader.rest.is_empty() {
+        return Err(reader.malformed());
+    }
+    Ok(received)
 }
 
 /// The writer takes no more; it knows why.
@@ -119,20 +135,64 @@ fn put_entries(entries: &Entries<'_>, writer: &mut Writer<'_, '_>) -> std::resul
             .iter()
             .try_for_each(|entry| put_map(&Record::of_entry(*entry), ENTRY, false, writer)),
         Entries::Shared(front, back) => front.iter().chain(*back).try_for_each(|entry| {
-            let record = Record::of_entry(entry.as_ref());
-            if record.bytes.is_empty() {
-                return put_map(&record, ENTRY, false, writer);
-            }
-            // The payload is the last of an entry's fields, so that it can be shared.
-            let [front @ .., payload] = ENTRY else {
-                unreachable!("an entry has fields");
-            };
-            put_map(&record, front, true, writer)?;
-            encode::write_uint(writer, payload.number.into())?;
-            encode::write_bin_len(writer, length(entry.payload.len()))?;
-            writer.put_shared(&entry.payload);
+            let mut fields = Small::new();
+            put_entry(entry.as_ref(), &mut fields);
+            writer.put_element(&fields, entry);
             Ok(())
         }),
+    }
+}
+
+/// An entry up to its payload's bytes, which are the last of its fields so that they can be shared. Written out, since
+/// there may be thousands of them; a table says the same of it.
+#[inline]
+fn put_entry(entry: EntryRef<'_>, out: &mut Small) {
+    let numbers = [
+        (1, entry.term.0),
+        (2, entry.kind.number().into()),
+        (3, entry.crc.into()),
+    ];
+    let said = numbers.iter().filter(|(_, number)| *number != 0).count();
+    // A map of so few is one byte.
+    out.put(&[0x80 | (said + usize::from(!entry.payload.is_empty())) as u8]);
+    for (key, number) in numbers {
+        if number != 0 {
+            out.put(&[key]);
+            put_number(number, |bytes| out.put(bytes));
+        }
+    }
+    match entry.payload.len() {
+        0 => {}
+        length @ 1..0x100 => out.put(&[PAYLOAD, 0xc4, length as u8]),
+        length @ 0x100..0x1_0000 => {
+            let [a, b] = (length as u16).to_be_bytes();
+            out.put(&[PAYLOAD, 0xc5, a, b]);
+        }
+        payload => {
+            let [a, b, c, d] = length(payload).to_be_bytes();
+            out.put(&[PAYLOAD, 0xc6, a, b, c, d]);
+        }
+    }
+}
+
+/// Puts a number in its shortest encoding.
+#[inline]
+fn put_number(number: u64, mut put: impl FnMut(&[u8])) {
+    match number {
+        0..0x80 => put(&[number as u8]),
+        0x80..0x100 => put(&[0xcc, number as u8]),
+        0x100..0x1_0000 => {
+            let [a, b] = (number as u16).to_be_bytes();
+            put(&[0xcd, a, b]);
+        }
+        0x1_0000..0x1_0000_0000 => {
+            let [a, b, c, d] = (number as u32).to_be_bytes();
+            put(&[0xce, a, b, c, d]);
+        }
+        _ => {
+            let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
+            put(&[0xcf, a, b, c, d, e, f, g, h]);
+        }
     }
 }
 
@@ -146,10 +206,11 @@ fn put_map(
     let said = fields.iter().filter(|field| record.says(field));
     encode::write_map_len(writer, length(said.clone().count() + usize::from(more)))?;
     for field in said {
-        encode::write_uint(writer, field.number.into())?;
+        // Numbers of fields are below 128: a byte.
+        writer.put(&[field.number]);
         let number = record.numbers[usize::from(field.number)];
         match field.holds {
-            Holds::Number(_) | Holds::Choice(_) => drop(encode::write_uint(writer, number)?),
+            Holds::Number(_) | Holds::Choice(_) => put_number(number, |bytes| writer.put(bytes)),
             Holds::Flag => encode::write_bool(writer, number != 0)?,
             Holds::Text(at) => encode::write_str(writer, record.texts[at])?,
             Holds::Bytes => encode::write_bin(writer, record.bytes)?,
@@ -165,12 +226,12 @@ fn length(length: usize) -> u32 {
 }
 
 /// What is left to read of a body.
-#[derive(Clone, Copy)]
 struct Reader<'a, 'l> {
     rest: &'a [u8],
     /// Where the body ends in the frame.
     end: usize,
     limits: &'l Limits,
+    checking: &'l mut Checking<'a>,
 }
 
 impl<'a> Reader<'a, '_> {
@@ -190,6 +251,10 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn number(&mut self) -> Result<u64> {
+        if let Some((number, rest)) = plain_number(self.rest) {
+            self.rest = rest;
+            return Ok(number);
+        }
         self.read(decode::read_int)
     }
 
@@ -213,19 +278,15 @@ impl<'a> Reader<'a, '_> {
     }
 
     /// The map of a message, entry or member.
-    fn map(&mut self, fields: &[Field]) -> Result<Received<'a>> {
-        let mut received = Received {
-            record: Record::default(),
-            at: Offsets::all(self.offset()),
-            entries: Vec::new(),
-            members: Vec::new(),
-        };
+    fn map(&mut self, fields: &[Field], received: &mut Received<'a>) -> Result<()> {
         let length = self.read(decode::read_map_len)?;
         let mut seen = 0_u32;
         for _ in 0..length {
             let at_key = self.malformed();
             let key = self.number()?;
-            let Some(field) = fields.iter().find(|field| u64::from(field.number) == key) else {
+            // Fields stand at their numbers, which begin with 1.
+            let place = usize::try_from(key.wrapping_sub(1)).unwrap_or(usize::MAX);
+            let Some(field) = fields.get(place) else {
                 self.skip(DEPTH_MAX)?;
                 continue;
             };
@@ -235,9 +296,25 @@ impl<'a> Reader<'a, '_> {
             }
             seen |= 1 << field.number;
             received.at.set(field.number.into(), self.offset());
-            self.field(field, &mut received)?;
+            self.field(field, received)?;
         }
+        Ok(())
+    }
+
+    /// The map of an entry or member.
+    fn element(&mut self, fields: &[Field]) -> Result<Received<'a>> {
+        let mut received = Received::nothing(self.offset());
+        self.map(fields, &mut received)?;
         Ok(received)
+    }
+
+    fn entry(&mut self) -> Result<EntryRef<'a>> {
+        if let Some((entry, rest)) = plain_entry(self.rest) {
+            self.rest = rest;
+            return Ok(entry);
+        }
+        let entry = self.element(ENTRY)?;
+        entry.record.unchecked_entry(&entry.at)
     }
 
     fn field(&mut self, field: &Field, received: &mut Received<'a>) -> Result<()> {
@@ -261,15 +338,16 @@ impl<'a> Reader<'a, '_> {
                 let count = self.count(self.limits.entries_max, ENTRY_BYTES_MIN)?;
                 received.entries.reserve_exact(count);
                 for _ in 0..count {
-                    let entry = self.map(ENTRY)?;
-                    received.entries.push(entry.record.entry(&entry.at)?);
+                    let entry = self.entry()?;
+                    self.checking.payload(entry.payload, entry.crc)?;
+                    received.entries.push(entry);
                 }
             }
             Holds::Members => {
                 let count = self.count(MEMBERS_MAX, MEMBER_BYTES_MIN)?;
                 received.members.reserve_exact(count);
                 for _ in 0..count {
-                    let member = self.map(MEMBER)?;
+                    let member = self.element(MEMBER)?;
                     received.members.push(member.record.member(&member.at)?);
                 }
             }
@@ -320,4 +398,61 @@ impl<'a> Reader<'a, '_> {
         }
         Ok(())
     }
+}
+
+/// An entry as encoders write it, its fields in order and its payload not compared with its checksum, and what is
+/// behind it: there may be thousands of them. `None` if it has to be read field by field.
+#[inline]
+fn plain_entry(bytes: &[u8]) -> Option<(EntryRef<'_>, &[u8])> {
+    let [fields @ 0x80..=0x84, rest @ ..] = bytes else {
+        return None;
+    };
+    let mut rest = rest;
+    let mut fields = fields & 0xf;
+    let mut number = |key: u8| {
+        let Some((&found, behind)) = rest.split_first() else {
+            return Some(0);
+        };
+        if found != key || fields == 0 {
+            return Some(0);
+        }
+        let number;
+        (number, rest) = plain_number(behind)?;
+        fields -= 1;
+        Some(number)
+    };
+    let (term, kind, crc) = (number(1)?, number(2)?, number(3)?);
+    let mut payload = &[][..];
+    if let [PAYLOAD, behind @ ..] = rest
+        && fields > 0
+    {
+        let (length, behind) = match *behind {
+            [0xc4, length, ref rest @ ..] => (length.into(), rest),
+            [0xc5, a, b, ref rest @ ..] => (u16::from_be_bytes([a, b]).into(), rest),
+            [0xc6, a, b, c, d, ref rest @ ..] => (u32::from_be_bytes([a, b, c, d]), rest),
+            _ => return None,
+        };
+        (payload, rest) = behind.split_at_checked(usize::try_from(length).ok()?)?;
+        fields -= 1;
+    }
+    let entry = EntryRef {
+        term: Term(term),
+        kind: EntryKind::of(u8::try_from(kind).ok()?)?,
+        crc: u32::try_from(crc).ok()?,
+        payload,
+    };
+    (fields == 0).then_some((entry, rest))
+}
+
+/// A number that is not negative in any of its encodings, and what is behind it.
+#[inline]
+fn plain_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    Some(match *bytes {
+        [number @ ..0x80, ref rest @ ..] => (number.into(), rest),
+        [0xcc, number, ref rest @ ..] => (number.into(), rest),
+        [0xcd, a, b, ref rest @ ..] => (u16::from_be_bytes([a, b]).into(), rest),
+        [0xce, a, b, c, d, ref rest @ ..] => (u32::from_be_bytes([a, b, c, d]).into(), rest),
+        [0xcf, a, b, c, d, e, f, g, h, ref rest @ ..] => (u64::from_be_bytes([a, b, c, d, e, f, g, h]), rest),
+        _ => return None,
+    })
 }

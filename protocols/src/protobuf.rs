@@ -12,18 +12,20 @@ use std::cell::Cell;
 
 use buffa::encoding::{Tag, WireType, check_wire_type};
 use buffa::types::{borrow_bytes, put_len_delimited_header};
-use buffa::{DecodeContext, EnumValue, Enumeration, MessageView, SizeCache, ViewEncode};
+use buffa::{DecodeContext, EncodeSink, EnumValue, Enumeration, MessageView, SizeCache, ViewEncode};
 use kraft_core::handshake::Kind;
-use kraft_core::message::{Body, Entries, EntryRef, MemberStatus, Message};
+use kraft_core::id::Term;
+use kraft_core::message::{Body, Entries, EntryKind, EntryRef, MemberStatus, Message};
 use kraft_core::outbox::Outbox;
 use kraft_core::protocol::{DecodeError, Decoded, EncodeError, Limits, Protocol};
 
 use self::generated::{EntryView, MemberView};
+use crate::checksum::Checking;
 use crate::flat::{Offsets, Received, Record};
-use crate::frame::{self, HEADER, Opened};
+use crate::frame::{self, Cut, HEADER};
 use crate::kinds::{DEPTH_MAX, MEMBERS_MAX, kinds};
 use crate::numbers::{Numbered, TEXT_MAX};
-use crate::writer::{self, Writer};
+use crate::writer::{self, Small, Writer};
 
 type Result<T> = std::result::Result<T, DecodeError>;
 
@@ -61,20 +63,27 @@ impl Protocol for Protobuf {
     }
 
     fn decode<'a>(&self, input: &'a [u8], limits: &Limits, _: &'a mut Vec<u8>) -> Result<Decoded<'a>> {
-        let whole = match frame::open(input, FORMAT, limits)? {
-            Opened::NeedMore { at_least } => return Ok(Decoded::NeedMore { at_least }),
-            Opened::Whole(whole) => whole,
+        let frame = match frame::cut(input, FORMAT, limits)? {
+            Cut::NeedMore { at_least } => return Ok(Decoded::NeedMore { at_least }),
+            Cut::Frame(frame) => frame,
         };
-        let (kind, body) = whole.known()?;
-        let received = match kind {
-            Kind::Append => decode_append(body, limits)?,
-            Kind::StatusReply => decode_status(body)?,
-            _ => decode_fields(kind, Part { body, offset: HEADER })?,
+        let consumed = frame.consumed();
+        let mut received = Received::nothing(HEADER);
+        let kind = if frame.is_append() {
+            let mut checking = Checking::new(frame);
+            let read = decode_append(frame.body(), limits, &mut checking, &mut received);
+            checking.judge(read)?;
+            Kind::Append
+        } else {
+            let (kind, body) = frame.check()?.known()?;
+            match kind {
+                Kind::StatusReply => decode_status(body, &mut received)?,
+                _ => decode_fields(kind, Part { body, offset: HEADER }, &mut received)?,
+            }
+            kind
         };
-        Ok(Decoded::Message {
-            message: received.message(kind)?,
-            consumed: whole.consumed,
-        })
+        let message = received.message(kind)?;
+        Ok(Decoded::Message { message, consumed })
     }
 
     fn name(&self) -> &'static str {
@@ -165,6 +174,33 @@ macro_rules! take {
     };
 }
 
+/// Reads a number if it comes next. Encoders write fields in order, so that most of a message is read here; what is not
+/// numbers in order is read field by field.
+macro_rules! plain {
+    ($view:ident $rest:ident $at:ident $part:ident $number:literal $name:ident U64) => {
+        if let [tag, behind @ ..] = $rest
+            && $number < 16
+            && *tag == $number << 3
+            && let Some((number, behind)) = plain_varint(behind)
+        {
+            $at.set($number, $part.offset_of($rest));
+            $view.$name = number;
+            $rest = behind;
+        }
+    };
+    ($view:ident $rest:ident $at:ident $part:ident $number:literal $name:ident FIXED64) => {
+        if let [tag, a, b, c, d, e, f, g, h, behind @ ..] = $rest
+            && $number < 16
+            && *tag == $number << 3 | 1
+        {
+            $at.set($number, $part.offset_of($rest));
+            $view.$name = u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h]);
+            $rest = behind;
+        }
+    };
+    ($view:ident $rest:ident $at:ident $part:ident $number:literal $name:ident $holds:ident) => {};
+}
+
 macro_rules! views {
     ($($kind:ident { $($number:literal $name:ident $holds:ident,)* })*) => {
         /// Writes the fields of a message, its lists apart.
@@ -183,18 +219,25 @@ macro_rules! views {
             }
         }
 
-        /// Reads the fields of a message, its lists apart.
+        /// Reads the fields of a message, its lists apart, into `received`.
         fn decode_kind<'a>(
             kind: Kind,
             part: Part<'a>,
             list: u8,
+            received: &mut Received<'a>,
             on_element: impl FnMut(Part<'a>) -> Result<()>,
-        ) -> Result<(Record<'a>, Offsets)> {
-            let mut record = Record::default();
-            let mut at = Offsets::default();
+        ) -> Result<()> {
+            let Received { record, at, .. } = received;
             match kind {
                 $(Kind::$kind => {
-                    let view: views::$kind<'a> = decode_view(part, &mut at, list, on_element)?;
+                    let mut view = views::$kind::default();
+                    let mut rest = part.body;
+                    plain!(view rest at part 1 cluster FIXED64);
+                    plain!(view rest at part 3 from U64);
+                    plain!(view rest at part 4 term U64);
+                    plain!(view rest at part 5 request U64);
+                    $(plain!(view rest at part $number $name $holds);)*
+                    merge_view(&mut view, part, rest, at, list, on_element)?;
                     take!(view record 1 cluster U64);
                     take!(view record 2 group U32);
                     take!(view record 3 from U64);
@@ -203,7 +246,7 @@ macro_rules! views {
                     $(take!(view record $number $name $holds);)*
                 })*
             }
-            Ok((record, at))
+            Ok(())
         }
     };
 }
@@ -245,7 +288,15 @@ struct Part<'a> {
     offset: usize,
 }
 
-fn encode_view<'a>(view: &impl ViewEncode<'a>, writer: &mut Writer<'_, '_>) {
+impl Part<'_> {
+    /// Where the `rest` of it begins.
+    #[inline]
+    fn offset_of(&self, rest: &[u8]) -> usize {
+        self.offset + self.body.len() - rest.len()
+    }
+}
+
+fn encode_view<'a>(view: &impl ViewEncode<'a>, writer: &mut impl EncodeSink) {
     let mut sizes = SizeCache::new();
     view.compute_size(&mut sizes);
     view.write_to(&mut sizes, writer);
@@ -262,15 +313,17 @@ fn encode_entries(entries: &Entries<'_>, writer: &mut Writer<'_, '_>) {
         }
         Entries::Shared(front, back) => {
             for entry in front.iter().chain(*back) {
-                encode_entry(entry.as_ref(), writer);
-                writer.put_shared(&entry.payload);
+                let mut fields = Small::new();
+                encode_entry(entry.as_ref(), &mut fields);
+                writer.put_element(&fields, entry);
             }
         }
     }
 }
 
 /// An entry up to its payload's bytes.
-fn encode_entry(entry: EntryRef<'_>, writer: &mut Writer<'_, '_>) {
+#[inline]
+fn encode_entry(entry: EntryRef<'_>, writer: &mut impl EncodeSink) {
     let mut view = EntryView {
         term: entry.term.0,
         kind: Slot::of(entry.kind.number().into()),
@@ -280,7 +333,7 @@ fn encode_entry(entry: EntryRef<'_>, writer: &mut Writer<'_, '_>) {
     let size = view.compute_size(&mut SizeCache::new());
     put_len_delimited_header(ENTRIES.into(), size.into(), writer);
     view.payload = &[];
-    encode_view(&view, writer);
+    view.write_to(&mut SizeCache::new(), writer);
     if !entry.payload.is_empty() {
         put_len_delimited_header(PAYLOAD, entry.payload.len() as u64, writer);
     }
@@ -303,83 +356,138 @@ fn encode_member(member: &MemberStatus<'_>, writer: &mut Writer<'_, '_>) {
 /// No field has this number.
 const NO_LIST: u8 = 0;
 
-fn decode_fields<'a>(kind: Kind, part: Part<'a>) -> Result<Received<'a>> {
-    let (record, at) = decode_kind(kind, part, NO_LIST, |_| unreachable!("no field has the number 0"))?;
-    check_texts(&record)?;
-    Ok(Received {
-        record,
-        at,
-        entries: Vec::new(),
-        members: Vec::new(),
-    })
+fn decode_fields<'a>(kind: Kind, part: Part<'a>, received: &mut Received<'a>) -> Result<()> {
+    decode_kind(kind, part, NO_LIST, received, |_| {
+        unreachable!("no field has the number 0")
+    })?;
+    check_texts(&received.record)
 }
 
 /// Entries are counted before there is room made for them.
-fn decode_append<'a>(body: &'a [u8], limits: &Limits) -> Result<Received<'a>> {
+fn decode_append<'a>(
+    body: &'a [u8],
+    limits: &Limits,
+    checking: &mut Checking<'a>,
+    received: &mut Received<'a>,
+) -> Result<()> {
     let part = Part { body, offset: HEADER };
     let mut count = 0;
-    let (record, at) = decode_kind(Kind::Append, part, ENTRIES, |_| {
+    decode_kind(Kind::Append, part, ENTRIES, received, |_| {
         count += 1;
         Ok(())
     })?;
     if count > limits.entries_max {
         return Err(DecodeError::TooLarge);
     }
-    let mut entries = Vec::with_capacity(count);
-    if count > 0 {
-        each_element(part, ENTRIES, |element| {
-            let mut at = Offsets::default();
-            let view: EntryView<'_> = decode_element(element, &mut at)?;
-            let mut record = Record::default();
-            take!(view record 1 term U64);
-            take!(view record 2 kind ENTRY_KIND);
-            take!(view record 3 crc U32);
-            take!(view record 4 payload BYTES);
-            entries.push(record.entry(&at)?);
-            Ok(())
-        })?;
+    if count == 0 {
+        return Ok(());
     }
-    Ok(Received {
-        record,
-        at,
-        entries,
-        members: Vec::new(),
+    received.entries.reserve_exact(count);
+    each_element(part, ENTRIES, |element| {
+        let entry = match plain_entry(element.body) {
+            Some(entry) => entry,
+            None => decode_entry(element)?,
+        };
+        checking.payload(entry.payload, entry.crc)?;
+        received.entries.push(entry);
+        Ok(())
     })
 }
 
-fn decode_status(body: &[u8]) -> Result<Received<'_>> {
+/// An entry as encoders write it, each field once at most and in order, its payload not compared with its checksum:
+/// there may be thousands of them. `None` if it has to be read field by field, by [`decode_entry`].
+#[inline]
+fn plain_entry(body: &[u8]) -> Option<EntryRef<'_>> {
+    let mut rest = body;
+    let (mut term, mut kind, mut crc, mut payload) = (0, 0, 0, &[][..]);
+    if let [0x08, behind @ ..] = rest {
+        (term, rest) = plain_varint(behind)?;
+    }
+    if let [0x10, behind @ ..] = rest {
+        (kind, rest) = plain_varint(behind)?;
+    }
+    if let [0x1d, c0, c1, c2, c3, behind @ ..] = rest {
+        (crc, rest) = (u32::from_le_bytes([*c0, *c1, *c2, *c3]), behind);
+    }
+    if let [0x22, behind @ ..] = rest {
+        let (length, behind) = plain_varint(behind)?;
+        (payload, rest) = behind.split_at_checked(usize::try_from(length).ok()?)?;
+    }
+    rest.is_empty().then_some(EntryRef {
+        term: Term(term),
+        kind: EntryKind::of(u8::try_from(kind).ok()?)?,
+        crc,
+        payload,
+    })
+}
+
+/// A number and what is behind it. `None` if it does not end or fit.
+#[inline]
+fn plain_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let low = |byte: u8| u64::from(byte & 0x7f);
+    match *bytes {
+        [a @ ..0x80, ref rest @ ..] => Some((u64::from(a), rest)),
+        [a, b @ ..0x80, ref rest @ ..] => Some((low(a) | low(b) << 7, rest)),
+        [a, b, c @ ..0x80, ref rest @ ..] => Some((low(a) | low(b) << 7 | low(c) << 14, rest)),
+        _ => long_varint(bytes),
+    }
+}
+
+fn long_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut number = 0;
+    for (at, &byte) in bytes.iter().enumerate().take(9) {
+        number |= u64::from(byte & 0x7f) << (7 * at);
+        if byte < 0x80 {
+            return Some((number, &bytes[at + 1..]));
+        }
+    }
+    // The tenth byte has the highest bit alone.
+    match bytes.get(9) {
+        Some(&byte @ ..2) => Some((number | u64::from(byte) << 63, &bytes[10..])),
+        _ => None,
+    }
+}
+
+/// An entry, its payload not compared with its checksum.
+fn decode_entry(element: Part<'_>) -> Result<EntryRef<'_>> {
+    let mut at = Offsets::default();
+    let view: EntryView<'_> = decode_element(element, &mut at)?;
+    let mut record = Record::default();
+    take!(view record 1 term U64);
+    take!(view record 2 kind ENTRY_KIND);
+    take!(view record 3 crc U32);
+    take!(view record 4 payload BYTES);
+    record.unchecked_entry(&at)
+}
+
+fn decode_status<'a>(body: &'a [u8], received: &mut Received<'a>) -> Result<()> {
     let part = Part { body, offset: HEADER };
     let mut count = 0;
-    let (record, at) = decode_kind(Kind::StatusReply, part, MEMBERS, |_| {
+    decode_kind(Kind::StatusReply, part, MEMBERS, received, |_| {
         count += 1;
         Ok(())
     })?;
-    check_texts(&record)?;
+    check_texts(&received.record)?;
     if count > MEMBERS_MAX {
         return Err(DecodeError::TooLarge);
     }
-    let mut members = Vec::with_capacity(count);
-    if count > 0 {
-        each_element(part, MEMBERS, |element| {
-            let mut at = Offsets::default();
-            let view: MemberView<'_> = decode_element(element, &mut at)?;
-            let mut record = Record::default();
-            take!(view record 1 node U64);
-            take!(view record 2 address TEXT0);
-            take!(view record 3 standing STANDING);
-            take!(view record 4 matched U64);
-            take!(view record 5 heard_ms U64);
-            take!(view record 6 snapshot_percent U32);
-            check_texts(&record)?;
-            members.push(record.member(&at)?);
-            Ok(())
-        })?;
+    if count == 0 {
+        return Ok(());
     }
-    Ok(Received {
-        record,
-        at,
-        entries: Vec::new(),
-        members,
+    received.members.reserve_exact(count);
+    each_element(part, MEMBERS, |element| {
+        let mut at = Offsets::default();
+        let view: MemberView<'_> = decode_element(element, &mut at)?;
+        let mut record = Record::default();
+        take!(view record 1 node U64);
+        take!(view record 2 address TEXT0);
+        take!(view record 3 standing STANDING);
+        take!(view record 4 matched U64);
+        take!(view record 5 heard_ms U64);
+        take!(view record 6 snapshot_percent U32);
+        check_texts(&record)?;
+        received.members.push(record.member(&at)?);
+        Ok(())
     })
 }
 
@@ -393,42 +501,64 @@ fn check_texts(record: &Record<'_>) -> Result<()> {
 /// A message without lists. What is absent of it is where it begins.
 fn decode_element<'a, V: MessageView<'a> + Default>(part: Part<'a>, at: &mut Offsets) -> Result<V> {
     *at = Offsets::all(part.offset);
-    decode_view(part, at, NO_LIST, |_| unreachable!("no field has the number 0"))
+    let mut view = V::default();
+    merge_view(&mut view, part, part.body, at, NO_LIST, |_| {
+        unreachable!("no field has the number 0")
+    })?;
+    Ok(view)
 }
 
-/// Reads a message field by field. The elements of its list are handed out, not decoded.
-fn decode_view<'a, V: MessageView<'a> + Default>(
+/// Reads the `rest` of a message field by field. The elements of its list are handed out, not decoded.
+fn merge_view<'a, V: MessageView<'a>>(
+    view: &mut V,
     part: Part<'a>,
+    mut rest: &'a [u8],
     at: &mut Offsets,
     list: u8,
     mut on_element: impl FnMut(Part<'a>) -> Result<()>,
-) -> Result<V> {
+) -> Result<()> {
     // Unknown fields are skipped, which costs nothing that would have to be counted.
     let unknown = Cell::new(0);
     let context = DecodeContext::new(DEPTH_MAX, &unknown);
-    let mut view = V::default();
-    let mut rest = part.body;
     while !rest.is_empty() {
-        let offset = part.offset + part.body.len() - rest.len();
+        if let Some((element, behind)) = plain_element(rest, list) {
+            rest = behind;
+            let offset = part.offset_of(rest) - element.len();
+            on_element(Part { body: element, offset })?;
+            continue;
+        }
+        let offset = part.offset_of(rest);
         let malformed = |_| DecodeError::Malformed { offset };
         let before = rest;
         let tag = Tag::decode(&mut rest).map_err(malformed)?;
         if tag.field_number() == u32::from(list) {
             let element = element(tag, &mut rest).map_err(malformed)?;
-            let offset = part.offset + part.body.len() - rest.len() - element.len();
+            let offset = part.offset_of(rest) - element.len();
             on_element(Part { body: element, offset })?;
             continue;
         }
         rest = view.merge_view_field(tag, rest, before, context).map_err(malformed)?;
         at.set(tag.field_number(), offset);
     }
-    Ok(view)
+    Ok(())
 }
 
 /// The elements of a list in a message that was read before.
 fn each_element<'a>(part: Part<'a>, list: u8, on_element: impl FnMut(Part<'a>) -> Result<()>) -> Result<()> {
     // A message of no fields at all: what is not of the list is unknown to it.
-    decode_view::<views::Status<'_>>(part, &mut Offsets::default(), list, on_element).map(drop)
+    let mut view = views::Status::default();
+    merge_view(&mut view, part, part.body, &mut Offsets::default(), list, on_element)
+}
+
+/// What [`element`] gives, if it is nothing out of the ordinary.
+#[inline]
+fn plain_element(rest: &[u8], list: u8) -> Option<(&[u8], &[u8])> {
+    let (&tag, rest) = rest.split_first()?;
+    if list == NO_LIST || tag >= 0x80 || tag != list << 3 | WireType::LengthDelimited as u8 {
+        return None;
+    }
+    let (length, rest) = plain_varint(rest)?;
+    rest.split_at_checked(usize::try_from(length).ok()?)
 }
 
 fn element<'a>(tag: Tag, rest: &mut &'a [u8]) -> std::result::Result<&'a [u8], buffa::DecodeError> {

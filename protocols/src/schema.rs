@@ -38,6 +38,8 @@ pub enum Holds {
 }
 
 const U64: Holds = Holds::Number(u64::MAX);
+/// Eight bytes in `protobuf`, whose other numbers are as long as they are large.
+const FIXED64: Holds = U64;
 const U32: Holds = Holds::Number(u32::MAX as u64);
 const U16: Holds = Holds::Number(u16::MAX as u64);
 

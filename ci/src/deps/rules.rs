@@ -9,6 +9,7 @@ const UNSAFE_FOLDERS: &[&str] = &["adapters/", "bench-harness/src/bare/"];
 const SAFE_CRATES: &[&str] = &[
     "chaos",
     "ci",
+    "counts",
     "fuzz/targets",
     "kraft",
     "kraft-core",

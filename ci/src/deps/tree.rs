@@ -31,6 +31,8 @@ const INWARD: &[(&str, &[&str])] = &[
     // What fuzzers run.
     ("kraft-fuzz-targets", &["kraft-core", "kraft-protocols", "kraft-raft"]),
     ("ci", &[]),
+    // Benchmarks alone, of what tests may use, too.
+    ("kraft-counts", &[]),
     // Makes source code of the schema.
     ("kraft-codegen", &[]),
 ];

@@ -361,12 +361,16 @@ pub(crate) fn status<'a>(u: &mut Unstructured<'a>) -> Result<StatusReply<'a>> {
     ];
     let mut members = Vec::new();
     for _ in 0..u.int_in_range(0..=6)? {
+        let (node, address, standing) = (NodeId(number(u)?), text(u)?, *u.choose(&standings)?);
+        let (matched, heard_ms) = (Index(number(u)?), number(u)?);
         members.push(MemberStatus {
-            node: NodeId(number(u)?),
-            address: text(u)?,
-            standing: *u.choose(&standings)?,
-            matched: Index(number(u)?),
-            heard_ms: number(u)?,
+            node,
+            address,
+            standing,
+            matched,
+            heard_ms,
+            // Without a choice of its own, so that kept inputs mean what they did.
+            snapshot_percent: (heard_ms % 101) as u8,
         });
     }
     Ok(StatusReply {

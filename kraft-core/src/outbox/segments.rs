@@ -48,6 +48,7 @@ pub(super) struct SavePoint {
 
 impl SavePoint {
     /// The length at that time.
+    #[inline]
     pub(super) fn len(self) -> usize {
         self.len
     }
@@ -61,6 +62,7 @@ impl Segments {
     }
 
     /// Bytes left.
+    #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
@@ -146,14 +148,47 @@ impl Segments {
     }
 
     pub(super) fn push_copied(&mut self, bytes: &[u8]) {
-        if bytes.is_empty() {
+        self.extend_open(bytes);
+        self.close(bytes.len());
+    }
+
+    /// Copies `bytes` to the end; they are of no piece before [`close`](Self::close) makes them one, and nothing else
+    /// may be pushed before.
+    #[inline]
+    pub(super) fn extend_open(&mut self, bytes: &[u8]) {
+        self.copied.extend_from_slice(bytes);
+    }
+
+    /// The same with many pieces, of about `count` bytes together; how many there were.
+    #[inline]
+    pub(super) fn extend_open_by<T: AsRef<[u8]>>(&mut self, count: usize, pieces: impl Iterator<Item = T>) -> usize {
+        self.copied.reserve(count);
+        let before = self.copied.len();
+        pieces.for_each(|piece| self.copied.extend_from_slice(piece.as_ref()));
+        self.copied.len() - before
+    }
+
+    /// The last bytes of those.
+    #[inline]
+    pub(super) fn last_open(&self, count: usize) -> &[u8] {
+        &self.copied[self.copied.len() - count..]
+    }
+
+    /// Overwrites some of those, the first of which is this far from the end.
+    pub(super) fn overwrite_open(&mut self, from_end: usize, bytes: &[u8]) {
+        let from = self.copied.len() - from_end;
+        self.copied[from..from + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Makes the `count` bytes at the end, which are of no piece, part of the last one, or one of their own.
+    pub(super) fn close(&mut self, count: usize) {
+        if count == 0 {
             return;
         }
-        self.copied.extend_from_slice(bytes);
-        self.len += bytes.len();
+        self.len += count;
         match self.pieces.back_mut() {
-            Some(Piece::Copied(size)) => *size += bytes.len(),
-            _ => self.pieces.push_back(Piece::Copied(bytes.len())),
+            Some(Piece::Copied(size)) => *size += count,
+            _ => self.pieces.push_back(Piece::Copied(count)),
         }
     }
 

@@ -352,3 +352,79 @@ fn buffers_are_lent_where_nothing_waits_and_come_back_empty() {
     assert_eq!(payload, whole[4..4 + SHARE_MIN]);
     assert!(payload.is_unique(), "a shared payload was copied or kept");
 }
+
+#[test]
+fn the_last_bytes_of_a_frame_can_be_looked_at() {
+    let payload = Bytes::from(vec![9; SHARE_MIN]);
+    let mut outbox = Outbox::new(1 << 20);
+    outbox.put(b"before").expect("it fits");
+    outbox
+        .frame(|frame| {
+            frame.put(b"head")?;
+            assert_eq!(frame.last(4), b"head");
+            frame.put_shared(&payload)?;
+            assert_eq!(frame.last(0), b"");
+            frame.put(b"ta")?;
+            frame.put(b"il")?;
+            assert_eq!(frame.last(3), b"ail");
+            Ok::<_, Full>(())
+        })
+        .expect("it fits");
+    let refused = outbox.frame(|frame| {
+        frame.put(b"more")?;
+        Err::<(), _>(Full)
+    });
+    assert_eq!(refused, Err(Full));
+    assert_eq!(outbox.len(), 14 + SHARE_MIN);
+    let bytes = taken(&mut outbox);
+    assert_eq!(&bytes[..10], b"beforehead");
+    assert_eq!(&bytes[10 + SHARE_MIN..], b"tail");
+}
+
+#[test]
+fn pieces_are_put_all_or_none() {
+    let mut outbox = Outbox::new(10);
+    let put = outbox.frame(|frame| {
+        frame.put_all(5, [&b"ab"[..], b"", b"cde"].into_iter())?;
+        frame.put(b"f")
+    });
+    assert_eq!(put, Ok(()));
+    let full = outbox.frame(|frame| frame.put_all(5, [[1; 4], [2; 4]].into_iter().map(|_| "none is asked for")));
+    assert_eq!(full, Err(Full));
+    assert_eq!(taken(&mut outbox), b"abcdef");
+}
+
+#[test]
+#[should_panic(expected = "pieces of a frame are as long as was said")]
+fn pieces_are_as_long_as_was_said() {
+    let mut outbox = Outbox::new(10);
+    let _ = outbox.frame(|frame| frame.put_all(5, [b"abcd"].into_iter()));
+}
+
+#[test]
+#[should_panic(expected = "the last 7 bytes of a frame")]
+fn the_last_bytes_of_a_frame_are_its_own() {
+    let mut outbox = Outbox::new(100);
+    outbox.put(b"before").expect("it fits");
+    let _ = outbox.frame(|frame| {
+        frame.put(b"frame")?;
+        let _ = frame.last(7);
+        Ok::<_, Full>(())
+    });
+}
+
+#[test]
+fn a_frame_whose_builder_panics_leaves_the_accounts_true() {
+    let mut outbox = Outbox::new(100);
+    outbox.put(b"before").expect("it fits");
+    let build = std::panic::AssertUnwindSafe(|| {
+        outbox.frame(|frame| -> Result<(), Full> {
+            frame.put(b"half")?;
+            panic!("a bug of the builder");
+        })
+    });
+    assert!(std::panic::catch_unwind(build).is_err());
+    outbox.put(b"after").expect("it fits");
+    assert_eq!(outbox.len(), 15);
+    assert_eq!(taken(&mut outbox), b"beforehalfafter");
+}

@@ -259,13 +259,15 @@ fn append<'a>(parts: &mut Parts<'a>, payloads: Fields<'a>, limits: &Limits) -> R
     })
 }
 
-fn entries<'a>(mut runs: Fields<'a>, mut table: Fields<'a>, mut payloads: Fields<'a>) -> Result<Entries<'a>> {
+fn entries<'a>(mut runs: Fields<'a>, table: Fields<'a>, payloads: Fields<'a>) -> Result<Entries<'a>> {
     // As many as there are rows in the frame: bounded by what was received.
-    let count = table.bytes.len() / ENTRY;
+    let (mut rows, _) = table.bytes.as_chunks::<ENTRY>();
+    let count = rows.len();
     if count == 0 {
         payloads.end()?;
         return Ok(Entries::NONE);
     }
+    let mut rest = payloads.bytes;
     let mut entries: Vec<EntryRef<'_>> = Vec::with_capacity(count);
     while !runs.bytes.is_empty() {
         let at_term = runs.malformed();
@@ -277,12 +279,18 @@ fn entries<'a>(mut runs: Fields<'a>, mut table: Fields<'a>, mut payloads: Fields
         let at_count = runs.malformed();
         let run = runs.length()?;
         runs.reserved::<4>()?;
-        if run == 0 || run > count - entries.len() {
+        if run == 0 || run > rows.len() {
             return Err(at_count);
         }
-        for _ in 0..run {
-            let (length, crc, kind) = table.entry()?;
-            let payload = payloads.take(length)?;
+        let (taken, behind) = rows.split_at(run);
+        rows = behind;
+        for row in taken {
+            let at_row = || table.offset + entries.len() * ENTRY;
+            let Row { length, crc, kind } = Row::of(row, at_row)?;
+            let Some((payload, behind)) = rest.split_at_checked(length) else {
+                return Err(payloads.malformed_before(rest));
+            };
+            rest = behind;
             if crc32c::crc32c(payload) != crc {
                 return Err(DecodeError::BadChecksum);
             }
@@ -294,9 +302,36 @@ fn entries<'a>(mut runs: Fields<'a>, mut table: Fields<'a>, mut payloads: Fields
             });
         }
     }
-    table.end()?;
-    payloads.end()?;
+    if !rows.is_empty() {
+        return Err(table.malformed_before(rows.as_flattened()));
+    }
+    if !rest.is_empty() {
+        return Err(payloads.malformed_before(rest));
+    }
     Ok(Entries::Lent(entries))
+}
+
+/// A row of an append's table.
+struct Row {
+    length: usize,
+    crc: u32,
+    kind: EntryKind,
+}
+
+impl Row {
+    /// In one piece, since there may be thousands of them.
+    #[inline]
+    fn of(row: &[u8; ENTRY], offset: impl Fn() -> usize) -> Result<Self> {
+        let [l0, l1, l2, l3, c0, c1, c2, c3, kind, reserved @ ..] = *row;
+        let malformed = |at| DecodeError::Malformed { offset: offset() + at };
+        let length = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).map_err(|_| malformed(0))?;
+        let kind = EntryKind::of(kind).ok_or_else(|| malformed(8))?;
+        if reserved != [0; 3] {
+            return Err(malformed(9));
+        }
+        let crc = u32::from_le_bytes([c0, c1, c2, c3]);
+        Ok(Self { length, crc, kind })
+    }
 }
 
 fn append_reply(fields: &mut Fields<'_>) -> Result<AppendReply> {
@@ -588,6 +623,14 @@ impl<'a> Fields<'a> {
         DecodeError::Malformed { offset: self.offset }
     }
 
+    /// The same, if `rest` is what is left of it.
+    #[cold]
+    fn malformed_before(&self, rest: &[u8]) -> DecodeError {
+        DecodeError::Malformed {
+            offset: self.offset + self.bytes.len() - rest.len(),
+        }
+    }
+
     fn take(&mut self, count: usize) -> Result<&'a [u8]> {
         let Some((taken, rest)) = self.bytes.split_at_checked(count) else {
             return Err(self.malformed());
@@ -683,20 +726,6 @@ impl<'a> Fields<'a> {
             return Err(DecodeError::TooLarge);
         }
         str::from_utf8(self.take(length)?).map_err(|_| error)
-    }
-
-    /// A row of an append's table: the payload's length and checksum, and what the entry is. In one piece, since there
-    /// may be thousands of them.
-    fn entry(&mut self) -> Result<(usize, u32, EntryKind)> {
-        let offset = self.offset;
-        let [l0, l1, l2, l3, c0, c1, c2, c3, kind, reserved @ ..] = self.array::<ENTRY>()?;
-        let malformed = |at| DecodeError::Malformed { offset: offset + at };
-        let length = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).map_err(|_| malformed(0))?;
-        let kind = EntryKind::of(kind).ok_or_else(|| malformed(8))?;
-        if reserved != [0; 3] {
-            return Err(malformed(9));
-        }
-        Ok((length, u32::from_le_bytes([c0, c1, c2, c3]), kind))
     }
 
     /// `count` rows of `size` bytes.

@@ -1,12 +1,12 @@
 //! Messages to bytes.
 
 use kraft_core::handshake::Kind;
-use kraft_core::id::{Index, NodeId};
+use kraft_core::id::{Index, NodeId, Term};
 use kraft_core::message::{
-    Append, Basis, Body, Change, Commit, Consistency, Entries, Header, MemberStatus, Message, Outcome, ReadIndexReply,
-    SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult, StatusReply,
+    Append, Basis, Body, Change, Commit, Consistency, Entries, EntryRef, Header, MemberStatus, Message, Outcome,
+    ReadIndexReply, SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult, StatusReply,
 };
-use kraft_core::outbox::{Frame, Full, Outbox};
+use kraft_core::outbox::{Frame, Full, Outbox, SHARE_MIN};
 use kraft_core::protocol::EncodeError;
 
 use super::FORMAT;
@@ -43,20 +43,18 @@ pub(super) fn encode(message: &Message<'_>, frame_max: usize, out: &mut Outbox) 
     );
     out.frame(|frame| {
         frame.put(start.bytes())?;
-        let mut covered = Covered {
-            crc: crc32c::crc32c(&start.bytes()[HEADER..]),
-            frame,
-        };
-        covered.put_tail(&message.body)?;
+        put_tail(&message.body, &size, frame)?;
+        // In one piece: in long ones the processor makes three checksums at once.
+        let body_crc = crc32c::crc32c(frame.last(checked as usize));
         let envelope = Envelope {
             format: FORMAT,
             kind: kind_number(kind),
             length,
             checked,
-            body_crc: covered.crc,
+            body_crc,
         };
         if let Body::Append(append) = &message.body {
-            put_payloads(&append.entries, frame)?;
+            put_payloads(&append.entries, &size, frame)?;
         }
         assert_eq!(
             frame.len() - HEADER,
@@ -87,6 +85,8 @@ fn has_appended(body: &Body<'_>) -> bool {
 struct Size {
     covered: usize,
     payloads: usize,
+    /// Some payload is large enough to be shared.
+    is_shared: bool,
     /// Runs of entries of one term.
     runs: usize,
 }
@@ -121,11 +121,12 @@ impl Size {
     fn of_append(append: &Append<'_>) -> Self {
         let mut size = Self::default();
         let mut term = None;
-        for entry in append.entries.iter() {
+        append.entries.iter().for_each(|entry| {
             size.payloads = size.payloads.saturating_add(entry.payload.len());
+            size.is_shared |= entry.payload.len() >= SHARE_MIN;
             size.runs += usize::from(term != Some(entry.term));
             term = Some(entry.term);
-        }
+        });
         size.covered = size.runs * RUN + append.entries.len() * ENTRY;
         size
     }
@@ -418,111 +419,97 @@ const fn flag(is_set: bool, bit: u8) -> u8 {
     if is_set { bit } else { 0 }
 }
 
-/// The variable parts that the body's checksum covers.
-struct Covered<'f, 'o> {
-    frame: &'f mut Frame<'o>,
-    crc: u32,
+/// Puts the variable parts that the body's checksum covers.
+fn put_tail(body: &Body<'_>, size: &Size, frame: &mut Frame<'_>) -> Result<(), Full> {
+    match body {
+        Body::Append(append) => put_table(&append.entries, size.runs, frame),
+        Body::Hello(hello) => frame.put(hello.cluster_name.as_bytes()),
+        Body::Goaway(goaway) => frame.put(goaway.detail.as_bytes()),
+        Body::Command(command) => frame.put(command.command),
+        Body::Read(read) => frame.put(read.query),
+        Body::Snapshot(chunk) | Body::FetchReply(chunk) => frame.put(chunk.data),
+        Body::Change(change) => frame.put(address(change).as_bytes()),
+        Body::Reply(Outcome::Committed(answer) | Outcome::Weaker { answer, .. }) => frame.put(answer),
+        Body::Reply(Outcome::Refused(refused)) => frame.put(refused.detail.as_bytes()),
+        Body::StatusReply(status) => {
+            frame.put(status.version.as_bytes())?;
+            frame.put(status.backend.as_bytes())?;
+            status.members.iter().try_for_each(|member| put_member(member, frame))
+        }
+        _ => Ok(()),
+    }
 }
 
-impl Covered<'_, '_> {
-    fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
-        self.crc = crc32c::crc32c_append(self.crc, bytes);
-        self.frame.put(bytes)
-    }
+fn put_member(member: &MemberStatus<'_>, frame: &mut Frame<'_>) -> Result<(), Full> {
+    let mut fields = [0; MEMBER];
+    fields[0..8].copy_from_slice(&member.node.0.to_le_bytes());
+    fields[8..16].copy_from_slice(&member.matched.0.to_le_bytes());
+    fields[16..24].copy_from_slice(&member.heard_ms.to_le_bytes());
+    let length = u32::try_from(member.address.len()).expect("a text is at most TEXT_MAX");
+    fields[24..28].copy_from_slice(&length.to_le_bytes());
+    fields[28] = member.standing.number();
+    fields[29] = member.snapshot_percent;
+    frame.put(&fields)?;
+    frame.put(member.address.as_bytes())
+}
 
-    fn put_tail(&mut self, body: &Body<'_>) -> Result<(), Full> {
-        match body {
-            Body::Append(append) => self.put_table(&append.entries),
-            Body::Hello(hello) => self.put(hello.cluster_name.as_bytes()),
-            Body::Goaway(goaway) => self.put(goaway.detail.as_bytes()),
-            Body::Command(command) => self.put(command.command),
-            Body::Read(read) => self.put(read.query),
-            Body::Snapshot(chunk) | Body::FetchReply(chunk) => self.put(chunk.data),
-            Body::Change(change) => self.put(address(change).as_bytes()),
-            Body::Reply(Outcome::Committed(answer) | Outcome::Weaker { answer, .. }) => self.put(answer),
-            Body::Reply(Outcome::Refused(refused)) => self.put(refused.detail.as_bytes()),
-            Body::StatusReply(status) => {
-                self.put(status.version.as_bytes())?;
-                self.put(status.backend.as_bytes())?;
-                status.members.iter().try_for_each(|member| self.put_member(member))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn put_member(&mut self, member: &MemberStatus<'_>) -> Result<(), Full> {
-        let mut fields = [0; MEMBER];
-        fields[0..8].copy_from_slice(&member.node.0.to_le_bytes());
-        fields[8..16].copy_from_slice(&member.matched.0.to_le_bytes());
-        fields[16..24].copy_from_slice(&member.heard_ms.to_le_bytes());
-        let length = u32::try_from(member.address.len()).expect("a text is at most TEXT_MAX");
-        fields[24..28].copy_from_slice(&length.to_le_bytes());
-        fields[28] = member.standing.number();
-        fields[29] = member.snapshot_percent;
-        self.put(&fields)?;
-        self.put(member.address.as_bytes())
-    }
-
-    /// Runs of terms, then entries. In pieces of many rows: a put and a checksum of twelve bytes cost more than the
-    /// bytes.
-    fn put_table(&mut self, entries: &Entries<'_>) -> Result<(), Full> {
-        let mut rows = Rows {
-            bytes: [0; ROWS_MAX],
-            len: 0,
-        };
-        let mut terms = entries.iter().map(|entry| entry.term).peekable();
-        while let Some(term) = terms.next() {
-            let mut count = 1_u32;
-            while terms.next_if_eq(&term).is_some() {
+/// Runs of terms, then entries.
+fn put_table(entries: &Entries<'_>, runs: usize, frame: &mut Frame<'_>) -> Result<(), Full> {
+    let mut terms = entries.iter().map(|entry| entry.term);
+    match (runs, terms.next()) {
+        // Nearly always: a leader sends what it made, and was not another one's follower a moment ago.
+        (1, Some(term)) => put_run(term, entries.len(), frame)?,
+        (_, Some(first)) => {
+            let (mut term, mut count) = (first, 1);
+            for next in terms {
+                if next != term {
+                    put_run(term, count, frame)?;
+                    (term, count) = (next, 0);
+                }
                 count += 1;
             }
-            let mut row = [0; RUN];
-            row[0..8].copy_from_slice(&term.0.to_le_bytes());
-            row[8..12].copy_from_slice(&count.to_le_bytes());
-            rows.put(&row, self)?;
+            put_run(term, count, frame)?;
         }
-        for entry in entries.iter() {
-            let length = u32::try_from(entry.payload.len()).expect("a payload is shorter than its frame");
-            let mut row = [0; ENTRY];
-            row[0..4].copy_from_slice(&length.to_le_bytes());
-            row[4..8].copy_from_slice(&entry.crc.to_le_bytes());
-            row[8] = entry.kind.number();
-            rows.put(&row, self)?;
-        }
-        rows.flush(self)
+        (_, None) => {}
     }
-}
-
-const ROWS_MAX: usize = 64 * ENTRY;
-
-struct Rows {
-    bytes: [u8; ROWS_MAX],
-    len: usize,
-}
-
-impl Rows {
-    fn put(&mut self, row: &[u8], covered: &mut Covered<'_, '_>) -> Result<(), Full> {
-        if self.len + row.len() > ROWS_MAX {
-            self.flush(covered)?;
-        }
-        self.bytes[self.len..self.len + row.len()].copy_from_slice(row);
-        self.len += row.len();
-        Ok(())
-    }
-
-    fn flush(&mut self, covered: &mut Covered<'_, '_>) -> Result<(), Full> {
-        covered.put(&self.bytes[..self.len])?;
-        self.len = 0;
-        Ok(())
-    }
-}
-
-fn put_payloads(entries: &Entries<'_>, frame: &mut Frame<'_>) -> Result<(), Full> {
+    // Written out for each way that entries are held: an iterator over both asks at each entry which it is.
+    let count = entries.len() * ENTRY;
     match entries {
-        Entries::Lent(entries) => entries.iter().try_for_each(|entry| frame.put(entry.payload)),
-        Entries::Shared(front, back) => front
-            .iter()
-            .chain(*back)
-            .try_for_each(|entry| frame.put_shared(&entry.payload)),
+        Entries::Lent(entries) => frame.put_all(count, entries.iter().map(|entry| row(*entry))),
+        Entries::Shared(front, back) => {
+            let both = front.iter().chain(*back);
+            frame.put_all(count, both.map(|entry| row(entry.as_ref())))
+        }
+    }
+}
+
+#[inline]
+fn row(entry: EntryRef<'_>) -> [u8; ENTRY] {
+    let length = u32::try_from(entry.payload.len()).expect("a payload is shorter than its frame");
+    let mut row = [0; ENTRY];
+    row[0..4].copy_from_slice(&length.to_le_bytes());
+    row[4..8].copy_from_slice(&entry.crc.to_le_bytes());
+    row[8] = entry.kind.number();
+    row
+}
+
+fn put_run(term: Term, count: usize, frame: &mut Frame<'_>) -> Result<(), Full> {
+    let count = u32::try_from(count).expect("there are fewer entries than bytes of the frame");
+    let mut row = [0; RUN];
+    row[0..8].copy_from_slice(&term.0.to_le_bytes());
+    row[8..12].copy_from_slice(&count.to_le_bytes());
+    frame.put(&row)
+}
+
+fn put_payloads(entries: &Entries<'_>, size: &Size, frame: &mut Frame<'_>) -> Result<(), Full> {
+    match entries {
+        Entries::Lent(entries) => frame.put_all(size.payloads, entries.iter().map(|entry| entry.payload)),
+        Entries::Shared(front, back) => {
+            let mut payloads = front.iter().chain(*back).map(|entry| &entry.payload);
+            if size.is_shared {
+                return payloads.try_for_each(|payload| frame.put_shared(payload));
+            }
+            frame.put_all(size.payloads, payloads)
+        }
     }
 }

@@ -1,0 +1,296 @@
+//! Instructions of hot paths, counted by callgrind and held against ceilings that are kept in the tree.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::{env, fs};
+
+use crate::command::{Failure, cargo_output, output};
+use crate::steps::Outcome;
+use crate::{debian, source, tools};
+
+/// What was counted when it was last found to be right.
+const CEILINGS: &str = "counts/ceilings.txt";
+
+/// Where counts are left, below the root.
+const RESULTS: &str = "target/counts";
+
+/// A count may be so many hundredths above its ceiling: compilers differ, and the system's memcpy.
+const TOLERANCE: u64 = 5;
+
+/// Counts of this group are shown, and have no ceiling: libraries that ours are compared with.
+const RIVALS: &str = "rivals";
+
+/// Runs the benchmarks of `kraft-counts` and compares.
+///
+/// # Errors
+///
+/// A count is above its ceiling, has none, or is gone.
+pub(crate) fn run() -> Result<Outcome, Failure> {
+    let path = match ensure() {
+        Ok(path) => path,
+        Err(failure) => {
+            println!("ci: ======== SKIPPED: NO instructions are counted: {failure}");
+            return Ok(Outcome::Skipped(format!("counts of instructions ({failure})")));
+        }
+    };
+    let results = source::root().join(RESULTS);
+    // What is not counted any more leaves nothing behind.
+    if results.exists() {
+        fs::remove_dir_all(&results).map_err(|error| Failure::new(format!("{}: {error}", results.display())))?;
+    }
+    let home = results.to_string_lossy();
+    let variables = [("PATH", path.as_str()), ("GUNGRAUN_HOME", &home)];
+    let command = "bench --locked -p kraft-counts --features callgrind";
+    cargo_output(&variables, &command.split_whitespace().collect::<Vec<_>>())?;
+    let counts = read_counts(&results)?;
+    print(&counts);
+    let counts = counts.into_iter().filter(|(name, _)| name.group != RIVALS);
+    let counts: BTreeMap<String, u64> = counts.map(|(name, count)| (name.to_string(), count)).collect();
+    if env::var_os("KRAFT_REWRITE").is_some_and(|value| value == "1") {
+        fs::write(CEILINGS, ceilings(&counts)).map_err(|error| Failure::new(format!("{CEILINGS}: {error}")))?;
+        return Ok(Outcome::Passed);
+    }
+    let text = fs::read_to_string(CEILINGS).map_err(|error| Failure::new(format!("{CEILINGS}: {error}")))?;
+    let problems = problems(&counts, &parse(&text)?);
+    for problem in &problems {
+        println!("ci: {problem}");
+    }
+    if problems.is_empty() {
+        return Ok(Outcome::Passed);
+    }
+    Err(Failure::new(format!(
+        "{} counts are not what {CEILINGS} has; where they are right, `KRAFT_REWRITE=1 cargo ci counts` records them",
+        problems.len()
+    )))
+}
+
+/// Brings valgrind and gungraun's runner here. The search path on which they are found.
+fn ensure() -> Result<String, Failure> {
+    if output("valgrind", &["--version"]).is_err() {
+        println!("ci: valgrind is missing; installing Debian's package");
+        debian::install(&["valgrind"])?;
+    }
+    // Of the same version as the library, or the two do not speak with each other.
+    tools::ensure_version("gungraun-runner", &locked("gungraun-runner")?)
+}
+
+/// The version of a crate in the lock file.
+fn locked(krate: &str) -> Result<String, Failure> {
+    let lock = fs::read_to_string("Cargo.lock").map_err(|error| Failure::new(format!("Cargo.lock: {error}")))?;
+    let mut lines = lock.lines().skip_while(|line| *line != format!("name = \"{krate}\""));
+    let version = lines
+        .nth(1)
+        .and_then(|line| line.strip_prefix("version = \"")?.strip_suffix('"'));
+    version
+        .map(str::to_owned)
+        .ok_or_else(|| Failure::new(format!("Cargo.lock: there is no {krate}")))
+}
+
+/// What was counted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Name {
+    bench: String,
+    group: String,
+    function: String,
+    case: String,
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            bench, function, case, ..
+        } = self;
+        write!(f, "{bench}/{function}/{case}")
+    }
+}
+
+/// The counts that gungraun left in `PACKAGE/BENCH/GROUP/FUNCTION.CASE/callgrind.FUNCTION.CASE.out`.
+fn read_counts(results: &Path) -> Result<BTreeMap<Name, u64>, Failure> {
+    let mut counts = BTreeMap::new();
+    for package in folders(results)? {
+        for bench in folders(&results.join(&package))? {
+            let bench_folder = results.join(&package).join(&bench);
+            for group in folders(&bench_folder)? {
+                for case in folders(&bench_folder.join(&group))? {
+                    let (function, id) = case.split_once('.').unwrap_or((&case, ""));
+                    let name = Name {
+                        bench: bench.clone(),
+                        group: group.clone(),
+                        function: function.to_owned(),
+                        case: id.to_owned(),
+                    };
+                    let file = bench_folder.join(&group).join(&case);
+                    counts.insert(name, read_count(&file.join(format!("callgrind.{case}.out")))?);
+                }
+            }
+        }
+    }
+    if counts.is_empty() {
+        return Err(Failure::new(format!("{}: there is no count", results.display())));
+    }
+    Ok(counts)
+}
+
+fn folders(path: &Path) -> Result<Vec<String>, Failure> {
+    let failed = |error| Failure::new(format!("{}: {error}", path.display()));
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_type().map_err(failed)?.is_dir() {
+            found.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn read_count(path: &Path) -> Result<u64, Failure> {
+    let text = fs::read_to_string(path).map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+    count_of(&text).ok_or_else(|| Failure::new(format!("{}: no sum of instructions", path.display())))
+}
+
+/// The sum of the first event, which is instructions.
+fn count_of(callgrind: &str) -> Option<u64> {
+    let events = callgrind.lines().find_map(|line| line.strip_prefix("events: "))?;
+    let sums = callgrind.lines().find_map(|line| line.strip_prefix("summary: "))?;
+    let place = events.split_whitespace().position(|event| event == "Ir")?;
+    sums.split_whitespace().nth(place)?.parse().ok()
+}
+
+/// The counts of a group, by functions and cases.
+type Functions<'a> = BTreeMap<&'a str, Vec<(&'a str, u64)>>;
+
+/// A table for each group: functions by cases if all have the same ones, or a line a count.
+fn print(counts: &BTreeMap<Name, u64>) {
+    let mut groups: BTreeMap<(&str, &str), Functions<'_>> = BTreeMap::new();
+    for (name, &count) in counts {
+        let group = groups.entry((&name.bench, &name.group)).or_default();
+        group.entry(&name.function).or_default().push((&name.case, count));
+    }
+    for ((bench, group), functions) in groups {
+        let cases = |counts: &[(&str, u64)]| counts.iter().map(|(case, _)| (*case).to_owned()).collect::<Vec<_>>();
+        let heads = functions
+            .values()
+            .next()
+            .map(|counts| cases(counts))
+            .unwrap_or_default();
+        if functions.values().all(|counts| cases(counts) == heads) {
+            println!("\n| instructions: {bench}, {group} | {} |", heads.join(" | "));
+            println!("|---|{}", "---|".repeat(heads.len()));
+            for (function, counts) in functions {
+                let cells: Vec<_> = counts.iter().map(|(_, count)| thousands(*count)).collect();
+                println!("| `{function}` | {} |", cells.join(" | "));
+            }
+            continue;
+        }
+        println!("\n| instructions: {bench}, {group} | |\n|---|---|");
+        for (function, counts) in functions {
+            for (case, count) in counts {
+                println!("| `{function}/{case}` | {} |", thousands(count));
+            }
+        }
+    }
+    println!();
+}
+
+fn thousands(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// The file of these counts.
+fn ceilings(counts: &BTreeMap<String, u64>) -> String {
+    let mut text =
+        "# Instructions, as callgrind counts them: `KRAFT_REWRITE=1 cargo ci counts` writes this file.\n".to_owned();
+    for (name, count) in counts {
+        text.push_str(&format!("{name} {count}\n"));
+    }
+    text
+}
+
+fn parse(text: &str) -> Result<BTreeMap<String, u64>, Failure> {
+    let mut counts = BTreeMap::new();
+    for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.starts_with('#')) {
+        let count = line
+            .split_once(' ')
+            .and_then(|(name, count)| Some((name, count.parse().ok()?)));
+        let Some((name, count)) = count else {
+            return Err(Failure::new(format!("{CEILINGS}:{}: no name and count", at + 1)));
+        };
+        counts.insert(name.to_owned(), count);
+    }
+    Ok(counts)
+}
+
+/// Counts that are not what they were.
+fn problems(counts: &BTreeMap<String, u64>, ceilings: &BTreeMap<String, u64>) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (name, &count) in counts {
+        match ceilings.get(name) {
+            None => problems.push(format!("{name}: {count}, and no ceiling")),
+            Some(&ceiling) if count > ceiling + ceiling * TOLERANCE / 100 => {
+                problems.push(format!("{name}: {count}, above {ceiling} by more than {TOLERANCE} %"));
+            }
+            Some(&ceiling) if count < ceiling - ceiling * TOLERANCE / 100 => {
+                println!("ci: {name}: {count}, below {ceiling}: the ceiling can be lowered");
+            }
+            Some(_) => {}
+        }
+    }
+    let gone = ceilings.keys().filter(|name| !counts.contains_key(*name));
+    problems.extend(gone.map(|name| format!("{name}: has a ceiling, and was not counted")));
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(all: &[(&str, u64)]) -> BTreeMap<String, u64> {
+        all.iter().map(|&(name, count)| (name.to_owned(), count)).collect()
+    }
+
+    #[test]
+    fn a_count_above_its_ceiling_is_a_problem() {
+        let ceilings = counts(&[("a", 1000), ("b", 10)]);
+        let check = |all: &[(&str, u64)], expected: &[&str]| assert_eq!(problems(&counts(all), &ceilings), expected);
+        check(&[("a", 1050), ("b", 10)], &[]);
+        check(&[("a", 1), ("b", 10)], &[]);
+        check(&[("a", 1051), ("b", 10)], &["a: 1051, above 1000 by more than 5 %"]);
+        check(
+            &[("a", 1000), ("c", 10)],
+            &["c: 10, and no ceiling", "b: has a ceiling, and was not counted"],
+        );
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let all = counts(&[("formats/binary_encode/batch", 9_900), ("timers/start", 40)]);
+        assert_eq!(parse(&ceilings(&all)), Ok(all));
+        let failure = parse("# head\nnonsense\n").expect_err("there is no count");
+        assert_eq!(failure.to_string(), "counts/ceilings.txt:2: no name and count");
+    }
+
+    #[test]
+    fn instructions_are_one_of_the_events() {
+        let text = "version: 1\nevents: Dr Ir Dw\nsummary: 3 13848 2\n\nfn=main\n0 1 2 3\n";
+        assert_eq!(count_of(text), Some(13_848));
+        assert_eq!(count_of("events: Dr Dw\nsummary: 3 4\n"), None);
+        assert_eq!(count_of(""), None);
+    }
+
+    #[test]
+    fn long_numbers_are_read_in_threes() {
+        assert_eq!(
+            [7, 999, 1000, 1_637_332].map(thousands),
+            ["7", "999", "1,000", "1,637,332"]
+        );
+    }
+}
