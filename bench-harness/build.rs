@@ -2,7 +2,7 @@
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(have_libuv)");
-    println!("cargo::rerun-if-changed=src/bare/echo_uv.c");
+    println!("cargo::rerun-if-changed=src/bare/loop_uv.c");
     #[cfg(feature = "libuv")]
     build();
 }
@@ -24,11 +24,11 @@ fn build() {
     };
     // GNU: the headers of libuv use types of POSIX.
     cc::Build::new()
-        .file("src/bare/echo_uv.c")
+        .file("src/bare/loop_uv.c")
         .includes(&library.include_paths)
         .std("gnu11")
         .warnings_into_errors(false)
-        .compile("kraft_bench_echo_uv");
+        .compile("kraft_bench_loop_uv");
     for path in &library.link_paths {
         println!("cargo::rustc-link-search=native={}", path.display());
     }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::job::Job;
+
 /// Measures event loops against each other.
 #[derive(Debug, Parser)]
 #[command(name = "kraft-bench", version)]
@@ -23,17 +25,31 @@ pub(crate) enum What {
     Serve(Serve),
 }
 
-/// A workload.
+/// A workload, by the name that the field has for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
+    /// One connection, one message on its way
+    PingPong,
     /// Closed loop: a message for each that comes back
     Echo,
     /// Open loop: messages at a fixed rate, latency from when each was due
     Open,
     /// Answers of sixteen frames, put one by one or as one
     Frames,
-    /// Connections that do nothing: their memory and their CPU time
+    /// Small requests, large replies of memory that all share
+    Pump,
+    /// What one connection says goes to all others, as to replicas
+    FanOut,
+    /// Connect, one message there and back, close
+    MultiAccept,
+    /// Connections that do nothing: their memory, their CPU time, and what they cost the few that do something
     Idle,
+    /// Clients that send and do not read, beside others: memory stays bounded, others go on
+    SlowReader,
+    /// Another thread wakes the loop: one wake at a time, and as many as it can
+    Wake,
+    /// Timers by the hundred thousand: started and stopped, and a million of which half expire
+    MillionTimers,
 }
 
 /// What is measured, and how.
@@ -52,13 +68,13 @@ pub(crate) struct Run {
     #[arg(long, value_delimiter = ',', default_value = "1,64,1000,10000", value_parser = count::<1, 25_000>)]
     pub(crate) conns: Vec<usize>,
     /// Messages on their way on each connection of the closed loop
-    #[arg(long, value_delimiter = ',', default_value = "1", value_parser = count::<1, 1_024>)]
+    #[arg(long, value_delimiter = ',', default_value = "1,16", value_parser = count::<1, 1_024>)]
     pub(crate) depth: Vec<usize>,
     /// Messages a second of the open loop
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub(crate) rate: u64,
     /// Connections of the idle workload
-    #[arg(long, default_value = "8000", value_parser = count::<1, 25_000>)]
+    #[arg(long, default_value = "10000", value_parser = count::<1, 25_000>)]
     pub(crate) idle_conns: usize,
     /// Rounds; below six there are no intervals
     #[arg(long, default_value = "11", value_parser = count::<1, 1_000>)]
@@ -109,6 +125,14 @@ pub(crate) struct Serve {
     pub(crate) connections: usize,
     #[arg(long, default_value_t = 1)]
     pub(crate) puts: usize,
+    #[arg(long, value_enum, default_value_t = Job::Echo)]
+    pub(crate) job: Job,
+    /// The core of a second thread, if the job has one
+    #[arg(long)]
+    pub(crate) beside: Option<usize>,
+    /// How long a job without connections measures itself
+    #[arg(long, value_parser = seconds, default_value = "1")]
+    pub(crate) seconds: Duration,
 }
 
 /// The name of an engine, or what comes nearest.

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use crate::job::{self, Job, Lacks};
 use crate::serve::Task;
 use crate::{bare, faulty, ours};
 
@@ -18,8 +19,10 @@ pub(crate) struct Engine {
     pub(crate) baseline: Option<&'static str>,
     /// How long it looks for work before it sleeps.
     pub(crate) spin: Duration,
-    /// Serves until the process is killed, or why it was not built.
+    /// Does what it is asked for until the process is killed, or why it was not built.
     pub(crate) serve: Result<Serve, &'static str>,
+    /// What it cannot be asked for, and why.
+    pub(crate) lacks: Lacks,
 }
 
 pub(crate) type Serve = fn(&Task) -> io::Result<()>;
@@ -65,6 +68,7 @@ const fn backend(
         baseline: Some(baseline),
         spin: Duration::ZERO,
         serve,
+        lacks: job::NOTHING,
     };
     let spinning = Engine {
         name: spinning,
@@ -73,6 +77,7 @@ const fn backend(
         baseline: Some(name),
         spin: SPIN,
         serve,
+        lacks: job::NOTHING,
     };
     [calm, spinning]
 }
@@ -90,6 +95,7 @@ const fn bare(
         baseline,
         spin: Duration::ZERO,
         serve,
+        lacks: job::ALL_BUT_CONNECTIONS,
     }
 }
 
@@ -101,6 +107,7 @@ const fn faulty(name: &'static str, about: &'static str, serve: Serve) -> Engine
         baseline: None,
         spin: Duration::ZERO,
         serve: Ok(serve),
+        lacks: job::ALL_BUT_CONNECTIONS,
     }
 }
 
@@ -163,14 +170,18 @@ static KRAFT: [[Engine; 2]; 5] = [
 ];
 
 static BARE: [Engine; 7] = [
-    bare(
-        REFERENCE,
-        None,
-        "hand-written: edge-triggered epoll, stops at a short read",
-        built!(target_os = "linux", bare::epoll::serve_edge, "needs Linux"),
-    ),
+    Engine {
+        lacks: job::TIMERS,
+        ..bare(
+            REFERENCE,
+            None,
+            "hand-written: edge-triggered epoll, stops at a short read; woken by an eventfd",
+            built!(target_os = "linux", bare::epoll::serve_edge, "needs Linux"),
+        )
+    },
     Engine {
         spin: SPIN,
+        lacks: job::TIMERS,
         ..bare(
             "raw-epoll-et+spin",
             Some(REFERENCE),
@@ -194,16 +205,19 @@ static BARE: [Engine; 7] = [
             "needs Linux and feature io-uring"
         ),
     ),
-    bare(
-        "raw-libuv",
-        Some(REFERENCE),
-        "libuv in C: uv_tcp_t, uv_try_write, then uv_write",
-        built!(
-            have_libuv,
-            bare::libuv::serve,
-            "needs feature libuv and the library's development files (libuv1-dev)"
-        ),
-    ),
+    Engine {
+        lacks: job::NOTHING,
+        ..bare(
+            "raw-libuv",
+            Some(REFERENCE),
+            "libuv in C: uv_tcp_t, uv_try_write, then uv_write; uv_async_t, uv_timer_t",
+            built!(
+                have_libuv,
+                bare::libuv::serve,
+                "needs feature libuv and the library's development files (libuv1-dev)"
+            ),
+        )
+    },
     bare(
         "raw-threads",
         Some(REFERENCE),
@@ -218,8 +232,13 @@ static BARE: [Engine; 7] = [
     ),
 ];
 
-static FAULTY: [Engine; 2] = [
+static FAULTY: [Engine; 3] = [
     faulty("test-bent", "bends a bit now and then", faulty::bend),
+    faulty(
+        "test-hoards",
+        "keeps for a client whatever it does not read",
+        faulty::hoard,
+    ),
     faulty("test-dies", "ends at the first bytes", faulty::die),
 ];
 
@@ -235,6 +254,18 @@ pub(crate) fn find(name: &str) -> Option<&'static Engine> {
 }
 
 impl Engine {
+    /// Whether it can be asked for a job.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot.
+    pub(crate) fn answers(&self, job: Job) -> Result<(), &'static str> {
+        match self.lacks.iter().find(|(lacks, _)| *lacks == job) {
+            Some((_, why)) => Err(why),
+            None => Ok(()),
+        }
+    }
+
     /// Whether it takes part if nobody chose.
     pub(crate) fn is_default(&self) -> bool {
         self.family != Family::Faulty && self.serve.is_ok()

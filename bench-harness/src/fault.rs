@@ -14,6 +14,10 @@ pub(crate) enum Fault {
     Closed(String),
     /// No answer within [`PATIENCE`](crate::generator::PATIENCE), or far too few.
     Stalled(String),
+    /// The server grew as clients that do not read would have it.
+    Grew(String),
+    /// The engine has nothing to answer this workload with. No failure.
+    Lacks(&'static str),
     /// Our side: no port, no descriptor, no memory.
     Own(String),
 }
@@ -21,6 +25,11 @@ pub(crate) enum Fault {
 impl Fault {
     pub(crate) fn closed(what: impl Into<String>) -> Self {
         Self::Closed(what.into())
+    }
+
+    /// Whether something went wrong.
+    pub(crate) fn is_failure(&self) -> bool {
+        !matches!(self, Self::Lacks(_))
     }
 
     /// Of an operation of ours.
@@ -36,6 +45,8 @@ impl fmt::Display for Fault {
             Self::Corrupt(what) => write!(f, "corrupt: {what}"),
             Self::Closed(what) => write!(f, "broken: {what}"),
             Self::Stalled(what) => write!(f, "stalled: {what}"),
+            Self::Grew(what) => write!(f, "unbounded: {what}"),
+            Self::Lacks(what) => f.write_str(what),
             Self::Own(what) => write!(f, "not measured: {what}"),
         }
     }

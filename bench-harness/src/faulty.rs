@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::process;
+use std::sync::mpsc;
 use std::thread;
 
 use crate::serve::{self, Task};
@@ -40,4 +41,23 @@ pub(crate) fn die(_: &Task) -> io::Result<()> {
     let _ = stream.read(&mut [0]);
     eprintln!("kraft-bench: this engine ends at the first bytes, as it should");
     process::exit(3)
+}
+
+/// Echoes, and reads on although nobody takes the answers.
+pub(crate) fn hoard(_: &Task) -> io::Result<()> {
+    for stream in serve::listen()?.incoming() {
+        let mut reading = stream?;
+        let mut writing = reading.try_clone()?;
+        let (hoard, answers) = mpsc::channel::<Vec<u8>>();
+        thread::spawn(move || answers.iter().all(|answer| writing.write_all(&answer).is_ok()));
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = reading.read(&mut buffer) {
+                if hoard.send(buffer[..count].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    Ok(())
 }

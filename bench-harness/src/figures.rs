@@ -51,7 +51,7 @@ impl Figure {
             }
             Self::Busy => Some(figures.busy),
             Self::OwnCpu => figures.own.map(|cpu| cpu.as_secs_f64() / elapsed),
-            Self::Growth => None,
+            Self::Growth => figures.growth,
         }
     }
 

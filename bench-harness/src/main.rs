@@ -20,16 +20,21 @@ use clap::Parser;
 )]
 mod bare;
 mod cli;
+mod drive;
 mod engines;
 mod fault;
 mod faulty;
 mod figures;
 mod generator;
+mod inside;
+mod job;
 mod json;
 mod machine;
 mod ours;
+mod pattern;
 mod pin;
 mod report;
+mod request;
 mod run;
 mod schedule;
 mod serve;
@@ -40,6 +45,7 @@ mod workload;
 
 use crate::cli::{Cli, Kind, Serve, What};
 use crate::engines::Family;
+use crate::fault::Fault;
 
 /// What went wrong with an engine: the rest was measured.
 const SOME_FAILED: u8 = 1;
@@ -64,7 +70,7 @@ fn run(options: &cli::Run) -> io::Result<ExitCode> {
         .cells
         .iter()
         .flat_map(|cell| &cell.rows)
-        .any(|row| row.fault.is_some());
+        .any(|row| row.fault.as_ref().is_some_and(Fault::is_failure));
     Ok(if failed {
         ExitCode::from(SOME_FAILED)
     } else {
@@ -103,6 +109,10 @@ fn serve(options: &Serve) -> io::Result<()> {
         connections: options.connections,
         puts: options.puts,
         spin: engine.spin,
+        job: options.job,
+        measured: options.seconds,
+        warm_up: options.seconds / 4,
+        beside: options.beside.filter(|core| options.core != Some(*core)),
     };
     serve::serve(engine, options.core, &task)
 }

@@ -1,27 +1,20 @@
 //! A run: every cell, in rounds, with all contenders of a cell in each.
 
 use std::io::{self, IsTerminal, Write};
-use std::time::Duration;
 
-use crate::bare::clock;
 use crate::cli::{Run, Waiting};
+use crate::drive::drive;
 use crate::engines::{self, Engine};
 use crate::fault::Fault;
-use crate::generator::{Figures, Load, Span};
+use crate::generator::{Figures, Span};
 use crate::machine::Machine;
 use crate::pin;
 use crate::schedule;
-use crate::server::Server;
-use crate::workload::{self, Contender, FRAMES, Work};
+use crate::server::{self, Server};
+use crate::workload::{self, Contender, Work};
 
 /// Rounds of the idle workload: it counts bytes, and those do not vary as times do.
 const IDLE_ROUNDS_MAX: usize = 3;
-
-/// How long idle connections are watched at least: CPU time in ticks of 4 ms has to show.
-const IDLE_SECONDS_MIN: Duration = Duration::from_secs(2);
-
-/// Bytes of the message that an idle connection has exchanged, if it has spoken.
-const SPOKEN_BYTES: usize = 64;
 
 /// What a round of one contender showed.
 #[derive(Clone, Debug)]
@@ -65,6 +58,7 @@ pub(crate) struct Results {
 /// What all rounds of a run share.
 struct Conditions {
     server_core: Option<usize>,
+    own_core: Option<usize>,
     waiting: Waiting,
     span: Span,
 }
@@ -96,6 +90,7 @@ pub(crate) fn run(options: &Run) -> io::Result<Results> {
     let shared = server_core == own_core;
     let conditions = Conditions {
         server_core,
+        own_core,
         waiting: options
             .generator
             .unwrap_or(if shared { Waiting::Block } else { Waiting::Spin }),
@@ -141,8 +136,9 @@ fn cell(
     };
     let rows = contenders.into_iter().map(|contender| {
         let known = refused.iter().find(|(name, _)| *name == contender.engine.name);
+        let lacks = contender.engine.answers(work.job()).err().map(Fault::Lacks);
         Row {
-            fault: known.map(|(_, fault)| fault.clone()),
+            fault: lacks.or_else(|| known.map(|(_, fault)| fault.clone())),
             contender,
             rounds: vec![None; rounds],
         }
@@ -172,43 +168,16 @@ fn cell(
 
 /// One contender in one round: a process of its own, connections of its own.
 fn measure(work: Work, contender: &Contender, conditions: &Conditions) -> Result<Sample, Fault> {
-    let mut server = Server::start(contender, work.conns(), conditions.server_core)?;
-    load(work, &server, conditions).map_err(|fault| match (fault, server.last_words()) {
+    if !work.job().has_connections() {
+        let span = conditions.span;
+        return server::alone(contender, work, conditions.server_core, conditions.own_core, span).map(Sample::Load);
+    }
+    let mut server = Server::start(contender, work, conditions.server_core)?;
+    drive(work, &server, conditions.span, conditions.waiting).map_err(|fault| match (fault, server.last_words()) {
         // That its connections broke is no news if it is dead.
         (Fault::Closed(_) | Fault::Stalled(_), Some(words)) => Fault::Closed(format!("the server ended: {words}")),
         (fault, _) => fault,
     })
-}
-
-fn load(work: Work, server: &Server, conditions: &Conditions) -> Result<Sample, Fault> {
-    let own = std::process::id();
-    let clocks = || (server.cpu(), clock::cpu_time(own));
-    let (span, waiting) = (conditions.span, conditions.waiting);
-    if let Work::Idle { conns, spoken } = work {
-        // One connection comes and goes first: what a server sets up with its first one is not what others cost.
-        drop(Load::connect(server.address, 1, SPOKEN_BYTES, waiting)?);
-        let before = server.resident();
-        let greeting = if spoken { SPOKEN_BYTES } else { 0 };
-        let load = Load::connect(server.address, conns, greeting, waiting)?;
-        let growth = before.zip(server.resident());
-        let span = Span {
-            measured: span.measured.max(IDLE_SECONDS_MIN),
-            ..span
-        };
-        let cpu = load.idle(span, &clocks)?;
-        return Ok(Sample::Idle {
-            growth: growth.map(|(before, after)| after as f64 - before as f64),
-            cpu: cpu.map(|cpu| cpu.as_secs_f64() / span.measured.as_secs_f64()),
-        });
-    }
-    let mut load = Load::connect(server.address, work.conns(), 0, waiting)?;
-    let figures = match work {
-        Work::Echo { size, depth, .. } => load.closed(size, depth, span, &clocks),
-        Work::Frames { size, .. } => load.closed(size * FRAMES, 1, span, &clocks),
-        Work::Open { size, rate, .. } => load.open(size, rate, span, &clocks),
-        Work::Idle { .. } => unreachable!("it has returned"),
-    };
-    Ok(Sample::Load(figures?))
 }
 
 /// A line on a terminal that says how far the run is.

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use crate::bare::clock;
 use crate::fault::Fault;
-use crate::generator::PATIENCE;
+use crate::generator::{Figures, PATIENCE, Span};
+use crate::inside;
 use crate::serve::ANNOUNCEMENT;
-use crate::workload::Contender;
+use crate::workload::{Contender, Work};
 
 /// A process that serves one engine. Killed when it is dropped.
 #[derive(Debug)]
@@ -23,30 +24,50 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts it, bound to `core`, and waits until it listens.
-    pub(crate) fn start(contender: &Contender, connections: usize, core: Option<usize>) -> Result<Self, Fault> {
+    pub(crate) fn start(contender: &Contender, work: Work, core: Option<usize>) -> Result<Self, Fault> {
+        let mut server = Self::spawn(contender, work, core, |_| {})?;
+        server.address = server.announced()?;
+        Ok(server)
+    }
+
+    fn spawn(
+        contender: &Contender,
+        work: Work,
+        core: Option<usize>,
+        tell: impl FnOnce(&mut Command),
+    ) -> Result<Self, Fault> {
         let own = std::env::current_exe().map_err(|error| Fault::own("this program's path", &error))?;
         let mut command = Command::new(own);
         command
             .args(["serve", "--engine", contender.engine.name])
-            .args(["--connections", &connections.to_string()])
+            .args(["--job", work.job().name()])
+            .args(["--connections", &work.conns().to_string()])
             .args(["--puts", &contender.puts.to_string()])
             .args(core.iter().map(|core| format!("--core={core}")))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        tell(&mut command);
         let child = command
             .spawn()
             .map_err(|error| Fault::own("start the server", &error))?;
-        let mut server = Self {
+        Ok(Self {
             child,
             address: SocketAddr::from(([0; 4], 0)),
-        };
-        server.address = server.announced()?;
-        Ok(server)
+        })
     }
 
     /// The address that it announces.
     fn announced(&mut self) -> Result<SocketAddr, Fault> {
+        let text = self.line(PATIENCE)?;
+        let address = text
+            .strip_prefix(ANNOUNCEMENT)
+            .and_then(|rest| rest.trim().parse().ok());
+        address.ok_or_else(|| Fault::Refused(self.last_words().unwrap_or_else(|| "says nothing".into())))
+    }
+
+    /// The line that it says, within `patience`.
+    fn line(&mut self, patience: Duration) -> Result<String, Fault> {
         let stdout = self.child.stdout.take().ok_or_else(|| Fault::Own("no pipe".into()))?;
         let (line, lines) = mpsc::channel();
         // A read of a pipe has no time-out, a channel has. The thread ends with the server at the latest.
@@ -55,16 +76,9 @@ impl Server {
             let _ = BufReader::new(stdout).read_line(&mut text);
             let _ = line.send(text);
         });
-        let Ok(text) = lines.recv_timeout(PATIENCE) else {
-            return Err(Fault::Refused(format!(
-                "does not listen after {} s",
-                PATIENCE.as_secs()
-            )));
-        };
-        let address = text
-            .strip_prefix(ANNOUNCEMENT)
-            .and_then(|rest| rest.trim().parse().ok());
-        address.ok_or_else(|| Fault::Refused(self.last_words().unwrap_or_else(|| "says nothing".into())))
+        lines
+            .recv_timeout(patience)
+            .map_err(|_| Fault::Refused(format!("says nothing for {} s", patience.as_secs())))
     }
 
     /// CPU time so far.
@@ -100,6 +114,25 @@ impl Server {
             _ => status.to_string(),
         })
     }
+}
+
+/// Runs a process that measures itself, its second thread on the core `beside`, and returns what it found.
+pub(crate) fn alone(
+    contender: &Contender,
+    work: Work,
+    core: Option<usize>,
+    beside: Option<usize>,
+    span: Span,
+) -> Result<Figures, Fault> {
+    let mut process = Server::spawn(contender, work, core, |command| {
+        command
+            .args(["--seconds", &span.measured.as_secs_f64().to_string()])
+            .args(beside.iter().map(|core| format!("--beside={core}")));
+    })?;
+    // Its spans, and what of a last turn is behind them.
+    let text = process.line(span.warm_up + span.measured + 2 * PATIENCE)?;
+    let found = inside::parse(&text);
+    found.ok_or_else(|| Fault::Refused(process.last_words().unwrap_or_else(|| "says nothing".into())))
 }
 
 const LAST_MOMENT: Duration = Duration::from_millis(200);

@@ -159,7 +159,15 @@ fn targets() -> Vec<Target> {
         );
     }
     for backend in ["epoll", "io-uring"] {
-        let idle = |work| matches!(work, Work::Idle { conns: 8_000, .. });
+        let idle = |work| {
+            matches!(
+                work,
+                Work::Idle {
+                    conns: 8_000..=10_000,
+                    ..
+                }
+            )
+        };
         ask(backend, None, Figure::Growth, Bound::AtMost(10.0 * MIB), idle);
         ask(backend, None, Figure::Cpu, Bound::AtMost(NO_CPU), idle);
     }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::cli::{Kind, Run};
 use crate::engines::{Engine, Family};
+use crate::job::Job;
 
 /// Frames of the workload `frames` that are put in a turn.
 pub(crate) const FRAMES: usize = 16;
@@ -21,17 +22,42 @@ pub(crate) enum Work {
     Open { conns: usize, size: usize, rate: u64 },
     /// Closed loop of messages of [`FRAMES`] frames, answered in as many puts or in one.
     Frames { conns: usize, size: usize },
+    /// [`Echo`](Self::Echo) with one connection and one message.
+    PingPong { size: usize },
+    /// Closed loop of requests of eight bytes, each for `size` bytes of memory that all connections share.
+    Pump { conns: usize, size: usize },
+    /// Closed loop of one speaker: what he says goes to all others, and is through when the last one has it.
+    FanOut { others: usize, size: usize, depth: usize },
+    /// Clients that connect, send a message, get it back, close and come again.
+    MultiAccept { clients: usize },
     /// Connections that do nothing; those that have spoken once have used what a connection uses.
     Idle { conns: usize, spoken: bool },
+    /// Closed loop of a few connections beside many that do nothing.
+    Beside { idle: usize, busy: usize },
+    /// Closed loop of a few connections beside some that send and do not read.
+    SlowReader { slow: usize, busy: usize },
+    /// A thread wakes the loop and waits until it is heard, or does not wait.
+    Wake { flood: bool },
+    /// Timers are started and stopped, or started and half of them expire.
+    Timers { expire: bool },
 }
 
 impl Work {
+    /// Connections that a server has at a time, at most: of those that have gone some are there for a turn or two, until
+    /// it has seen it and their last operation is through.
     pub(crate) fn conns(self) -> usize {
         match self {
             Self::Echo { conns, .. }
             | Self::Open { conns, .. }
             | Self::Frames { conns, .. }
+            | Self::Pump { conns, .. }
             | Self::Idle { conns, .. } => conns,
+            Self::PingPong { .. } => 1,
+            Self::FanOut { others, .. } => others + 1,
+            Self::MultiAccept { clients } => 4 * clients,
+            Self::Beside { idle, busy } => idle + busy,
+            Self::SlowReader { slow, busy } => slow + busy,
+            Self::Wake { .. } | Self::Timers { .. } => 0,
         }
     }
 
@@ -39,7 +65,20 @@ impl Work {
         match self {
             Self::Echo { conns, size, depth } => conns * size * depth,
             Self::Frames { conns, size } => conns * size * FRAMES,
-            Self::Open { .. } | Self::Idle { .. } => 0,
+            _ => 0,
+        }
+    }
+
+    /// What the server does.
+    pub(crate) fn job(self) -> Job {
+        match self {
+            Self::Pump { .. } => Job::Pump,
+            Self::FanOut { .. } => Job::FanOut,
+            Self::Wake { flood: false } => Job::Wake,
+            Self::Wake { flood: true } => Job::Flood,
+            Self::Timers { expire: false } => Job::Churn,
+            Self::Timers { expire: true } => Job::Expire,
+            _ => Job::Echo,
         }
     }
 }
@@ -52,6 +91,16 @@ impl fmt::Display for Work {
             Self::Echo { conns, size, depth } => write!(f, "echo {}x{conns} {depth} deep", bytes(size)),
             Self::Open { conns, size, rate } => write!(f, "open {}x{conns} at {rate}/s", bytes(size)),
             Self::Frames { conns, size } => write!(f, "frames {FRAMES} of {}x{conns}", bytes(size)),
+            Self::PingPong { size } => write!(f, "ping-pong {}", bytes(size)),
+            Self::Pump { conns, size } => write!(f, "pump {}x{conns}", bytes(size)),
+            Self::FanOut { others, size, depth } => write!(f, "fan-out {} to {others} {depth} deep", bytes(size)),
+            Self::MultiAccept { clients } => write!(f, "multi-accept {clients}"),
+            Self::Beside { idle, busy } => write!(f, "idle {idle} beside {busy} busy"),
+            Self::SlowReader { slow, busy } => write!(f, "slow-reader {slow} beside {busy}"),
+            Self::Wake { flood: false } => f.write_str("wake"),
+            Self::Wake { flood: true } => f.write_str("wake flood"),
+            Self::Timers { expire: false } => f.write_str("million-timers start and stop"),
+            Self::Timers { expire: true } => f.write_str("million-timers expire"),
             Self::Idle { conns, spoken: false } => write!(f, "idle {conns}"),
             Self::Idle { conns, spoken: true } => write!(f, "idle {conns} spoken"),
         }
@@ -99,10 +148,32 @@ pub(crate) fn cells(run: &Run) -> (Vec<Work>, Vec<String>) {
                 conns: FRAMES_CONNS,
                 size,
             })),
-            Kind::Idle => all.extend([false, true].map(|spoken| Work::Idle {
-                conns: run.idle_conns,
-                spoken,
+            Kind::PingPong => all.extend(run.sizes.iter().map(|&size| Work::PingPong { size })),
+            Kind::Pump => all.extend([1, OPEN_CONNS].map(|conns| Work::Pump {
+                conns,
+                size: REPLY_BYTES,
             })),
+            Kind::FanOut => {
+                for size in [SMALL, 16 * 1024] {
+                    all.extend(OTHERS.map(|others| Work::FanOut {
+                        others,
+                        size,
+                        depth: FAN_OUT_DEPTH,
+                    }));
+                }
+            }
+            Kind::MultiAccept => all.push(Work::MultiAccept { clients: COMERS }),
+            Kind::Idle => {
+                let (idle, busy) = (run.idle_conns, BUSY_CONNS);
+                all.push(Work::Beside { idle, busy });
+                all.extend([false, true].map(|spoken| Work::Idle { conns: idle, spoken }));
+            }
+            Kind::SlowReader => all.push(Work::SlowReader {
+                slow: SLOW_READERS,
+                busy: BUSY_CONNS,
+            }),
+            Kind::Wake => all.extend([false, true].map(|flood| Work::Wake { flood })),
+            Kind::MillionTimers => all.extend([false, true].map(|expire| Work::Timers { expire })),
         }
     }
     all.retain(|work| {
@@ -118,10 +189,24 @@ pub(crate) fn cells(run: &Run) -> (Vec<Work>, Vec<String>) {
     (kept, left_out.collect())
 }
 
-/// Connections and size of the open loop; frames have as many connections.
+/// Connections and size of the open loop; frames and a pump have as many connections.
 const OPEN_CONNS: usize = 64;
 const FRAMES_CONNS: usize = 64;
-const SMALL: usize = 64;
+pub(crate) const SMALL: usize = 64;
+
+/// A reply of `pump`: what a loop reads or writes at a time.
+const REPLY_BYTES: usize = 64 * 1024;
+
+/// The followers of three nodes, and as many as the open loop has connections.
+const OTHERS: [usize; 2] = [2, 64];
+const FAN_OUT_DEPTH: usize = 16;
+
+/// Clients that come and go at a time.
+const COMERS: usize = 64;
+
+/// Beside idle connections, and beside those who do not read.
+const BUSY_CONNS: usize = 10;
+const SLOW_READERS: usize = 4;
 
 /// Who takes part in a cell. `named` are chosen engines, as they were written; without them the default ones.
 pub(crate) fn contenders(work: Work, named: &[String], usable: &[&'static Engine]) -> Vec<Contender> {
@@ -157,7 +242,13 @@ pub(crate) fn contenders(work: Work, named: &[String], usable: &[&'static Engine
 /// A spinning server is another answer to few connections; with many it has no time to spin. Idle connections and an
 /// open loop would only show that it spins.
 fn spins_where_it_matters(work: Work, engine: &Engine) -> bool {
-    !engine.is_spinning() || matches!(work, Work::Echo { conns: 1, .. })
+    let few = |work| {
+        matches!(
+            work,
+            Work::Echo { conns: 1, .. } | Work::PingPong { .. } | Work::Wake { flood: false }
+        )
+    };
+    !engine.is_spinning() || few(work)
 }
 
 fn frames(name: &str, engine: &'static Engine) -> [Contender; 2] {
@@ -219,6 +310,36 @@ mod tests {
         };
         let twice = contenders(work, &["raw-threads".into(), "raw-threads#2".into()], &[]);
         assert_eq!(twice[1].baseline.as_deref(), Some("raw-threads"));
+    }
+
+    #[test]
+    fn full_grids_are_named_as_the_field_has_them() {
+        let words = "kraft-bench run --sizes 64 --workloads ping-pong,pump,fan-out,multi-accept,idle,slow-reader,wake,\
+                     million-timers";
+        let cli = <crate::cli::Cli as clap::Parser>::parse_from(words.split_whitespace());
+        let crate::cli::What::Run(run) = cli.what else {
+            panic!("it is a run");
+        };
+        let names: Vec<String> = cells(&run).0.iter().map(ToString::to_string).collect();
+        let expected = [
+            "ping-pong 64B",
+            "pump 64KiBx1",
+            "pump 64KiBx64",
+            "fan-out 64B to 2 16 deep",
+            "fan-out 64B to 64 16 deep",
+            "fan-out 16KiB to 2 16 deep",
+            "fan-out 16KiB to 64 16 deep",
+            "multi-accept 64",
+            "idle 10000 beside 10 busy",
+            "idle 10000",
+            "idle 10000 spoken",
+            "slow-reader 4 beside 10",
+            "wake",
+            "wake flood",
+            "million-timers start and stop",
+            "million-timers expire",
+        ];
+        assert_eq!(names, expected);
     }
 
     #[test]

@@ -1,7 +1,9 @@
-//! Hand-written echo servers, each as good as its mechanism allows and no more general than echo needs: what a backend
+//! Hand-written servers, each as good as its mechanism allows and no more general than the workloads need: what a backend
 //! of Kraft costs is what it is slower than these. The unsafe code of this crate stands here.
 
 pub(crate) mod clock;
+#[cfg(target_os = "linux")]
+pub(crate) mod conns;
 // epoll and io_uring are Linux's own.
 #[cfg(target_os = "linux")]
 pub(crate) mod epoll;

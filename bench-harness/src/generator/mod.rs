@@ -7,8 +7,10 @@
 //! time it found something to do is [`Figures::busy`]; where that comes near 1 the load is the limit, and ratios of
 //! throughput shrink towards 1.
 
+mod accepts;
 mod conn;
-mod pattern;
+mod fan_out;
+mod slow;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -18,10 +20,13 @@ use hdrhistogram::Histogram;
 use mio::{Events, Interest, Poll, Token};
 use socket2::SockRef;
 
+pub(crate) use self::accepts::Comers;
 use self::conn::Conn;
-use self::pattern::{Pattern, Place, WINDOW};
 use crate::cli::Waiting;
 use crate::fault::Fault;
+use crate::job::Job;
+use crate::pattern::{Pattern, Place, WINDOW};
+use crate::request;
 
 /// No answer for so long ends a round: a stall, where the slowest answer of a live server takes milliseconds.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -43,7 +48,7 @@ const NAP: Duration = Duration::from_millis(1);
 pub(crate) struct Load {
     conns: Vec<Conn>,
     poll: Poll,
-    pattern: Pattern,
+    pattern: &'static Pattern,
     buffer: Vec<u8>,
     waiting: Waiting,
 }
@@ -68,42 +73,49 @@ pub(crate) struct Figures {
     pub(crate) own: Option<Duration>,
     /// The share of the time in which the load had something to do.
     pub(crate) busy: f64,
+    /// Bytes by which the server grew meanwhile, where that is asked.
+    pub(crate) growth: Option<f64>,
 }
 
 /// CPU time so far, of the server and of the load.
 pub(crate) type Clocks<'a> = &'a dyn Fn() -> (Option<Duration>, Option<Duration>);
 
 impl Load {
-    /// Connects `count` times, over each connection one message of `greeting` bytes if that is not zero. When it
-    /// returns the server has accepted them all.
+    /// Connects `count` times to an echo, over each connection one message of `greeting` bytes if that is not zero. When
+    /// it returns the server has accepted them all.
     pub(crate) fn connect(at: SocketAddr, count: usize, greeting: usize, waiting: Waiting) -> Result<Self, Fault> {
+        Self::connect_to(Job::Echo, at, count, greeting, waiting)
+    }
+
+    /// As [`connect`](Self::connect), to a server that does `job`. In a fan-out nobody hears himself: there the last
+    /// connection has to be heard by all others to know as much, and all send and expect the stream of the first.
+    pub(crate) fn connect_to(
+        job: Job,
+        at: SocketAddr,
+        count: usize,
+        greeting: usize,
+        waiting: Waiting,
+    ) -> Result<Self, Fault> {
         let poll = Poll::new().map_err(|error| Fault::own("epoll", &error))?;
-        let pattern = Pattern::new();
+        let pattern = Pattern::shared();
         let mut conns = Vec::with_capacity(count);
         for number in 0..count {
-            let connected = TcpStream::connect(at).and_then(|stream| {
-                stream.set_nodelay(true)?;
-                // A reset at the end, not ten thousand ports that wait for a minute.
-                SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
-                Ok(stream)
-            });
             let mut stream =
-                connected.map_err(|error| Fault::Own(format!("connection {number} of {count}: {error}")))?;
+                open(at).map_err(|error| Fault::Own(format!("connection {number} of {count}: {error}")))?;
             // Connections are accepted in order, so an answer over this one says that all before it are.
             let is_last = number + 1 == count;
             let is_probe = is_last || number % CONNECTS_AT_ONCE == CONNECTS_AT_ONCE - 1;
-            let greeting = if is_probe { greeting.max(1) } else { greeting };
-            let place = Place::of(number);
+            let (place, greeting) = match job {
+                Job::FanOut => (Place::of(0), 0),
+                _ if is_probe => (Place::of(number), greeting.max(1)),
+                _ => (Place::of(number), greeting),
+            };
             if greeting > 0 {
-                greet(&mut stream, &pattern, place, greeting)?;
+                greet(&mut stream, pattern, place, greeting, job)?;
             }
-            let nonblocking = stream.set_nonblocking(true);
-            nonblocking.map_err(|error| Fault::own("O_NONBLOCK", &error))?;
-            let mut stream = mio::net::TcpStream::from_std(stream);
-            let both = Interest::READABLE | Interest::WRITABLE;
-            let registered = poll.registry().register(&mut stream, Token(number), both);
-            registered.map_err(|error| Fault::own("epoll_ctl", &error))?;
-            conns.push(Conn::new(stream, place.forward(greeting)));
+            let stream = register(stream, &poll, number)?;
+            let conn = Conn::new(stream, place.forward(greeting));
+            conns.push(if job == Job::Pump { conn.pumping() } else { conn });
         }
         Ok(Self {
             conns,
@@ -128,18 +140,18 @@ impl Load {
         for conn in &mut self.conns {
             let now = meter.now();
             (0..depth).for_each(|_| conn.owe(size, now));
-            conn.send(&self.pattern)?;
+            conn.send(self.pattern)?;
         }
         while !meter.is_over(clocks) {
             let found = self.wait(&mut events, &mut meter)?;
             for event in &events {
                 let conn = &mut self.conns[event.token().0];
                 let now = meter.now();
-                let count = conn.receive(&mut self.buffer, &self.pattern, size, |since| meter.note(now, since))?;
+                let count = conn.receive(&mut self.buffer, self.pattern, size, |since| meter.note(now, since))?;
                 if count > 0 {
                     (0..count).for_each(|_| conn.owe(size, now));
                 }
-                conn.send(&self.pattern)?;
+                conn.send(self.pattern)?;
             }
             meter.worked(found);
         }
@@ -170,15 +182,15 @@ impl Load {
             let touched = (sent - first).min(self.conns.len() as u64);
             for turn in first..first + touched {
                 let conn = (turn % self.conns.len() as u64) as usize;
-                self.conns[conn].send(&self.pattern)?;
+                self.conns[conn].send(self.pattern)?;
             }
             let found = self.wait(&mut events, &mut meter)?;
             for event in &events {
                 let conn = &mut self.conns[event.token().0];
                 let now = meter.now();
                 let note = |since| meter.note(now, since);
-                answered += conn.receive(&mut self.buffer, &self.pattern, size, note)? as u64;
-                conn.send(&self.pattern)?;
+                answered += conn.receive(&mut self.buffer, self.pattern, size, note)? as u64;
+                conn.send(self.pattern)?;
             }
             meter.worked(found || touched > 0);
         }
@@ -191,46 +203,79 @@ impl Load {
         let (before, _) = clocks();
         std::thread::sleep(span.measured);
         let (after, _) = clocks();
+        self.see_all_alive(span)?;
+        Ok(before.zip(after).map(|(before, after)| after.saturating_sub(before)))
+    }
+
+    /// A byte there and back over each connection.
+    pub(crate) fn see_all_alive(&mut self, span: Span) -> Result<(), Fault> {
         let mut meter = Meter::new(span, 0);
         for conn in &mut self.conns {
             conn.owe(1, 0);
-            conn.send(&self.pattern)?;
+            conn.send(self.pattern)?;
         }
         let mut events = Events::with_capacity(EVENTS);
         while self.conns.iter().any(|conn| conn.outstanding() > 0) {
             self.wait(&mut events, &mut meter)?;
             for event in &events {
                 let conn = &mut self.conns[event.token().0];
-                conn.receive(&mut self.buffer, &self.pattern, 1, |_| {})?;
+                conn.receive(&mut self.buffer, self.pattern, 1, |_| {})?;
             }
         }
-        Ok(before.zip(after).map(|(before, after)| after.saturating_sub(before)))
+        Ok(())
     }
 
-    /// One wait. Whether there were events.
     fn wait(&mut self, events: &mut Events, meter: &mut Meter) -> Result<bool, Fault> {
-        let timeout = match self.waiting {
-            Waiting::Spin => Duration::ZERO,
-            Waiting::Block => NAP,
-        };
-        match self.poll.poll(events, Some(timeout)) {
-            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
-                return Err(Fault::own("epoll_wait", &error));
-            }
-            _ => {}
-        }
-        let found = !events.is_empty();
-        meter.waited(found);
-        if !found && meter.silence() > PATIENCE {
-            return Err(Fault::Stalled(format!("no answer for {} s", PATIENCE.as_secs())));
-        }
-        Ok(found)
+        wait(&mut self.poll, self.waiting, events, meter)
     }
 }
 
+/// One wait. Whether there were events.
+fn wait(poll: &mut Poll, waiting: Waiting, events: &mut Events, meter: &mut Meter) -> Result<bool, Fault> {
+    let timeout = match waiting {
+        Waiting::Spin => Duration::ZERO,
+        Waiting::Block => NAP,
+    };
+    match poll.poll(events, Some(timeout)) {
+        Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
+            return Err(Fault::own("epoll_wait", &error));
+        }
+        _ => {}
+    }
+    let found = !events.is_empty();
+    meter.waited(found);
+    if !found && meter.silence() > PATIENCE {
+        return Err(Fault::Stalled(format!("no answer for {} s", PATIENCE.as_secs())));
+    }
+    Ok(found)
+}
+
+/// A connection that ends with a reset, not with ten thousand ports that wait for a minute.
+fn open(at: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(at)?;
+    stream.set_nodelay(true)?;
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+    Ok(stream)
+}
+
+/// Makes a connection one of the load's, under its number.
+fn register(stream: TcpStream, poll: &Poll, number: usize) -> Result<mio::net::TcpStream, Fault> {
+    let nonblocking = stream.set_nonblocking(true);
+    nonblocking.map_err(|error| Fault::own("O_NONBLOCK", &error))?;
+    let mut stream = mio::net::TcpStream::from_std(stream);
+    let both = Interest::READABLE | Interest::WRITABLE;
+    let registered = poll.registry().register(&mut stream, Token(number), both);
+    registered.map_err(|error| Fault::own("epoll_ctl", &error))?;
+    Ok(stream)
+}
+
 /// A message there and back, blocking.
-fn greet(stream: &mut TcpStream, pattern: &Pattern, at: Place, count: usize) -> Result<(), Fault> {
-    let bytes = pattern.window(at, count);
+fn greet(stream: &mut TcpStream, pattern: &Pattern, at: Place, count: usize, job: Job) -> Result<(), Fault> {
+    let request = request::encode(at, count);
+    let bytes = match job {
+        Job::Pump => &request,
+        _ => pattern.window(at, count),
+    };
     let mut back = vec![0; count];
     let exchanged = stream
         .set_read_timeout(Some(PATIENCE))
@@ -313,6 +358,7 @@ impl Meter {
             server: passed(server, server_end),
             own: passed(own, own_end),
             busy: 1.0 - Duration::from_nanos(self.idle).as_secs_f64() / elapsed.as_secs_f64(),
+            growth: None,
         });
         true
     }

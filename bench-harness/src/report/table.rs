@@ -115,8 +115,20 @@ fn idle(cell: &Cell) -> Table {
 /// What a table cannot say in a column.
 fn notes(cell: &Cell, out: &mut impl Write) -> io::Result<()> {
     for row in &cell.rows {
-        if let Some(fault) = &row.fault {
-            writeln!(out, "  {}: FAILED, {fault}", row.contender.label)?;
+        match &row.fault {
+            Some(fault) if fault.is_failure() => writeln!(out, "  {}: FAILED, {fault}", row.contender.label)?,
+            Some(lacks) => writeln!(out, "  {}: not here, {lacks}", row.contender.label)?,
+            None => {}
+        }
+    }
+    if let Work::Beside { .. } | Work::SlowReader { .. } = cell.work {
+        let grown = cell
+            .rows
+            .iter()
+            .filter_map(|row| Some((row, Figure::Growth.median(row)?)));
+        for (row, growth) in grown {
+            let label = &row.contender.label;
+            writeln!(out, "  {label}: the server grew by {}", plain(Figure::Growth, growth))?;
         }
     }
     let bound: Vec<&str> = cell
