@@ -150,7 +150,7 @@ fn engine(text: &str) -> Result<String, String> {
     })
 }
 
-/// One is part of the other, or they differ in two letters at most.
+/// One is part of the other, or they differ in two letters at most; in one, if there are but three.
 fn is_near(text: &str, name: &str) -> bool {
     let differences = {
         let mut row: Vec<usize> = (0..=name.len()).collect();
@@ -165,7 +165,7 @@ fn is_near(text: &str, name: &str) -> bool {
         }
         row[name.len()]
     };
-    (text.len() >= 3 && name.contains(text)) || differences <= 2
+    (text.len() >= 3 && name.contains(text)) || differences <= 2.min(name.len() / 2)
 }
 
 fn count<const LOW: usize, const HIGH: usize>(text: &str) -> Result<usize, String> {

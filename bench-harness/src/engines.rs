@@ -34,6 +34,8 @@ pub(crate) enum Family {
     Kraft,
     /// Written by hand on the bare mechanism.
     Bare,
+    /// Somebody else's.
+    Rival,
     /// Does wrong, so that tests see it noticed. Never run unless it is named.
     Faulty,
 }
@@ -232,6 +234,55 @@ static BARE: [Engine; 7] = [
     ),
 ];
 
+const fn rival(name: &'static str, lacks: Lacks, about: &'static str, serve: Result<Serve, &'static str>) -> Engine {
+    Engine {
+        family: Family::Rival,
+        lacks,
+        ..bare(name, Some(REFERENCE), about, serve)
+    }
+}
+
+static RIVALS: [Engine; 5] = [
+    rival(
+        "tokio",
+        job::NOTHING,
+        "tokio on one thread, a task a connection",
+        built!(feature = "rivals", crate::rivals::tokio::serve, "needs feature rivals"),
+    ),
+    rival(
+        "mio",
+        job::TIMERS,
+        "mio alone, edge-triggered",
+        built!(feature = "rivals", bare::mio::serve, "needs feature rivals"),
+    ),
+    rival(
+        "polling",
+        job::TIMERS,
+        "polling alone, level-triggered",
+        built!(feature = "rivals", bare::polling::serve, "needs feature rivals"),
+    ),
+    rival(
+        "monoio",
+        job::MONOIO,
+        "monoio over io_uring, a task a connection",
+        built!(
+            all(feature = "rivals", target_os = "linux"),
+            crate::rivals::monoio::serve,
+            "needs Linux and feature rivals"
+        ),
+    ),
+    rival(
+        "compio",
+        job::COMPIO,
+        "compio over io_uring, a task a connection",
+        built!(
+            all(feature = "rivals", target_os = "linux"),
+            crate::rivals::compio::serve,
+            "needs Linux and feature rivals"
+        ),
+    ),
+];
+
 static FAULTY: [Engine; 3] = [
     faulty("test-bent", "bends a bit now and then", faulty::bend),
     faulty(
@@ -244,7 +295,7 @@ static FAULTY: [Engine; 3] = [
 
 /// All engines, ours first.
 pub(crate) fn all() -> impl Iterator<Item = &'static Engine> {
-    KRAFT.iter().flatten().chain(&BARE).chain(&FAULTY)
+    KRAFT.iter().flatten().chain(&BARE).chain(&RIVALS).chain(&FAULTY)
 }
 
 /// The engine of this name. Behind a `#` stands what tells two entries of the same engine apart.

@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_micros(20);
 const BURST: u64 = 1024;
 
 /// Timers that run while others are started and stopped.
-const RUNNING: usize = 100_000;
+pub(crate) const RUNNING: usize = 100_000;
 
 /// Timers of a turn of [`Job::Expire`]; of a build for tests, which says that it measures nothing, fewer.
 pub(crate) const MILLION: usize = if cfg!(debug_assertions) { 10_000 } else { 1_000_000 };

@@ -39,6 +39,25 @@ pub(crate) const ALL_BUT_CONNECTIONS: Lacks = &[
 /// For loops that can be woken and have no timers.
 pub(crate) const TIMERS: Lacks = &[(Job::Churn, "it has no timers"), (Job::Expire, "it has no timers")];
 
+/// For monoio.
+pub(crate) const MONOIO: Lacks = &[
+    (
+        Job::Wake,
+        "wakes by other threads are its feature `sync`, which is another loop",
+    ),
+    (
+        Job::Flood,
+        "wakes by other threads are its feature `sync`, which is another loop",
+    ),
+    (Job::Churn, INSIDE),
+    (Job::Expire, INSIDE),
+];
+
+/// For compio.
+pub(crate) const COMPIO: Lacks = &[(Job::Churn, INSIDE), (Job::Expire, INSIDE)];
+
+const INSIDE: &str = "its timers are started by what runs in it, and here they are started from outside";
+
 impl Job {
     /// Whether the load connects. Otherwise the process measures itself and says what it found.
     pub(crate) fn has_connections(self) -> bool {

@@ -15,7 +15,13 @@ use clap::Parser;
 
 // Elsewhere none of the three is there, and nothing is unsafe.
 #[cfg_attr(
-    any(target_os = "android", target_os = "freebsd", target_os = "linux", have_libuv),
+    any(
+        target_os = "android",
+        target_os = "freebsd",
+        target_os = "linux",
+        feature = "rivals",
+        have_libuv
+    ),
     expect(unsafe_code, reason = "io_uring, C and another process's clock")
 )]
 mod bare;
@@ -35,6 +41,8 @@ mod pattern;
 mod pin;
 mod report;
 mod request;
+#[cfg(feature = "rivals")]
+mod rivals;
 mod run;
 mod schedule;
 mod serve;

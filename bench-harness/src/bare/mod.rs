@@ -2,13 +2,17 @@
 //! of Kraft costs is what it is slower than these. The unsafe code of this crate stands here.
 
 pub(crate) mod clock;
-#[cfg(target_os = "linux")]
+#[cfg(any(feature = "rivals", target_os = "linux"))]
 pub(crate) mod conns;
 // epoll and io_uring are Linux's own.
 #[cfg(target_os = "linux")]
 pub(crate) mod epoll;
 #[cfg(have_libuv)]
 pub(crate) mod libuv;
+#[cfg(feature = "rivals")]
+pub(crate) mod mio;
+#[cfg(feature = "rivals")]
+pub(crate) mod polling;
 pub(crate) mod readers;
 pub(crate) mod threads;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]

@@ -142,8 +142,12 @@ fn check_all_answer(words: &str, cells: &[&str]) {
             match fault {
                 "" => assert!(rate.parse::<f64>().is_ok_and(|rate| rate > 0.0), "{row}"),
                 "it has no timers" | "it has no way to be woken" => {}
+                _ if fields[1] == "monoio" || fields[1] == "compio" => {
+                    assert!(cell.starts_with("wake") || cell.starts_with("million"), "{row}")
+                }
                 _ => {
-                    assert!(fault.starts_with("refused: "), "{row}");
+                    // Of all that they are made of, some systems keep io_uring alone from them.
+                    assert!(fault.starts_with("refused: ") && fields[1].contains("uring"), "{row}");
                     println!("SKIPPED: {row}");
                 }
             }
