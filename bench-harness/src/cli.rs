@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -48,6 +49,14 @@ pub(crate) enum Kind {
     SlowReader,
     /// Another thread wakes the loop: one wake at a time, and as many as it can
     Wake,
+    /// Three nodes: puts by one client, by 64, and by 64 at a fixed rate
+    Put,
+    /// Three nodes: linearizable gets, likewise
+    Get,
+    /// Three nodes: puts and gets in turn, likewise
+    Mixed,
+    /// Three nodes: the leader is killed; until the first write, and nothing acknowledged is lost
+    KillLeader,
     /// Timers by the hundred thousand: started and stopped, and a million of which half expire
     MillionTimers,
 }
@@ -76,6 +85,12 @@ pub(crate) struct Run {
     /// Connections of the idle workload
     #[arg(long, default_value = "10000", value_parser = count::<1, 25_000>)]
     pub(crate) idle_conns: usize,
+    /// Operations a second of the open loops over a cluster
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub(crate) cluster_rate: u64,
+    /// Where nodes of a cluster keep their data: a disk, or memory; the system's folder for temporary files without it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
     /// Rounds; below six there are no intervals
     #[arg(long, default_value = "11", value_parser = count::<1, 1_000>)]
     pub(crate) rounds: usize,

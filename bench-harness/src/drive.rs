@@ -33,7 +33,9 @@ pub(crate) fn drive(work: Work, server: &Server, span: Span, waiting: Waiting) -
             drop(Load::connect(at, 1, SPOKEN_BYTES, waiting)?);
             Comers::new(at, clients, waiting)?.come_and_go(clients, SMALL, span, clocks)
         }
-        Work::Wake { .. } | Work::Timers { .. } => unreachable!("they have no server"),
+        Work::Wake { .. } | Work::Timers { .. } | Work::Cluster { .. } | Work::KillLeader => {
+            unreachable!("they have no such server")
+        }
         Work::Echo { .. }
         | Work::Open { .. }
         | Work::Frames { .. }
@@ -106,7 +108,7 @@ fn slow_reader(
     let mut busy = Load::connect(server.address, busy, SPOKEN_BYTES, waiting)?;
     let mut readers = Load::connect(server.address, slow, SPOKEN_BYTES, waiting)?;
     let before = server.resident();
-    readers.fill()?;
+    readers.fill(|| server.is_runnable())?;
     let mut figures = busy.closed(SMALL, 1, span, clocks)?;
     figures.growth = growth(before, server);
     readers.read_up(span)?;

@@ -3,8 +3,9 @@
 use std::io;
 use std::time::Duration;
 
-use crate::job::{self, Job, Lacks};
+use crate::job::{self, Lacks};
 use crate::serve::Task;
+use crate::workload::Work;
 use crate::{bare, faulty, ours};
 
 /// A server loop.
@@ -305,13 +306,21 @@ pub(crate) fn find(name: &str) -> Option<&'static Engine> {
 }
 
 impl Engine {
-    /// Whether it can be asked for a job.
+    /// Whether it can be asked for it.
     ///
     /// # Errors
     ///
     /// Why it cannot.
-    pub(crate) fn answers(&self, job: Job) -> Result<(), &'static str> {
-        match self.lacks.iter().find(|(lacks, _)| *lacks == job) {
+    pub(crate) fn answers(&self, work: Work) -> Result<(), &'static str> {
+        if work.is_of_clusters() {
+            return match self.family {
+                _ if cfg!(not(feature = "cluster")) => Err("needs feature cluster"),
+                Family::Kraft if self.is_spinning() => Err("nodes spin by a setting of their own"),
+                Family::Kraft => Ok(()),
+                _ => Err("no node runs on it"),
+            };
+        }
+        match self.lacks.iter().find(|(lacks, _)| *lacks == work.job()) {
             Some((_, why)) => Err(why),
             None => Ok(()),
         }

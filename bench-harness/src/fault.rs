@@ -16,6 +16,9 @@ pub(crate) enum Fault {
     Stalled(String),
     /// The server grew as clients that do not read would have it.
     Grew(String),
+    /// The leader of a cluster was none any more.
+    #[cfg(feature = "cluster")]
+    Deposed(String),
     /// The engine has nothing to answer this workload with. No failure.
     Lacks(&'static str),
     /// Our side: no port, no descriptor, no memory.
@@ -46,6 +49,8 @@ impl fmt::Display for Fault {
             Self::Closed(what) => write!(f, "broken: {what}"),
             Self::Stalled(what) => write!(f, "stalled: {what}"),
             Self::Grew(what) => write!(f, "unbounded: {what}"),
+            #[cfg(feature = "cluster")]
+            Self::Deposed(what) => write!(f, "deposed: {what}"),
             Self::Lacks(what) => f.write_str(what),
             Self::Own(what) => write!(f, "not measured: {what}"),
         }

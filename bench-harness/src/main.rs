@@ -26,6 +26,8 @@ use clap::Parser;
 )]
 mod bare;
 mod cli;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod drive;
 mod engines;
 mod fault;
@@ -59,6 +61,10 @@ use crate::fault::Fault;
 const SOME_FAILED: u8 = 1;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "cluster")]
+    if cluster::is_node() {
+        return cluster::run_node();
+    }
     let outcome = match Cli::parse().what {
         What::Run(options) => run(&options),
         What::List => list(),

@@ -3,6 +3,8 @@
 use std::io::{self, IsTerminal, Write};
 
 use crate::cli::{Run, Waiting};
+#[cfg(feature = "cluster")]
+use crate::cluster;
 use crate::drive::drive;
 use crate::engines::{self, Engine};
 use crate::fault::Fault;
@@ -59,6 +61,8 @@ pub(crate) struct Results {
 struct Conditions {
     server_core: Option<usize>,
     own_core: Option<usize>,
+    #[cfg(feature = "cluster")]
+    ground: cluster::Ground,
     waiting: Waiting,
     span: Span,
 }
@@ -91,6 +95,11 @@ pub(crate) fn run(options: &Run) -> io::Result<Results> {
     let conditions = Conditions {
         server_core,
         own_core,
+        #[cfg(feature = "cluster")]
+        ground: cluster::Ground {
+            core: server_core,
+            data: options.data.clone(),
+        },
         waiting: options
             .generator
             .unwrap_or(if shared { Waiting::Block } else { Waiting::Spin }),
@@ -136,7 +145,7 @@ fn cell(
     };
     let rows = contenders.into_iter().map(|contender| {
         let known = refused.iter().find(|(name, _)| *name == contender.engine.name);
-        let lacks = contender.engine.answers(work.job()).err().map(Fault::Lacks);
+        let lacks = contender.engine.answers(work).err().map(Fault::Lacks);
         Row {
             fault: lacks.or_else(|| known.map(|(_, fault)| fault.clone())),
             contender,
@@ -168,6 +177,11 @@ fn cell(
 
 /// One contender in one round: a process of its own, connections of its own.
 fn measure(work: Work, contender: &Contender, conditions: &Conditions) -> Result<Sample, Fault> {
+    #[cfg(feature = "cluster")]
+    if work.is_of_clusters() {
+        let (ground, span) = (&conditions.ground, conditions.span);
+        return cluster::measure(work, contender, ground, span, conditions.waiting);
+    }
     if !work.job().has_connections() {
         let span = conditions.span;
         return server::alone(contender, work, conditions.server_core, conditions.own_core, span).map(Sample::Load);

@@ -59,16 +59,19 @@ impl Server {
 
     /// The address that it announces.
     fn announced(&mut self) -> Result<SocketAddr, Fault> {
-        let text = self.line(PATIENCE)?;
+        let Some(text) = self.line(PATIENCE) else {
+            let patience = PATIENCE.as_secs();
+            return Err(Fault::Refused(format!("does not listen after {patience} s")));
+        };
         let address = text
             .strip_prefix(ANNOUNCEMENT)
             .and_then(|rest| rest.trim().parse().ok());
         address.ok_or_else(|| Fault::Refused(self.last_words().unwrap_or_else(|| "says nothing".into())))
     }
 
-    /// The line that it says, within `patience`.
-    fn line(&mut self, patience: Duration) -> Result<String, Fault> {
-        let stdout = self.child.stdout.take().ok_or_else(|| Fault::Own("no pipe".into()))?;
+    /// The line that it says, empty if it ends; `None` if it says none within `patience`, or has said it already.
+    fn line(&mut self, patience: Duration) -> Option<String> {
+        let stdout = self.child.stdout.take()?;
         let (line, lines) = mpsc::channel();
         // A read of a pipe has no time-out, a channel has. The thread ends with the server at the latest.
         thread::spawn(move || {
@@ -76,9 +79,7 @@ impl Server {
             let _ = BufReader::new(stdout).read_line(&mut text);
             let _ = line.send(text);
         });
-        lines
-            .recv_timeout(patience)
-            .map_err(|_| Fault::Refused(format!("says nothing for {} s", patience.as_secs())))
+        lines.recv_timeout(patience).ok()
     }
 
     /// CPU time so far.
@@ -90,6 +91,18 @@ impl Server {
     pub(crate) fn resident(&self) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         resident(&status)
+    }
+
+    /// Whether one of its threads runs or waits for its core. Linux alone tells; elsewhere none does.
+    pub(crate) fn is_runnable(&self) -> bool {
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.child.id())) else {
+            return false;
+        };
+        let stats = threads
+            .flatten()
+            .map(|thread| fs::read_to_string(thread.path().join("stat")));
+        // A thread may end meanwhile.
+        stats.flatten().any(|stat| is_running(&stat))
     }
 
     /// What it said before it ended; `None` if it runs.
@@ -130,7 +143,10 @@ pub(crate) fn alone(
             .args(beside.iter().map(|core| format!("--beside={core}")));
     })?;
     // Its spans, and what of a last turn is behind them.
-    let text = process.line(span.warm_up + span.measured + 2 * PATIENCE)?;
+    let patience = span.warm_up + span.measured + 2 * PATIENCE;
+    let Some(text) = process.line(patience) else {
+        return Err(Fault::Stalled(format!("found nothing in {} s", patience.as_secs())));
+    };
     let found = inside::parse(&text);
     found.ok_or_else(|| Fault::Refused(process.last_words().unwrap_or_else(|| "says nothing".into())))
 }
@@ -146,6 +162,12 @@ impl Drop for Server {
     }
 }
 
+/// The state stands behind the name, which may hold anything, parentheses too.
+fn is_running(stat: &str) -> bool {
+    stat.rsplit_once(')')
+        .is_some_and(|(_, rest)| rest.trim_start().starts_with('R'))
+}
+
 fn resident(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -155,6 +177,13 @@ fn resident(status: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_runs_is_told_from_who_sleeps() {
+        assert!(is_running("12 (a) S) R 1 12 12"));
+        assert!(!is_running("12 (kraft-bench) S 1 12 12"));
+        assert!(!is_running(""));
+    }
 
     #[test]
     fn resident_memory_is_in_kib() {

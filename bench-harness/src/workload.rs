@@ -40,6 +40,28 @@ pub(crate) enum Work {
     Wake { flood: bool },
     /// Timers are started and stopped, or started and half of them expire.
     Timers { expire: bool },
+    /// Operations of a key-value machine on three nodes.
+    Cluster { ask: Ask, pace: Pace },
+    /// The leader of three nodes is killed, again and again.
+    KillLeader,
+}
+
+/// What a cluster is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    Put,
+    Get,
+    /// As many of the one as of the other.
+    Mixed,
+}
+
+/// When it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Each client asks again when it is answered.
+    Closed { clients: usize },
+    /// Operations are asked for when they are due.
+    Open { clients: usize, rate: u64 },
 }
 
 impl Work {
@@ -57,7 +79,10 @@ impl Work {
             Self::MultiAccept { clients } => 4 * clients,
             Self::Beside { idle, busy } => idle + busy,
             Self::SlowReader { slow, busy } => slow + busy,
-            Self::Wake { .. } | Self::Timers { .. } => 0,
+            Self::Cluster { pace, .. } => match pace {
+                Pace::Closed { clients } | Pace::Open { clients, .. } => clients,
+            },
+            Self::Wake { .. } | Self::Timers { .. } | Self::KillLeader => 0,
         }
     }
 
@@ -69,8 +94,18 @@ impl Work {
         }
     }
 
+    /// Whether it is asked of three nodes, and not of a loop.
+    pub(crate) fn is_of_clusters(self) -> bool {
+        matches!(self, Self::Cluster { .. } | Self::KillLeader)
+    }
+
     /// What the server does.
+    ///
+    /// # Panics
+    ///
+    /// Of a cluster, which has no such server.
     pub(crate) fn job(self) -> Job {
+        assert!(!self.is_of_clusters(), "nodes have one job");
         match self {
             Self::Pump { .. } => Job::Pump,
             Self::FanOut { .. } => Job::FanOut,
@@ -101,6 +136,18 @@ impl fmt::Display for Work {
             Self::Wake { flood: true } => f.write_str("wake flood"),
             Self::Timers { expire: false } => f.write_str("million-timers start and stop"),
             Self::Timers { expire: true } => f.write_str("million-timers expire"),
+            Self::Cluster { ask, pace } => {
+                let ask = match ask {
+                    Ask::Put => "put",
+                    Ask::Get => "get",
+                    Ask::Mixed => "mixed",
+                };
+                match pace {
+                    Pace::Closed { clients } => write!(f, "{ask} 256Bx{clients}"),
+                    Pace::Open { clients, rate } => write!(f, "{ask} 256Bx{clients} at {rate}/s"),
+                }
+            }
+            Self::KillLeader => f.write_str("kill-leader"),
             Self::Idle { conns, spoken: false } => write!(f, "idle {conns}"),
             Self::Idle { conns, spoken: true } => write!(f, "idle {conns} spoken"),
         }
@@ -123,6 +170,9 @@ pub(crate) struct Contender {
     pub(crate) engine: &'static Engine,
     /// In how many pieces it puts an answer.
     pub(crate) puts: usize,
+    /// The wire format of nodes.
+    #[cfg_attr(not(feature = "cluster"), expect(dead_code, reason = "there are no nodes"))]
+    pub(crate) format: &'static str,
     /// The label of the contender that its figures are divided by.
     pub(crate) baseline: Option<String>,
 }
@@ -173,6 +223,10 @@ pub(crate) fn cells(run: &Run) -> (Vec<Work>, Vec<String>) {
                 busy: BUSY_CONNS,
             }),
             Kind::Wake => all.extend([false, true].map(|flood| Work::Wake { flood })),
+            Kind::Put => all.extend(paces(run).map(|pace| Work::Cluster { ask: Ask::Put, pace })),
+            Kind::Get => all.extend(paces(run).map(|pace| Work::Cluster { ask: Ask::Get, pace })),
+            Kind::Mixed => all.extend(paces(run).map(|pace| Work::Cluster { ask: Ask::Mixed, pace })),
+            Kind::KillLeader => all.push(Work::KillLeader),
             Kind::MillionTimers => all.extend([false, true].map(|expire| Work::Timers { expire })),
         }
     }
@@ -188,6 +242,19 @@ pub(crate) fn cells(run: &Run) -> (Vec<Work>, Vec<String>) {
     });
     (kept, left_out.collect())
 }
+
+/// How a cluster is asked: one client, many, and as many at a fixed rate.
+fn paces(run: &Run) -> [Pace; 3] {
+    let (clients, rate) = (OPEN_CONNS, run.cluster_rate);
+    [
+        Pace::Closed { clients: 1 },
+        Pace::Closed { clients },
+        Pace::Open { clients, rate },
+    ]
+}
+
+/// Wire formats of nodes; every backend is measured with the first one.
+const FORMATS: [&str; 4] = ["binary", "protobuf", "msgpack", "json"];
 
 /// Connections and size of the open loop; frames and a pump have as many connections.
 const OPEN_CONNS: usize = 64;
@@ -224,6 +291,9 @@ pub(crate) fn contenders(work: Work, named: &[String], usable: &[&'static Engine
         let ours = chosen.into_iter().filter(|(_, engine)| engine.family == Family::Kraft);
         return ours.flat_map(|(name, engine)| frames(&name, engine)).collect();
     }
+    if work.is_of_clusters() {
+        return clusters(chosen, named.is_empty());
+    }
     let labels: Vec<String> = chosen.iter().map(|(name, _)| name.clone()).collect();
     let contenders = chosen.into_iter().map(|(label, engine)| {
         // A second entry of an engine is held against the first: they should not differ.
@@ -234,6 +304,7 @@ pub(crate) fn contenders(work: Work, named: &[String], usable: &[&'static Engine
             label,
             engine,
             puts: 1,
+            format: FORMATS[0],
         }
     });
     contenders.collect()
@@ -251,18 +322,53 @@ fn spins_where_it_matters(work: Work, engine: &Engine) -> bool {
     !engine.is_spinning() || few(work)
 }
 
+/// Every backend with the first format, the first backend with every format. Loops that are no backend are there if they
+/// were named, to say that they are not.
+fn clusters(chosen: Vec<(String, &'static Engine)>, only_nodes: bool) -> Vec<Contender> {
+    let label = |name: &str, format: &str| format!("{name}, {format}");
+    let mut all: Vec<Contender> = Vec::new();
+    for (name, engine) in chosen {
+        let is_backend = engine.family == Family::Kraft && !engine.is_spinning();
+        if only_nodes && !is_backend {
+            continue;
+        }
+        let is_first = all.is_empty();
+        let formats = if is_first && is_backend {
+            &FORMATS[..]
+        } else {
+            &FORMATS[..1]
+        };
+        for &format in formats {
+            let baseline = match all.first() {
+                Some(first) if format == FORMATS[0] => Some(first.label.clone()),
+                _ => (format != FORMATS[0]).then(|| label(&name, FORMATS[0])),
+            };
+            all.push(Contender {
+                label: label(&name, format),
+                engine,
+                puts: 1,
+                format,
+                baseline,
+            });
+        }
+    }
+    all
+}
+
 fn frames(name: &str, engine: &'static Engine) -> [Contender; 2] {
     let one = format!("{name}, 1 put");
     let many = Contender {
         label: format!("{name}, {FRAMES} puts"),
         engine,
         puts: FRAMES,
+        format: FORMATS[0],
         baseline: Some(one.clone()),
     };
     let one = Contender {
         label: one,
         engine,
         puts: 1,
+        format: FORMATS[0],
         baseline: None,
     };
     [one, many]
@@ -340,6 +446,30 @@ mod tests {
             "million-timers expire",
         ];
         assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn backends_and_formats_are_compared_with_the_first() {
+        let usable: Vec<_> = ["epoll", "epoll+spin", "threads", REFERENCE]
+            .into_iter()
+            .filter_map(find)
+            .collect();
+        let pairs = |all: Vec<Contender>| -> Vec<(String, Option<String>)> {
+            all.into_iter().map(|one| (one.label, one.baseline)).collect()
+        };
+        let first = || Some("epoll, binary".to_owned());
+        assert_eq!(
+            pairs(contenders(Work::KillLeader, &[], &usable)),
+            [
+                ("epoll, binary".to_owned(), None),
+                ("epoll, protobuf".to_owned(), first()),
+                ("epoll, msgpack".to_owned(), first()),
+                ("epoll, json".to_owned(), first()),
+                ("threads, binary".to_owned(), first()),
+            ]
+        );
+        let named = contenders(Work::KillLeader, &[REFERENCE.to_owned()], &usable);
+        assert_eq!(pairs(named), [(format!("{REFERENCE}, binary"), None)]);
     }
 
     #[test]

@@ -8,6 +8,8 @@
 //! throughput shrink towards 1.
 
 mod accepts;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod conn;
 mod fan_out;
 mod slow;
@@ -21,6 +23,8 @@ use mio::{Events, Interest, Poll, Token};
 use socket2::SockRef;
 
 pub(crate) use self::accepts::Comers;
+#[cfg(feature = "cluster")]
+pub(crate) use self::cluster::Askers;
 use self::conn::Conn;
 use crate::cli::Waiting;
 use crate::fault::Fault;
@@ -58,6 +62,15 @@ pub(crate) struct Load {
 pub(crate) struct Span {
     pub(crate) warm_up: Duration,
     pub(crate) measured: Duration,
+}
+
+#[cfg(feature = "cluster")]
+impl Span {
+    /// Of what is not measured.
+    pub(crate) const NONE: Self = Self {
+        warm_up: Duration::ZERO,
+        measured: Duration::ZERO,
+    };
 }
 
 /// What a measured span showed.

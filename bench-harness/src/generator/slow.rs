@@ -4,26 +4,34 @@ use std::time::{Duration, Instant};
 
 use mio::Events;
 
-use super::{EVENTS, Load, Meter, Span};
+use super::{EVENTS, Load, Meter, PATIENCE, Span};
 use crate::fault::Fault;
 
 /// What such a client sends at most. A server that takes it all keeps it all: the sockets of both sides hold a fraction
 /// of that.
 const SENT_MAX: usize = 64 << 20;
 
-/// When a server has taken nothing for so long it takes no more.
+/// When a server has taken nothing for so long, and is not about to, it takes no more.
 const QUIET: Duration = Duration::from_millis(50);
 
 impl Load {
-    /// Sends over each connection until the server takes no more of any, or all have sent [`SENT_MAX`] bytes.
-    pub(crate) fn fill(&mut self) -> Result<(), Fault> {
+    /// Sends over each connection until the server takes no more of any, or all have sent [`SENT_MAX`] bytes. One that
+    /// `is_runnable` waits for its core, and will take more.
+    pub(crate) fn fill(&mut self, is_runnable: impl Fn() -> bool) -> Result<(), Fault> {
+        let began = Instant::now();
         let mut left = 0;
         for conn in &mut self.conns {
             conn.say(SENT_MAX);
             left += conn.owed();
         }
         let (mut events, mut quiet) = (Events::with_capacity(EVENTS), Instant::now());
-        while left > 0 && quiet.elapsed() < QUIET {
+        while left > 0 {
+            if quiet.elapsed() >= QUIET {
+                if !is_runnable() || began.elapsed() > PATIENCE {
+                    break;
+                }
+                quiet = Instant::now();
+            }
             // What the events say is not needed: each is tried.
             let waited = self.poll.poll(&mut events, Some(Duration::from_millis(1)));
             waited.map_err(|error| Fault::own("epoll_wait", &error))?;

@@ -203,6 +203,50 @@ fn every_engine_is_woken_and_keeps_time_or_says_why_not() {
     );
 }
 
+#[cfg(feature = "cluster")]
+#[test]
+fn clusters_answer_in_every_format_and_lose_nothing_with_their_leader() {
+    let bench = |words: &str| {
+        bench(&format!(
+            "run --engines threads --rounds 1 --seconds 0.05 -o csv {words}"
+        ))
+    };
+    let mixed = bench("--workloads mixed --filter x64 --cluster-rate 200");
+    let kills = bench("--workloads kill-leader");
+    let text = stdout(&mixed) + &stdout(&kills);
+    for cell in ["mixed 256Bx64", "mixed 256Bx64 at 200/s", "kill-leader"] {
+        for format in ["binary", "protobuf", "msgpack", "json"] {
+            let start = format!("{cell},\"threads, {format}\",1,");
+            let row = text.lines().find_map(|line| line.strip_prefix(&start));
+            let row = row.unwrap_or_else(|| panic!("{start}: {}{}", said(&mixed), said(&kills)));
+            let fields: Vec<&str> = row.splitn(10, ',').collect();
+            let (rate, fault) = (fields[0], fields[9]);
+            // Nodes that do not get their core in time elect others, and should.
+            if fault.starts_with("deposed: ") || fault.starts_with("stalled: ") {
+                println!("SKIPPED: {start}{row}");
+                continue;
+            }
+            assert!(rate.parse::<f64>().is_ok_and(|rate| rate > 0.0), "{start}{row}");
+        }
+    }
+}
+
+#[test]
+fn a_loop_that_is_no_node_says_so() {
+    let output = bench("run --workloads put --engines raw-threads --rounds 1 --seconds 0.02");
+    assert!(output.status.success(), "{}", said(&output));
+    let text = stdout(&output);
+    let why = if cfg!(feature = "cluster") {
+        "no node runs on it"
+    } else {
+        "needs feature cluster"
+    };
+    assert!(
+        text.contains(&format!("raw-threads, binary: not here, {why}")),
+        "{text}"
+    );
+}
+
 #[test]
 fn a_server_that_keeps_what_nobody_reads_is_noticed() {
     let output = bench("run --workloads slow-reader --engines test-hoards --rounds 1 --seconds 0.02");
