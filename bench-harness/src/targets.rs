@@ -63,6 +63,15 @@ const MIB: f64 = 1024.0 * 1024.0;
 /// "No CPU": a thousandth of a core, which a tick's error in two seconds is.
 const NO_CPU: f64 = 0.001;
 
+/// A lone wake may take 1.1 times as long as by a bare eventfd.
+const WAKE: f64 = 1.0 / 1.1;
+
+/// 50 ns each.
+const WAKES_IN_A_FLOOD: f64 = 20e6;
+
+/// Started and stopped in 20 ns.
+const TIMERS: f64 = 50e6;
+
 fn echo(work: Work) -> bool {
     matches!(work, Work::Echo { depth: 1, .. })
 }
@@ -125,6 +134,31 @@ fn targets() -> Vec<Target> {
     for (least, cells) in uring {
         ask("io-uring", Some(REFERENCE), Figure::Rate, Bound::AtLeast(least), cells);
     }
+    let over_tokio: [(f64, Cells); 2] = [
+        (1.10, |work| {
+            matches!(
+                work,
+                Work::Echo {
+                    conns: 64,
+                    size: ..=1024,
+                    depth: 1
+                }
+            )
+        }),
+        (1.12, |work| {
+            matches!(
+                work,
+                Work::Echo {
+                    conns: 10_000,
+                    size: ..=1024,
+                    depth: 1
+                }
+            )
+        }),
+    ];
+    for (least, cells) in over_tokio {
+        ask("io-uring", Some("tokio"), Figure::Rate, Bound::AtLeast(least), cells);
+    }
     let at_100_000 = |work| matches!(work, Work::Open { rate: 100_000, .. });
     ask(
         "io-uring",
@@ -159,6 +193,14 @@ fn targets() -> Vec<Target> {
         );
     }
     for backend in ["epoll", "io-uring"] {
+        let (alone, flood) = (
+            |work| matches!(work, Work::Wake { flood: false }),
+            |work| matches!(work, Work::Wake { flood: true }),
+        );
+        ask(backend, Some(REFERENCE), Figure::Rate, Bound::AtLeast(WAKE), alone);
+        ask(backend, None, Figure::Rate, Bound::AtLeast(WAKES_IN_A_FLOOD), flood);
+        let churn = |work| matches!(work, Work::Timers { expire: false });
+        ask(backend, None, Figure::Rate, Bound::AtLeast(TIMERS), churn);
         let idle = |work| {
             matches!(
                 work,
