@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use crate::bare::clock;
 use crate::fault::Fault;
-use crate::generator::PATIENCE;
+use crate::generator::Clocks;
 use crate::serve::ANNOUNCEMENT;
 use crate::workload::Contender;
 
@@ -31,6 +32,8 @@ impl Server {
             .args(["--connections", &connections.to_string()])
             .args(["--puts", &contender.puts.to_string()])
             .args(core.iter().map(|core| format!("--core={core}")))
+            // Its own group: ^C is for us, who end it, and not for an engine that would seem to have died of itself.
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -55,10 +58,10 @@ impl Server {
             let _ = BufReader::new(stdout).read_line(&mut text);
             let _ = line.send(text);
         });
-        let Ok(text) = lines.recv_timeout(PATIENCE) else {
+        let Ok(text) = lines.recv_timeout(START_MAX) else {
             return Err(Fault::Refused(format!(
                 "does not listen after {} s",
-                PATIENCE.as_secs()
+                START_MAX.as_secs()
             )));
         };
         let address = text
@@ -67,9 +70,13 @@ impl Server {
         address.ok_or_else(|| Fault::Refused(self.last_words().unwrap_or_else(|| "says nothing".into())))
     }
 
-    /// CPU time so far.
-    pub(crate) fn cpu(&self) -> Option<Duration> {
-        clock::cpu_time(self.child.id())
+    /// What it and we used so far.
+    pub(crate) fn clocks(&self) -> Clocks {
+        Clocks {
+            switches: switches(self.child.id()),
+            server: clock::cpu_time(self.child.id()),
+            own: clock::cpu_time(std::process::id()),
+        }
     }
 
     /// Resident memory in bytes: Linux's `VmRSS`.
@@ -102,6 +109,9 @@ impl Server {
     }
 }
 
+/// A server that does not listen by then is not going to.
+const START_MAX: Duration = Duration::from_secs(10);
+
 const LAST_MOMENT: Duration = Duration::from_millis(200);
 const LAST_WORDS_MAX: u64 = 64 * 1024;
 
@@ -113,6 +123,32 @@ impl Drop for Server {
     }
 }
 
+/// With more threads than this, reading what each of them has takes longer than a round may be disturbed for.
+const THREADS_MAX: usize = 64;
+
+/// How often the threads of a process gave their core up or lost it: what getrusage(2) says to the process itself.
+/// `None` where the system does not tell, or with very many threads.
+fn switches(pid: u32) -> Option<u64> {
+    let threads: Vec<_> = fs::read_dir(format!("/proc/{pid}/task"))
+        .ok()?
+        .take(THREADS_MAX + 1)
+        .collect();
+    if threads.len() > THREADS_MAX {
+        return None;
+    }
+    let of = |status: &str| -> u64 {
+        let fields = status.lines().filter_map(|line| line.split_once(':'));
+        let counts = fields.filter(|(name, _)| name.ends_with("ctxt_switches"));
+        counts.filter_map(|(_, count)| count.trim().parse::<u64>().ok()).sum()
+    };
+    // A thread that ends meanwhile takes its count with it.
+    let statuses = threads
+        .into_iter()
+        .flatten()
+        .filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok());
+    Some(statuses.map(|status| of(&status)).sum())
+}
+
 fn resident(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -122,6 +158,23 @@ fn resident(status: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn giving_the_core_up_is_a_switch() {
+        let own = std::process::id();
+        let before = switches(own).expect("Linux tells");
+        let guard = std::time::Instant::now();
+        while switches(own).expect("Linux tells") == before {
+            let (send, receive) = mpsc::channel();
+            let waits = thread::spawn(move || receive.recv());
+            thread::yield_now();
+            send.send(()).expect("somebody waits");
+            waits.join().expect("it does not panic").expect("it was sent");
+            assert!(guard.elapsed() < Duration::from_secs(10), "no switch was counted");
+        }
+        assert_eq!(switches(1 << 23), None);
+    }
 
     #[test]
     fn resident_memory_is_in_kib() {

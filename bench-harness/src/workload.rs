@@ -1,19 +1,24 @@
 //! What is asked of an engine: cells of workload, connections, size and depth.
+//!
+//! A new workload is a variant of [`Work`], its arm in each function here and in `measure`, and a name for the command line.
 
 use std::fmt;
 
-use crate::cli::{Kind, Run};
+use serde::{Deserialize, Serialize};
+
 use crate::engines::{Engine, Family};
+use crate::figures::Figure;
 
 /// Frames of the workload `frames` that are put in a turn.
 pub(crate) const FRAMES: usize = 16;
 
 /// Bytes that a cell may have on their way at once, over all connections: both directions of the sockets hold them.
 /// `net.ipv4.tcp_mem` gives TCP about 2 GiB on the machines that this is for; beyond it, it is memory that is measured.
-const IN_FLIGHT_MAX: usize = 700 << 20;
+pub(crate) const IN_FLIGHT_MAX: usize = 700 << 20;
 
 /// One cell: what every contender does in every round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum Work {
     /// Closed loop: each connection has `depth` messages on their way, and sends one for each that comes back.
     Echo { conns: usize, size: usize, depth: usize },
@@ -35,7 +40,44 @@ impl Work {
         }
     }
 
-    fn in_flight(self) -> usize {
+    /// Which figures are compared with the baseline's: the first is what the workload is about.
+    pub(crate) fn compared(self) -> &'static [Figure] {
+        match self {
+            Self::Echo { .. } | Self::Frames { .. } => &[Figure::MessagesPerSecond, Figure::ServerCpuUsPerMessage],
+            // The rate is given: what differs is what it costs, and how long one waits.
+            Self::Open { .. } => &[Figure::ServerCpuUsPerMessage, Figure::LatencyP50Us],
+            // Counts bytes over a few rounds: bounded by targets, not compared.
+            Self::Idle { .. } => &[],
+        }
+    }
+
+    /// Which figures its tables have.
+    pub(crate) fn columns(self) -> &'static [Figure] {
+        match self {
+            Self::Echo { .. } | Self::Frames { .. } | Self::Open { .. } => &[
+                Figure::MessagesPerSecond,
+                Figure::LatencyP50Us,
+                Figure::LatencyP99Us,
+                Figure::LatencyP999Us,
+                Figure::ServerCpuUsPerMessage,
+                Figure::ContextSwitchesPerMessage,
+                Figure::ResidentBytes,
+                Figure::LoadBusyShare,
+            ],
+            Self::Idle { .. } => &[Figure::GrowthBytes, Figure::ServerCpuShare],
+        }
+    }
+
+    /// Rounds of it when so many are asked for.
+    pub(crate) fn rounds(self, asked: usize) -> usize {
+        match self {
+            // It counts bytes, and those do not vary as times do.
+            Self::Idle { .. } => asked.min(3),
+            _ => asked,
+        }
+    }
+
+    pub(crate) fn in_flight(self) -> usize {
         match self {
             Self::Echo { conns, size, depth } => conns * size * depth,
             Self::Frames { conns, size } => conns * size * FRAMES,
@@ -58,7 +100,8 @@ impl fmt::Display for Work {
     }
 }
 
-fn bytes(size: usize) -> String {
+/// A size as people write it.
+pub(crate) fn bytes(size: usize) -> String {
     if size >= 1024 && size.is_multiple_of(1024) {
         format!("{}KiB", size / 1024)
     } else {
@@ -77,51 +120,6 @@ pub(crate) struct Contender {
     /// The label of the contender that its figures are divided by.
     pub(crate) baseline: Option<String>,
 }
-
-/// The cells of a run, and those that were left out with the reason.
-pub(crate) fn cells(run: &Run) -> (Vec<Work>, Vec<String>) {
-    let mut all = Vec::new();
-    for kind in &run.workloads {
-        match kind {
-            Kind::Echo => {
-                for &depth in &run.depth {
-                    for &size in &run.sizes {
-                        all.extend(run.conns.iter().map(|&conns| Work::Echo { conns, size, depth }));
-                    }
-                }
-            }
-            Kind::Open => all.push(Work::Open {
-                conns: OPEN_CONNS,
-                size: SMALL,
-                rate: run.rate,
-            }),
-            Kind::Frames => all.extend([SMALL, 1024].map(|size| Work::Frames {
-                conns: FRAMES_CONNS,
-                size,
-            })),
-            Kind::Idle => all.extend([false, true].map(|spoken| Work::Idle {
-                conns: run.idle_conns,
-                spoken,
-            })),
-        }
-    }
-    all.retain(|work| {
-        run.filter
-            .as_ref()
-            .is_none_or(|filter| work.to_string().contains(filter))
-    });
-    let (kept, left_out): (Vec<_>, Vec<_>) = all.into_iter().partition(|work| work.in_flight() <= IN_FLIGHT_MAX);
-    let left_out = left_out.iter().map(|work| {
-        let mib = work.in_flight() >> 20;
-        format!("{work}: {mib} MiB on their way at once are more than the system's sockets hold")
-    });
-    (kept, left_out.collect())
-}
-
-/// Connections and size of the open loop; frames have as many connections.
-const OPEN_CONNS: usize = 64;
-const FRAMES_CONNS: usize = 64;
-const SMALL: usize = 64;
 
 /// Who takes part in a cell. `named` are chosen engines, as they were written; without them the default ones.
 pub(crate) fn contenders(work: Work, named: &[String], usable: &[&'static Engine]) -> Vec<Contender> {
