@@ -38,8 +38,10 @@ pub(crate) struct Sample {
 pub(crate) fn round(work: Work, contender: &Contender, conditions: &Conditions) -> Result<Sample, Fault> {
     let mut server = Server::start(contender, work.conns(), conditions.server_core)?;
     load(work, &server, conditions).map_err(|fault| match (fault, server.last_words()) {
-        // That its connections broke is no news if it is dead.
-        (Fault::Closed(_) | Fault::Stalled(_), Some(words)) => Fault::Closed(format!("the server ended: {words}")),
+        // That its connections broke, or were refused, is no news if it is dead.
+        (Fault::Closed(_) | Fault::Stalled(_) | Fault::Own(_), Some(words)) => {
+            Fault::Closed(format!("the server ended: {words}"))
+        }
         (fault, _) => fault,
     })
 }

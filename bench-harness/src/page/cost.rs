@@ -4,15 +4,19 @@ use super::figure;
 use super::palette::Palette;
 use super::svg::{Hold, Scale, Svg};
 use crate::figures::Figure;
-use crate::record::{Cell, Row};
+use crate::record::{Cell, Record, Row};
 
 const WIDTH: f64 = 360.0;
 const NAMES: f64 = 112.0;
 const VALUES: f64 = 46.0;
 const ROW: f64 = 18.0;
 
-/// The CPU time of a message for each contender; empty if nobody has one.
-pub(super) fn draw(cell: &Cell, palette: &Palette) -> String {
+/// A drawing for each cell in which somebody has a CPU time of a message.
+pub(super) fn draw(record: &Record, palette: &Palette) -> String {
+    record.cells.iter().map(|cell| one(cell, palette)).collect()
+}
+
+fn one(cell: &Cell, palette: &Palette) -> String {
     let what = Figure::ServerCpuUsPerMessage;
     let rows: Vec<(&Row, f64)> = cell
         .rows
@@ -33,5 +37,5 @@ pub(super) fn draw(cell: &Cell, palette: &Palette) -> String {
         svg.rect(&class, (NAMES, y + 4.0), (scale.at(*micros) - NAMES, ROW - 8.0), 1.0);
         svg.text("", Hold::End, (WIDTH, y + 13.0), what.show(*micros));
     }
-    figure("CPU time of the server for a message, µs", svg)
+    figure(&cell.name, svg)
 }

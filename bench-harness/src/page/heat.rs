@@ -73,18 +73,23 @@ fn grid(record: &Record, contender: &str) -> String {
                 continue;
             };
             let corner = (NAMES + CELL * column as f64, y);
+            let is_shown = comparison.verdict != Verdict::NotShown;
             let log = comparison.ratio.ratio.ln();
-            let class = if log > 0.0 { "heat more" } else { "heat less" };
-            let strength = 0.06 + 0.5 * (log.abs() / FULL).min(1.0);
-            svg.rect(class, corner, (CELL, ROW), strength);
-            let weight = if comparison.verdict == Verdict::NotShown {
-                "soft"
-            } else {
-                "strong"
+            // No colour without a verdict: it would be read as one.
+            let (class, strength) = match (is_shown, log > 0.0) {
+                (false, _) => ("heat wash", 1.0),
+                (true, true) => ("heat more", strength(log)),
+                (true, false) => ("heat less", strength(log)),
             };
+            svg.rect(class, corner, (CELL, ROW), strength);
+            let weight = if is_shown { "strong" } else { "soft" };
             let middle = (corner.0 + CELL / 2.0, y + 18.0);
             svg.text(weight, Hold::Middle, middle, format!("{:.2}", comparison.ratio.ratio));
         }
     }
     figure(&format!("{contender}, throughput to {baseline}"), svg)
+}
+
+fn strength(log: f64) -> f64 {
+    0.12 + 0.5 * (log.abs() / FULL).min(1.0)
 }

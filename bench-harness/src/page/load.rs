@@ -43,6 +43,9 @@ fn one(record: &Record, shape: (usize, usize), palette: &Palette) -> String {
     };
     let has_curve = |row: &&Row| values(&row.contender, Figure::LatencyP99Us).len() > 1;
     let rows: Vec<&Row> = first.rows.iter().filter(has_curve).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
     let of_all = |figure| rows.iter().flat_map(move |row| values(&row.contender, figure));
     let most = of_all(Figure::LatencyP99Us)
         .map(|(_, micros)| micros)
@@ -78,12 +81,8 @@ fn one(record: &Record, shape: (usize, usize), palette: &Palette) -> String {
             .into_iter()
             .map(place)
             .collect();
-        svg.curve(&format!("curve {line}"), &late, &format!("{}, p99", row.contender));
-        svg.curve(
-            &format!("curve faint {line}"),
-            &middle,
-            &format!("{}, p50", row.contender),
-        );
+        svg.curve(&format!("curve {line}"), &late);
+        svg.curve(&format!("curve faint {line}"), &middle);
         ends.push(late[late.len() - 1]);
     }
     let wanted: Vec<f64> = ends.iter().map(|(_, end)| *end).collect();
@@ -91,7 +90,7 @@ fn one(record: &Record, shape: (usize, usize), palette: &Palette) -> String {
     for ((row, end), place) in rows.iter().zip(ends).zip(places) {
         let colour = palette.colour(row);
         let label = WIDTH - RIGHT + 12.0;
-        svg.curve(&format!("lead {colour}"), &[end, (label - 2.0, place)], &row.contender);
+        svg.curve(&format!("lead {colour}"), &[end, (label - 2.0, place)]);
         svg.text(
             &format!("name {colour}"),
             Hold::Start,

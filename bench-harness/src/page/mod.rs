@@ -19,17 +19,57 @@ pub(crate) use self::check::missing;
 
 use self::palette::Palette;
 use self::svg::{Svg, escaped};
-use crate::figures::Figure;
-use crate::record::{Cell, Record, Row};
+use crate::figures::{self, Figure};
+use crate::record::{Cell, Record};
+
+/// What a page may weigh: it is to be passed on by mail.
+const BYTES_MAX: usize = 395_000;
+
+/// Drawings of cells that are left out where there are too many: first what a table says nearly as well.
+const LEVELS: [&[Drawing]; 5] = [
+    &[Drawing::Ratio, Drawing::Spectrum, Drawing::SecondRatio, Drawing::Cost],
+    &[Drawing::Ratio, Drawing::Spectrum, Drawing::SecondRatio],
+    &[Drawing::Ratio, Drawing::Spectrum],
+    &[Drawing::Ratio],
+    &[],
+];
+
+/// A drawing of a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drawing {
+    /// Of the figure that the workload is about.
+    Ratio,
+    /// Of the other figures that are compared.
+    SecondRatio,
+    Spectrum,
+    Cost,
+}
 
 /// The page of a run.
 pub(crate) fn html(record: &Record) -> String {
+    let mut page = String::new();
+    for level in 0..LEVELS.len() {
+        page = self::page(record, level);
+        if page.len() <= BYTES_MAX {
+            break;
+        }
+    }
+    page
+}
+
+fn page(record: &Record, level: usize) -> String {
     let palette = Palette::of(record);
-    let mut body = tables::head(record);
+    let drawings = LEVELS[level];
+    let mut body = tables::head(record, level > 0);
     body += &section("Verdicts", &tables::summary(record));
     body += &section("By size and connections", &charts(&heat::draw(record)));
     body += &section("Latency against load", &charts(&load::draw(record, &palette)));
-    let cells = record.cells.iter().map(|cell| self::cell(cell, &palette));
+    if drawings.contains(&Drawing::Cost) {
+        let drawn = charts(&cost::draw(record, &palette));
+        body += &section("CPU time of the server for a message, µs", &drawn);
+    }
+    let cells = record.cells.iter().enumerate();
+    let cells = cells.map(|(number, cell)| self::cell(number, cell, drawings, &palette));
     body += &section("Cells", &cells.collect::<String>());
     body += &section("Targets", &tables::targets(record));
     body += &section("Not measured", &tables::left_out(record));
@@ -37,26 +77,44 @@ pub(crate) fn html(record: &Record) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-         <title>kraft-bench</title><style>{}</style></head>\n<body>{body}</body></html>\n",
-        include_str!("style.css")
+         <title>kraft-bench</title><style>{}{}</style></head>\n<body data-level=\"{level}\">{body}</body></html>\n",
+        include_str!("style.css"),
+        tables::headings()
     )
 }
 
-fn cell(cell: &Cell, palette: &Palette) -> String {
+fn cell(number: usize, cell: &Cell, drawings: &[Drawing], palette: &Palette) -> String {
     let mut drawn = String::new();
-    for figure in cell.work.compared() {
-        drawn += &whiskers::draw(cell, *figure, palette);
+    for figure in ratios_drawn(cell, drawings) {
+        drawn += &whiskers::draw(number, cell, figure, palette);
     }
-    drawn += &spectrum::draw(cell, palette);
-    drawn += &cost::draw(cell, palette);
+    if drawings.contains(&Drawing::Spectrum) {
+        drawn += &spectrum::draw(cell, palette);
+    }
     drawn += &kill::draw(cell);
     format!(
         "<h3>{}</h3>{}{}{}\n",
         escaped(&cell.name),
-        tables::cell(cell),
+        tables::cell(number, cell),
         tables::notes(cell),
         charts(&drawn)
     )
+}
+
+/// The figures whose ratios are drawn.
+fn ratios_drawn(cell: &Cell, drawings: &[Drawing]) -> Vec<Figure> {
+    let figures = cell.work.compared().iter().enumerate();
+    let is_drawn = |at: usize| {
+        drawings.contains(if at == 0 {
+            &Drawing::Ratio
+        } else {
+            &Drawing::SecondRatio
+        })
+    };
+    figures
+        .filter(|(at, _)| is_drawn(*at))
+        .map(|(_, figure)| *figure)
+        .collect()
 }
 
 /// With a heading, if there is anything.
@@ -84,9 +142,16 @@ fn figure(caption: &str, svg: Svg) -> String {
     )
 }
 
-/// What a number of the page is found by.
-fn key(cell: &Cell, row: &Row, figure: Figure) -> String {
-    format!("{}|{}|{}", cell.name, row.contender, figure.key())
+/// What a number of the page is found by: the places of cell, row and figure.
+fn key(cell: usize, row: usize, figure: Figure) -> String {
+    format!("{cell}.{row}.{}", place(figure))
+}
+
+fn place(figure: Figure) -> usize {
+    figures::ALL
+        .iter()
+        .position(|other| *other == figure)
+        .unwrap_or(figures::ALL.len())
 }
 
 #[cfg(test)]
@@ -171,16 +236,25 @@ mod tests {
     }
 
     #[test]
+    fn a_page_of_many_cells_stays_small_and_says_what_it_leaves_out() {
+        let mut record = sample();
+        let cell = record.cells[0].clone();
+        record.cells = vec![cell; 150];
+        let page = html(&record);
+        assert!(page.len() < 400_000, "{}", page.len());
+        assert!(page.contains("To keep this page small"));
+        assert_eq!(missing(&record, &page), Vec::<String>::new());
+        assert!(!html(&sample()).contains("To keep this page small"));
+    }
+
+    #[test]
     fn a_number_that_is_not_there_is_missed() {
         let record = sample();
         let page = html(&record);
         let without = page.replacen(">90,000<", "><", 1);
         let missing = missing(&record, &without);
         assert_eq!(missing.len(), 1, "{missing:?}");
-        assert!(
-            missing[0].contains("echo 64Bx64|slow|messages_per_second"),
-            "{missing:?}"
-        );
+        assert!(missing[0].starts_with("echo 64Bx64, slow: "), "{missing:?}");
         let dots = page.replacen("h0", "", 1);
         assert_eq!(super::missing(&record, &dots).len(), 1);
     }

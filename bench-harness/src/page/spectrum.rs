@@ -52,10 +52,10 @@ pub(super) fn draw(cell: &Cell, palette: &Palette) -> String {
             .iter()
             .map(|[percentile, micros]| (x.at(depth(*percentile)), y.at(*micros)))
             .collect();
-        svg.curve(&format!("curve {}", palette.line(row)), &points, &row.contender);
+        svg.curve(&format!("curve {}", palette.line(row)), &points);
         let colour = palette.colour(row);
         let label = WIDTH - RIGHT + 12.0;
-        svg.curve(&format!("lead {colour}"), &[end, (label - 2.0, place)], &row.contender);
+        svg.curve(&format!("lead {colour}"), &[end, (label - 2.0, place)]);
         svg.text(
             &format!("name {colour}"),
             Hold::Start,

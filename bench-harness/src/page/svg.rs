@@ -30,11 +30,18 @@ impl Svg {
         }
     }
 
+    /// What is drawn until `close` has the class in common.
+    pub(super) fn open(&mut self, class: &str) {
+        self.push(format_args!("<g class=\"{class}\">"));
+    }
+
+    pub(super) fn close(&mut self) {
+        self.body.push_str("</g>");
+    }
+
     pub(super) fn line(&mut self, class: &str, from: (f64, f64), to: (f64, f64)) {
         let (x1, y1, x2, y2) = (n(from.0), n(from.1), n(to.0), n(to.1));
-        self.push(format_args!(
-            "<line class=\"{class}\" x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\"/>"
-        ));
+        self.push(format_args!("<path class=\"{class}\" d=\"M{x1} {y1}L{x2} {y2}\"/>"));
     }
 
     pub(super) fn text(&mut self, class: &str, hold: Hold, at: (f64, f64), text: impl Display) {
@@ -62,35 +69,39 @@ impl Svg {
         ));
     }
 
-    /// A line through points, with a word for the pointer that rests on it.
-    pub(super) fn curve(&mut self, class: &str, points: &[(f64, f64)], title: &str) {
+    /// A line through points.
+    pub(super) fn curve(&mut self, class: &str, points: &[(f64, f64)]) {
         let mut path = String::new();
         for (at, (x, y)) in points.iter().enumerate() {
             let _ = write!(path, "{}{} {}", if at == 0 { 'M' } else { 'L' }, n(*x), n(*y));
         }
-        let title = escaped(title);
-        self.push(format_args!(
-            "<path class=\"{class}\" d=\"{path}\"><title>{title}</title></path>"
-        ));
+        self.push(format_args!("<path class=\"{class}\" d=\"{path}\"/>"));
     }
 
-    /// Dots, which are lines of no length with round ends.
-    pub(super) fn dots(&mut self, class: &str, key: &str, points: &[(f64, f64)]) {
+    /// Dots on a line from left to right, which are lines of no length with round ends.
+    pub(super) fn dots(&mut self, class: &str, key: &str, xs: &[f64], y: f64) {
+        let mut places: Vec<i64> = xs.iter().map(|x| (x * 2.0).round() as i64).collect();
+        places.sort_unstable();
         let mut path = String::new();
-        for (x, y) in points {
-            let _ = write!(path, "M{} {}h0", n(*x), n(*y));
+        let mut last = None;
+        for place in places {
+            // From one to the next, in halves of a pixel: pages are to be small.
+            let _ = match last {
+                None => write!(path, "M{} {}h0", place as f64 / 2.0, n(y)),
+                Some(last) => write!(path, "m{} 0h0", (place - last) as f64 / 2.0),
+            };
+            last = Some(place);
         }
-        let key = escaped(key);
         self.push(format_args!(
             "<path class=\"{class}\" data-points=\"{key}\" d=\"{path}\"/>"
         ));
     }
 
     /// A square on its corner.
-    pub(super) fn diamond(&mut self, class: &str, (x, y): (f64, f64), title: &str) {
-        let (x, top, title) = (n(x), n(y - 4.5), escaped(title));
+    pub(super) fn diamond(&mut self, class: &str, (x, y): (f64, f64)) {
+        let (x, top) = (n(x), n(y - 4.5));
         self.push(format_args!(
-            "<path class=\"{class}\" d=\"M{x} {top}l4.5 4.5l-4.5 4.5l-4.5 -4.5z\"><title>{title}</title></path>"
+            "<path class=\"{class}\" d=\"M{x} {top}l4.5 4.5-4.5 4.5-4.5-4.5z\"/>"
         ));
     }
 

@@ -2,17 +2,17 @@
 
 use std::fmt::Write;
 
-use super::key;
 use super::svg::escaped;
-use crate::figures::{Figure, Verdict};
+use super::{key, place};
+use crate::figures::{self, Figure, Verdict};
 use crate::record::{Cell, Comparison, Record, Row};
 use crate::report::{asked, interval, plain};
 
 /// What it is, how it was measured, and how to read it.
-pub(super) fn head(record: &Record) -> String {
+pub(super) fn head(record: &Record, is_reduced: bool) -> String {
     let (method, machine) = (&record.method, &record.machine);
     let mut text = format!(
-        "<header><h1>kraft-bench</h1><p class=\"soft\">{}<br>{} rounds of {:.2} s behind {:.2} s of warm-up, in the \
+        "<header><h1>Event loops against each other</h1><p class=\"soft\">kraft-bench on {}<br>{} rounds of {:.2} s behind {:.2} s of warm-up, in the \
          order of seed {}; {} comparisons with {:.0} % confidence, all together</p>",
         escaped(&machine.line()),
         method.rounds,
@@ -22,6 +22,10 @@ pub(super) fn head(record: &Record) -> String {
         method.comparisons,
         method.confidence * 100.0
     );
+    if is_reduced {
+        text +=
+            "<p class=\"soft\">To keep this page small some drawings are left out; results.json has everything.</p>";
+    }
     if record.interrupted {
         text += "<p class=\"warn\">The run was interrupted: rounds are missing.</p>";
     }
@@ -78,7 +82,7 @@ pub(super) fn summary(record: &Record) -> String {
 }
 
 /// The medians of a cell and its ratios. Who failed stays, with the reason.
-pub(super) fn cell(cell: &Cell) -> String {
+pub(super) fn cell(number: usize, cell: &Cell) -> String {
     let has = |figure: &&Figure| cell.rows.iter().any(|row| row.median.contains_key(figure));
     let figures: Vec<Figure> = cell.work.columns().iter().filter(has).copied().collect();
     let is_compared = |figure: &&Figure| cell.rows.iter().any(|row| row.comparison(**figure).is_some());
@@ -91,15 +95,14 @@ pub(super) fn cell(cell: &Cell) -> String {
         let _ = write!(text, "<th>{}, ratio</th>", figure.noun());
     }
     text += "</tr></thead><tbody>";
-    for row in &cell.rows {
-        text += &self::row(cell, row, &figures, &compared);
+    for (at, row) in cell.rows.iter().enumerate() {
+        text += &self::row(row, &figures, &compared, |figure| key(number, at, figure));
     }
     text + "</tbody></table>"
 }
 
-fn row(cell: &Cell, row: &Row, figures: &[Figure], compared: &[Figure]) -> String {
-    let (name, about) = (escaped(&row.contender), escaped(&row.about));
-    let mut text = format!("<tr><td title=\"{about}\">{name}</td>");
+fn row(row: &Row, figures: &[Figure], compared: &[Figure], key: impl Fn(Figure) -> String) -> String {
+    let mut text = format!("<tr><td>{}</td>", escaped(&row.contender));
     if let Some(fault) = &row.fault {
         let columns = figures.len() + compared.len();
         let _ = write!(
@@ -111,30 +114,35 @@ fn row(cell: &Cell, row: &Row, figures: &[Figure], compared: &[Figure]) -> Strin
         return text;
     }
     for figure in figures {
-        let heading = figure.heading();
+        let place = place(*figure);
         let _ = match row.median.get(figure) {
-            Some(median) => write!(
-                text,
-                "<td data-h=\"{heading}\" data-key=\"{}\">{}</td>",
-                escaped(&key(cell, row, *figure)),
-                escaped(&figure.show(*median))
-            ),
-            None => write!(text, "<td data-h=\"{heading}\">–</td>"),
+            Some(median) => {
+                let (key, shown) = (key(*figure), escaped(&figure.show(*median)));
+                write!(text, "<td class=\"f{place}\" data-key=\"{key}\">{shown}</td>")
+            }
+            None => write!(text, "<td class=\"f{place}\">–</td>"),
         };
     }
     for figure in compared {
-        let heading = format!("{}, ratio", figure.noun());
+        let place = place(*figure);
         let _ = match row.comparison(*figure) {
-            Some(comparison) => write!(
-                text,
-                "<td data-h=\"{heading}\" data-ratio=\"{}\">{}</td>",
-                escaped(&key(cell, row, *figure)),
-                ratio_text(comparison)
-            ),
-            None => write!(text, "<td data-h=\"{heading}\">–</td>"),
+            Some(comparison) => {
+                let (key, shown) = (key(*figure), ratio_text(comparison));
+                write!(text, "<td class=\"r{place}\" data-ratio=\"{key}\">{shown}</td>")
+            }
+            None => write!(text, "<td class=\"r{place}\">–</td>"),
         };
     }
     text + "</tr>"
+}
+
+/// Rules of style that put a heading at each number where a table has no room for columns.
+pub(super) fn headings() -> String {
+    let rules = figures::ALL.iter().enumerate().map(|(at, figure)| {
+        let (heading, noun) = (figure.heading(), figure.noun());
+        format!(".f{at}::before{{content:\"{heading}\"}}.r{at}::before{{content:\"{noun}, ratio\"}}")
+    });
+    format!("@media (max-width:820px){{{}}}", rules.collect::<String>())
 }
 
 /// A ratio, its interval and its verdict, as HTML.

@@ -23,6 +23,7 @@ const TICKS: [f64; 17] = [
 
 /// A contender with its comparison and its rounds.
 struct Line<'a> {
+    key: String,
     row: &'a Row,
     baseline: &'a Row,
     comparison: &'a Comparison,
@@ -30,8 +31,11 @@ struct Line<'a> {
 }
 
 /// The ratios of a figure in a cell; empty if nobody is compared.
-pub(super) fn draw(cell: &Cell, what: Figure, palette: &Palette) -> String {
-    let lines: Vec<Line<'_>> = cell.rows.iter().filter_map(|row| line(cell, row, what)).collect();
+pub(super) fn draw(number: usize, cell: &Cell, what: Figure, palette: &Palette) -> String {
+    let rows = cell.rows.iter().enumerate();
+    let lines: Vec<Line<'_>> = rows
+        .filter_map(|(at, row)| line(key(number, at, what), cell, row, what))
+        .collect();
     if lines.is_empty() {
         return String::new();
     }
@@ -52,16 +56,17 @@ pub(super) fn draw(cell: &Cell, what: Figure, palette: &Palette) -> String {
         svg.text("soft", Hold::Start, (0.0, y + 11.0), format!("to {baseline}"));
         y += HEADING;
         for line in lines.iter().filter(|line| line.baseline.contender == baseline) {
-            line.draw(&mut svg, &scale, y + ROW / 2.0, cell, palette);
+            line.draw(&mut svg, &scale, y + ROW / 2.0, palette);
             y += ROW;
         }
     }
     figure(&format!("{}, ratio and every round", what.noun()), svg)
 }
 
-fn line<'a>(cell: &'a Cell, row: &'a Row, what: Figure) -> Option<Line<'a>> {
+fn line<'a>(key: String, cell: &'a Cell, row: &'a Row, what: Figure) -> Option<Line<'a>> {
     let (comparison, baseline) = row.comparison(what).zip(cell.baseline(row))?;
     Some(Line {
+        key,
         row,
         baseline,
         comparison,
@@ -102,31 +107,30 @@ fn axis(svg: &mut Svg, scale: &Scale, bottom: f64) {
 }
 
 impl Line<'_> {
-    fn draw(&self, svg: &mut Svg, scale: &Scale, y: f64, cell: &Cell, palette: &Palette) {
-        let colour = palette.colour(self.row);
-        let name = &self.row.contender;
+    fn draw(&self, svg: &mut Svg, scale: &Scale, y: f64, palette: &Palette) {
+        let y = y.round();
         let Comparison { figure, ratio, verdict } = self.comparison;
         let is_shown = *verdict != Verdict::NotShown;
-        svg.text("", Hold::Start, (8.0, y + 4.0), name);
-        let points: Vec<_> = self.rounds.iter().map(|round| (scale.at(*round), y + 6.0)).collect();
-        svg.dots(&format!("pts {colour}"), &key(cell, self.row, *figure), &points);
+        svg.open(&palette.colour(self.row));
+        svg.text("", Hold::Start, (8.0, y + 2.0), &self.row.contender);
+        let points: Vec<f64> = self.rounds.iter().map(|round| scale.at(*round)).collect();
+        svg.dots("pts", &self.key, &points, y + 6.0);
         let mut whisker = |class: &str, interval: Option<Interval>| {
             if let Some(Interval { low, high }) = interval {
-                let class = format!("{class} {colour}");
-                svg.line(&class, (scale.at(low), y - 3.0), (scale.at(high), y - 3.0));
+                svg.line(class, (scale.at(low), y - 3.0), (scale.at(high), y - 3.0));
             }
         };
         whisker("thin", ratio.corrected);
         whisker("thick", ratio.interval);
         let mark = if is_shown { "mark shown" } else { "mark" };
-        let title = format!("{name}: {:.3}, {}", ratio.ratio, figure.words(*verdict));
-        svg.diamond(&format!("{mark} {colour}"), (scale.at(ratio.ratio), y - 3.0), &title);
+        svg.diamond(mark, (scale.at(ratio.ratio), y - 3.0));
         let right = WIDTH - VALUES + 36.0;
         let weight = if is_shown { "strong" } else { "" };
-        svg.text(weight, Hold::End, (right, y + 2.0), format!("{:.2}", ratio.ratio));
+        svg.text(weight, Hold::End, (right, y + 1.0), format!("{:.2}", ratio.ratio));
         if is_shown {
             let word = figure.words(*verdict).trim_start_matches("takes ");
-            svg.text("strong", Hold::Start, (right + 5.0, y + 2.0), word);
+            svg.text("strong", Hold::Start, (right + 5.0, y + 1.0), word);
         }
+        svg.close();
     }
 }
