@@ -16,7 +16,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum What {
     /// Measure, on a machine that is otherwise idle
-    Run(Run),
+    Run(Box<Run>),
     /// Say what changed between two runs; the exit code is 1 if something became worse
     Compare(Compare),
     /// Make a page of a run: DIR/report.html
