@@ -23,6 +23,9 @@ pub(crate) enum Figure {
     ServerCpuShare,
     /// How often the server's threads gave their core up or lost it, for a message.
     ContextSwitchesPerMessage,
+    /// System calls of the server for a message: counted in a round of its own behind the others, since counting takes
+    /// time.
+    SyscallsPerMessage,
     /// Memory of the server that is resident behind the measured span.
     ResidentBytes,
     /// Bytes by which idle connections made the server grow.
@@ -44,7 +47,7 @@ pub(crate) enum Better {
 }
 
 /// All figures, in the order of columns.
-pub(crate) const ALL: [Figure; 11] = [
+pub(crate) const ALL: [Figure; 12] = [
     Figure::MessagesPerSecond,
     Figure::LatencyP50Us,
     Figure::LatencyP99Us,
@@ -52,6 +55,7 @@ pub(crate) const ALL: [Figure; 11] = [
     Figure::ServerCpuUsPerMessage,
     Figure::ServerCpuShare,
     Figure::ContextSwitchesPerMessage,
+    Figure::SyscallsPerMessage,
     Figure::ResidentBytes,
     Figure::GrowthBytes,
     Figure::LoadBusyShare,
@@ -70,6 +74,7 @@ impl Figure {
             | Self::LatencyP999Us
             | Self::ServerCpuUsPerMessage
             | Self::ContextSwitchesPerMessage
+            | Self::SyscallsPerMessage
             | Self::ResidentBytes
             | Self::GrowthBytes => Some(Better::Less),
             Self::ServerCpuShare | Self::LoadBusyShare | Self::LoadCpuShare => None,
@@ -110,6 +115,7 @@ impl Figure {
             Self::ServerCpuUsPerMessage => "CPU µs each",
             Self::ServerCpuShare => "server CPU",
             Self::ContextSwitchesPerMessage => "switches each",
+            Self::SyscallsPerMessage => "syscalls each",
             Self::ResidentBytes => "resident MiB",
             Self::GrowthBytes => "growth MiB",
             Self::LoadBusyShare => "load busy",
@@ -127,6 +133,7 @@ impl Figure {
             Self::ServerCpuUsPerMessage => "CPU a message",
             Self::ServerCpuShare => "server CPU",
             Self::ContextSwitchesPerMessage => "switches",
+            Self::SyscallsPerMessage => "syscalls",
             Self::ResidentBytes => "memory",
             Self::GrowthBytes => "growth",
             Self::LoadBusyShare => "load busy",
@@ -144,6 +151,7 @@ impl Figure {
             Self::ServerCpuUsPerMessage => "server_cpu_us_per_message",
             Self::ServerCpuShare => "server_cpu_share",
             Self::ContextSwitchesPerMessage => "context_switches_per_message",
+            Self::SyscallsPerMessage => "syscalls_per_message",
             Self::ResidentBytes => "resident_bytes",
             Self::GrowthBytes => "growth_bytes",
             Self::LoadBusyShare => "load_busy_share",
@@ -157,7 +165,7 @@ impl Figure {
             Self::MessagesPerSecond => grouped(value),
             Self::LatencyP50Us | Self::LatencyP99Us | Self::LatencyP999Us if value >= 100.0 => grouped(value),
             Self::LatencyP50Us | Self::LatencyP99Us | Self::LatencyP999Us => format!("{value:.1}"),
-            Self::ServerCpuUsPerMessage => format!("{value:.2}"),
+            Self::ServerCpuUsPerMessage | Self::SyscallsPerMessage => format!("{value:.2}"),
             Self::ContextSwitchesPerMessage => format!("{value:.3}"),
             Self::ResidentBytes | Self::GrowthBytes => format!("{:.1}", value / MIB),
             Self::ServerCpuShare if value < 0.01 => format!("{:.2} %", value * 100.0),

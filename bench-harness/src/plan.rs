@@ -121,7 +121,8 @@ impl Plan {
         loop {
             self.span = span(Duration::ZERO, self.span.patience);
             let fixed = self.estimate();
-            let each = time.saturating_sub(fixed) / u32::try_from(self.measurements().max(1)).unwrap_or(u32::MAX);
+            let count: usize = self.cells.iter().map(Planned::processes).sum();
+            let each = time.saturating_sub(fixed) / u32::try_from(count.max(1)).unwrap_or(u32::MAX);
             let measured = each * 4 / 5;
             if measured >= MEASURED_MIN || self.cells.len() <= 1 {
                 self.span = span(measured.clamp(MEASURED_MIN, MEASURED_MAX), self.span.patience);
@@ -149,8 +150,13 @@ impl Planned {
         PROCESS + CONNECTION * conns + first + span.warm_up + measured
     }
 
+    /// How many there are, that in which system calls are counted included.
+    fn processes(&self) -> usize {
+        (self.rounds + usize::from(self.work.is_counted())) * self.contenders.len()
+    }
+
     fn estimate(&self, span: Span) -> Duration {
-        let count = self.rounds * self.contenders.len();
+        let count = self.processes();
         self.round(span) * u32::try_from(count).unwrap_or(u32::MAX)
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 use crate::cli::{Run, Waiting};
 use crate::engines::{self, Family};
 use crate::fault::Fault;
-use crate::figures::Round;
+use crate::figures::{Figure, Round};
 use crate::interrupt;
 use crate::machine::Machine;
 use crate::measure::{self, Conditions};
@@ -130,6 +130,8 @@ struct Running {
 struct Shown {
     rounds: Vec<Option<Round>>,
     answers: Vec<Answers>,
+    /// What was counted behind the rounds.
+    counts: Round,
     fault: Option<Fault>,
 }
 
@@ -143,6 +145,7 @@ impl Running {
         let shown = planned.contenders.iter().map(|contender| Shown {
             rounds: vec![None; planned.rounds],
             answers: Vec::new(),
+            counts: Round::new(),
             fault: known(contender),
         });
         let mut shown: Vec<Shown> = shown.collect();
@@ -153,6 +156,12 @@ impl Running {
                 if shown[at].fault.is_none() && !interrupt::is_asked() {
                     self.round(planned, &planned.contenders[at], round, &mut shown[at]);
                 }
+                self.progress.done(planned);
+            }
+        }
+        for (contender, shown) in planned.contenders.iter().zip(&mut shown) {
+            if planned.work.is_counted() {
+                self.count(planned, contender, shown);
                 self.progress.done(planned);
             }
         }
@@ -169,6 +178,16 @@ impl Running {
             work: planned.work,
             drift: None,
             name,
+        }
+    }
+
+    /// What a contender showed counts; where this fails the column is empty.
+    fn count(&self, planned: &Planned, contender: &Contender, shown: &mut Shown) {
+        if shown.fault.is_some() || interrupt::is_asked() {
+            return;
+        }
+        if let Ok(Some(count)) = measure::syscalls(planned.work, contender, &self.conditions) {
+            shown.counts.insert(Figure::SyscallsPerMessage, count);
         }
     }
 
@@ -202,6 +221,7 @@ fn row(contender: &Contender, shown: Shown) -> Row {
         comparisons: Vec::new(),
         spectrum: spectrum(&shown.answers),
         trials: Vec::new(),
+        counts: shown.counts,
         rounds: shown.rounds,
     }
 }

@@ -4,12 +4,16 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use crate::bare::clock;
+// perf_event_open(2) is Linux's own.
+#[cfg(target_os = "linux")]
+use crate::bare::syscalls::Syscalls;
 use crate::fault::Fault;
 use crate::generator::Clocks;
 use crate::serve::ANNOUNCEMENT;
@@ -74,9 +78,18 @@ impl Server {
     pub(crate) fn clocks(&self) -> Clocks {
         Clocks {
             switches: switches(self.child.id()),
+            syscalls: None,
             server: clock::cpu_time(self.child.id()),
             own: clock::cpu_time(std::process::id()),
         }
+    }
+
+    /// Counts its system calls from here on; `None` where nobody counts, or with very many threads.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn count_syscalls(&self) -> Option<Syscalls> {
+        let threads = threads(self.child.id(), COUNTED_MAX)?.into_iter();
+        let numbers = threads.filter_map(|thread| thread.file_name()?.to_str()?.parse().ok());
+        Syscalls::of(&numbers.collect::<Vec<u32>>())
     }
 
     /// Resident memory in bytes: Linux's `VmRSS`.
@@ -126,16 +139,20 @@ impl Drop for Server {
 /// With more threads than this, reading what each of them has takes longer than a round may be disturbed for.
 const THREADS_MAX: usize = 64;
 
+/// A counter is a descriptor, and connections want theirs.
+#[cfg(target_os = "linux")]
+const COUNTED_MAX: usize = 256;
+
+/// The folders of a process's threads. `None` where the system does not tell, or with more than `most`.
+fn threads(pid: u32, most: usize) -> Option<Vec<PathBuf>> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    let threads: Vec<PathBuf> = threads.take(most + 1).map(|thread| thread.path()).collect();
+    (threads.len() <= most).then_some(threads)
+}
+
 /// How often the threads of a process gave their core up or lost it: what getrusage(2) says to the process itself.
-/// `None` where the system does not tell, or with very many threads.
 fn switches(pid: u32) -> Option<u64> {
-    let threads: Vec<_> = fs::read_dir(format!("/proc/{pid}/task"))
-        .ok()?
-        .take(THREADS_MAX + 1)
-        .collect();
-    if threads.len() > THREADS_MAX {
-        return None;
-    }
+    let threads = threads(pid, THREADS_MAX)?;
     let of = |status: &str| -> u64 {
         let fields = status.lines().filter_map(|line| line.split_once(':'));
         let counts = fields.filter(|(name, _)| name.ends_with("ctxt_switches"));
@@ -143,9 +160,8 @@ fn switches(pid: u32) -> Option<u64> {
     };
     // A thread that ends meanwhile takes its count with it.
     let statuses = threads
-        .into_iter()
-        .flatten()
-        .filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok());
+        .iter()
+        .filter_map(|thread| fs::read_to_string(thread.join("status")).ok());
     Some(statuses.map(|status| of(&status)).sum())
 }
 

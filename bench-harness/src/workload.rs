@@ -61,6 +61,7 @@ impl Work {
                 Figure::LatencyP999Us,
                 Figure::ServerCpuUsPerMessage,
                 Figure::ContextSwitchesPerMessage,
+                Figure::SyscallsPerMessage,
                 Figure::ResidentBytes,
                 Figure::LoadBusyShare,
             ],
@@ -75,6 +76,11 @@ impl Work {
             Self::Idle { .. } => asked.min(3),
             _ => asked,
         }
+    }
+
+    /// Whether its system calls are counted, in one more round.
+    pub(crate) fn is_counted(self) -> bool {
+        !matches!(self, Self::Idle { .. })
     }
 
     pub(crate) fn in_flight(self) -> usize {

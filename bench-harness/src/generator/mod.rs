@@ -86,6 +86,8 @@ pub(crate) struct Figures {
 pub(crate) struct Clocks {
     /// Context switches of the server.
     pub(crate) switches: Option<u64>,
+    /// System calls of the server, where they are counted.
+    pub(crate) syscalls: Option<u64>,
     /// CPU time of the server.
     pub(crate) server: Option<Duration>,
     /// CPU time of this process.
@@ -98,11 +100,10 @@ pub(crate) type ReadClocks<'a> = &'a dyn Fn() -> Clocks;
 impl Clocks {
     fn since(self, before: Self) -> Self {
         let time = |to: Option<Duration>, from: Option<Duration>| Some(to?.saturating_sub(from?));
+        let count = |to: Option<u64>, from: Option<u64>| Some(to?.saturating_sub(from?));
         Self {
-            switches: self
-                .switches
-                .zip(before.switches)
-                .map(|(to, from)| to.saturating_sub(from)),
+            switches: count(self.switches, before.switches),
+            syscalls: count(self.syscalls, before.syscalls),
             server: time(self.server, before.server),
             own: time(self.own, before.own),
         }

@@ -114,6 +114,9 @@ pub(crate) struct Row {
     /// Where leaders were killed: one entry a trial.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) trials: Vec<Trial>,
+    /// Figures that were counted in a round of their own; they stand among the medians too.
+    #[serde(default)]
+    pub(crate) counts: Round,
     /// `null` for rounds without figures.
     pub(crate) rounds: Vec<Option<Round>>,
 }
@@ -179,6 +182,7 @@ impl Cell {
             row.median = medians
                 .filter_map(|figure| Some((figure, median(row.values(figure))?)))
                 .collect();
+            row.median.extend(&row.counts);
             let busy = row.median.get(&Figure::LoadBusyShare);
             row.load_bound = busy.is_some_and(|busy| *busy > BUSY_MAX);
         }
@@ -284,6 +288,7 @@ pub(crate) mod tests {
             comparisons: Vec::new(),
             spectrum: vec![[50.0, 20.0], [90.0, 30.0], [99.0, 80.0]],
             trials: Vec::new(),
+            counts: Round::new(),
             rounds,
         };
         let work = Work::Echo {
