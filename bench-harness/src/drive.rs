@@ -1,17 +1,11 @@
 //! One contender's round of a cell: what is done to its server, and what that showed.
 
-use std::time::Duration;
-
-use crate::bare::clock;
-use crate::cli::Waiting;
 use crate::fault::Fault;
-use crate::generator::{Clocks, Comers, Figures, Load, Span};
-use crate::run::Sample;
+use crate::generator::{Comers, Figures, Load, ReadClocks, Span};
+use crate::measure::Conditions;
+use crate::plan::IDLE_SECONDS_MIN;
 use crate::server::Server;
 use crate::workload::{FRAMES, SMALL, Work};
-
-/// How long idle connections are watched at least: CPU time in ticks of 4 ms has to show.
-const IDLE_SECONDS_MIN: Duration = Duration::from_secs(2);
 
 /// Bytes of the message that an idle connection has exchanged, if it has spoken.
 const SPOKEN_BYTES: usize = 64;
@@ -20,21 +14,28 @@ const SPOKEN_BYTES: usize = 64;
 const KEPT_MAX: u64 = 16 << 20;
 
 /// Puts the load of a cell on a server that listens.
-pub(crate) fn drive(work: Work, server: &Server, span: Span, waiting: Waiting) -> Result<Sample, Fault> {
-    let own = std::process::id();
-    let clocks: Clocks<'_> = &|| (server.cpu(), clock::cpu_time(own));
-    let at = server.address;
-    let figures = match work {
-        Work::Idle { conns, spoken } => return idle(conns, spoken, server, span, waiting),
-        Work::Beside { idle, busy } => beside(idle, busy, server, span, waiting, clocks),
-        Work::SlowReader { slow, busy } => slow_reader(slow, busy, server, span, waiting, clocks),
+///
+/// # Errors
+///
+/// The server did not do what it should.
+pub(crate) fn drive(
+    work: Work,
+    server: &Server,
+    conditions: &Conditions,
+    clocks: ReadClocks<'_>,
+) -> Result<Figures, Fault> {
+    let (at, span, waiting) = (server.address, conditions.span, conditions.waiting);
+    let patience = span.patience;
+    match work {
+        Work::Beside { idle, busy } => beside(idle, busy, server, conditions, clocks),
+        Work::SlowReader { slow, busy } => slow_reader(slow, busy, server, conditions, clocks),
         Work::MultiAccept { clients } => {
             // One first, so that what a server sets up with its first connection is there.
-            drop(Load::connect(at, 1, SPOKEN_BYTES, waiting)?);
+            drop(Load::connect(at, 1, SPOKEN_BYTES, waiting, patience)?);
             Comers::new(at, clients, waiting)?.come_and_go(clients, SMALL, span, clocks)
         }
-        Work::Wake { .. } | Work::Timers { .. } | Work::Cluster { .. } | Work::KillLeader => {
-            unreachable!("they have no such server")
+        Work::Idle { .. } | Work::Wake { .. } | Work::Timers { .. } | Work::Cluster { .. } | Work::KillLeader => {
+            unreachable!("they have no such load")
         }
         Work::Echo { .. }
         | Work::Open { .. }
@@ -42,7 +43,7 @@ pub(crate) fn drive(work: Work, server: &Server, span: Span, waiting: Waiting) -
         | Work::PingPong { .. }
         | Work::Pump { .. }
         | Work::FanOut { .. } => {
-            let mut load = Load::connect_to(work.job(), at, work.conns(), 0, waiting)?;
+            let mut load = Load::connect_to(work.job(), at, work.conns(), 0, waiting, patience)?;
             match work {
                 Work::Echo { size, depth, .. } => load.closed(size, depth, span, clocks),
                 Work::Frames { size, .. } => load.closed(size * FRAMES, 1, span, clocks),
@@ -52,26 +53,34 @@ pub(crate) fn drive(work: Work, server: &Server, span: Span, waiting: Waiting) -
                 _ => unreachable!("the outer match has the rest"),
             }
         }
-    };
-    Ok(Sample::Load(figures?))
+    }
 }
 
-fn idle(conns: usize, spoken: bool, server: &Server, span: Span, waiting: Waiting) -> Result<Sample, Fault> {
+/// Lets connections do nothing. Bytes by which the server grew over itself without them, and the share of a core that it
+/// used.
+///
+/// # Errors
+///
+/// The server did not do what it should.
+pub(crate) fn idle(
+    conns: usize,
+    spoken: bool,
+    server: &Server,
+    conditions: &Conditions,
+) -> Result<(Option<f64>, Option<f64>), Fault> {
+    let (span, waiting) = (conditions.span, conditions.waiting);
+    let connect = |count, greeting| Load::connect(server.address, count, greeting, waiting, span.patience);
     // One connection comes and goes first: what a server sets up with its first one is not what others cost.
-    drop(Load::connect(server.address, 1, SPOKEN_BYTES, waiting)?);
+    drop(connect(1, SPOKEN_BYTES)?);
     let before = server.resident();
-    let greeting = if spoken { SPOKEN_BYTES } else { 0 };
-    let load = Load::connect(server.address, conns, greeting, waiting)?;
+    let load = connect(conns, if spoken { SPOKEN_BYTES } else { 0 })?;
     let growth = growth(before, server);
     let span = Span {
         measured: span.measured.max(IDLE_SECONDS_MIN),
         ..span
     };
-    let cpu = load.idle(span, &|| (server.cpu(), None))?;
-    Ok(Sample::Idle {
-        growth,
-        cpu: cpu.map(|cpu| cpu.as_secs_f64() / span.measured.as_secs_f64()),
-    })
+    let cpu = load.idle(span, &|| server.clocks())?;
+    Ok((growth, cpu.map(|cpu| cpu.as_secs_f64() / span.measured.as_secs_f64())))
 }
 
 fn growth(before: Option<u64>, server: &Server) -> Option<f64> {
@@ -83,14 +92,15 @@ fn beside(
     idle: usize,
     busy: usize,
     server: &Server,
-    span: Span,
-    waiting: Waiting,
-    clocks: Clocks<'_>,
+    conditions: &Conditions,
+    clocks: ReadClocks<'_>,
 ) -> Result<Figures, Fault> {
-    drop(Load::connect(server.address, 1, SPOKEN_BYTES, waiting)?);
+    let (span, waiting) = (conditions.span, conditions.waiting);
+    let connect = |count, greeting| Load::connect(server.address, count, greeting, waiting, span.patience);
+    drop(connect(1, SPOKEN_BYTES)?);
     let before = server.resident();
-    let mut idle = Load::connect(server.address, idle, SPOKEN_BYTES, waiting)?;
-    let mut busy = Load::connect(server.address, busy, 0, waiting)?;
+    let mut idle = connect(idle, SPOKEN_BYTES)?;
+    let mut busy = connect(busy, 0)?;
     let mut figures = busy.closed(SMALL, 1, span, clocks)?;
     figures.growth = growth(before, server);
     idle.see_all_alive(span)?;
@@ -101,14 +111,15 @@ fn slow_reader(
     slow: usize,
     busy: usize,
     server: &Server,
-    span: Span,
-    waiting: Waiting,
-    clocks: Clocks<'_>,
+    conditions: &Conditions,
+    clocks: ReadClocks<'_>,
 ) -> Result<Figures, Fault> {
-    let mut busy = Load::connect(server.address, busy, SPOKEN_BYTES, waiting)?;
-    let mut readers = Load::connect(server.address, slow, SPOKEN_BYTES, waiting)?;
+    let (span, waiting) = (conditions.span, conditions.waiting);
+    let connect = |count| Load::connect(server.address, count, SPOKEN_BYTES, waiting, span.patience);
+    let mut busy = connect(busy)?;
+    let mut readers = connect(slow)?;
     let before = server.resident();
-    readers.fill(|| server.is_runnable())?;
+    readers.fill(span.patience, || server.is_runnable())?;
     let mut figures = busy.closed(SMALL, 1, span, clocks)?;
     figures.growth = growth(before, server);
     readers.read_up(span)?;

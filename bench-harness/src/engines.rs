@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::job::{self, Lacks};
 use crate::serve::Task;
 use crate::workload::Work;
@@ -29,7 +31,8 @@ pub(crate) struct Engine {
 pub(crate) type Serve = fn(&Task) -> io::Result<()>;
 
 /// Where an engine comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Family {
     /// A backend of `kraft-adapters`, through its concrete type.
     Kraft,
@@ -102,12 +105,12 @@ const fn bare(
     }
 }
 
-const fn faulty(name: &'static str, about: &'static str, serve: Serve) -> Engine {
+const fn faulty(name: &'static str, baseline: Option<&'static str>, about: &'static str, serve: Serve) -> Engine {
     Engine {
         name,
         about,
         family: Family::Faulty,
-        baseline: None,
+        baseline,
         spin: Duration::ZERO,
         serve: Ok(serve),
         lacks: job::ALL_BUT_CONNECTIONS,
@@ -284,14 +287,34 @@ static RIVALS: [Engine; 5] = [
     ),
 ];
 
-static FAULTY: [Engine; 3] = [
-    faulty("test-bent", "bends a bit now and then", faulty::bend),
+static FAULTY: [Engine; 6] = [
     faulty(
         "test-hoards",
+        None,
         "keeps for a client whatever it does not read",
         faulty::hoard,
     ),
-    faulty("test-dies", "ends at the first bytes", faulty::die),
+    faulty("test-bent", None, "bends a bit now and then", faulty::bend),
+    faulty("test-dies", None, "ends at the first bytes", faulty::die),
+    faulty("test-hangs", None, "answers once, then never", faulty::hang),
+    faulty(STEADY, None, "takes 20 µs for a message", faulty::steady),
+    faulty(SLOW, Some(STEADY), "a tenth slower than test-steady", faulty::slow),
+];
+
+/// Two whose ratio is known: the second answers 10 messages where the first answers 11.
+pub(crate) const STEADY: &str = "test-steady";
+pub(crate) const SLOW: &str = "test-slow";
+
+/// Those of a quick run: what one would choose, and what that is held against.
+const QUICK: &[&str] = &[
+    "epoll",
+    "io-uring",
+    "threads",
+    "libuv",
+    REFERENCE,
+    "raw-io-uring",
+    "raw-libuv",
+    "raw-readers",
 ];
 
 /// All engines, ours first.
@@ -331,6 +354,11 @@ impl Engine {
         self.family != Family::Faulty && self.serve.is_ok()
     }
 
+    /// Whether it takes part in a quick run.
+    pub(crate) fn is_quick(&self) -> bool {
+        QUICK.contains(&self.name)
+    }
+
     pub(crate) fn is_spinning(&self) -> bool {
         !self.spin.is_zero()
     }
@@ -352,6 +380,17 @@ mod tests {
                 assert!(find(baseline).is_some(), "{}: {baseline}", engine.name);
                 assert_ne!(baseline, engine.name);
             }
+        }
+    }
+
+    #[test]
+    fn a_quick_run_has_engines_that_exist_and_their_baselines() {
+        for name in QUICK {
+            let engine = find(name).unwrap_or_else(|| panic!("{name} is no engine"));
+            assert!(
+                engine.baseline.is_none_or(|baseline| QUICK.contains(&baseline)),
+                "{name}"
+            );
         }
     }
 

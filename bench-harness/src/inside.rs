@@ -6,15 +6,18 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use hdrhistogram::Histogram;
 
 use crate::bare::clock;
-use crate::generator::{Figures, PATIENCE};
+use crate::generator::{Clocks, Figures};
 use crate::job::Job;
 use crate::pin;
 use crate::serve::Task;
+
+/// A wake that is not heard by then is lost.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How the line on standard output begins.
 pub(crate) const FOUND: &str = "found ";
@@ -261,8 +264,11 @@ pub(crate) fn parse(line: &str) -> Option<Figures> {
         messages,
         elapsed,
         latency,
-        server,
-        own: None,
+        since: SystemTime::now(),
+        used: Clocks {
+            server,
+            ..Clocks::default()
+        },
         busy: 0.0,
         growth: None,
     })
@@ -309,10 +315,10 @@ mod tests {
     fn what_is_said_is_understood() {
         let figures = parse("found 12 3000 - 5:2 900:10\n").expect("it is well-formed");
         assert_eq!((figures.messages, figures.elapsed), (12, Duration::from_nanos(3000)));
-        assert_eq!((figures.server, figures.latency.len()), (None, 12));
+        assert_eq!((figures.used.server, figures.latency.len()), (None, 12));
         assert_eq!(figures.latency.value_at_quantile(0.5), 900);
         let figures = parse("found 1 2 3").expect("no histogram is one");
-        assert_eq!(figures.server, Some(Duration::from_nanos(3)));
+        assert_eq!(figures.used.server, Some(Duration::from_nanos(3)));
         for bad in ["", "listening 127.0.0.1:1", "found 1", "found 1 2", "found 1 2 3 4"] {
             assert!(parse(bad).is_none(), "{bad}");
         }

@@ -3,14 +3,19 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use crate::bare::clock;
+// perf_event_open(2) is Linux's own.
+#[cfg(target_os = "linux")]
+use crate::bare::syscalls::Syscalls;
 use crate::fault::Fault;
-use crate::generator::{Figures, PATIENCE, Span};
+use crate::generator::{Clocks, Figures, Span};
 use crate::inside;
 use crate::serve::ANNOUNCEMENT;
 use crate::workload::{Contender, Work};
@@ -44,6 +49,8 @@ impl Server {
             .args(["--connections", &work.conns().to_string()])
             .args(["--puts", &contender.puts.to_string()])
             .args(core.iter().map(|core| format!("--core={core}")))
+            // Its own group: ^C is for us, who end it, and not for an engine that would seem to have died of itself.
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -59,8 +66,8 @@ impl Server {
 
     /// The address that it announces.
     fn announced(&mut self) -> Result<SocketAddr, Fault> {
-        let Some(text) = self.line(PATIENCE) else {
-            let patience = PATIENCE.as_secs();
+        let Some(text) = self.line(START_MAX) else {
+            let patience = START_MAX.as_secs();
             return Err(Fault::Refused(format!("does not listen after {patience} s")));
         };
         let address = text
@@ -82,9 +89,22 @@ impl Server {
         lines.recv_timeout(patience).ok()
     }
 
-    /// CPU time so far.
-    pub(crate) fn cpu(&self) -> Option<Duration> {
-        clock::cpu_time(self.child.id())
+    /// What it and we used so far.
+    pub(crate) fn clocks(&self) -> Clocks {
+        Clocks {
+            switches: switches(self.child.id()),
+            syscalls: None,
+            server: clock::cpu_time(self.child.id()),
+            own: clock::cpu_time(std::process::id()),
+        }
+    }
+
+    /// Counts its system calls from here on; `None` where nobody counts, or with very many threads.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn count_syscalls(&self) -> Option<Syscalls> {
+        let threads = threads(self.child.id(), COUNTED_MAX)?.into_iter();
+        let numbers = threads.filter_map(|thread| thread.file_name()?.to_str()?.parse().ok());
+        Syscalls::of(&numbers.collect::<Vec<u32>>())
     }
 
     /// Resident memory in bytes: Linux's `VmRSS`.
@@ -143,13 +163,16 @@ pub(crate) fn alone(
             .args(beside.iter().map(|core| format!("--beside={core}")));
     })?;
     // Its spans, and what of a last turn is behind them.
-    let patience = span.warm_up + span.measured + 2 * PATIENCE;
+    let patience = span.warm_up + span.measured + 2 * START_MAX;
     let Some(text) = process.line(patience) else {
         return Err(Fault::Stalled(format!("found nothing in {} s", patience.as_secs())));
     };
     let found = inside::parse(&text);
     found.ok_or_else(|| Fault::Refused(process.last_words().unwrap_or_else(|| "says nothing".into())))
 }
+
+/// A server that does not listen by then is not going to.
+const START_MAX: Duration = Duration::from_secs(10);
 
 const LAST_MOMENT: Duration = Duration::from_millis(200);
 const LAST_WORDS_MAX: u64 = 64 * 1024;
@@ -160,6 +183,35 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// With more threads than this, reading what each of them has takes longer than a round may be disturbed for.
+const THREADS_MAX: usize = 64;
+
+/// A counter is a descriptor, and connections want theirs.
+#[cfg(target_os = "linux")]
+const COUNTED_MAX: usize = 256;
+
+/// The folders of a process's threads. `None` where the system does not tell, or with more than `most`.
+fn threads(pid: u32, most: usize) -> Option<Vec<PathBuf>> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    let threads: Vec<PathBuf> = threads.take(most + 1).map(|thread| thread.path()).collect();
+    (threads.len() <= most).then_some(threads)
+}
+
+/// How often the threads of a process gave their core up or lost it: what getrusage(2) says to the process itself.
+fn switches(pid: u32) -> Option<u64> {
+    let threads = threads(pid, THREADS_MAX)?;
+    let of = |status: &str| -> u64 {
+        let fields = status.lines().filter_map(|line| line.split_once(':'));
+        let counts = fields.filter(|(name, _)| name.ends_with("ctxt_switches"));
+        counts.filter_map(|(_, count)| count.trim().parse::<u64>().ok()).sum()
+    };
+    // A thread that ends meanwhile takes its count with it.
+    let statuses = threads
+        .iter()
+        .filter_map(|thread| fs::read_to_string(thread.join("status")).ok());
+    Some(statuses.map(|status| of(&status)).sum())
 }
 
 /// The state stands behind the name, which may hold anything, parentheses too.
@@ -177,6 +229,23 @@ fn resident(status: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn giving_the_core_up_is_a_switch() {
+        let own = std::process::id();
+        let before = switches(own).expect("Linux tells");
+        let guard = std::time::Instant::now();
+        while switches(own).expect("Linux tells") == before {
+            let (send, receive) = mpsc::channel();
+            let waits = thread::spawn(move || receive.recv());
+            thread::yield_now();
+            send.send(()).expect("somebody waits");
+            waits.join().expect("it does not panic").expect("it was sent");
+            assert!(guard.elapsed() < Duration::from_secs(10), "no switch was counted");
+        }
+        assert_eq!(switches(1 << 23), None);
+    }
 
     #[test]
     fn who_runs_is_told_from_who_sleeps() {

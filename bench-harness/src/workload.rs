@@ -1,9 +1,14 @@
 //! What is asked of an engine: cells of workload, connections, size and depth.
+//!
+//! A new workload is a variant of [`Work`], its arm in each function here, in `plan` and in `drive`, and a name for the
+//! command line.
 
 use std::fmt;
 
-use crate::cli::{Kind, Run};
+use serde::{Deserialize, Serialize};
+
 use crate::engines::{Engine, Family};
+use crate::figures::Figure;
 use crate::job::Job;
 
 /// Frames of the workload `frames` that are put in a turn.
@@ -11,10 +16,11 @@ pub(crate) const FRAMES: usize = 16;
 
 /// Bytes that a cell may have on their way at once, over all connections: both directions of the sockets hold them.
 /// `net.ipv4.tcp_mem` gives TCP about 2 GiB on the machines that this is for; beyond it, it is memory that is measured.
-const IN_FLIGHT_MAX: usize = 700 << 20;
+pub(crate) const IN_FLIGHT_MAX: usize = 700 << 20;
 
 /// One cell: what every contender does in every round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum Work {
     /// Closed loop: each connection has `depth` messages on their way, and sends one for each that comes back.
     Echo { conns: usize, size: usize, depth: usize },
@@ -47,7 +53,8 @@ pub(crate) enum Work {
 }
 
 /// What a cluster is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Ask {
     Put,
     Get,
@@ -56,7 +63,8 @@ pub(crate) enum Ask {
 }
 
 /// When it is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Pace {
     /// Each client asks again when it is answered.
     Closed { clients: usize },
@@ -86,7 +94,72 @@ impl Work {
         }
     }
 
-    fn in_flight(self) -> usize {
+    /// Which figures are compared with the baseline's: the first is what the workload is about.
+    pub(crate) fn compared(self) -> &'static [Figure] {
+        match self {
+            // The rate is given: what differs is what it costs, and how long one waits.
+            Self::Open { .. }
+            | Self::Cluster {
+                pace: Pace::Open { .. },
+                ..
+            } => &[Figure::ServerCpuUsPerMessage, Figure::LatencyP50Us],
+            // Counts bytes over a few rounds: bounded by targets, not compared.
+            Self::Idle { .. } => &[],
+            // Another thread wakes, on a core of its own.
+            Self::Wake { .. } | Self::KillLeader => &[Figure::MessagesPerSecond],
+            _ => &[Figure::MessagesPerSecond, Figure::ServerCpuUsPerMessage],
+        }
+    }
+
+    /// Which figures its tables have.
+    pub(crate) fn columns(self) -> &'static [Figure] {
+        match self {
+            Self::Idle { .. } => &[Figure::GrowthBytes, Figure::ServerCpuShare],
+            Self::Wake { .. } | Self::KillLeader => &[
+                Figure::MessagesPerSecond,
+                Figure::LatencyP50Us,
+                Figure::LatencyP99Us,
+                Figure::LatencyP999Us,
+            ],
+            Self::Timers { .. } => &[Figure::MessagesPerSecond, Figure::ServerCpuUsPerMessage],
+            Self::Beside { .. } | Self::SlowReader { .. } => &[
+                Figure::MessagesPerSecond,
+                Figure::LatencyP50Us,
+                Figure::LatencyP99Us,
+                Figure::ServerCpuUsPerMessage,
+                Figure::GrowthBytes,
+                Figure::LoadBusyShare,
+            ],
+            _ => &[
+                Figure::MessagesPerSecond,
+                Figure::LatencyP50Us,
+                Figure::LatencyP99Us,
+                Figure::LatencyP999Us,
+                Figure::ServerCpuUsPerMessage,
+                Figure::ContextSwitchesPerMessage,
+                Figure::SyscallsPerMessage,
+                Figure::ResidentBytes,
+                Figure::LoadBusyShare,
+            ],
+        }
+    }
+
+    /// Rounds of it when so many are asked for.
+    pub(crate) fn rounds(self, asked: usize) -> usize {
+        match self {
+            // It counts bytes, and those do not vary as times do.
+            Self::Idle { .. } => asked.min(3),
+            _ => asked,
+        }
+    }
+
+    /// Whether its system calls are counted, in one more round.
+    pub(crate) fn is_counted(self) -> bool {
+        let is_odd = matches!(self, Self::Idle { .. } | Self::SlowReader { .. });
+        !is_odd && !self.is_of_clusters() && self.job().has_connections()
+    }
+
+    pub(crate) fn in_flight(self) -> usize {
         match self {
             Self::Echo { conns, size, depth } => conns * size * depth,
             Self::Frames { conns, size } => conns * size * FRAMES,
@@ -154,7 +227,8 @@ impl fmt::Display for Work {
     }
 }
 
-fn bytes(size: usize) -> String {
+/// A size as people write it.
+pub(crate) fn bytes(size: usize) -> String {
     if size >= 1024 && size.is_multiple_of(1024) {
         format!("{}KiB", size / 1024)
     } else {
@@ -177,103 +251,11 @@ pub(crate) struct Contender {
     pub(crate) baseline: Option<String>,
 }
 
-/// The cells of a run, and those that were left out with the reason.
-pub(crate) fn cells(run: &Run) -> (Vec<Work>, Vec<String>) {
-    let mut all = Vec::new();
-    for kind in &run.workloads {
-        match kind {
-            Kind::Echo => {
-                for &depth in &run.depth {
-                    for &size in &run.sizes {
-                        all.extend(run.conns.iter().map(|&conns| Work::Echo { conns, size, depth }));
-                    }
-                }
-            }
-            Kind::Open => all.push(Work::Open {
-                conns: OPEN_CONNS,
-                size: SMALL,
-                rate: run.rate,
-            }),
-            Kind::Frames => all.extend([SMALL, 1024].map(|size| Work::Frames {
-                conns: FRAMES_CONNS,
-                size,
-            })),
-            Kind::PingPong => all.extend(run.sizes.iter().map(|&size| Work::PingPong { size })),
-            Kind::Pump => all.extend([1, OPEN_CONNS].map(|conns| Work::Pump {
-                conns,
-                size: REPLY_BYTES,
-            })),
-            Kind::FanOut => {
-                for size in [SMALL, 16 * 1024] {
-                    all.extend(OTHERS.map(|others| Work::FanOut {
-                        others,
-                        size,
-                        depth: FAN_OUT_DEPTH,
-                    }));
-                }
-            }
-            Kind::MultiAccept => all.push(Work::MultiAccept { clients: COMERS }),
-            Kind::Idle => {
-                let (idle, busy) = (run.idle_conns, BUSY_CONNS);
-                all.push(Work::Beside { idle, busy });
-                all.extend([false, true].map(|spoken| Work::Idle { conns: idle, spoken }));
-            }
-            Kind::SlowReader => all.push(Work::SlowReader {
-                slow: SLOW_READERS,
-                busy: BUSY_CONNS,
-            }),
-            Kind::Wake => all.extend([false, true].map(|flood| Work::Wake { flood })),
-            Kind::Put => all.extend(paces(run).map(|pace| Work::Cluster { ask: Ask::Put, pace })),
-            Kind::Get => all.extend(paces(run).map(|pace| Work::Cluster { ask: Ask::Get, pace })),
-            Kind::Mixed => all.extend(paces(run).map(|pace| Work::Cluster { ask: Ask::Mixed, pace })),
-            Kind::KillLeader => all.push(Work::KillLeader),
-            Kind::MillionTimers => all.extend([false, true].map(|expire| Work::Timers { expire })),
-        }
-    }
-    all.retain(|work| {
-        run.filter
-            .as_ref()
-            .is_none_or(|filter| work.to_string().contains(filter))
-    });
-    let (kept, left_out): (Vec<_>, Vec<_>) = all.into_iter().partition(|work| work.in_flight() <= IN_FLIGHT_MAX);
-    let left_out = left_out.iter().map(|work| {
-        let mib = work.in_flight() >> 20;
-        format!("{work}: {mib} MiB on their way at once are more than the system's sockets hold")
-    });
-    (kept, left_out.collect())
-}
-
-/// How a cluster is asked: one client, many, and as many at a fixed rate.
-fn paces(run: &Run) -> [Pace; 3] {
-    let (clients, rate) = (OPEN_CONNS, run.cluster_rate);
-    [
-        Pace::Closed { clients: 1 },
-        Pace::Closed { clients },
-        Pace::Open { clients, rate },
-    ]
-}
-
 /// Wire formats of nodes; every backend is measured with the first one.
 const FORMATS: [&str; 4] = ["binary", "protobuf", "msgpack", "json"];
 
-/// Connections and size of the open loop; frames and a pump have as many connections.
-const OPEN_CONNS: usize = 64;
-const FRAMES_CONNS: usize = 64;
+/// Bytes of a small message.
 pub(crate) const SMALL: usize = 64;
-
-/// A reply of `pump`: what a loop reads or writes at a time.
-const REPLY_BYTES: usize = 64 * 1024;
-
-/// The followers of three nodes, and as many as the open loop has connections.
-const OTHERS: [usize; 2] = [2, 64];
-const FAN_OUT_DEPTH: usize = 16;
-
-/// Clients that come and go at a time.
-const COMERS: usize = 64;
-
-/// Beside idle connections, and beside those who do not read.
-const BUSY_CONNS: usize = 10;
-const SLOW_READERS: usize = 4;
 
 /// Who takes part in a cell. `named` are chosen engines, as they were written; without them the default ones.
 pub(crate) fn contenders(work: Work, named: &[String], usable: &[&'static Engine]) -> Vec<Contender> {
@@ -416,36 +398,6 @@ mod tests {
         };
         let twice = contenders(work, &["raw-threads".into(), "raw-threads#2".into()], &[]);
         assert_eq!(twice[1].baseline.as_deref(), Some("raw-threads"));
-    }
-
-    #[test]
-    fn full_grids_are_named_as_the_field_has_them() {
-        let words = "kraft-bench run --sizes 64 --workloads ping-pong,pump,fan-out,multi-accept,idle,slow-reader,wake,\
-                     million-timers";
-        let cli = <crate::cli::Cli as clap::Parser>::parse_from(words.split_whitespace());
-        let crate::cli::What::Run(run) = cli.what else {
-            panic!("it is a run");
-        };
-        let names: Vec<String> = cells(&run).0.iter().map(ToString::to_string).collect();
-        let expected = [
-            "ping-pong 64B",
-            "pump 64KiBx1",
-            "pump 64KiBx64",
-            "fan-out 64B to 2 16 deep",
-            "fan-out 64B to 64 16 deep",
-            "fan-out 16KiB to 2 16 deep",
-            "fan-out 16KiB to 64 16 deep",
-            "multi-accept 64",
-            "idle 10000 beside 10 busy",
-            "idle 10000",
-            "idle 10000 spoken",
-            "slow-reader 4 beside 10",
-            "wake",
-            "wake flood",
-            "million-timers start and stop",
-            "million-timers expire",
-        ];
-        assert_eq!(names, expected);
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod features;
 mod libuv;
 mod models;
 mod mutants;
+mod page;
 mod python;
 mod readme;
 mod report;

@@ -2,7 +2,7 @@
 
 use crate::command::{Failure, cargo, cargo_with};
 use crate::{
-    bsd, canaries, chaos, coverage, deps, features, libuv, models, mutants, python, readme, sanitizers, simulate,
+    bsd, canaries, chaos, coverage, deps, features, libuv, models, mutants, page, python, readme, sanitizers, simulate,
 };
 
 /// What `cargo ci NAME` runs.
@@ -139,6 +139,11 @@ pub(crate) const STEPS: &[Step] = &[
         name: "coverage",
         what: "which lines of Raft the simulator reaches, by rustup's llvm-tools",
         run: coverage::run,
+    },
+    Step {
+        name: "page",
+        what: "the page of kraft-bench in Chromium, light and dark, wide and narrow: nothing sticks out or is missing",
+        run: page::run,
     },
     Step {
         name: "long",

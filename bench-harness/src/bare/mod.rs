@@ -14,6 +14,9 @@ pub(crate) mod mio;
 #[cfg(feature = "rivals")]
 pub(crate) mod polling;
 pub(crate) mod readers;
+// perf_event_open(2) is Linux's own.
+#[cfg(target_os = "linux")]
+pub(crate) mod syscalls;
 pub(crate) mod threads;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub(crate) mod uring;

@@ -1,13 +1,14 @@
 //! The leader is killed, again and again.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use hdrhistogram::Histogram;
 use kraft::client::Error;
 
 use super::nodes::Cluster;
 use crate::fault::Fault;
-use crate::generator::{Figures, Span};
+use crate::generator::{Clocks, Figures, Span};
+use crate::interrupt;
 
 /// Trials of a round, however short it is.
 const TRIALS_MIN: u64 = 2;
@@ -19,8 +20,12 @@ pub(super) fn kill_leaders(cluster: &mut Cluster, span: Span) -> Result<Figures,
     let mut client = cluster.client()?;
     // Three digits from a microsecond to a minute.
     let mut latency = Histogram::new_with_bounds(1_000, 60_000_000_000, 3).expect("the bounds are in order");
+    let since = SystemTime::now();
     let (mut trials, mut elapsed) = (0_u64, Duration::ZERO);
     while trials < TRIALS_MIN || elapsed < span.measured {
+        if interrupt::is_asked() {
+            return Err(Fault::Interrupted);
+        }
         let leader = cluster.leader()?;
         let number = trials.to_le_bytes();
         client.put(&key("before", trials), &number).map_err(failed("put"))?;
@@ -54,8 +59,8 @@ pub(super) fn kill_leaders(cluster: &mut Cluster, span: Span) -> Result<Figures,
         messages: trials,
         elapsed,
         latency,
-        server: None,
-        own: None,
+        since,
+        used: Clocks::default(),
         busy: 0.0,
         growth: None,
     })

@@ -13,8 +13,7 @@ pub(crate) use self::nodes::{is_node, run_node};
 use crate::bare::clock;
 use crate::cli::Waiting;
 use crate::fault::Fault;
-use crate::generator::{Askers, Clocks, Span};
-use crate::run::Sample;
+use crate::generator::{Askers, Clocks, Figures, Span};
 use crate::workload::{Contender, Pace, Work};
 
 /// How often a round is tried whose cluster changed its leader: on a crowded machine that happens, and says nothing.
@@ -36,7 +35,7 @@ pub(crate) fn measure(
     ground: &Ground,
     span: Span,
     waiting: Waiting,
-) -> Result<Sample, Fault> {
+) -> Result<Figures, Fault> {
     let mut tries = 0;
     loop {
         tries += 1;
@@ -47,7 +46,7 @@ pub(crate) fn measure(
         };
         match outcome {
             Err(Fault::Deposed(_)) if tries < TRIES => {}
-            outcome => return outcome.map(Sample::Load),
+            outcome => return outcome,
         }
     }
 }
@@ -58,7 +57,7 @@ fn ask(
     cluster: &mut Cluster,
     span: Span,
     waiting: Waiting,
-) -> Result<crate::generator::Figures, Fault> {
+) -> Result<Figures, Fault> {
     let Work::Cluster { ask, pace } = work else {
         unreachable!("there is no other workload of clusters");
     };
@@ -66,14 +65,15 @@ fn ask(
     let clients = match pace {
         Pace::Closed { clients } | Pace::Open { clients, .. } => clients,
     };
-    let mut askers = Askers::connect(cluster.client_address(leader), clients, contender.format, waiting)?;
+    let mut askers = Askers::connect(cluster.client_address(leader), clients, contender.format, waiting, span)?;
     // Every key is there, so that each get has a value to be checked.
-    askers.fill()?;
+    askers.fill(span)?;
     let own = std::process::id();
     let pids = cluster.pids();
-    let clocks: Clocks<'_> = &|| {
-        let nodes = pids.iter().map(|pid| clock::cpu_time(*pid)).sum();
-        (nodes, clock::cpu_time(own))
+    let clocks = &|| Clocks {
+        server: pids.iter().map(|pid| clock::cpu_time(*pid)).sum(),
+        own: clock::cpu_time(own),
+        ..Clocks::default()
     };
     match pace {
         Pace::Closed { .. } => askers.closed(ask, span, clocks),

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -131,7 +132,11 @@ impl Cluster {
         let own = std::env::current_exe().map_err(own("this program's path"))?;
         let mut command = Command::new(own);
         let core = self.core.map(|core| core.to_string());
-        command.env(ROLE, core.unwrap_or_default()).stdin(Stdio::null());
+        // A group of its own, as servers have: ^C is for us.
+        command
+            .env(ROLE, core.unwrap_or_default())
+            .process_group(0)
+            .stdin(Stdio::null());
         Ok(command)
     }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use mio::{Events, Poll};
 
 use super::conn::Conn;
-use super::{Clocks, EVENTS, Figures, Meter, Span, open, register, wait};
+use super::{EVENTS, Figures, Meter, ReadClocks, Span, open, register, wait};
 use crate::cli::Waiting;
 use crate::fault::Fault;
 use crate::pattern::{Pattern, Place, WINDOW};
@@ -40,7 +40,7 @@ impl Comers {
         clients: usize,
         size: usize,
         span: Span,
-        clocks: Clocks<'_>,
+        clocks: ReadClocks<'_>,
     ) -> Result<Figures, Fault> {
         let (mut buffer, mut events) = (vec![0; WINDOW], Events::with_capacity(EVENTS));
         let mut meter = Meter::new(span, clients as u64);
@@ -48,7 +48,7 @@ impl Comers {
             let conn = self.come(slot, size, meter.now())?;
             self.conns.push(conn);
         }
-        while !meter.is_over(clocks) {
+        while !meter.is_over(clocks)? {
             let found = wait(&mut self.poll, self.waiting, &mut events, &mut meter)?;
             for event in &events {
                 let slot = event.token().0;

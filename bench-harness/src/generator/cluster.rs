@@ -18,7 +18,7 @@ use kraft_core::time::Instant;
 use mio::net::TcpStream;
 use mio::{Events, Poll};
 
-use super::{BEHIND_SECONDS_MAX, Clocks, EVENTS, Figures, Meter, Span, open, register, wait};
+use super::{BEHIND_SECONDS_MAX, EVENTS, Figures, Meter, ReadClocks, Span, open, register, wait};
 use crate::cli::Waiting;
 use crate::fault::Fault;
 use crate::pattern::{Pattern, Place, WINDOW};
@@ -82,7 +82,13 @@ struct Asked {
 
 impl Askers {
     /// Connects to a node that leads; all are welcome when it returns.
-    pub(crate) fn connect(at: SocketAddr, count: usize, format: &str, waiting: Waiting) -> Result<Self, Fault> {
+    pub(crate) fn connect(
+        at: SocketAddr,
+        count: usize,
+        format: &str,
+        waiting: Waiting,
+        span: Span,
+    ) -> Result<Self, Fault> {
         let poll = Poll::new().map_err(|error| Fault::own("epoll", &error))?;
         let format: Format = format.parse().map_err(|error| Fault::Own(format!("{error}")))?;
         let mut all = Self {
@@ -106,9 +112,10 @@ impl Askers {
             conn.greet(&mut all.shared)?;
             all.conns.push(conn);
         }
-        let mut meter = Meter::new(Span::NONE, 0);
+        let mut meter = Meter::new(span, 0);
         let mut events = Events::with_capacity(EVENTS);
         while !all.conns.iter().all(Asker::is_welcome) {
+            meter.look()?;
             wait(&mut all.poll, waiting, &mut events, &mut meter)?;
             for event in &events {
                 let conn = &mut all.conns[event.token().0];
@@ -120,8 +127,8 @@ impl Askers {
     }
 
     /// Puts every key once.
-    pub(crate) fn fill(&mut self) -> Result<(), Fault> {
-        let mut meter = Meter::new(Span::NONE, 0);
+    pub(crate) fn fill(&mut self, span: Span) -> Result<(), Fault> {
+        let mut meter = Meter::new(span, 0);
         let mut events = Events::with_capacity(EVENTS);
         let count = self.conns.len();
         for key in 0..KEYS {
@@ -131,6 +138,7 @@ impl Askers {
             conn.flush(&mut self.shared)?;
         }
         while self.conns.iter().any(|conn| !conn.asked.is_empty()) {
+            meter.look()?;
             wait(&mut self.poll, self.waiting, &mut events, &mut meter)?;
             for event in &events {
                 let conn = &mut self.conns[event.token().0];
@@ -143,14 +151,14 @@ impl Askers {
     }
 
     /// Each client has one request on its way, and asks again when it is answered.
-    pub(crate) fn closed(&mut self, ask: Ask, span: Span, clocks: Clocks<'_>) -> Result<Figures, Fault> {
+    pub(crate) fn closed(&mut self, ask: Ask, span: Span, clocks: ReadClocks<'_>) -> Result<Figures, Fault> {
         let mut meter = Meter::new(span, self.conns.len() as u64);
         let mut events = Events::with_capacity(EVENTS);
         for at in 0..self.conns.len() {
             self.draw(at, ask, meter.now())?;
             self.conns[at].flush(&mut self.shared)?;
         }
-        while !meter.is_over(clocks) {
+        while !meter.is_over(clocks)? {
             let found = wait(&mut self.poll, self.waiting, &mut events, &mut meter)?;
             for event in &events {
                 let at = event.token().0;
@@ -167,11 +175,11 @@ impl Askers {
     }
 
     /// `rate` operations a second over the clients in turn, each when it is due, however many are on their way.
-    pub(crate) fn open(&mut self, ask: Ask, rate: u64, span: Span, clocks: Clocks<'_>) -> Result<Figures, Fault> {
+    pub(crate) fn open(&mut self, ask: Ask, rate: u64, span: Span, clocks: ReadClocks<'_>) -> Result<Figures, Fault> {
         let mut meter = Meter::new(span, 0);
         let mut events = Events::with_capacity(EVENTS);
         let (mut sent, mut answered) = (0_u64, 0_u64);
-        while !meter.is_over(clocks) {
+        while !meter.is_over(clocks)? {
             let now = meter.now();
             let due = u64::try_from(u128::from(now) * u128::from(rate) / 1_000_000_000).unwrap_or(u64::MAX);
             if due - answered > rate * BEHIND_SECONDS_MAX {

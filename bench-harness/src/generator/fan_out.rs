@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use mio::Events;
 
-use super::{Clocks, EVENTS, Figures, Load, Meter, Span};
+use super::{EVENTS, Figures, Load, Meter, ReadClocks, Span};
 use crate::fault::Fault;
 
 /// A message that not all have heard.
@@ -22,7 +22,7 @@ impl Load {
         size: usize,
         depth: usize,
         span: Span,
-        clocks: Clocks<'_>,
+        clocks: ReadClocks<'_>,
     ) -> Result<Figures, Fault> {
         self.see_all_hear(span)?;
         let others = self.conns.len() - 1;
@@ -31,7 +31,7 @@ impl Load {
         let mut spoken: VecDeque<Spoken> = VecDeque::with_capacity(depth);
         // Messages that all have heard, and that each has.
         let (mut by_all, mut by_each) = (0_usize, vec![0_usize; others]);
-        while !meter.is_over(clocks) {
+        while !meter.is_over(clocks)? {
             let now = meter.now();
             while spoken.len() < depth {
                 let (since, missing) = (now, others);
@@ -75,6 +75,7 @@ impl Load {
             speaker.send(self.pattern)?;
         }
         while self.conns.iter().any(|conn| conn.outstanding() > 0) {
+            meter.look()?;
             self.wait(&mut events, &mut meter)?;
             for event in &events {
                 let conn = &mut self.conns[event.token().0];

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use mio::Events;
 
-use super::{EVENTS, Load, Meter, PATIENCE, Span};
+use super::{EVENTS, Load, Meter, Span};
 use crate::fault::Fault;
+use crate::interrupt;
 
 /// What such a client sends at most. A server that takes it all keeps it all: the sockets of both sides hold a fraction
 /// of that.
@@ -17,7 +18,7 @@ const QUIET: Duration = Duration::from_millis(50);
 impl Load {
     /// Sends over each connection until the server takes no more of any, or all have sent [`SENT_MAX`] bytes. One that
     /// `is_runnable` waits for its core, and will take more.
-    pub(crate) fn fill(&mut self, is_runnable: impl Fn() -> bool) -> Result<(), Fault> {
+    pub(crate) fn fill(&mut self, patience: Duration, is_runnable: impl Fn() -> bool) -> Result<(), Fault> {
         let began = Instant::now();
         let mut left = 0;
         for conn in &mut self.conns {
@@ -27,7 +28,7 @@ impl Load {
         let (mut events, mut quiet) = (Events::with_capacity(EVENTS), Instant::now());
         while left > 0 {
             if quiet.elapsed() >= QUIET {
-                if !is_runnable() || began.elapsed() > PATIENCE {
+                if !is_runnable() || began.elapsed() > patience {
                     break;
                 }
                 quiet = Instant::now();
@@ -74,6 +75,9 @@ impl Load {
             }
             if self.conns.iter().all(|conn| conn.outstanding() == 0) {
                 return Ok(());
+            }
+            if interrupt::is_asked() {
+                return Err(Fault::Interrupted);
             }
             self.wait(&mut events, &mut meter)?;
             some_came.extend(events.iter().map(|event| event.token().0));

@@ -30,8 +30,8 @@ fn a_run_prints_a_table_and_its_targets() {
     let lines_of = |start: &str| text.lines().filter(|line| line.trim_start().starts_with(start)).count();
     assert_eq!(lines_of("echo 64Bx"), 2, "{text}");
     assert_eq!(lines_of("raw-epoll-et "), 2, "{text}");
-    // Once in each cell, and two targets in each.
-    assert_eq!(lines_of("epoll "), 2 + 4, "{text}");
+    // Once in each cell, two comparisons and two targets in each.
+    assert_eq!(lines_of("epoll "), 2 + 4 + 4, "{text}");
     assert_eq!(lines_of("epoll / raw-epoll-et "), 4, "{text}");
     assert_eq!(lines_of("targets"), 1, "{text}");
     assert!(text.contains("of 4 reached"), "{text}");
@@ -72,9 +72,10 @@ fn a_document_has_every_round() {
     let text = stdout(&output);
     assert_eq!(text.matches("\"messages_per_second\":").count(), 2 * (2 + 1), "{text}");
     assert!(
-        text.contains("\"contender\":\"raw-threads#2\",\"engine\":\"raw-threads\",\"baseline\":\"raw-threads\""),
+        text.contains("\"contender\":\"raw-threads#2\",\"engine\":\"raw-threads\","),
         "{text}"
     );
+    assert_eq!(text.matches("\"baseline\":\"raw-threads\"").count(), 1, "{text}");
     assert_eq!(text.matches('{').count(), text.matches('}').count(), "{text}");
 }
 
@@ -99,6 +100,98 @@ fn an_engine_that_dies_leaves_its_last_words() {
         text.contains("this engine ends at the first bytes, as it should (exit status: 3)"),
         "{text}"
     );
+}
+
+#[test]
+fn an_engine_that_hangs_is_given_up() {
+    let words = "run --engines test-hangs,raw-threads --sizes 64 --conns 1 --rounds 1 --seconds 0.02 --patience 1";
+    let output = bench(words);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let text = stdout(&output);
+    assert!(
+        text.contains("test-hangs: FAILED, stalled: no answer for 1 s"),
+        "{text}"
+    );
+    assert!(!text.contains("raw-threads: FAILED"), "{text}");
+}
+
+/// A folder for a run, removed in the end.
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("kraft-bench-it-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        Self(path)
+    }
+
+    fn file(&self, name: &str) -> String {
+        let path = self.0.join(name);
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    fn show(&self) -> std::path::Display<'_> {
+        self.0.display()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_run_that_is_kept_can_be_compared_and_shown() {
+    let folder = Folder::new("kept");
+    let words = "run --engines raw-threads,raw-threads#2 --sizes 64 --conns 2 --rounds 6 --seconds 0.02 --seed 42";
+    let output = bench(&format!("{words} --out {}", folder.show()));
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("seed 42"), "{}", said(&output));
+    assert!(folder.file("results.json").starts_with("{\"schema\":1,"));
+    let log = folder.file("latency/echo_64Bx2--raw-threads#2.hlog");
+    assert_eq!(log.lines().filter(|line| line.contains("HISTFAAA")).count(), 6, "{log}");
+    // A run is no worse than itself.
+    let output = bench(&format!("compare {0} {0}", folder.show()));
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(stdout(&output).contains("0 worse, 0 better"), "{}", said(&output));
+    let output = bench(&format!("report {}", folder.show()));
+    assert!(output.status.success(), "{}", said(&output));
+    let page = folder.file("report.html");
+    assert!(page.contains("raw-threads#2") && page.len() < 400_000, "{}", page.len());
+    // What was kept is never overwritten.
+    let output = bench(&format!("{words} --out {}", folder.show()));
+    assert!(said(&output).contains("is there already"), "{}", said(&output));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_interrupted_run_writes_what_it_has() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::Stdio;
+
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kraft-bench"))
+        .args("run --engines raw-threads --sizes 64 --conns 1 --depth 1 --rounds 1000 --seconds 1".split_whitespace())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program was built");
+    // It says what it is going to do when it begins, and listens before that.
+    let stderr = BufReader::new(child.stderr.take().expect("it is a pipe"));
+    let plan = stderr
+        .lines()
+        .map(|line| line.expect("it is text"))
+        .find(|line| line.contains("1 cells, 1000 measurements"));
+    assert!(plan.is_some());
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    let mut text = String::new();
+    let mut stdout = child.stdout.take().expect("it is a pipe");
+    stdout.read_to_string(&mut text).expect("it is text");
+    let status = child.wait().expect("it was started");
+    assert_eq!(status.code(), Some(130), "{text}");
+    assert!(text.contains("interrupted: this is what there was by then"), "{text}");
+    assert!(!text.contains("FAILED"), "{text}");
 }
 
 #[cfg(all(feature = "epoll", target_os = "linux"))]
@@ -130,6 +223,7 @@ fn every_workload_runs() {
 fn check_all_answer(words: &str, cells: &[&str]) {
     let output = bench(&format!("{words} --rounds 1 --seconds 0.02 -o csv"));
     let text = stdout(&output);
+    let columns = text.lines().next().map_or(0, |heading| heading.split(',').count());
     for cell in cells {
         let rows: Vec<&str> = text
             .lines()
@@ -137,8 +231,8 @@ fn check_all_answer(words: &str, cells: &[&str]) {
             .collect();
         assert!(rows.len() >= 3, "{cell}: {}", said(&output));
         for row in rows {
-            let fields: Vec<&str> = row.splitn(13, ',').collect();
-            let (rate, fault) = (fields[3], fields[12].trim_matches('"'));
+            let fields: Vec<&str> = row.splitn(columns, ',').collect();
+            let (rate, fault) = (fields[3], fields[columns - 1].trim_matches('"'));
             match fault {
                 "" => assert!(rate.parse::<f64>().is_ok_and(|rate| rate > 0.0), "{row}"),
                 "it has no timers" | "it has no way to be woken" => {}
@@ -214,13 +308,15 @@ fn clusters_answer_in_every_format_and_lose_nothing_with_their_leader() {
     let mixed = bench("--workloads mixed --filter x64 --cluster-rate 200");
     let kills = bench("--workloads kill-leader");
     let text = stdout(&mixed) + &stdout(&kills);
+    let columns = text.lines().next().map_or(0, |heading| heading.split(',').count());
     for cell in ["mixed 256Bx64", "mixed 256Bx64 at 200/s", "kill-leader"] {
         for format in ["binary", "protobuf", "msgpack", "json"] {
             let start = format!("{cell},\"threads, {format}\",1,");
             let row = text.lines().find_map(|line| line.strip_prefix(&start));
             let row = row.unwrap_or_else(|| panic!("{start}: {}{}", said(&mixed), said(&kills)));
-            let fields: Vec<&str> = row.splitn(10, ',').collect();
-            let (rate, fault) = (fields[0], fields[9]);
+            // Cell, contender and round are gone.
+            let fields: Vec<&str> = row.splitn(columns - 3, ',').collect();
+            let (rate, fault) = (fields[0], fields[columns - 4]);
             // Nodes that do not get their core in time elect others, and should.
             if fault.starts_with("deposed: ") || fault.starts_with("stalled: ") {
                 println!("SKIPPED: {start}{row}");
