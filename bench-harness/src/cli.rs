@@ -1,8 +1,11 @@
 //! The command line.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::job::Job;
 
 /// Measures event loops against each other.
 #[derive(Debug, Parser)]
@@ -15,7 +18,13 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum What {
     /// Measure, on a machine that is otherwise idle
-    Run(Run),
+    Run(Box<Run>),
+    /// Say what changed between two runs; the exit code is 1 if something became worse
+    Compare(Compare),
+    /// Make a page of a run: DIR/report.html
+    Report(Report),
+    /// See whether the method finds what is there and nothing else, on this machine
+    Honesty(Honesty),
     /// Print engines and workloads
     List,
     /// Serve one engine; what `run` starts
@@ -23,58 +32,101 @@ pub(crate) enum What {
     Serve(Serve),
 }
 
-/// A workload.
+/// A workload, by the name that the field has for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
+    /// One connection, one message on its way
+    PingPong,
     /// Closed loop: a message for each that comes back
     Echo,
     /// Open loop: messages at a fixed rate, latency from when each was due
     Open,
     /// Answers of sixteen frames, put one by one or as one
     Frames,
-    /// Connections that do nothing: their memory and their CPU time
+    /// Small requests, large replies of memory that all share
+    Pump,
+    /// What one connection says goes to all others, as to replicas
+    FanOut,
+    /// Connect, one message there and back, close
+    MultiAccept,
+    /// Connections that do nothing: their memory, their CPU time, and what they cost the few that do something
     Idle,
+    /// Clients that send and do not read, beside others: memory stays bounded, others go on
+    SlowReader,
+    /// Another thread wakes the loop: one wake at a time, and as many as it can
+    Wake,
+    /// Three nodes: puts by one client, by 64, and by 64 at a fixed rate
+    Put,
+    /// Three nodes: linearizable gets, likewise
+    Get,
+    /// Three nodes: puts and gets in turn, likewise
+    Mixed,
+    /// Three nodes: the leader is killed; until the first write, and nothing acknowledged is lost
+    KillLeader,
+    /// Timers by the hundred thousand: started and stopped, and a million of which half expire
+    MillionTimers,
 }
 
 /// What is measured, and how.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Run {
-    /// Workloads, separated by commas
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "echo")]
-    pub(crate) workloads: Vec<Kind>,
+    /// What one wants to know first, in less than a minute
+    #[arg(long, conflicts_with = "full")]
+    pub(crate) quick: bool,
+    /// Every workload, in less than twenty minutes
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Workloads, separated by commas; echo without it
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
+    pub(crate) workloads: Option<Vec<Kind>>,
     /// Engines, separated by commas; all that are built without it. NAME#LABEL enters an engine a second time
     #[arg(long, value_delimiter = ',', value_name = "LIST", value_parser = engine)]
     pub(crate) engines: Vec<String>,
-    /// Bytes of a message
-    #[arg(long, value_delimiter = ',', default_value = "64,1024,16384,65536", value_parser = count::<1, 1_048_576>)]
-    pub(crate) sizes: Vec<usize>,
-    /// Connections
-    #[arg(long, value_delimiter = ',', default_value = "1,64,1000,10000", value_parser = count::<1, 25_000>)]
-    pub(crate) conns: Vec<usize>,
-    /// Messages on their way on each connection of the closed loop
-    #[arg(long, value_delimiter = ',', default_value = "1", value_parser = count::<1, 1_024>)]
-    pub(crate) depth: Vec<usize>,
-    /// Messages a second of the open loop
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
-    pub(crate) rate: u64,
-    /// Connections of the idle workload
-    #[arg(long, default_value = "8000", value_parser = count::<1, 25_000>)]
-    pub(crate) idle_conns: usize,
-    /// Rounds; below six there are no intervals
-    #[arg(long, default_value = "11", value_parser = count::<1, 1_000>)]
-    pub(crate) rounds: usize,
-    /// Seconds that a round measures, behind a quarter as much of warm-up
-    #[arg(long, default_value = "1", value_parser = seconds)]
-    pub(crate) seconds: Duration,
+    /// Bytes of a message [default: 64,1024,16384,65536]
+    #[arg(long, value_delimiter = ',', value_name = "LIST", value_parser = count::<1, 1_048_576>)]
+    pub(crate) sizes: Option<Vec<usize>>,
+    /// Connections [default: 1,64,1000,10000]
+    #[arg(long, value_delimiter = ',', value_name = "LIST", value_parser = count::<1, 25_000>)]
+    pub(crate) conns: Option<Vec<usize>>,
+    /// Messages on their way on each connection of the closed loop [default: 1,16; with --full some]
+    #[arg(long, value_delimiter = ',', value_name = "LIST", value_parser = count::<1, 1_024>)]
+    pub(crate) depth: Option<Vec<usize>>,
+    /// Messages a second of the open loop [default: 100000]
+    #[arg(long, value_delimiter = ',', value_name = "LIST", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub(crate) rate: Option<Vec<u64>>,
+    /// Connections of the idle workload [default: 10000]
+    #[arg(long, value_name = "COUNT", value_parser = count::<1, 25_000>)]
+    pub(crate) idle_conns: Option<usize>,
+    /// Operations a second of the open loops over a cluster
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub(crate) cluster_rate: u64,
+    /// Where nodes of a cluster keep their data: a disk, or memory; the system's folder for temporary files without it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Rounds; below six there are no intervals [default: 12; 10 with --quick and --full]
+    #[arg(long, value_name = "COUNT", value_parser = count::<1, 1_000>)]
+    pub(crate) rounds: Option<usize>,
+    /// Seconds that a round measures, behind a quarter as much of warm-up [default: 1; with --quick and --full as many as there is time for]
+    #[arg(long, value_parser = seconds)]
+    pub(crate) seconds: Option<Duration>,
     /// Only cells whose name contains this: `echo 64Bx1000`
-    #[arg(long)]
+    #[arg(long, value_name = "TEXT")]
     pub(crate) filter: Option<String>,
+    /// The number that the order of contenders follows from; drawn and printed without it
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Seconds without an answer after which an engine is given up [default: 10]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) patience: Option<Duration>,
     /// How the load waits for answers; spinning unless both share a core
     #[arg(long, value_enum)]
     pub(crate) generator: Option<Waiting>,
     /// How results are printed
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
+    /// Also keep every round and every latency in this folder, for `compare` and `report`
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 /// How the load waits.
@@ -87,14 +139,54 @@ pub(crate) enum Waiting {
 }
 
 /// How results are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// For people
+    #[default]
     Table,
     /// One JSON document, with every round
     Json,
     /// A line for each round
     Csv,
+}
+
+/// Two runs.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Compare {
+    /// The folder of the earlier run, or its results.json
+    pub(crate) old: PathBuf,
+    /// Of the later one
+    pub(crate) new: PathBuf,
+}
+
+/// A run to be shown.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Report {
+    /// The folder that `run --out` left
+    pub(crate) dir: PathBuf,
+    /// Instead: say what of the run is missing in this page, as a browser has it
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub(crate) check: Option<PathBuf>,
+}
+
+/// How often, and with whom.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Honesty {
+    /// How often both questions are asked
+    #[arg(long, default_value = "20", value_parser = count::<1, 1_000>)]
+    pub(crate) repeats: usize,
+    /// The engine that is entered twice
+    #[arg(long, default_value = "raw-readers", value_parser = engine)]
+    pub(crate) engine: String,
+    /// Rounds of a run
+    #[arg(long, default_value = "12", value_parser = count::<6, 1_000>)]
+    pub(crate) rounds: usize,
+    /// Seconds that a round measures
+    #[arg(long, default_value = "0.2", value_parser = seconds)]
+    pub(crate) seconds: Duration,
+    /// The seed of the first run; each further one has the next
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
 }
 
 /// What a server process is told.
@@ -109,6 +201,14 @@ pub(crate) struct Serve {
     pub(crate) connections: usize,
     #[arg(long, default_value_t = 1)]
     pub(crate) puts: usize,
+    #[arg(long, value_enum, default_value_t = Job::Echo)]
+    pub(crate) job: Job,
+    /// The core of a second thread, if the job has one
+    #[arg(long)]
+    pub(crate) beside: Option<usize>,
+    /// How long a job without connections measures itself
+    #[arg(long, value_parser = seconds, default_value = "1")]
+    pub(crate) seconds: Duration,
 }
 
 /// The name of an engine, or what comes nearest.
@@ -126,7 +226,7 @@ fn engine(text: &str) -> Result<String, String> {
     })
 }
 
-/// One is part of the other, or they differ in two letters at most.
+/// One is part of the other, or they differ in two letters at most; in one, if there are but three.
 fn is_near(text: &str, name: &str) -> bool {
     let differences = {
         let mut row: Vec<usize> = (0..=name.len()).collect();
@@ -141,7 +241,7 @@ fn is_near(text: &str, name: &str) -> bool {
         }
         row[name.len()]
     };
-    (text.len() >= 3 && name.contains(text)) || differences <= 2
+    (text.len() >= 3 && name.contains(text)) || differences <= 2.min(name.len() / 2)
 }
 
 fn count<const LOW: usize, const HIGH: usize>(text: &str) -> Result<usize, String> {
@@ -175,10 +275,22 @@ mod tests {
     }
 
     #[test]
+    fn an_unknown_workload_is_told_its_neighbours() {
+        let error = Cli::try_parse_from(["kraft-bench", "run", "--workloads", "ehco"]).expect_err("there is none");
+        assert!(error.to_string().contains("'echo'"), "{error}");
+    }
+
+    #[test]
     fn numbers_out_of_range_are_refused() {
         let parse = |list: &str| Cli::try_parse_from(["kraft-bench", "run", "--rounds", list]);
         assert!(parse("11").is_ok());
         assert!(parse("0").is_err_and(|error| error.to_string().contains("must be 1 to 1000")));
         assert!(seconds("0").is_err() && seconds("NaN").is_err());
+    }
+
+    #[test]
+    fn quick_and_full_are_one_or_the_other() {
+        let error = Cli::try_parse_from(["kraft-bench", "run", "--quick", "--full"]).expect_err("both make no sense");
+        assert!(error.to_string().contains("cannot be used with"), "{error}");
     }
 }

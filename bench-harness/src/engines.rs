@@ -3,7 +3,11 @@
 use std::io;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use crate::job::{self, Lacks};
 use crate::serve::Task;
+use crate::workload::Work;
 use crate::{bare, faulty, ours};
 
 /// A server loop.
@@ -18,19 +22,24 @@ pub(crate) struct Engine {
     pub(crate) baseline: Option<&'static str>,
     /// How long it looks for work before it sleeps.
     pub(crate) spin: Duration,
-    /// Serves until the process is killed, or why it was not built.
+    /// Does what it is asked for until the process is killed, or why it was not built.
     pub(crate) serve: Result<Serve, &'static str>,
+    /// What it cannot be asked for, and why.
+    pub(crate) lacks: Lacks,
 }
 
 pub(crate) type Serve = fn(&Task) -> io::Result<()>;
 
 /// Where an engine comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Family {
     /// A backend of `kraft-adapters`, through its concrete type.
     Kraft,
     /// Written by hand on the bare mechanism.
     Bare,
+    /// Somebody else's.
+    Rival,
     /// Does wrong, so that tests see it noticed. Never run unless it is named.
     Faulty,
 }
@@ -65,6 +74,7 @@ const fn backend(
         baseline: Some(baseline),
         spin: Duration::ZERO,
         serve,
+        lacks: job::NOTHING,
     };
     let spinning = Engine {
         name: spinning,
@@ -73,6 +83,7 @@ const fn backend(
         baseline: Some(name),
         spin: SPIN,
         serve,
+        lacks: job::NOTHING,
     };
     [calm, spinning]
 }
@@ -90,17 +101,19 @@ const fn bare(
         baseline,
         spin: Duration::ZERO,
         serve,
+        lacks: job::ALL_BUT_CONNECTIONS,
     }
 }
 
-const fn faulty(name: &'static str, about: &'static str, serve: Serve) -> Engine {
+const fn faulty(name: &'static str, baseline: Option<&'static str>, about: &'static str, serve: Serve) -> Engine {
     Engine {
         name,
         about,
         family: Family::Faulty,
-        baseline: None,
+        baseline,
         spin: Duration::ZERO,
         serve: Ok(serve),
+        lacks: job::ALL_BUT_CONNECTIONS,
     }
 }
 
@@ -163,14 +176,18 @@ static KRAFT: [[Engine; 2]; 5] = [
 ];
 
 static BARE: [Engine; 7] = [
-    bare(
-        REFERENCE,
-        None,
-        "hand-written: edge-triggered epoll, stops at a short read",
-        built!(target_os = "linux", bare::epoll::serve_edge, "needs Linux"),
-    ),
+    Engine {
+        lacks: job::TIMERS,
+        ..bare(
+            REFERENCE,
+            None,
+            "hand-written: edge-triggered epoll, stops at a short read; woken by an eventfd",
+            built!(target_os = "linux", bare::epoll::serve_edge, "needs Linux"),
+        )
+    },
     Engine {
         spin: SPIN,
+        lacks: job::TIMERS,
         ..bare(
             "raw-epoll-et+spin",
             Some(REFERENCE),
@@ -194,16 +211,19 @@ static BARE: [Engine; 7] = [
             "needs Linux and feature io-uring"
         ),
     ),
-    bare(
-        "raw-libuv",
-        Some(REFERENCE),
-        "libuv in C: uv_tcp_t, uv_try_write, then uv_write",
-        built!(
-            have_libuv,
-            bare::libuv::serve,
-            "needs feature libuv and the library's development files (libuv1-dev)"
-        ),
-    ),
+    Engine {
+        lacks: job::NOTHING,
+        ..bare(
+            "raw-libuv",
+            Some(REFERENCE),
+            "libuv in C: uv_tcp_t, uv_try_write, then uv_write; uv_async_t, uv_timer_t",
+            built!(
+                have_libuv,
+                bare::libuv::serve,
+                "needs feature libuv and the library's development files (libuv1-dev)"
+            ),
+        )
+    },
     bare(
         "raw-threads",
         Some(REFERENCE),
@@ -218,14 +238,88 @@ static BARE: [Engine; 7] = [
     ),
 ];
 
-static FAULTY: [Engine; 2] = [
-    faulty("test-bent", "bends a bit now and then", faulty::bend),
-    faulty("test-dies", "ends at the first bytes", faulty::die),
+const fn rival(name: &'static str, lacks: Lacks, about: &'static str, serve: Result<Serve, &'static str>) -> Engine {
+    Engine {
+        family: Family::Rival,
+        lacks,
+        ..bare(name, Some(REFERENCE), about, serve)
+    }
+}
+
+static RIVALS: [Engine; 5] = [
+    rival(
+        "tokio",
+        job::NOTHING,
+        "tokio on one thread, a task a connection",
+        built!(feature = "rivals", crate::rivals::tokio::serve, "needs feature rivals"),
+    ),
+    rival(
+        "mio",
+        job::TIMERS,
+        "mio alone, edge-triggered",
+        built!(feature = "rivals", bare::mio::serve, "needs feature rivals"),
+    ),
+    rival(
+        "polling",
+        job::TIMERS,
+        "polling alone, level-triggered",
+        built!(feature = "rivals", bare::polling::serve, "needs feature rivals"),
+    ),
+    rival(
+        "monoio",
+        job::MONOIO,
+        "monoio over io_uring, a task a connection",
+        built!(
+            all(feature = "rivals", target_os = "linux"),
+            crate::rivals::monoio::serve,
+            "needs Linux and feature rivals"
+        ),
+    ),
+    rival(
+        "compio",
+        job::COMPIO,
+        "compio over io_uring, a task a connection",
+        built!(
+            all(feature = "rivals", target_os = "linux"),
+            crate::rivals::compio::serve,
+            "needs Linux and feature rivals"
+        ),
+    ),
+];
+
+static FAULTY: [Engine; 6] = [
+    faulty(
+        "test-hoards",
+        None,
+        "keeps for a client whatever it does not read",
+        faulty::hoard,
+    ),
+    faulty("test-bent", None, "bends a bit now and then", faulty::bend),
+    faulty("test-dies", None, "ends at the first bytes", faulty::die),
+    faulty("test-hangs", None, "answers once, then never", faulty::hang),
+    faulty(STEADY, None, "takes 20 µs for a message", faulty::steady),
+    faulty(SLOW, Some(STEADY), "a tenth slower than test-steady", faulty::slow),
+];
+
+/// Two whose ratio is known: the second answers 10 messages where the first answers 11.
+pub(crate) const STEADY: &str = "test-steady";
+pub(crate) const SLOW: &str = "test-slow";
+
+/// Those of a quick run: what one would choose, and what that is held against.
+const QUICK: &[&str] = &[
+    "epoll",
+    "io-uring",
+    "threads",
+    "libuv",
+    REFERENCE,
+    "raw-io-uring",
+    "raw-libuv",
+    "raw-readers",
 ];
 
 /// All engines, ours first.
 pub(crate) fn all() -> impl Iterator<Item = &'static Engine> {
-    KRAFT.iter().flatten().chain(&BARE).chain(&FAULTY)
+    KRAFT.iter().flatten().chain(&BARE).chain(&RIVALS).chain(&FAULTY)
 }
 
 /// The engine of this name. Behind a `#` stands what tells two entries of the same engine apart.
@@ -235,9 +329,34 @@ pub(crate) fn find(name: &str) -> Option<&'static Engine> {
 }
 
 impl Engine {
+    /// Whether it can be asked for it.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot.
+    pub(crate) fn answers(&self, work: Work) -> Result<(), &'static str> {
+        if work.is_of_clusters() {
+            return match self.family {
+                _ if cfg!(not(feature = "cluster")) => Err("needs feature cluster"),
+                Family::Kraft if self.is_spinning() => Err("nodes spin by a setting of their own"),
+                Family::Kraft => Ok(()),
+                _ => Err("no node runs on it"),
+            };
+        }
+        match self.lacks.iter().find(|(lacks, _)| *lacks == work.job()) {
+            Some((_, why)) => Err(why),
+            None => Ok(()),
+        }
+    }
+
     /// Whether it takes part if nobody chose.
     pub(crate) fn is_default(&self) -> bool {
         self.family != Family::Faulty && self.serve.is_ok()
+    }
+
+    /// Whether it takes part in a quick run.
+    pub(crate) fn is_quick(&self) -> bool {
+        QUICK.contains(&self.name)
     }
 
     pub(crate) fn is_spinning(&self) -> bool {
@@ -261,6 +380,17 @@ mod tests {
                 assert!(find(baseline).is_some(), "{}: {baseline}", engine.name);
                 assert_ne!(baseline, engine.name);
             }
+        }
+    }
+
+    #[test]
+    fn a_quick_run_has_engines_that_exist_and_their_baselines() {
+        for name in QUICK {
+            let engine = find(name).unwrap_or_else(|| panic!("{name} is no engine"));
+            assert!(
+                engine.baseline.is_none_or(|baseline| QUICK.contains(&baseline)),
+                "{name}"
+            );
         }
     }
 

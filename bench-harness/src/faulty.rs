@@ -1,9 +1,11 @@
-//! Engines that do wrong, to see that it is noticed.
+//! Engines that do wrong, to see that it is noticed, and two whose ratio is known.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::process;
+use std::sync::mpsc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::serve::{self, Task};
 
@@ -40,4 +42,74 @@ pub(crate) fn die(_: &Task) -> io::Result<()> {
     let _ = stream.read(&mut [0]);
     eprintln!("kraft-bench: this engine ends at the first bytes, as it should");
     process::exit(3)
+}
+
+/// Echoes, and reads on although nobody takes the answers.
+pub(crate) fn hoard(_: &Task) -> io::Result<()> {
+    for stream in serve::listen()?.incoming() {
+        let mut reading = stream?;
+        let mut writing = reading.try_clone()?;
+        let (hoard, answers) = mpsc::channel::<Vec<u8>>();
+        thread::spawn(move || answers.iter().all(|answer| writing.write_all(&answer).is_ok()));
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = reading.read(&mut buffer) {
+                if hoard.send(buffer[..count].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Answers what a connection says first, and then nothing.
+pub(crate) fn hang(_: &Task) -> io::Result<()> {
+    let mut silent = Vec::new();
+    for stream in serve::listen()?.incoming() {
+        let mut stream = stream?;
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        stream.write_all(&byte)?;
+        silent.push(stream);
+    }
+    Ok(())
+}
+
+/// Bytes of the messages that [`steady`] and [`slow`] answer.
+pub(crate) const TIMED_BYTES: usize = 64;
+
+/// Answers a message in 20 µs, most of which it waits for them to be over.
+pub(crate) fn steady(_: &Task) -> io::Result<()> {
+    timed(Duration::from_micros(20))
+}
+
+/// A tenth slower: 22 µs.
+pub(crate) fn slow(_: &Task) -> io::Result<()> {
+    timed(Duration::from_micros(22))
+}
+
+/// One connection at a time. Each message takes as long as it should, counted from the one before it, so that nothing
+/// else of what happens matters as long as the next one is there already: a load with some on their way sees to that.
+fn timed(each: Duration) -> io::Result<()> {
+    for stream in serve::listen()?.incoming() {
+        let mut stream = stream?;
+        stream.set_nodelay(true)?;
+        let mut buffer = [0; 64 * TIMED_BYTES];
+        let mut partial = 0;
+        let mut due = Instant::now();
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            let messages = (partial + count) / TIMED_BYTES;
+            partial = (partial + count) % TIMED_BYTES;
+            // What it had no work for does not count.
+            due = due.max(Instant::now() - each) + each * u32::try_from(messages).unwrap_or(u32::MAX);
+            while Instant::now() < due {
+                std::hint::spin_loop();
+            }
+            if stream.write_all(&buffer[..count]).is_err() {
+                break;
+            }
+        }
+    }
+    Ok(())
 }

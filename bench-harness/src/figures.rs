@@ -1,97 +1,230 @@
-//! What is read out of the rounds: a figure a round, its median, its ratio to the baseline's.
+//! What a round shows: figures by name, each with a unit and a better side.
 
-use crate::run::{Cell, Row, Sample};
-use crate::stats::{Ratio, median};
+use std::collections::BTreeMap;
 
-/// One figure of a round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use serde::{Deserialize, Serialize};
+
+use crate::stats::Side;
+
+/// One figure of a round. Its name in documents is that of the variant, in snake case unless said otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Figure {
-    /// Messages a second.
-    Rate,
-    /// CPU time of the server for a message, in microseconds.
-    CpuEach,
+    MessagesPerSecond,
+    /// Microseconds below which half of the answers came: from sending in closed loops, from when it was due in open
+    /// ones.
+    LatencyP50Us,
+    LatencyP99Us,
+    #[serde(rename = "latency_p99_9_us")]
+    LatencyP999Us,
+    /// CPU time of the server for a message, user and system.
+    ServerCpuUsPerMessage,
     /// The share of a core that the server used.
-    Cpu,
-    /// Microseconds below which a share of the answers came, in thousandths.
-    Latency(u16),
-    /// The share of its time in which the load had something to do.
-    Busy,
-    /// The share of a core that the load used.
-    OwnCpu,
+    ServerCpuShare,
+    /// How often the server's threads gave their core up or lost it, for a message.
+    ContextSwitchesPerMessage,
+    /// System calls of the server for a message: counted in a round of its own behind the others, since counting takes
+    /// time.
+    SyscallsPerMessage,
+    /// Memory of the server that is resident behind the measured span.
+    ResidentBytes,
     /// Bytes by which idle connections made the server grow.
-    Growth,
+    GrowthBytes,
+    /// The share of its time in which the load had something to do.
+    LoadBusyShare,
+    /// The share of a core that the load used.
+    LoadCpuShare,
 }
 
-/// Answers that a round must have beyond a percentile before it is one: fewer are an accident each.
-const BEYOND_MIN: f64 = 10.0;
+/// The figures of a round; those that it does not tell are missing.
+pub(crate) type Round = BTreeMap<Figure, f64>;
+
+/// Which values are the better ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Better {
+    More,
+    Less,
+}
+
+/// All figures, in the order of columns.
+pub(crate) const ALL: [Figure; 12] = [
+    Figure::MessagesPerSecond,
+    Figure::LatencyP50Us,
+    Figure::LatencyP99Us,
+    Figure::LatencyP999Us,
+    Figure::ServerCpuUsPerMessage,
+    Figure::ServerCpuShare,
+    Figure::ContextSwitchesPerMessage,
+    Figure::SyscallsPerMessage,
+    Figure::ResidentBytes,
+    Figure::GrowthBytes,
+    Figure::LoadBusyShare,
+    Figure::LoadCpuShare,
+];
+
+const MIB: f64 = 1024.0 * 1024.0;
 
 impl Figure {
-    /// Its value in a round; `None` if the round does not tell.
-    pub(crate) fn of(self, sample: &Sample) -> Option<f64> {
-        let figures = match sample {
-            Sample::Load(figures) => figures,
-            Sample::Idle { growth, cpu } => {
-                return match self {
-                    Self::Growth => *growth,
-                    Self::Cpu => *cpu,
-                    _ => None,
-                };
-            }
-        };
-        let elapsed = figures.elapsed.as_secs_f64();
-        let messages = figures.messages as f64;
+    /// `None` of what is neither good nor bad.
+    pub(crate) fn better(self) -> Option<Better> {
         match self {
-            Self::Rate => Some(messages / elapsed),
-            Self::CpuEach => figures.server.map(|cpu| cpu.as_secs_f64() * 1e6 / messages),
-            Self::Cpu => figures.server.map(|cpu| cpu.as_secs_f64() / elapsed),
-            Self::Latency(thousandths) => {
-                let quantile = f64::from(thousandths) / 1000.0;
-                let is_known = figures.latency.len() as f64 * (1.0 - quantile) >= BEYOND_MIN;
-                is_known.then(|| figures.latency.value_at_quantile(quantile) as f64 / 1000.0)
-            }
-            Self::Busy => Some(figures.busy),
-            Self::OwnCpu => figures.own.map(|cpu| cpu.as_secs_f64() / elapsed),
-            Self::Growth => None,
+            Self::MessagesPerSecond => Some(Better::More),
+            Self::LatencyP50Us
+            | Self::LatencyP99Us
+            | Self::LatencyP999Us
+            | Self::ServerCpuUsPerMessage
+            | Self::ContextSwitchesPerMessage
+            | Self::SyscallsPerMessage
+            | Self::ResidentBytes
+            | Self::GrowthBytes => Some(Better::Less),
+            Self::ServerCpuShare | Self::LoadBusyShare | Self::LoadCpuShare => None,
         }
     }
 
-    /// The median over a row's rounds.
-    pub(crate) fn median(self, row: &Row) -> Option<f64> {
-        median(row.rounds.iter().flatten().filter_map(|sample| self.of(sample)))
+    /// What a comparison of it says.
+    pub(crate) fn verdict(self, side: Side) -> Verdict {
+        match (side, self.better()) {
+            (Side::NotShown, _) | (_, None) => Verdict::NotShown,
+            (Side::Above, Some(Better::More)) | (Side::Below, Some(Better::Less)) => Verdict::Better,
+            (Side::Below, Some(Better::More)) | (Side::Above, Some(Better::Less)) => Verdict::Worse,
+        }
     }
 
-    fn by_round(self, row: &Row) -> Vec<Option<f64>> {
-        let values = row.rounds.iter().map(|sample| self.of(sample.as_ref()?));
-        values.collect()
+    /// A verdict about it in words.
+    pub(crate) fn words(self, verdict: Verdict) -> &'static str {
+        let is_time = matches!(
+            self,
+            Self::MessagesPerSecond | Self::LatencyP50Us | Self::LatencyP99Us | Self::LatencyP999Us
+        );
+        match (verdict, is_time) {
+            (Verdict::NotShown, _) => "no difference shown",
+            (Verdict::Better, true) => "faster",
+            (Verdict::Worse, true) => "slower",
+            (Verdict::Better, false) => "takes less",
+            (Verdict::Worse, false) => "takes more",
+        }
     }
 
-    /// The ratio of two rows, paired by round.
-    pub(crate) fn ratio(self, row: &Row, baseline: &Row) -> Option<Ratio> {
-        Ratio::paired(&self.by_round(row), &self.by_round(baseline))
+    /// Its name as a heading, with the unit.
+    pub(crate) fn heading(self) -> &'static str {
+        match self {
+            Self::MessagesPerSecond => "messages/s",
+            Self::LatencyP50Us => "p50 µs",
+            Self::LatencyP99Us => "p99 µs",
+            Self::LatencyP999Us => "p99.9 µs",
+            Self::ServerCpuUsPerMessage => "CPU µs each",
+            Self::ServerCpuShare => "server CPU",
+            Self::ContextSwitchesPerMessage => "switches each",
+            Self::SyscallsPerMessage => "syscalls each",
+            Self::ResidentBytes => "resident MiB",
+            Self::GrowthBytes => "growth MiB",
+            Self::LoadBusyShare => "load busy",
+            Self::LoadCpuShare => "load CPU",
+        }
     }
 
-    /// The value itself with its interval, for what is not compared but bounded.
-    pub(crate) fn alone(self, row: &Row) -> Option<Ratio> {
-        Ratio::of(self.by_round(row).into_iter().flatten().collect())
+    /// What its ratio is one of.
+    pub(crate) fn noun(self) -> &'static str {
+        match self {
+            Self::MessagesPerSecond => "throughput",
+            Self::LatencyP50Us => "p50",
+            Self::LatencyP99Us => "p99",
+            Self::LatencyP999Us => "p99.9",
+            Self::ServerCpuUsPerMessage => "CPU a message",
+            Self::ServerCpuShare => "server CPU",
+            Self::ContextSwitchesPerMessage => "switches",
+            Self::SyscallsPerMessage => "syscalls",
+            Self::ResidentBytes => "memory",
+            Self::GrowthBytes => "growth",
+            Self::LoadBusyShare => "load busy",
+            Self::LoadCpuShare => "load CPU",
+        }
+    }
+
+    /// Its name in documents.
+    pub(crate) fn key(self) -> &'static str {
+        match self {
+            Self::MessagesPerSecond => "messages_per_second",
+            Self::LatencyP50Us => "latency_p50_us",
+            Self::LatencyP99Us => "latency_p99_us",
+            Self::LatencyP999Us => "latency_p99_9_us",
+            Self::ServerCpuUsPerMessage => "server_cpu_us_per_message",
+            Self::ServerCpuShare => "server_cpu_share",
+            Self::ContextSwitchesPerMessage => "context_switches_per_message",
+            Self::SyscallsPerMessage => "syscalls_per_message",
+            Self::ResidentBytes => "resident_bytes",
+            Self::GrowthBytes => "growth_bytes",
+            Self::LoadBusyShare => "load_busy_share",
+            Self::LoadCpuShare => "load_cpu_share",
+        }
+    }
+
+    /// A value of it, in the unit of its heading.
+    pub(crate) fn show(self, value: f64) -> String {
+        match self {
+            Self::MessagesPerSecond => grouped(value),
+            Self::LatencyP50Us | Self::LatencyP99Us | Self::LatencyP999Us if value >= 100.0 => grouped(value),
+            Self::LatencyP50Us | Self::LatencyP99Us | Self::LatencyP999Us => format!("{value:.1}"),
+            Self::ServerCpuUsPerMessage | Self::SyscallsPerMessage => format!("{value:.2}"),
+            Self::ContextSwitchesPerMessage => format!("{value:.3}"),
+            Self::ResidentBytes | Self::GrowthBytes => format!("{:.1}", value / MIB),
+            Self::ServerCpuShare if value < 0.01 => format!("{:.2} %", value * 100.0),
+            Self::ServerCpuShare | Self::LoadBusyShare | Self::LoadCpuShare => format!("{:.0} %", value * 100.0),
+        }
     }
 }
 
-/// Above this share of busy time the load may have been the limit.
-const BUSY_MAX: f64 = 0.9;
-
-/// Whether the load, and not the server, may have limited a row.
-pub(crate) fn is_load_bound(row: &Row) -> bool {
-    Figure::Busy.median(row).is_some_and(|busy| busy > BUSY_MAX)
+/// What a comparison says of a contender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Verdict {
+    Better,
+    Worse,
+    /// The interval holds 1. Never said of a winner, however far the ratio is off.
+    NotShown,
 }
 
-impl Cell {
-    /// The row with this label.
-    pub(crate) fn row(&self, label: &str) -> Option<&Row> {
-        self.rows.iter().find(|row| row.contender.label == label)
+/// A whole number with its thousands apart.
+pub(crate) fn grouped(number: f64) -> String {
+    let digits = format!("{:.0}", number.abs());
+    let mut text = String::from(if number <= -0.5 { "-" } else { "" });
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_apart() {
+        assert_eq!(grouped(999.0), "999");
+        assert_eq!(grouped(1_234_567.4), "1,234,567");
+        assert_eq!(grouped(-4_000.0), "-4,000");
     }
 
-    /// The row that a row is held against.
-    pub(crate) fn baseline(&self, row: &Row) -> Option<&Row> {
-        self.row(row.contender.baseline.as_deref()?)
+    #[test]
+    fn documents_name_figures_as_their_keys_do() {
+        for figure in ALL {
+            let name = serde_json::to_string(&figure).expect("a name is text");
+            assert_eq!(name, format!("\"{}\"", figure.key()));
+        }
+    }
+
+    #[test]
+    fn less_of_a_cost_is_better() {
+        let cpu = Figure::ServerCpuUsPerMessage;
+        assert_eq!(cpu.words(cpu.verdict(Side::Below)), "takes less");
+        assert_eq!(cpu.words(cpu.verdict(Side::Above)), "takes more");
+        let rate = Figure::MessagesPerSecond;
+        assert_eq!(rate.words(rate.verdict(Side::Above)), "faster");
+        assert_eq!(rate.words(rate.verdict(Side::Below)), "slower");
+        assert_eq!(rate.words(rate.verdict(Side::NotShown)), "no difference shown");
+        assert_eq!(Figure::LoadBusyShare.verdict(Side::Above), Verdict::NotShown);
     }
 }

@@ -1,23 +1,33 @@
 //! What it was measured on, and whether it was idle.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use crate::json::Json;
+use serde::{Deserialize, Serialize};
+
 use crate::pin;
 
 /// The machine, as far as it tells.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Machine {
-    cpu: String,
-    kernel: String,
-    governor: Option<String>,
-    load: Option<f64>,
-    /// The share of all cores that others used while we looked.
-    used_by_others: Option<f64>,
-    /// Cores that this process may use.
+    pub(crate) cpu: String,
+    pub(crate) architecture: String,
+    /// The cores that this process may use.
     pub(crate) cores: Vec<usize>,
+    pub(crate) memory_bytes: Option<u64>,
+    pub(crate) system: String,
+    pub(crate) kernel: String,
+    /// What the kernel does about the processor's faults, by their names; those that it does not have are left out.
+    pub(crate) mitigations: BTreeMap<String, String>,
+    pub(crate) governor: Option<String>,
+    /// Limits that engines meet, by their names.
+    pub(crate) limits: BTreeMap<String, String>,
+    pub(crate) load: Option<f64>,
+    /// The share of all cores that others used while we looked.
+    pub(crate) used_by_others: Option<f64>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// How long it is looked at before the run.
@@ -38,18 +48,31 @@ impl Machine {
             after.0.saturating_sub(before.0) as f64 / total as f64
         });
         let governor = read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
-        Self {
+        let mut machine = Self {
             cpu: cpu_model().unwrap_or_else(|| std::env::consts::ARCH.into()),
-            kernel: read("/proc/sys/kernel/osrelease").unwrap_or_else(|| std::env::consts::OS.into()),
+            architecture: std::env::consts::ARCH.into(),
+            cores: pin::cores(),
+            memory_bytes: memory(),
+            system: std::env::consts::OS.into(),
+            kernel: read("/proc/sys/kernel/osrelease").unwrap_or_else(|| "unknown".into()),
+            mitigations: mitigations(),
             governor: governor.map(|text| text.trim().to_owned()),
+            limits: limits(),
             load: read("/proc/loadavg").and_then(|text| text.split_whitespace().next()?.parse().ok()),
             used_by_others: used,
-            cores: pin::cores(),
-        }
+            warnings: Vec::new(),
+        };
+        machine.warnings = machine.doubts();
+        machine
+    }
+
+    /// Notes that something did not go as it should.
+    pub(crate) fn warn(&mut self, text: String) {
+        self.warnings.push(text);
     }
 
     /// What makes figures of this machine, at this time, doubtful.
-    pub(crate) fn warnings(&self) -> Vec<String> {
+    fn doubts(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if let Some(used) = self.used_by_others.filter(|used| *used > OTHERS_MAX) {
             warnings.push(format!("not idle: others use {:.0} % of the CPUs", used * 100.0));
@@ -75,27 +98,74 @@ impl Machine {
         let mut parts = vec![
             self.cpu.clone(),
             format!("{} cores", self.cores.len()),
-            self.kernel.clone(),
+            format!("{} {}", self.system, self.kernel),
         ];
         parts.extend(self.governor.iter().map(|governor| format!("governor {governor}")));
         parts.extend(self.load.map(|load| format!("load {load:.2}")));
         parts.join(", ")
     }
+}
 
-    pub(crate) fn json(&self) -> Json {
-        Json::Object(vec![
-            ("cpu", Json::text(&self.cpu)),
-            ("cores", Json::Integer(self.cores.len() as u64)),
-            ("kernel", Json::text(&self.kernel)),
-            ("governor", Json::or_null(self.governor.as_ref(), Json::text)),
-            ("load", Json::or_null(self.load, Json::Number)),
-            ("used_by_others", Json::or_null(self.used_by_others, Json::Number)),
-            (
-                "warnings",
-                Json::Array(self.warnings().into_iter().map(Json::Text).collect()),
-            ),
-        ])
+#[cfg(test)]
+impl Machine {
+    /// One of which nothing is known.
+    pub(crate) fn unknown() -> Self {
+        Self {
+            cpu: "a processor".into(),
+            architecture: "x".into(),
+            cores: vec![0, 1],
+            memory_bytes: None,
+            system: "a system".into(),
+            kernel: "1.0".into(),
+            mitigations: BTreeMap::new(),
+            governor: None,
+            limits: BTreeMap::new(),
+            load: None,
+            used_by_others: None,
+            warnings: Vec::new(),
+        }
     }
+}
+
+/// What the kernel says of each fault that processors are known for.
+fn mitigations() -> BTreeMap<String, String> {
+    let Ok(entries) = fs::read_dir("/sys/devices/system/cpu/vulnerabilities") else {
+        return BTreeMap::new();
+    };
+    let all = entries.flatten().filter_map(|entry| {
+        let text = read(entry.path().to_str()?)?;
+        Some((entry.file_name().into_string().ok()?, text))
+    });
+    all.filter(|(_, text)| text != "Not affected").collect()
+}
+
+/// Limits of this process and of the network.
+fn limits() -> BTreeMap<String, String> {
+    let mut limits = BTreeMap::new();
+    for name in ["core.somaxconn", "ipv4.tcp_mem", "ipv4.tcp_rmem", "ipv4.tcp_wmem"] {
+        if let Some(text) = read(&format!("/proc/sys/net/{}", name.replace('.', "/"))) {
+            limits.insert(
+                format!("net.{name}"),
+                text.split_whitespace().collect::<Vec<_>>().join(" "),
+            );
+        }
+    }
+    let text = read("/proc/self/limits").unwrap_or_default();
+    for name in ["Max open files", "Max locked memory"] {
+        // Columns: soft, hard, unit.
+        if let Some(rest) = text.lines().find_map(|line| line.strip_prefix(name)) {
+            let values: Vec<&str> = rest.split_whitespace().take(2).collect();
+            limits.insert(name.to_lowercase(), values.join(" / "));
+        }
+    }
+    limits
+}
+
+fn memory() -> Option<u64> {
+    let text = read("/proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
 }
 
 fn read(path: &str) -> Option<String> {

@@ -1,244 +1,243 @@
-//! A run: every cell, in rounds, with all contenders of a cell in each.
+//! A run: every cell of a plan, in rounds, with all contenders of a cell in each.
 
-use std::io::{self, IsTerminal, Write};
-use std::time::Duration;
+use std::io;
+use std::time::{Instant, SystemTime};
 
-use crate::bare::clock;
 use crate::cli::{Run, Waiting};
-use crate::engines::{self, Engine};
+#[cfg(feature = "cluster")]
+use crate::cluster;
+use crate::engines::{self, Family};
 use crate::fault::Fault;
-use crate::generator::{Figures, Load, Span};
+use crate::figures::{Figure, Round};
+use crate::interrupt;
 use crate::machine::Machine;
+use crate::measure::{self, Conditions};
 use crate::pin;
+use crate::plan::{Plan, Planned};
+use crate::progress::Progress;
+use crate::record::{Answers, Build, Cell, LatencyLog, Method, NotBuilt, Record, Row, SCHEMA, spectrum};
 use crate::schedule;
-use crate::server::Server;
-use crate::workload::{self, Contender, FRAMES, Work};
+use crate::stats::CONFIDENCE;
+use crate::workload::Contender;
 
-/// Rounds of the idle workload: it counts bytes, and those do not vary as times do.
-const IDLE_ROUNDS_MAX: usize = 3;
-
-/// How long idle connections are watched at least: CPU time in ticks of 4 ms has to show.
-const IDLE_SECONDS_MIN: Duration = Duration::from_secs(2);
-
-/// Bytes of the message that an idle connection has exchanged, if it has spoken.
-const SPOKEN_BYTES: usize = 64;
-
-/// What a round of one contender showed.
-#[derive(Clone, Debug)]
-pub(crate) enum Sample {
-    Load(Figures),
-    Idle {
-        /// Bytes by which the server grew over itself without connections.
-        growth: Option<f64>,
-        /// The share of a core that it used.
-        cpu: Option<f64>,
-    },
-}
-
-/// A contender's rounds in a cell.
-#[derive(Clone, Debug)]
-pub(crate) struct Row {
-    pub(crate) contender: Contender,
-    /// `None` for rounds that it has no figures of.
-    pub(crate) rounds: Vec<Option<Sample>>,
-    /// Why it has no more.
-    pub(crate) fault: Option<Fault>,
-}
-
-/// A cell with all that was found.
-#[derive(Clone, Debug)]
-pub(crate) struct Cell {
-    pub(crate) work: Work,
-    pub(crate) rows: Vec<Row>,
-}
-
-/// All that was found.
-#[derive(Clone, Debug)]
-pub(crate) struct Results {
-    pub(crate) machine: Machine,
-    pub(crate) waiting: Waiting,
-    pub(crate) cells: Vec<Cell>,
-    /// Cells that were not run, and why.
-    pub(crate) left_out: Vec<String>,
-}
-
-/// What all rounds of a run share.
-struct Conditions {
-    server_core: Option<usize>,
-    waiting: Waiting,
-    span: Span,
-}
-
-/// Runs all that was asked for.
+/// Runs all that was asked for. The record, and the latencies of each row.
 ///
 /// # Errors
 ///
 /// Nothing can be measured at all: too few open files, no such cell. What goes wrong with an engine is in its row.
-pub(crate) fn run(options: &Run) -> io::Result<Results> {
-    let machine = Machine::look();
-    let (works, left_out) = workload::cells(options);
-    let Some(most) = works.iter().map(|work| work.conns()).max() else {
+pub(crate) fn run(options: &Run) -> io::Result<(Record, Vec<LatencyLog>)> {
+    let plan = Plan::of(options);
+    if plan.cells.is_empty() {
         let text = "no cell is left to run: --filter takes a part of a name such as `echo 64Bx1000`";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    pin::raise_open_files(plan.connections_max())?;
+    let began = SystemTime::now();
+    let since_1970 = began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let seed = options.seed.unwrap_or(since_1970.as_nanos() as u64 % SEEDS);
+    let mut machine = Machine::look();
+    let conditions = conditions(options, &plan, &mut machine);
+    for warning in &machine.warnings {
+        eprintln!("kraft-bench: warning: {warning}");
+    }
+    let progress = Progress::new(&plan, seed);
+    let mut run = Running {
+        seed,
+        conditions,
+        progress,
+        refused: Vec::new(),
+        logs: Vec::new(),
     };
-    pin::raise_open_files(most)?;
+    let clock = Instant::now();
+    let cells = plan.cells.iter().enumerate();
+    let cells = cells.map(|(at, planned)| run.cell(at, planned)).collect();
+    let mut record = Record {
+        schema: SCHEMA,
+        build: Build::own(),
+        command: std::env::args().collect(),
+        began: since_1970.as_secs(),
+        took_seconds: clock.elapsed().as_secs_f64(),
+        interrupted: interrupt::is_asked(),
+        machine,
+        method: Method {
+            seed,
+            rounds: plan.rounds,
+            warm_up_seconds: plan.span.warm_up.as_secs_f64(),
+            measured_seconds: plan.span.measured.as_secs_f64(),
+            generator_spins: run.conditions.waiting == Waiting::Spin,
+            confidence: CONFIDENCE,
+            comparisons: plan.comparisons(),
+        },
+        cells,
+        targets: Vec::new(),
+        left_out: plan.left_out,
+        not_built: not_built(),
+    };
+    record.conclude();
+    Ok((record, run.logs))
+}
+
+/// Seeds that are drawn are short enough to be typed.
+const SEEDS: u64 = 1_000_000;
+
+/// Binds this process to its core. What cannot be bound is measured all the same, with a warning.
+fn conditions(options: &Run, plan: &Plan, machine: &mut Machine) -> Conditions {
     let (server_core, own_core) = match machine.cores[..] {
         [first, second, ..] => (Some(first), Some(second)),
         [only] => (Some(only), Some(only)),
         [] => (None, None),
     };
-    if let Some(core) = own_core {
-        pin::to_core(core)?;
-    }
-    for warning in machine.warnings() {
-        eprintln!("kraft-bench: warning: {warning}");
-    }
-    let shared = server_core == own_core;
-    let conditions = Conditions {
+    let is_shared = server_core == own_core;
+    let mut conditions = Conditions {
         server_core,
+        own_core,
+        #[cfg(feature = "cluster")]
+        ground: cluster::Ground {
+            core: server_core,
+            data: options.data.clone(),
+        },
         waiting: options
             .generator
-            .unwrap_or(if shared { Waiting::Block } else { Waiting::Spin }),
-        span: Span {
-            warm_up: options.seconds / 4,
-            measured: options.seconds,
-        },
+            .unwrap_or(if is_shared { Waiting::Block } else { Waiting::Spin }),
+        span: plan.span,
     };
-    let usable: Vec<&'static Engine> = engines::all().filter(|engine| engine.is_default()).collect();
-    let mut refused: Vec<(&'static str, Fault)> = Vec::new();
-    let mut cells = Vec::new();
-    for (at, &work) in works.iter().enumerate() {
-        let contenders = workload::contenders(work, &options.engines, &usable);
-        let progress = Progress::new(work, at + 1, works.len());
-        cells.push(cell(
-            work,
-            contenders,
-            options.rounds,
-            &conditions,
-            &mut refused,
-            &progress,
+    if let Some(core) = own_core
+        && let Err(error) = pin::to_core(core)
+    {
+        machine.warn(format!(
+            "server and load are not bound to cores ({error}): they may get into each other's way"
         ));
+        conditions.server_core = None;
+        conditions.own_core = None;
+        #[cfg(feature = "cluster")]
+        {
+            conditions.ground.core = None;
+        }
     }
-    Ok(Results {
-        machine,
-        waiting: conditions.waiting,
-        cells,
-        left_out,
-    })
+    conditions
 }
 
-fn cell(
-    work: Work,
-    contenders: Vec<Contender>,
-    rounds: usize,
-    conditions: &Conditions,
-    refused: &mut Vec<(&'static str, Fault)>,
-    progress: &Progress,
-) -> Cell {
-    let rounds = match work {
-        Work::Idle { .. } => rounds.min(IDLE_ROUNDS_MAX),
-        _ => rounds,
-    };
-    let rows = contenders.into_iter().map(|contender| {
-        let known = refused.iter().find(|(name, _)| *name == contender.engine.name);
-        Row {
-            fault: known.map(|(_, fault)| fault.clone()),
-            contender,
-            rounds: vec![None; rounds],
-        }
+fn not_built() -> Vec<NotBuilt> {
+    let all = engines::all().filter(|engine| engine.family != Family::Faulty);
+    let not_built = all.filter_map(|engine| {
+        let why = engine.serve.err()?;
+        Some(NotBuilt {
+            engine: engine.name.into(),
+            why: why.into(),
+        })
     });
-    let mut rows: Vec<Row> = rows.collect();
-    for round in 0..rounds {
-        for at in schedule::order(rows.len(), round) {
-            let row = &mut rows[at];
-            if row.fault.is_some() {
-                continue;
-            }
-            progress.show(round + 1, rounds, &row.contender.label);
-            match measure(work, &row.contender, conditions) {
-                Ok(sample) => row.rounds[round] = Some(sample),
-                Err(fault) => {
-                    if let Fault::Refused(_) = fault {
-                        refused.push((row.contender.engine.name, fault.clone()));
-                    }
-                    row.fault = Some(fault);
-                }
-            }
-        }
-    }
-    progress.clear();
-    Cell { work, rows }
+    not_built.collect()
 }
 
-/// One contender in one round: a process of its own, connections of its own.
-fn measure(work: Work, contender: &Contender, conditions: &Conditions) -> Result<Sample, Fault> {
-    let mut server = Server::start(contender, work.conns(), conditions.server_core)?;
-    load(work, &server, conditions).map_err(|fault| match (fault, server.last_words()) {
-        // That its connections broke is no news if it is dead.
-        (Fault::Closed(_) | Fault::Stalled(_), Some(words)) => Fault::Closed(format!("the server ended: {words}")),
-        (fault, _) => fault,
-    })
+/// A run under way.
+struct Running {
+    seed: u64,
+    conditions: Conditions,
+    progress: Progress,
+    /// Engines that do not start here.
+    refused: Vec<(&'static str, Fault)>,
+    logs: Vec<LatencyLog>,
 }
 
-fn load(work: Work, server: &Server, conditions: &Conditions) -> Result<Sample, Fault> {
-    let own = std::process::id();
-    let clocks = || (server.cpu(), clock::cpu_time(own));
-    let (span, waiting) = (conditions.span, conditions.waiting);
-    if let Work::Idle { conns, spoken } = work {
-        // One connection comes and goes first: what a server sets up with its first one is not what others cost.
-        drop(Load::connect(server.address, 1, SPOKEN_BYTES, waiting)?);
-        let before = server.resident();
-        let greeting = if spoken { SPOKEN_BYTES } else { 0 };
-        let load = Load::connect(server.address, conns, greeting, waiting)?;
-        let growth = before.zip(server.resident());
-        let span = Span {
-            measured: span.measured.max(IDLE_SECONDS_MIN),
-            ..span
+/// What a contender of a cell showed so far.
+struct Shown {
+    rounds: Vec<Option<Round>>,
+    answers: Vec<Answers>,
+    /// What was counted behind the rounds.
+    counts: Round,
+    fault: Option<Fault>,
+}
+
+impl Running {
+    fn cell(&mut self, number: usize, planned: &Planned) -> Cell {
+        let known = |contender: &Contender| {
+            if let Err(why) = contender.engine.answers(planned.work) {
+                return Some(Fault::Lacks(why.into()));
+            }
+            let mut refused = self.refused.iter();
+            let (_, fault) = refused.find(|(name, _)| *name == contender.engine.name)?;
+            Some(fault.clone())
         };
-        let cpu = load.idle(span, &clocks)?;
-        return Ok(Sample::Idle {
-            growth: growth.map(|(before, after)| after as f64 - before as f64),
-            cpu: cpu.map(|cpu| cpu.as_secs_f64() / span.measured.as_secs_f64()),
+        let shown = planned.contenders.iter().map(|contender| Shown {
+            rounds: vec![None; planned.rounds],
+            answers: Vec::new(),
+            counts: Round::new(),
+            fault: known(contender),
         });
+        let mut shown: Vec<Shown> = shown.collect();
+        for round in 0..planned.rounds {
+            for at in schedule::order(shown.len(), number, round, self.seed) {
+                self.progress
+                    .show(number, planned, round, &planned.contenders[at].label);
+                if shown[at].fault.is_none() && !interrupt::is_asked() {
+                    self.round(planned, &planned.contenders[at], round, &mut shown[at]);
+                }
+                self.progress.done(planned);
+            }
+        }
+        for (contender, shown) in planned.contenders.iter().zip(&mut shown) {
+            if planned.work.is_counted() {
+                self.count(planned, contender, shown);
+                self.progress.done(planned);
+            }
+        }
+        self.progress.clear();
+        let name = planned.work.to_string();
+        let rows = planned.contenders.iter().zip(shown);
+        let rows = rows.map(|(contender, shown)| {
+            self.logs
+                .extend(LatencyLog::of(&name, &contender.label, &shown.answers));
+            row(contender, shown)
+        });
+        Cell {
+            rows: rows.collect(),
+            work: planned.work,
+            drift: None,
+            name,
+        }
     }
-    let mut load = Load::connect(server.address, work.conns(), 0, waiting)?;
-    let figures = match work {
-        Work::Echo { size, depth, .. } => load.closed(size, depth, span, &clocks),
-        Work::Frames { size, .. } => load.closed(size * FRAMES, 1, span, &clocks),
-        Work::Open { size, rate, .. } => load.open(size, rate, span, &clocks),
-        Work::Idle { .. } => unreachable!("it has returned"),
-    };
-    Ok(Sample::Load(figures?))
+
+    /// What a contender showed counts; where this fails the column is empty.
+    fn count(&self, planned: &Planned, contender: &Contender, shown: &mut Shown) {
+        if shown.fault.is_some() || interrupt::is_asked() {
+            return;
+        }
+        if let Ok(Some(count)) = measure::syscalls(planned.work, contender, &self.conditions) {
+            shown.counts.insert(Figure::SyscallsPerMessage, count);
+        }
+    }
+
+    fn round(&mut self, planned: &Planned, contender: &Contender, round: usize, shown: &mut Shown) {
+        match measure::round(planned.work, contender, &self.conditions) {
+            Ok(sample) => {
+                shown.rounds[round] = Some(sample.figures);
+                shown.answers.extend(sample.answers);
+            }
+            Err(Fault::Interrupted) => {}
+            Err(fault) => {
+                if let Fault::Refused(_) = fault {
+                    self.refused.push((contender.engine.name, fault.clone()));
+                }
+                shown.fault = Some(fault);
+            }
+        }
+    }
 }
 
-/// A line on a terminal that says how far the run is.
-struct Progress {
-    title: String,
-    is_shown: bool,
-}
-
-impl Progress {
-    fn new(work: Work, cell: usize, cells: usize) -> Self {
-        Self {
-            title: format!("cell {cell} of {cells}, {work}"),
-            is_shown: io::stderr().is_terminal(),
-        }
-    }
-
-    fn show(&self, round: usize, rounds: usize, label: &str) {
-        if self.is_shown {
-            // Nobody is helped by an error of the progress line.
-            let _ = write!(
-                io::stderr(),
-                "\r\x1b[K{}: round {round} of {rounds}, {label}",
-                self.title
-            );
-        }
-    }
-
-    fn clear(&self) {
-        if self.is_shown {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
+fn row(contender: &Contender, shown: Shown) -> Row {
+    Row {
+        contender: contender.label.clone(),
+        engine: contender.engine.name.into(),
+        about: contender.engine.about.into(),
+        family: contender.engine.family,
+        baseline: contender.baseline.clone(),
+        fault: shown.fault,
+        load_bound: false,
+        median: Round::new(),
+        comparisons: Vec::new(),
+        spectrum: spectrum(&shown.answers),
+        trials: Vec::new(),
+        counts: shown.counts,
+        rounds: shown.rounds,
     }
 }

@@ -8,9 +8,10 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::engines::Engine;
+use crate::job::Job;
 use crate::pin;
 
-/// What an engine serves.
+/// What an engine does.
 #[derive(Clone, Debug)]
 pub(crate) struct Task {
     /// Connections that will come, at most.
@@ -19,6 +20,12 @@ pub(crate) struct Task {
     pub(crate) puts: usize,
     /// How long to look for work before sleeping.
     pub(crate) spin: Duration,
+    pub(crate) job: Job,
+    /// How long a process that measures itself does so, and how long before that counts.
+    pub(crate) measured: Duration,
+    pub(crate) warm_up: Duration,
+    /// The core of its second thread, which wakes the loop; `None` if there is no other.
+    pub(crate) beside: Option<usize>,
 }
 
 /// The queue of connections not yet accepted, for every engine alike. The system caps it (`net.core.somaxconn`).

@@ -3,16 +3,22 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use crate::bare::clock;
+// perf_event_open(2) is Linux's own.
+#[cfg(target_os = "linux")]
+use crate::bare::syscalls::Syscalls;
 use crate::fault::Fault;
-use crate::generator::PATIENCE;
+use crate::generator::{Clocks, Figures, Span};
+use crate::inside;
 use crate::serve::ANNOUNCEMENT;
-use crate::workload::Contender;
+use crate::workload::{Contender, Work};
 
 /// A process that serves one engine. Killed when it is dropped.
 #[derive(Debug)]
@@ -23,43 +29,46 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts it, bound to `core`, and waits until it listens.
-    pub(crate) fn start(contender: &Contender, connections: usize, core: Option<usize>) -> Result<Self, Fault> {
-        let own = std::env::current_exe().map_err(|error| Fault::own("this program's path", &error))?;
-        let mut command = Command::new(own);
-        command
-            .args(["serve", "--engine", contender.engine.name])
-            .args(["--connections", &connections.to_string()])
-            .args(["--puts", &contender.puts.to_string()])
-            .args(core.iter().map(|core| format!("--core={core}")))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let child = command
-            .spawn()
-            .map_err(|error| Fault::own("start the server", &error))?;
-        let mut server = Self {
-            child,
-            address: SocketAddr::from(([0; 4], 0)),
-        };
+    pub(crate) fn start(contender: &Contender, work: Work, core: Option<usize>) -> Result<Self, Fault> {
+        let mut server = Self::spawn(contender, work, core, |_| {})?;
         server.address = server.announced()?;
         Ok(server)
     }
 
+    fn spawn(
+        contender: &Contender,
+        work: Work,
+        core: Option<usize>,
+        tell: impl FnOnce(&mut Command),
+    ) -> Result<Self, Fault> {
+        let own = std::env::current_exe().map_err(|error| Fault::own("this program's path", &error))?;
+        let mut command = Command::new(own);
+        command
+            .args(["serve", "--engine", contender.engine.name])
+            .args(["--job", work.job().name()])
+            .args(["--connections", &work.conns().to_string()])
+            .args(["--puts", &contender.puts.to_string()])
+            .args(core.iter().map(|core| format!("--core={core}")))
+            // Its own group: ^C is for us, who end it, and not for an engine that would seem to have died of itself.
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        tell(&mut command);
+        let child = command
+            .spawn()
+            .map_err(|error| Fault::own("start the server", &error))?;
+        Ok(Self {
+            child,
+            address: SocketAddr::from(([0; 4], 0)),
+        })
+    }
+
     /// The address that it announces.
     fn announced(&mut self) -> Result<SocketAddr, Fault> {
-        let stdout = self.child.stdout.take().ok_or_else(|| Fault::Own("no pipe".into()))?;
-        let (line, lines) = mpsc::channel();
-        // A read of a pipe has no time-out, a channel has. The thread ends with the server at the latest.
-        thread::spawn(move || {
-            let mut text = String::new();
-            let _ = BufReader::new(stdout).read_line(&mut text);
-            let _ = line.send(text);
-        });
-        let Ok(text) = lines.recv_timeout(PATIENCE) else {
-            return Err(Fault::Refused(format!(
-                "does not listen after {} s",
-                PATIENCE.as_secs()
-            )));
+        let Some(text) = self.line(START_MAX) else {
+            let patience = START_MAX.as_secs();
+            return Err(Fault::Refused(format!("does not listen after {patience} s")));
         };
         let address = text
             .strip_prefix(ANNOUNCEMENT)
@@ -67,15 +76,53 @@ impl Server {
         address.ok_or_else(|| Fault::Refused(self.last_words().unwrap_or_else(|| "says nothing".into())))
     }
 
-    /// CPU time so far.
-    pub(crate) fn cpu(&self) -> Option<Duration> {
-        clock::cpu_time(self.child.id())
+    /// The line that it says, empty if it ends; `None` if it says none within `patience`, or has said it already.
+    fn line(&mut self, patience: Duration) -> Option<String> {
+        let stdout = self.child.stdout.take()?;
+        let (line, lines) = mpsc::channel();
+        // A read of a pipe has no time-out, a channel has. The thread ends with the server at the latest.
+        thread::spawn(move || {
+            let mut text = String::new();
+            let _ = BufReader::new(stdout).read_line(&mut text);
+            let _ = line.send(text);
+        });
+        lines.recv_timeout(patience).ok()
+    }
+
+    /// What it and we used so far.
+    pub(crate) fn clocks(&self) -> Clocks {
+        Clocks {
+            switches: switches(self.child.id()),
+            syscalls: None,
+            server: clock::cpu_time(self.child.id()),
+            own: clock::cpu_time(std::process::id()),
+        }
+    }
+
+    /// Counts its system calls from here on; `None` where nobody counts, or with very many threads.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn count_syscalls(&self) -> Option<Syscalls> {
+        let threads = threads(self.child.id(), COUNTED_MAX)?.into_iter();
+        let numbers = threads.filter_map(|thread| thread.file_name()?.to_str()?.parse().ok());
+        Syscalls::of(&numbers.collect::<Vec<u32>>())
     }
 
     /// Resident memory in bytes: Linux's `VmRSS`.
     pub(crate) fn resident(&self) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         resident(&status)
+    }
+
+    /// Whether one of its threads runs or waits for its core. Linux alone tells; elsewhere none does.
+    pub(crate) fn is_runnable(&self) -> bool {
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.child.id())) else {
+            return false;
+        };
+        let stats = threads
+            .flatten()
+            .map(|thread| fs::read_to_string(thread.path().join("stat")));
+        // A thread may end meanwhile.
+        stats.flatten().any(|stat| is_running(&stat))
     }
 
     /// What it said before it ended; `None` if it runs.
@@ -102,6 +149,31 @@ impl Server {
     }
 }
 
+/// Runs a process that measures itself, its second thread on the core `beside`, and returns what it found.
+pub(crate) fn alone(
+    contender: &Contender,
+    work: Work,
+    core: Option<usize>,
+    beside: Option<usize>,
+    span: Span,
+) -> Result<Figures, Fault> {
+    let mut process = Server::spawn(contender, work, core, |command| {
+        command
+            .args(["--seconds", &span.measured.as_secs_f64().to_string()])
+            .args(beside.iter().map(|core| format!("--beside={core}")));
+    })?;
+    // Its spans, and what of a last turn is behind them.
+    let patience = span.warm_up + span.measured + 2 * START_MAX;
+    let Some(text) = process.line(patience) else {
+        return Err(Fault::Stalled(format!("found nothing in {} s", patience.as_secs())));
+    };
+    let found = inside::parse(&text);
+    found.ok_or_else(|| Fault::Refused(process.last_words().unwrap_or_else(|| "says nothing".into())))
+}
+
+/// A server that does not listen by then is not going to.
+const START_MAX: Duration = Duration::from_secs(10);
+
 const LAST_MOMENT: Duration = Duration::from_millis(200);
 const LAST_WORDS_MAX: u64 = 64 * 1024;
 
@@ -113,6 +185,41 @@ impl Drop for Server {
     }
 }
 
+/// With more threads than this, reading what each of them has takes longer than a round may be disturbed for.
+const THREADS_MAX: usize = 64;
+
+/// A counter is a descriptor, and connections want theirs.
+#[cfg(target_os = "linux")]
+const COUNTED_MAX: usize = 256;
+
+/// The folders of a process's threads. `None` where the system does not tell, or with more than `most`.
+fn threads(pid: u32, most: usize) -> Option<Vec<PathBuf>> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    let threads: Vec<PathBuf> = threads.take(most + 1).map(|thread| thread.path()).collect();
+    (threads.len() <= most).then_some(threads)
+}
+
+/// How often the threads of a process gave their core up or lost it: what getrusage(2) says to the process itself.
+fn switches(pid: u32) -> Option<u64> {
+    let threads = threads(pid, THREADS_MAX)?;
+    let of = |status: &str| -> u64 {
+        let fields = status.lines().filter_map(|line| line.split_once(':'));
+        let counts = fields.filter(|(name, _)| name.ends_with("ctxt_switches"));
+        counts.filter_map(|(_, count)| count.trim().parse::<u64>().ok()).sum()
+    };
+    // A thread that ends meanwhile takes its count with it.
+    let statuses = threads
+        .iter()
+        .filter_map(|thread| fs::read_to_string(thread.join("status")).ok());
+    Some(statuses.map(|status| of(&status)).sum())
+}
+
+/// The state stands behind the name, which may hold anything, parentheses too.
+fn is_running(stat: &str) -> bool {
+    stat.rsplit_once(')')
+        .is_some_and(|(_, rest)| rest.trim_start().starts_with('R'))
+}
+
 fn resident(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -122,6 +229,30 @@ fn resident(status: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn giving_the_core_up_is_a_switch() {
+        let own = std::process::id();
+        let before = switches(own).expect("Linux tells");
+        let guard = std::time::Instant::now();
+        while switches(own).expect("Linux tells") == before {
+            let (send, receive) = mpsc::channel();
+            let waits = thread::spawn(move || receive.recv());
+            thread::yield_now();
+            send.send(()).expect("somebody waits");
+            waits.join().expect("it does not panic").expect("it was sent");
+            assert!(guard.elapsed() < Duration::from_secs(10), "no switch was counted");
+        }
+        assert_eq!(switches(1 << 23), None);
+    }
+
+    #[test]
+    fn who_runs_is_told_from_who_sleeps() {
+        assert!(is_running("12 (a) S) R 1 12 12"));
+        assert!(!is_running("12 (kraft-bench) S 1 12 12"));
+        assert!(!is_running(""));
+    }
 
     #[test]
     fn resident_memory_is_in_kib() {

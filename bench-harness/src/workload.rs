@@ -1,19 +1,26 @@
 //! What is asked of an engine: cells of workload, connections, size and depth.
+//!
+//! A new workload is a variant of [`Work`], its arm in each function here, in `plan` and in `drive`, and a name for the
+//! command line.
 
 use std::fmt;
 
-use crate::cli::{Kind, Run};
+use serde::{Deserialize, Serialize};
+
 use crate::engines::{Engine, Family};
+use crate::figures::Figure;
+use crate::job::Job;
 
 /// Frames of the workload `frames` that are put in a turn.
 pub(crate) const FRAMES: usize = 16;
 
 /// Bytes that a cell may have on their way at once, over all connections: both directions of the sockets hold them.
 /// `net.ipv4.tcp_mem` gives TCP about 2 GiB on the machines that this is for; beyond it, it is memory that is measured.
-const IN_FLIGHT_MAX: usize = 700 << 20;
+pub(crate) const IN_FLIGHT_MAX: usize = 700 << 20;
 
 /// One cell: what every contender does in every round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum Work {
     /// Closed loop: each connection has `depth` messages on their way, and sends one for each that comes back.
     Echo { conns: usize, size: usize, depth: usize },
@@ -21,25 +28,165 @@ pub(crate) enum Work {
     Open { conns: usize, size: usize, rate: u64 },
     /// Closed loop of messages of [`FRAMES`] frames, answered in as many puts or in one.
     Frames { conns: usize, size: usize },
+    /// [`Echo`](Self::Echo) with one connection and one message.
+    PingPong { size: usize },
+    /// Closed loop of requests of eight bytes, each for `size` bytes of memory that all connections share.
+    Pump { conns: usize, size: usize },
+    /// Closed loop of one speaker: what he says goes to all others, and is through when the last one has it.
+    FanOut { others: usize, size: usize, depth: usize },
+    /// Clients that connect, send a message, get it back, close and come again.
+    MultiAccept { clients: usize },
     /// Connections that do nothing; those that have spoken once have used what a connection uses.
     Idle { conns: usize, spoken: bool },
+    /// Closed loop of a few connections beside many that do nothing.
+    Beside { idle: usize, busy: usize },
+    /// Closed loop of a few connections beside some that send and do not read.
+    SlowReader { slow: usize, busy: usize },
+    /// A thread wakes the loop and waits until it is heard, or does not wait.
+    Wake { flood: bool },
+    /// Timers are started and stopped, or started and half of them expire.
+    Timers { expire: bool },
+    /// Operations of a key-value machine on three nodes.
+    Cluster { ask: Ask, pace: Pace },
+    /// The leader of three nodes is killed, again and again.
+    KillLeader,
+}
+
+/// What a cluster is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Ask {
+    Put,
+    Get,
+    /// As many of the one as of the other.
+    Mixed,
+}
+
+/// When it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Pace {
+    /// Each client asks again when it is answered.
+    Closed { clients: usize },
+    /// Operations are asked for when they are due.
+    Open { clients: usize, rate: u64 },
 }
 
 impl Work {
+    /// Connections that a server has at a time, at most: of those that have gone some are there for a turn or two, until
+    /// it has seen it and their last operation is through.
     pub(crate) fn conns(self) -> usize {
         match self {
             Self::Echo { conns, .. }
             | Self::Open { conns, .. }
             | Self::Frames { conns, .. }
+            | Self::Pump { conns, .. }
             | Self::Idle { conns, .. } => conns,
+            Self::PingPong { .. } => 1,
+            Self::FanOut { others, .. } => others + 1,
+            Self::MultiAccept { clients } => 4 * clients,
+            Self::Beside { idle, busy } => idle + busy,
+            Self::SlowReader { slow, busy } => slow + busy,
+            Self::Cluster { pace, .. } => match pace {
+                Pace::Closed { clients } | Pace::Open { clients, .. } => clients,
+            },
+            Self::Wake { .. } | Self::Timers { .. } | Self::KillLeader => 0,
         }
     }
 
-    fn in_flight(self) -> usize {
+    /// Which figures are compared with the baseline's: the first is what the workload is about.
+    pub(crate) fn compared(self) -> &'static [Figure] {
+        match self {
+            // The rate is given: what differs is what it costs, and how long one waits.
+            Self::Open { .. }
+            | Self::Cluster {
+                pace: Pace::Open { .. },
+                ..
+            } => &[Figure::ServerCpuUsPerMessage, Figure::LatencyP50Us],
+            // Counts bytes over a few rounds: bounded by targets, not compared.
+            Self::Idle { .. } => &[],
+            // Another thread wakes, on a core of its own.
+            Self::Wake { .. } | Self::KillLeader => &[Figure::MessagesPerSecond],
+            _ => &[Figure::MessagesPerSecond, Figure::ServerCpuUsPerMessage],
+        }
+    }
+
+    /// Which figures its tables have.
+    pub(crate) fn columns(self) -> &'static [Figure] {
+        match self {
+            Self::Idle { .. } => &[Figure::GrowthBytes, Figure::ServerCpuShare],
+            Self::Wake { .. } | Self::KillLeader => &[
+                Figure::MessagesPerSecond,
+                Figure::LatencyP50Us,
+                Figure::LatencyP99Us,
+                Figure::LatencyP999Us,
+            ],
+            Self::Timers { .. } => &[Figure::MessagesPerSecond, Figure::ServerCpuUsPerMessage],
+            Self::Beside { .. } | Self::SlowReader { .. } => &[
+                Figure::MessagesPerSecond,
+                Figure::LatencyP50Us,
+                Figure::LatencyP99Us,
+                Figure::ServerCpuUsPerMessage,
+                Figure::GrowthBytes,
+                Figure::LoadBusyShare,
+            ],
+            _ => &[
+                Figure::MessagesPerSecond,
+                Figure::LatencyP50Us,
+                Figure::LatencyP99Us,
+                Figure::LatencyP999Us,
+                Figure::ServerCpuUsPerMessage,
+                Figure::ContextSwitchesPerMessage,
+                Figure::SyscallsPerMessage,
+                Figure::ResidentBytes,
+                Figure::LoadBusyShare,
+            ],
+        }
+    }
+
+    /// Rounds of it when so many are asked for.
+    pub(crate) fn rounds(self, asked: usize) -> usize {
+        match self {
+            // It counts bytes, and those do not vary as times do.
+            Self::Idle { .. } => asked.min(3),
+            _ => asked,
+        }
+    }
+
+    /// Whether its system calls are counted, in one more round.
+    pub(crate) fn is_counted(self) -> bool {
+        let is_odd = matches!(self, Self::Idle { .. } | Self::SlowReader { .. });
+        !is_odd && !self.is_of_clusters() && self.job().has_connections()
+    }
+
+    pub(crate) fn in_flight(self) -> usize {
         match self {
             Self::Echo { conns, size, depth } => conns * size * depth,
             Self::Frames { conns, size } => conns * size * FRAMES,
-            Self::Open { .. } | Self::Idle { .. } => 0,
+            _ => 0,
+        }
+    }
+
+    /// Whether it is asked of three nodes, and not of a loop.
+    pub(crate) fn is_of_clusters(self) -> bool {
+        matches!(self, Self::Cluster { .. } | Self::KillLeader)
+    }
+
+    /// What the server does.
+    ///
+    /// # Panics
+    ///
+    /// Of a cluster, which has no such server.
+    pub(crate) fn job(self) -> Job {
+        assert!(!self.is_of_clusters(), "nodes have one job");
+        match self {
+            Self::Pump { .. } => Job::Pump,
+            Self::FanOut { .. } => Job::FanOut,
+            Self::Wake { flood: false } => Job::Wake,
+            Self::Wake { flood: true } => Job::Flood,
+            Self::Timers { expire: false } => Job::Churn,
+            Self::Timers { expire: true } => Job::Expire,
+            _ => Job::Echo,
         }
     }
 }
@@ -52,13 +199,36 @@ impl fmt::Display for Work {
             Self::Echo { conns, size, depth } => write!(f, "echo {}x{conns} {depth} deep", bytes(size)),
             Self::Open { conns, size, rate } => write!(f, "open {}x{conns} at {rate}/s", bytes(size)),
             Self::Frames { conns, size } => write!(f, "frames {FRAMES} of {}x{conns}", bytes(size)),
+            Self::PingPong { size } => write!(f, "ping-pong {}", bytes(size)),
+            Self::Pump { conns, size } => write!(f, "pump {}x{conns}", bytes(size)),
+            Self::FanOut { others, size, depth } => write!(f, "fan-out {} to {others} {depth} deep", bytes(size)),
+            Self::MultiAccept { clients } => write!(f, "multi-accept {clients}"),
+            Self::Beside { idle, busy } => write!(f, "idle {idle} beside {busy} busy"),
+            Self::SlowReader { slow, busy } => write!(f, "slow-reader {slow} beside {busy}"),
+            Self::Wake { flood: false } => f.write_str("wake"),
+            Self::Wake { flood: true } => f.write_str("wake flood"),
+            Self::Timers { expire: false } => f.write_str("million-timers start and stop"),
+            Self::Timers { expire: true } => f.write_str("million-timers expire"),
+            Self::Cluster { ask, pace } => {
+                let ask = match ask {
+                    Ask::Put => "put",
+                    Ask::Get => "get",
+                    Ask::Mixed => "mixed",
+                };
+                match pace {
+                    Pace::Closed { clients } => write!(f, "{ask} 256Bx{clients}"),
+                    Pace::Open { clients, rate } => write!(f, "{ask} 256Bx{clients} at {rate}/s"),
+                }
+            }
+            Self::KillLeader => f.write_str("kill-leader"),
             Self::Idle { conns, spoken: false } => write!(f, "idle {conns}"),
             Self::Idle { conns, spoken: true } => write!(f, "idle {conns} spoken"),
         }
     }
 }
 
-fn bytes(size: usize) -> String {
+/// A size as people write it.
+pub(crate) fn bytes(size: usize) -> String {
     if size >= 1024 && size.is_multiple_of(1024) {
         format!("{}KiB", size / 1024)
     } else {
@@ -74,54 +244,18 @@ pub(crate) struct Contender {
     pub(crate) engine: &'static Engine,
     /// In how many pieces it puts an answer.
     pub(crate) puts: usize,
+    /// The wire format of nodes.
+    #[cfg_attr(not(feature = "cluster"), expect(dead_code, reason = "there are no nodes"))]
+    pub(crate) format: &'static str,
     /// The label of the contender that its figures are divided by.
     pub(crate) baseline: Option<String>,
 }
 
-/// The cells of a run, and those that were left out with the reason.
-pub(crate) fn cells(run: &Run) -> (Vec<Work>, Vec<String>) {
-    let mut all = Vec::new();
-    for kind in &run.workloads {
-        match kind {
-            Kind::Echo => {
-                for &depth in &run.depth {
-                    for &size in &run.sizes {
-                        all.extend(run.conns.iter().map(|&conns| Work::Echo { conns, size, depth }));
-                    }
-                }
-            }
-            Kind::Open => all.push(Work::Open {
-                conns: OPEN_CONNS,
-                size: SMALL,
-                rate: run.rate,
-            }),
-            Kind::Frames => all.extend([SMALL, 1024].map(|size| Work::Frames {
-                conns: FRAMES_CONNS,
-                size,
-            })),
-            Kind::Idle => all.extend([false, true].map(|spoken| Work::Idle {
-                conns: run.idle_conns,
-                spoken,
-            })),
-        }
-    }
-    all.retain(|work| {
-        run.filter
-            .as_ref()
-            .is_none_or(|filter| work.to_string().contains(filter))
-    });
-    let (kept, left_out): (Vec<_>, Vec<_>) = all.into_iter().partition(|work| work.in_flight() <= IN_FLIGHT_MAX);
-    let left_out = left_out.iter().map(|work| {
-        let mib = work.in_flight() >> 20;
-        format!("{work}: {mib} MiB on their way at once are more than the system's sockets hold")
-    });
-    (kept, left_out.collect())
-}
+/// Wire formats of nodes; every backend is measured with the first one.
+const FORMATS: [&str; 4] = ["binary", "protobuf", "msgpack", "json"];
 
-/// Connections and size of the open loop; frames have as many connections.
-const OPEN_CONNS: usize = 64;
-const FRAMES_CONNS: usize = 64;
-const SMALL: usize = 64;
+/// Bytes of a small message.
+pub(crate) const SMALL: usize = 64;
 
 /// Who takes part in a cell. `named` are chosen engines, as they were written; without them the default ones.
 pub(crate) fn contenders(work: Work, named: &[String], usable: &[&'static Engine]) -> Vec<Contender> {
@@ -139,6 +273,9 @@ pub(crate) fn contenders(work: Work, named: &[String], usable: &[&'static Engine
         let ours = chosen.into_iter().filter(|(_, engine)| engine.family == Family::Kraft);
         return ours.flat_map(|(name, engine)| frames(&name, engine)).collect();
     }
+    if work.is_of_clusters() {
+        return clusters(chosen, named.is_empty());
+    }
     let labels: Vec<String> = chosen.iter().map(|(name, _)| name.clone()).collect();
     let contenders = chosen.into_iter().map(|(label, engine)| {
         // A second entry of an engine is held against the first: they should not differ.
@@ -149,6 +286,7 @@ pub(crate) fn contenders(work: Work, named: &[String], usable: &[&'static Engine
             label,
             engine,
             puts: 1,
+            format: FORMATS[0],
         }
     });
     contenders.collect()
@@ -157,7 +295,46 @@ pub(crate) fn contenders(work: Work, named: &[String], usable: &[&'static Engine
 /// A spinning server is another answer to few connections; with many it has no time to spin. Idle connections and an
 /// open loop would only show that it spins.
 fn spins_where_it_matters(work: Work, engine: &Engine) -> bool {
-    !engine.is_spinning() || matches!(work, Work::Echo { conns: 1, .. })
+    let few = |work| {
+        matches!(
+            work,
+            Work::Echo { conns: 1, .. } | Work::PingPong { .. } | Work::Wake { flood: false }
+        )
+    };
+    !engine.is_spinning() || few(work)
+}
+
+/// Every backend with the first format, the first backend with every format. Loops that are no backend are there if they
+/// were named, to say that they are not.
+fn clusters(chosen: Vec<(String, &'static Engine)>, only_nodes: bool) -> Vec<Contender> {
+    let label = |name: &str, format: &str| format!("{name}, {format}");
+    let mut all: Vec<Contender> = Vec::new();
+    for (name, engine) in chosen {
+        let is_backend = engine.family == Family::Kraft && !engine.is_spinning();
+        if only_nodes && !is_backend {
+            continue;
+        }
+        let is_first = all.is_empty();
+        let formats = if is_first && is_backend {
+            &FORMATS[..]
+        } else {
+            &FORMATS[..1]
+        };
+        for &format in formats {
+            let baseline = match all.first() {
+                Some(first) if format == FORMATS[0] => Some(first.label.clone()),
+                _ => (format != FORMATS[0]).then(|| label(&name, FORMATS[0])),
+            };
+            all.push(Contender {
+                label: label(&name, format),
+                engine,
+                puts: 1,
+                format,
+                baseline,
+            });
+        }
+    }
+    all
 }
 
 fn frames(name: &str, engine: &'static Engine) -> [Contender; 2] {
@@ -166,12 +343,14 @@ fn frames(name: &str, engine: &'static Engine) -> [Contender; 2] {
         label: format!("{name}, {FRAMES} puts"),
         engine,
         puts: FRAMES,
+        format: FORMATS[0],
         baseline: Some(one.clone()),
     };
     let one = Contender {
         label: one,
         engine,
         puts: 1,
+        format: FORMATS[0],
         baseline: None,
     };
     [one, many]
@@ -219,6 +398,30 @@ mod tests {
         };
         let twice = contenders(work, &["raw-threads".into(), "raw-threads#2".into()], &[]);
         assert_eq!(twice[1].baseline.as_deref(), Some("raw-threads"));
+    }
+
+    #[test]
+    fn backends_and_formats_are_compared_with_the_first() {
+        let usable: Vec<_> = ["epoll", "epoll+spin", "threads", REFERENCE]
+            .into_iter()
+            .filter_map(find)
+            .collect();
+        let pairs = |all: Vec<Contender>| -> Vec<(String, Option<String>)> {
+            all.into_iter().map(|one| (one.label, one.baseline)).collect()
+        };
+        let first = || Some("epoll, binary".to_owned());
+        assert_eq!(
+            pairs(contenders(Work::KillLeader, &[], &usable)),
+            [
+                ("epoll, binary".to_owned(), None),
+                ("epoll, protobuf".to_owned(), first()),
+                ("epoll, msgpack".to_owned(), first()),
+                ("epoll, json".to_owned(), first()),
+                ("threads, binary".to_owned(), first()),
+            ]
+        );
+        let named = contenders(Work::KillLeader, &[REFERENCE.to_owned()], &usable);
+        assert_eq!(pairs(named), [(format!("{REFERENCE}, binary"), None)]);
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod fuzz;
 mod libuv;
 mod models;
 mod mutants;
+mod page;
 mod python;
 mod readme;
 mod report;

@@ -2,8 +2,8 @@
 
 use crate::command::{Failure, cargo, cargo_with};
 use crate::{
-    bsd, canaries, chaos, counts, coverage, deps, features, fuzz, libuv, models, mutants, python, readme, sanitizers,
-    simulate,
+    bsd, canaries, chaos, counts, coverage, deps, features, fuzz, libuv, models, mutants, page, python, readme,
+    sanitizers, simulate,
 };
 
 /// What `cargo ci NAME` runs.
@@ -152,6 +152,11 @@ pub(crate) const STEPS: &[Step] = &[
         run: coverage::run,
     },
     Step {
+        name: "page",
+        what: "the page of kraft-bench in Chromium, light and dark, wide and narrow: nothing sticks out or is missing",
+        run: page::run,
+    },
+    Step {
         name: "long",
         what: "tests in release with many more seeds and none skipped, the demo, benchmarks, and the slow steps",
         run: long,
@@ -233,6 +238,8 @@ fn long() -> Result<Outcome, Failure> {
         &[("KRAFT_SEEDS", "50"), ("KRAFT_NO_SKIP", "1")],
         &words("test -p kraft-raft --release --test it e2e::"),
     )?;
+    // Other people's loops are in no default build; the rest of these tests is in `test`.
+    cargo(&words("test -p kraft-bench --features rivals --test it every_engine"))?;
     cargo(&words("run --release --bin kraftd -- demo"))?;
     // Targets of kind bench alone: libraries and binaries have no figures to print.
     cargo(&words("bench --workspace --bench *"))?;

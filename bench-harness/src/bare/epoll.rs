@@ -1,4 +1,4 @@
-//! epoll by hand, edge-triggered and level-triggered.
+//! epoll by hand, edge-triggered and level-triggered; an eventfd wakes it.
 
 use std::io;
 use std::net::TcpListener;
@@ -6,19 +6,26 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send, sockopt};
+use rustix::net::{SocketFlags, accept_with, sockopt};
 
-use crate::serve::{self, READ_BUFFER, Task};
+use super::conns::{Conns, Outcome, Reads};
+use crate::inside;
+use crate::job::Job;
+use crate::serve::{self, Task};
 
 /// Events of one wait.
 const EVENTS: usize = 1024;
 
 /// Edge-triggered, both interests registered once; a read that does not fill the buffer says that there is no more.
 pub(crate) fn serve_edge(task: &Task) -> io::Result<()> {
-    Server::<true>::new(task)?.run()
+    if task.job.has_connections() {
+        Server::<true>::new(task)?.run()
+    } else {
+        wake(task)
+    }
 }
 
 /// Level-triggered: a read an event; the write interest is taken while bytes are unsent, the read interest dropped.
@@ -27,43 +34,24 @@ pub(crate) fn serve_level(task: &Task) -> io::Result<()> {
 }
 
 struct Server<const EDGE: bool> {
-    epoll: OwnedFd,
+    waits: Waits,
     listener: TcpListener,
     /// By descriptor: the system gives the lowest one that is free, so the table is dense.
-    conns: Vec<Option<Conn>>,
-    buffer: Vec<u8>,
-    /// How long it looks for events before it sleeps.
-    spin: Duration,
-}
-
-struct Conn {
-    socket: OwnedFd,
-    /// What the system did not take. Nothing is read until it has.
-    unsent: Vec<u8>,
-    sent: usize,
-}
-
-/// How reading or writing ended.
-#[derive(PartialEq, Eq)]
-enum Outcome {
-    Goes,
-    /// Unsent bytes wait for the socket.
-    Blocked,
-    Over,
+    conns: Conns<OwnedFd>,
+    job: Job,
 }
 
 impl<const EDGE: bool> Server<EDGE> {
     fn new(task: &Task) -> io::Result<Self> {
         let listener = serve::listen()?;
         listener.set_nonblocking(true)?;
-        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, &listener, token(&listener), EventFlags::IN)?;
+        let waits = Waits::new(task.spin)?;
+        epoll::add(&waits.epoll, &listener, token(&listener), EventFlags::IN)?;
         Ok(Self {
-            epoll,
+            waits,
             listener,
-            conns: Vec::with_capacity(task.connections),
-            buffer: vec![0; READ_BUFFER],
-            spin: task.spin,
+            conns: Conns::new(task.job, task.connections),
+            job: task.job,
         })
     }
 
@@ -71,7 +59,7 @@ impl<const EDGE: bool> Server<EDGE> {
         let own = self.listener.as_raw_fd() as u64;
         let mut events = Vec::with_capacity(EVENTS);
         loop {
-            self.wait(&mut events)?;
+            self.waits.wait(&mut events)?;
             for event in &events {
                 let (flags, data) = (event.flags, event.data);
                 if data.u64() == own {
@@ -81,6 +69,80 @@ impl<const EDGE: bool> Server<EDGE> {
                 }
             }
         }
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        loop {
+            let socket = match accept_with(&self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok(socket) => socket,
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::INTR | Errno::CONNABORTED) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            sockopt::set_tcp_nodelay(&socket, true)?;
+            let interest = if EDGE {
+                // With RDHUP a FIN that came with the last bytes is seen although the read was short.
+                EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET
+            } else {
+                EventFlags::IN
+            };
+            epoll::add(&self.waits.epoll, &socket, token(&socket), interest)?;
+            self.conns.insert(socket.as_raw_fd() as usize, socket);
+        }
+    }
+
+    fn turn(&mut self, at: usize, flags: EventFlags) -> io::Result<()> {
+        let reads = match EDGE {
+            true if flags.intersects(ENDING) => Reads::ToTheEnd,
+            true => Reads::UntilShort,
+            false => Reads::Once,
+        };
+        let was_blocked = self.conns.is_blocked(at);
+        match self.conns.turn(at, flags.intersects(READABLE), reads) {
+            // Closing takes it out of the epoll set.
+            Outcome::Over => drop(self.conns.remove(at)),
+            outcome if !EDGE && (outcome == Outcome::Blocked) != was_blocked => self.ask(at)?,
+            _ => {}
+        }
+        if self.job == Job::FanOut {
+            while let Some(at) = self.conns.newly_blocked() {
+                if !EDGE {
+                    self.ask(at)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Registers what a connection of a level-triggered loop waits for.
+    fn ask(&self, at: usize) -> io::Result<()> {
+        let Some(socket) = self.conns.socket(at) else {
+            return Ok(());
+        };
+        let is_blocked = self.conns.is_blocked(at);
+        let interest = if is_blocked { EventFlags::OUT } else { EventFlags::IN };
+        Ok(epoll::modify(&self.waits.epoll, socket, token(socket), interest)?)
+    }
+}
+
+const READABLE: EventFlags = EventFlags::IN.union(ENDING);
+const ENDING: EventFlags = EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR);
+
+fn token(source: impl AsFd) -> EventData {
+    EventData::new_u64(source.as_fd().as_raw_fd() as u64)
+}
+
+/// The epoll set and how it waits.
+struct Waits {
+    epoll: OwnedFd,
+    /// How long it looks for events before it sleeps.
+    spin: Duration,
+}
+
+impl Waits {
+    fn new(spin: Duration) -> io::Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        Ok(Self { epoll, spin })
     }
 
     fn wait(&self, events: &mut Vec<Event>) -> io::Result<()> {
@@ -104,106 +166,20 @@ impl<const EDGE: bool> Server<EDGE> {
             Err(error) => Err(error.into()),
         }
     }
-
-    fn accept(&mut self) -> io::Result<()> {
-        loop {
-            let socket = match accept_with(&self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                Ok(socket) => socket,
-                Err(Errno::AGAIN) => return Ok(()),
-                Err(Errno::INTR | Errno::CONNABORTED) => continue,
-                Err(error) => return Err(error.into()),
-            };
-            sockopt::set_tcp_nodelay(&socket, true)?;
-            let interest = if EDGE {
-                // With RDHUP a FIN that came with the last bytes is seen although the read was short.
-                EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET
-            } else {
-                EventFlags::IN
-            };
-            epoll::add(&self.epoll, &socket, token(&socket), interest)?;
-            let at = socket.as_raw_fd() as usize;
-            if self.conns.len() <= at {
-                self.conns.resize_with(at + 1, || None);
-            }
-            let (unsent, sent) = (Vec::new(), 0);
-            self.conns[at] = Some(Conn { socket, unsent, sent });
-        }
-    }
-
-    fn turn(&mut self, at: usize, flags: EventFlags) -> io::Result<()> {
-        let Some(conn) = self.conns.get_mut(at).and_then(Option::as_mut) else {
-            return Ok(());
-        };
-        let was_blocked = !conn.unsent.is_empty();
-        let mut outcome = Outcome::Goes;
-        if was_blocked {
-            outcome = conn.flush();
-        }
-        // What came while it was blocked had its edge already.
-        if outcome == Outcome::Goes && (was_blocked || flags.intersects(READABLE)) {
-            let to_the_end = EDGE && flags.intersects(ENDING);
-            outcome = conn.echo::<EDGE>(&mut self.buffer, to_the_end);
-        }
-        if outcome == Outcome::Over {
-            // Closing takes it out of the epoll set.
-            self.conns[at] = None;
-            return Ok(());
-        }
-        let is_blocked = outcome == Outcome::Blocked;
-        if !EDGE && is_blocked != was_blocked {
-            let interest = if is_blocked { EventFlags::OUT } else { EventFlags::IN };
-            epoll::modify(&self.epoll, &conn.socket, token(&conn.socket), interest)?;
-        }
-        Ok(())
-    }
 }
 
-const READABLE: EventFlags = EventFlags::IN.union(ENDING);
-const ENDING: EventFlags = EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR);
-
-fn token(source: impl AsFd) -> EventData {
-    EventData::new_u64(source.as_fd().as_raw_fd() as u64)
-}
-
-impl Conn {
-    /// Reads and answers: edge-triggered until a short read, or until the end if the peer is through; level-triggered
-    /// once.
-    fn echo<const EDGE: bool>(&mut self, buffer: &mut [u8], to_the_end: bool) -> Outcome {
-        loop {
-            let count = match recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
-                Ok((_, 0)) => return Outcome::Over,
-                Ok((_, count)) => count,
-                Err(Errno::AGAIN) => return Outcome::Goes,
-                Err(Errno::INTR) => continue,
-                Err(_) => return Outcome::Over,
-            };
-            let sent = match send(&self.socket, &buffer[..count], SendFlags::NOSIGNAL) {
-                Ok(sent) => sent,
-                Err(Errno::AGAIN | Errno::INTR) => 0,
-                Err(_) => return Outcome::Over,
-            };
-            if sent < count {
-                self.unsent.extend_from_slice(&buffer[sent..count]);
-                return self.flush();
-            }
-            if !EDGE || (count < buffer.len() && !to_the_end) {
-                return Outcome::Goes;
-            }
-        }
-    }
-
-    /// Sends what is unsent, until it is or the socket takes no more.
-    fn flush(&mut self) -> Outcome {
-        while self.sent < self.unsent.len() {
-            match send(&self.socket, &self.unsent[self.sent..], SendFlags::NOSIGNAL) {
-                Ok(sent) => self.sent += sent,
-                Err(Errno::AGAIN) => return Outcome::Blocked,
-                Err(Errno::INTR) => {}
-                Err(_) => return Outcome::Over,
-            }
-        }
-        self.unsent.clear();
-        self.sent = 0;
-        Outcome::Goes
+/// A bare eventfd, edge-triggered: each write is an edge, so nothing has to be read.
+fn wake(task: &Task) -> io::Result<()> {
+    let waits = Waits::new(task.spin)?;
+    let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    epoll::add(&waits.epoll, &bell, token(&bell), EventFlags::IN | EventFlags::ET)?;
+    let heard = inside::ring(task, move || {
+        // Full after 2^64 - 2 writes.
+        let _ = rustix::io::write(&bell, &1_u64.to_ne_bytes());
+    })?;
+    let mut events = Vec::with_capacity(EVENTS);
+    loop {
+        waits.wait(&mut events)?;
+        heard.hear();
     }
 }

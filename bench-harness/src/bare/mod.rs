@@ -1,13 +1,22 @@
-//! Hand-written echo servers, each as good as its mechanism allows and no more general than echo needs: what a backend
+//! Hand-written servers, each as good as its mechanism allows and no more general than the workloads need: what a backend
 //! of Kraft costs is what it is slower than these. The unsafe code of this crate stands here.
 
 pub(crate) mod clock;
+#[cfg(any(feature = "rivals", target_os = "linux"))]
+pub(crate) mod conns;
 // epoll and io_uring are Linux's own.
 #[cfg(target_os = "linux")]
 pub(crate) mod epoll;
 #[cfg(have_libuv)]
 pub(crate) mod libuv;
+#[cfg(feature = "rivals")]
+pub(crate) mod mio;
+#[cfg(feature = "rivals")]
+pub(crate) mod polling;
 pub(crate) mod readers;
+// perf_event_open(2) is Linux's own.
+#[cfg(target_os = "linux")]
+pub(crate) mod syscalls;
 pub(crate) mod threads;
 #[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub(crate) mod uring;

@@ -5,10 +5,11 @@ use std::io::{ErrorKind, Read, Write};
 
 use mio::net::TcpStream;
 
-use super::pattern::{Pattern, Place, WINDOW};
 use crate::fault::Fault;
+use crate::pattern::{Pattern, Place, WINDOW};
+use crate::request::{self, REQUEST_BYTES};
 
-/// Echoes one stream of bytes, and knows when which message of it was sent.
+/// Sends a stream of bytes, or requests for it, checks what comes, and knows since when it is waited for.
 #[derive(Debug)]
 pub(super) struct Conn {
     pub(super) stream: TcpStream,
@@ -17,6 +18,8 @@ pub(super) struct Conn {
     receive_at: Place,
     /// Bytes that may be sent and that the socket did not take yet.
     owed: usize,
+    /// What is sent in place of the stream's bytes where the server has them: requests, and how much of them is sent.
+    requests: Option<(Vec<u8>, usize)>,
     /// Received bytes of a message that is not complete.
     partial: usize,
     /// Since when each message is on its way, in nanoseconds of the load's clock: when it was sent in the closed loop,
@@ -31,32 +34,67 @@ impl Conn {
             send_at: at,
             receive_at: at,
             owed: 0,
+            requests: None,
             partial: 0,
             since: VecDeque::new(),
         }
     }
 
-    /// Owes a message of `size` bytes since `when`.
+    /// Sends requests for the bytes of its stream.
+    pub(super) fn pumping(self) -> Self {
+        let requests = Some((Vec::with_capacity(REQUEST_BYTES), 0));
+        Self { requests, ..self }
+    }
+
+    /// Owes a message of `size` bytes since `when`, and expects it back.
     pub(super) fn owe(&mut self, size: usize, when: u64) {
+        self.expect(when);
+        if let Some((requests, _)) = &mut self.requests {
+            requests.extend_from_slice(&request::encode(self.send_at, size));
+            self.send_at = self.send_at.forward(size);
+        } else {
+            self.owed += size;
+        }
+    }
+
+    /// Owes `size` bytes that do not come back.
+    pub(super) fn say(&mut self, size: usize) {
         self.owed += size;
+    }
+
+    /// Expects a message that somebody sent at `when`.
+    pub(super) fn expect(&mut self, when: u64) {
         self.since.push_back(when);
     }
 
     /// Sends what is owed, as far as the socket takes it. Edge-triggered: what is left waits for the next event.
     pub(super) fn send(&mut self, pattern: &Pattern) -> Result<(), Fault> {
+        if self.requests.is_some() {
+            return self.send_requests();
+        }
         while self.owed > 0 {
             let bytes = pattern.window(self.send_at, self.owed.min(WINDOW));
-            match self.stream.write(bytes) {
-                Ok(0) => return Err(Fault::closed("the server takes no more")),
-                Ok(count) => {
-                    self.owed -= count;
-                    self.send_at = self.send_at.forward(count);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(Fault::closed(format!("send: {error}"))),
-            }
+            let Some(count) = write(&mut self.stream, bytes)? else {
+                break;
+            };
+            self.owed -= count;
+            self.send_at = self.send_at.forward(count);
         }
+        Ok(())
+    }
+
+    fn send_requests(&mut self) -> Result<(), Fault> {
+        let Some((requests, sent)) = &mut self.requests else {
+            return Ok(());
+        };
+        while *sent < requests.len() {
+            let Some(count) = write(&mut self.stream, &requests[*sent..])? else {
+                return Ok(());
+            };
+            *sent += count;
+        }
+        requests.clear();
+        *sent = 0;
         Ok(())
     }
 
@@ -99,8 +137,31 @@ impl Conn {
         Ok(messages)
     }
 
+    /// Bytes that it still has to send.
+    pub(super) fn owed(&self) -> usize {
+        self.owed
+    }
+
+    /// Says no more, and returns how much it still had to.
+    pub(super) fn give_up(&mut self) -> usize {
+        std::mem::take(&mut self.owed)
+    }
+
     /// Messages on their way.
     pub(super) fn outstanding(&self) -> usize {
         self.since.len()
+    }
+}
+
+/// Sends what the socket takes; `None` if that is nothing for the moment.
+fn write(stream: &mut TcpStream, bytes: &[u8]) -> Result<Option<usize>, Fault> {
+    loop {
+        return match stream.write(bytes) {
+            Ok(0) => Err(Fault::closed("the server takes no more")),
+            Ok(count) => Ok(Some(count)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => Err(Fault::closed(format!("send: {error}"))),
+        };
     }
 }

@@ -7,24 +7,35 @@
 //! time it found something to do is [`Figures::busy`]; where that comes near 1 the load is the limit, and ratios of
 //! throughput shrink towards 1.
 
+mod accepts;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod conn;
-mod pattern;
+mod fan_out;
+mod slow;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use hdrhistogram::Histogram;
 use mio::{Events, Interest, Poll, Token};
 use socket2::SockRef;
 
+pub(crate) use self::accepts::Comers;
+#[cfg(feature = "cluster")]
+pub(crate) use self::cluster::Askers;
 use self::conn::Conn;
-use self::pattern::{Pattern, Place, WINDOW};
 use crate::cli::Waiting;
 use crate::fault::Fault;
+use crate::interrupt;
+use crate::job::Job;
+use crate::pattern::{Pattern, Place, WINDOW};
+use crate::request;
 
-/// No answer for so long ends a round: a stall, where the slowest answer of a live server takes milliseconds.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// A round ends in so many times what it should take, and [`Span::patience`], whatever an engine does: one that answers
+/// a byte a second is never silent.
+const OVERTIME: u32 = 4;
 
 /// Events of one wait: few, so that the clock that ends the round is looked at often.
 const EVENTS: usize = 256;
@@ -43,7 +54,7 @@ const NAP: Duration = Duration::from_millis(1);
 pub(crate) struct Load {
     conns: Vec<Conn>,
     poll: Poll,
-    pattern: Pattern,
+    pattern: &'static Pattern,
     buffer: Vec<u8>,
     waiting: Waiting,
 }
@@ -53,6 +64,15 @@ pub(crate) struct Load {
 pub(crate) struct Span {
     pub(crate) warm_up: Duration,
     pub(crate) measured: Duration,
+    /// No answer for so long ends a round: a stall, where the slowest answer of a live server takes milliseconds.
+    pub(crate) patience: Duration,
+}
+
+impl Span {
+    /// When a round is given up.
+    fn end(self) -> Duration {
+        (self.warm_up + self.measured) * OVERTIME + self.patience * 2
+    }
 }
 
 /// What a measured span showed.
@@ -62,48 +82,88 @@ pub(crate) struct Figures {
     pub(crate) elapsed: Duration,
     /// Nanoseconds from sending (closed loop) or from when it was due (open loop) to the last byte of the answer.
     pub(crate) latency: Histogram<u64>,
+    /// When it began.
+    pub(crate) since: SystemTime,
+    /// What server and load used.
+    pub(crate) used: Clocks,
+    /// The share of the time in which the load had something to do.
+    pub(crate) busy: f64,
+    /// Bytes by which the server grew meanwhile, where that is asked.
+    pub(crate) growth: Option<f64>,
+}
+
+/// What was used so far, or in a span; `None` where the system does not tell.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Clocks {
+    /// Context switches of the server.
+    pub(crate) switches: Option<u64>,
+    /// System calls of the server, where they are counted.
+    pub(crate) syscalls: Option<u64>,
     /// CPU time of the server.
     pub(crate) server: Option<Duration>,
     /// CPU time of this process.
     pub(crate) own: Option<Duration>,
-    /// The share of the time in which the load had something to do.
-    pub(crate) busy: f64,
 }
 
-/// CPU time so far, of the server and of the load.
-pub(crate) type Clocks<'a> = &'a dyn Fn() -> (Option<Duration>, Option<Duration>);
+/// Reads the clocks.
+pub(crate) type ReadClocks<'a> = &'a dyn Fn() -> Clocks;
+
+impl Clocks {
+    fn since(self, before: Self) -> Self {
+        let time = |to: Option<Duration>, from: Option<Duration>| Some(to?.saturating_sub(from?));
+        let count = |to: Option<u64>, from: Option<u64>| Some(to?.saturating_sub(from?));
+        Self {
+            switches: count(self.switches, before.switches),
+            syscalls: count(self.syscalls, before.syscalls),
+            server: time(self.server, before.server),
+            own: time(self.own, before.own),
+        }
+    }
+}
 
 impl Load {
-    /// Connects `count` times, over each connection one message of `greeting` bytes if that is not zero. When it
-    /// returns the server has accepted them all.
-    pub(crate) fn connect(at: SocketAddr, count: usize, greeting: usize, waiting: Waiting) -> Result<Self, Fault> {
+    /// Connects `count` times to an echo, over each connection one message of `greeting` bytes if that is not zero. When
+    /// it returns the server has accepted them all.
+    pub(crate) fn connect(
+        at: SocketAddr,
+        count: usize,
+        greeting: usize,
+        waiting: Waiting,
+        patience: Duration,
+    ) -> Result<Self, Fault> {
+        Self::connect_to(Job::Echo, at, count, greeting, waiting, patience)
+    }
+
+    /// As [`connect`](Self::connect), to a server that does `job`. In a fan-out nobody hears himself: there the last
+    /// connection has to be heard by all others to know as much, and all send and expect the stream of the first.
+    pub(crate) fn connect_to(
+        job: Job,
+        at: SocketAddr,
+        count: usize,
+        greeting: usize,
+        waiting: Waiting,
+        patience: Duration,
+    ) -> Result<Self, Fault> {
         let poll = Poll::new().map_err(|error| Fault::own("epoll", &error))?;
-        let pattern = Pattern::new();
+        let pattern = Pattern::shared();
         let mut conns = Vec::with_capacity(count);
         for number in 0..count {
-            let connected = TcpStream::connect(at).and_then(|stream| {
-                stream.set_nodelay(true)?;
-                // A reset at the end, not ten thousand ports that wait for a minute.
-                SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
-                Ok(stream)
-            });
             let mut stream =
-                connected.map_err(|error| Fault::Own(format!("connection {number} of {count}: {error}")))?;
+                open(at).map_err(|error| Fault::Own(format!("connection {number} of {count}: {error}")))?;
             // Connections are accepted in order, so an answer over this one says that all before it are.
             let is_last = number + 1 == count;
             let is_probe = is_last || number % CONNECTS_AT_ONCE == CONNECTS_AT_ONCE - 1;
-            let greeting = if is_probe { greeting.max(1) } else { greeting };
-            let place = Place::of(number);
+            let (place, greeting) = match job {
+                Job::FanOut => (Place::of(0), 0),
+                _ if is_probe => (Place::of(number), greeting.max(1)),
+                _ => (Place::of(number), greeting),
+            };
             if greeting > 0 {
-                greet(&mut stream, &pattern, place, greeting)?;
+                greet(&mut stream, place, greeting, job, patience)?;
             }
-            let nonblocking = stream.set_nonblocking(true);
-            nonblocking.map_err(|error| Fault::own("O_NONBLOCK", &error))?;
-            let mut stream = mio::net::TcpStream::from_std(stream);
-            let both = Interest::READABLE | Interest::WRITABLE;
-            let registered = poll.registry().register(&mut stream, Token(number), both);
-            registered.map_err(|error| Fault::own("epoll_ctl", &error))?;
-            conns.push(Conn::new(stream, place.forward(greeting)));
+            let stream = register(stream, &poll, number)?;
+            let conn = Conn::new(stream, place.forward(greeting));
+            conns.push(if job == Job::Pump { conn.pumping() } else { conn });
         }
         Ok(Self {
             conns,
@@ -120,7 +180,7 @@ impl Load {
         size: usize,
         depth: usize,
         span: Span,
-        clocks: Clocks<'_>,
+        clocks: ReadClocks<'_>,
     ) -> Result<Figures, Fault> {
         // Every connection comes round once before it counts: first messages touch memory for the first time.
         let mut meter = Meter::new(span, (self.conns.len() * depth) as u64);
@@ -128,18 +188,18 @@ impl Load {
         for conn in &mut self.conns {
             let now = meter.now();
             (0..depth).for_each(|_| conn.owe(size, now));
-            conn.send(&self.pattern)?;
+            conn.send(self.pattern)?;
         }
-        while !meter.is_over(clocks) {
+        while !meter.is_over(clocks)? {
             let found = self.wait(&mut events, &mut meter)?;
             for event in &events {
                 let conn = &mut self.conns[event.token().0];
                 let now = meter.now();
-                let count = conn.receive(&mut self.buffer, &self.pattern, size, |since| meter.note(now, since))?;
+                let count = conn.receive(&mut self.buffer, self.pattern, size, |since| meter.note(now, since))?;
                 if count > 0 {
                     (0..count).for_each(|_| conn.owe(size, now));
                 }
-                conn.send(&self.pattern)?;
+                conn.send(self.pattern)?;
             }
             meter.worked(found);
         }
@@ -147,11 +207,17 @@ impl Load {
     }
 
     /// `rate` messages a second of `size` bytes, over the connections in turn, each when it is due.
-    pub(crate) fn open(&mut self, size: usize, rate: u64, span: Span, clocks: Clocks<'_>) -> Result<Figures, Fault> {
+    pub(crate) fn open(
+        &mut self,
+        size: usize,
+        rate: u64,
+        span: Span,
+        clocks: ReadClocks<'_>,
+    ) -> Result<Figures, Fault> {
         let mut meter = Meter::new(span, 0);
         let mut events = Events::with_capacity(EVENTS);
         let (mut sent, mut answered) = (0_u64, 0_u64);
-        while !meter.is_over(clocks) {
+        while !meter.is_over(clocks)? {
             let now = meter.now();
             let due = u64::try_from(u128::from(now) * u128::from(rate) / 1_000_000_000).unwrap_or(u64::MAX);
             if due - answered > rate * BEHIND_SECONDS_MAX {
@@ -170,15 +236,15 @@ impl Load {
             let touched = (sent - first).min(self.conns.len() as u64);
             for turn in first..first + touched {
                 let conn = (turn % self.conns.len() as u64) as usize;
-                self.conns[conn].send(&self.pattern)?;
+                self.conns[conn].send(self.pattern)?;
             }
             let found = self.wait(&mut events, &mut meter)?;
             for event in &events {
                 let conn = &mut self.conns[event.token().0];
                 let now = meter.now();
                 let note = |since| meter.note(now, since);
-                answered += conn.receive(&mut self.buffer, &self.pattern, size, note)? as u64;
-                conn.send(&self.pattern)?;
+                answered += conn.receive(&mut self.buffer, self.pattern, size, note)? as u64;
+                conn.send(self.pattern)?;
             }
             meter.worked(found || touched > 0);
         }
@@ -186,54 +252,105 @@ impl Load {
     }
 
     /// Lets the connections do nothing for the span, then checks that each is alive. Returns the server's CPU time.
-    pub(crate) fn idle(mut self, span: Span, clocks: Clocks<'_>) -> Result<Option<Duration>, Fault> {
-        std::thread::sleep(span.warm_up);
-        let (before, _) = clocks();
-        std::thread::sleep(span.measured);
-        let (after, _) = clocks();
+    pub(crate) fn idle(mut self, span: Span, clocks: ReadClocks<'_>) -> Result<Option<Duration>, Fault> {
+        rest(span.warm_up)?;
+        let before = clocks();
+        rest(span.measured)?;
+        let used = clocks().since(before);
+        self.see_all_alive(span)?;
+        Ok(used.server)
+    }
+
+    /// A byte there and back over each connection.
+    pub(crate) fn see_all_alive(&mut self, span: Span) -> Result<(), Fault> {
         let mut meter = Meter::new(span, 0);
         for conn in &mut self.conns {
             conn.owe(1, 0);
-            conn.send(&self.pattern)?;
+            conn.send(self.pattern)?;
         }
         let mut events = Events::with_capacity(EVENTS);
         while self.conns.iter().any(|conn| conn.outstanding() > 0) {
+            meter.look()?;
             self.wait(&mut events, &mut meter)?;
             for event in &events {
                 let conn = &mut self.conns[event.token().0];
-                conn.receive(&mut self.buffer, &self.pattern, 1, |_| {})?;
+                conn.receive(&mut self.buffer, self.pattern, 1, |_| {})?;
             }
         }
-        Ok(before.zip(after).map(|(before, after)| after.saturating_sub(before)))
+        Ok(())
     }
 
-    /// One wait. Whether there were events.
     fn wait(&mut self, events: &mut Events, meter: &mut Meter) -> Result<bool, Fault> {
-        let timeout = match self.waiting {
-            Waiting::Spin => Duration::ZERO,
-            Waiting::Block => NAP,
-        };
-        match self.poll.poll(events, Some(timeout)) {
-            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
-                return Err(Fault::own("epoll_wait", &error));
-            }
-            _ => {}
-        }
-        let found = !events.is_empty();
-        meter.waited(found);
-        if !found && meter.silence() > PATIENCE {
-            return Err(Fault::Stalled(format!("no answer for {} s", PATIENCE.as_secs())));
-        }
-        Ok(found)
+        wait(&mut self.poll, self.waiting, events, meter)
     }
 }
 
+/// One wait. Whether there were events.
+fn wait(poll: &mut Poll, waiting: Waiting, events: &mut Events, meter: &mut Meter) -> Result<bool, Fault> {
+    let timeout = match waiting {
+        Waiting::Spin => Duration::ZERO,
+        Waiting::Block => NAP,
+    };
+    match poll.poll(events, Some(timeout)) {
+        Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
+            return Err(Fault::own("epoll_wait", &error));
+        }
+        _ => {}
+    }
+    let found = !events.is_empty();
+    meter.waited(found);
+    let patience = meter.span.patience;
+    if !found && meter.silence() > patience {
+        return Err(Fault::Stalled(format!("no answer for {} s", patience.as_secs_f64())));
+    }
+    Ok(found)
+}
+
+/// Sleeps, unless somebody wants to end.
+fn rest(long: Duration) -> Result<(), Fault> {
+    let end = Instant::now() + long;
+    while let Some(left) = end.checked_duration_since(Instant::now()) {
+        if interrupt::is_asked() {
+            return Err(Fault::Interrupted);
+        }
+        std::thread::sleep(left.min(INTERRUPT_NAP));
+    }
+    Ok(())
+}
+
+/// How long one who waits for nothing sleeps between looks for ^C.
+const INTERRUPT_NAP: Duration = Duration::from_millis(50);
+
+/// A connection that ends with a reset, not with ten thousand ports that wait for a minute.
+fn open(at: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(at)?;
+    stream.set_nodelay(true)?;
+    SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+    Ok(stream)
+}
+
+/// Makes a connection one of the load's, under its number.
+fn register(stream: TcpStream, poll: &Poll, number: usize) -> Result<mio::net::TcpStream, Fault> {
+    let nonblocking = stream.set_nonblocking(true);
+    nonblocking.map_err(|error| Fault::own("O_NONBLOCK", &error))?;
+    let mut stream = mio::net::TcpStream::from_std(stream);
+    let both = Interest::READABLE | Interest::WRITABLE;
+    let registered = poll.registry().register(&mut stream, Token(number), both);
+    registered.map_err(|error| Fault::own("epoll_ctl", &error))?;
+    Ok(stream)
+}
+
 /// A message there and back, blocking.
-fn greet(stream: &mut TcpStream, pattern: &Pattern, at: Place, count: usize) -> Result<(), Fault> {
-    let bytes = pattern.window(at, count);
+fn greet(stream: &mut TcpStream, at: Place, count: usize, job: Job, patience: Duration) -> Result<(), Fault> {
+    let pattern = Pattern::shared();
+    let request = request::encode(at, count);
+    let bytes = match job {
+        Job::Pump => &request,
+        _ => pattern.window(at, count),
+    };
     let mut back = vec![0; count];
     let exchanged = stream
-        .set_read_timeout(Some(PATIENCE))
+        .set_read_timeout(Some(patience))
         .and_then(|()| stream.write_all(bytes))
         .and_then(|()| stream.read_exact(&mut back));
     exchanged.map_err(|error| Fault::closed(format!("the first message: {error}")))?;
@@ -249,10 +366,10 @@ fn greet(stream: &mut TcpStream, pattern: &Pattern, at: Place, count: usize) -> 
 struct Meter {
     origin: Instant,
     span: Span,
-    /// Answers that belong to the warm-up, however long it takes, but for [`PATIENCE`].
+    /// Answers that belong to the warm-up, however long it takes, but for one's patience.
     warm_up_messages: u64,
-    /// When measuring began, in nanoseconds behind the origin, and the CPU clocks of that moment.
-    began: Option<(u64, Option<Duration>, Option<Duration>)>,
+    /// When measuring began: in nanoseconds behind the origin, in the world's time, and by the clocks of that moment.
+    began: Option<(u64, SystemTime, Clocks)>,
     figures: Option<Figures>,
     messages: u64,
     latency: Histogram<u64>,
@@ -285,36 +402,48 @@ impl Meter {
     }
 
     /// Begins and ends what is measured. Whether it has ended.
-    fn is_over(&mut self, clocks: Clocks<'_>) -> bool {
+    fn is_over(&mut self, clocks: ReadClocks<'_>) -> Result<bool, Fault> {
+        self.look()?;
         let now = self.last;
-        let Some((began, server, own)) = self.began else {
+        let Some((began, since, before)) = self.began else {
             let passed = Duration::from_nanos(now);
-            let is_warm = self.messages >= self.warm_up_messages || passed >= PATIENCE;
+            let is_warm = self.messages >= self.warm_up_messages || passed >= self.span.patience;
             if passed >= self.span.warm_up && is_warm {
-                let (server, own) = clocks();
+                let used = clocks();
                 (self.messages, self.idle) = (0, 0);
                 self.latency.reset();
                 self.last = self.now();
-                self.began = Some((self.last, server, own));
+                self.began = Some((self.last, SystemTime::now(), used));
             }
-            return false;
+            return Ok(false);
         };
         let elapsed = Duration::from_nanos(now - began);
         // On a crowded machine a short span may pass without an answer; one that never comes ends in `wait`.
         if elapsed < self.span.measured || self.messages == 0 {
-            return false;
+            return Ok(false);
         }
-        let (server_end, own_end) = clocks();
-        let passed = |from: Option<Duration>, to: Option<Duration>| Some(to?.saturating_sub(from?));
         self.figures = Some(Figures {
             messages: self.messages,
             elapsed,
             latency: std::mem::replace(&mut self.latency, Histogram::new(1).expect("one digit is allowed")),
-            server: passed(server, server_end),
-            own: passed(own, own_end),
+            since,
+            used: clocks().since(before),
             busy: 1.0 - Duration::from_nanos(self.idle).as_secs_f64() / elapsed.as_secs_f64(),
+            growth: None,
         });
-        true
+        Ok(true)
+    }
+
+    /// Whether it may go on.
+    fn look(&self) -> Result<(), Fault> {
+        if interrupt::is_asked() {
+            return Err(Fault::Interrupted);
+        }
+        let end = self.span.end();
+        if Duration::from_nanos(self.last) > end {
+            return Err(Fault::Stalled(format!("not through after {:.1} s", end.as_secs_f64())));
+        }
+        Ok(())
     }
 
     /// A wait has ended.
@@ -354,39 +483,49 @@ impl Meter {
 mod tests {
     use super::*;
 
-    const NO_CLOCKS: Clocks<'static> = &|| (None, None);
+    const NO_CLOCKS: ReadClocks<'static> = &Clocks::default;
+
+    const AT_ONCE: Span = Span {
+        warm_up: Duration::ZERO,
+        measured: Duration::ZERO,
+        patience: Duration::from_secs(10),
+    };
+
+    fn is_over(meter: &mut Meter) -> bool {
+        meter.is_over(NO_CLOCKS).expect("it is in time")
+    }
 
     #[test]
     fn the_warm_up_lasts_until_all_came_round() {
-        let span = Span {
-            warm_up: Duration::ZERO,
-            measured: Duration::ZERO,
-        };
-        let mut meter = Meter::new(span, 2);
+        let mut meter = Meter::new(AT_ONCE, 2);
         meter.note(10, 0);
-        assert!(!meter.is_over(NO_CLOCKS) && meter.began.is_none());
+        assert!(!is_over(&mut meter) && meter.began.is_none());
         meter.note(20, 0);
-        assert!(!meter.is_over(NO_CLOCKS) && meter.began.is_some());
+        assert!(!is_over(&mut meter) && meter.began.is_some());
         // What came before does not count.
         let now = meter.now();
         meter.note(now, now);
         meter.worked(true);
-        assert!(meter.is_over(NO_CLOCKS));
+        assert!(is_over(&mut meter));
         assert_eq!(meter.figures().messages, 1);
     }
 
     #[test]
     fn a_span_without_an_answer_is_not_over() {
-        let span = Span {
-            warm_up: Duration::ZERO,
-            measured: Duration::ZERO,
-        };
-        let mut meter = Meter::new(span, 0);
+        let mut meter = Meter::new(AT_ONCE, 0);
         for _ in 0..3 {
             meter.worked(true);
-            assert!(!meter.is_over(NO_CLOCKS));
+            assert!(!is_over(&mut meter));
         }
         meter.note(0, 0);
-        assert!(meter.is_over(NO_CLOCKS));
+        assert!(is_over(&mut meter));
+    }
+
+    #[test]
+    fn a_round_without_an_end_is_given_up() {
+        let mut meter = Meter::new(AT_ONCE, 0);
+        meter.last = 21_000_000_000;
+        let fault = meter.is_over(NO_CLOCKS).expect_err("20 s are over");
+        assert_eq!(fault, Fault::Stalled("not through after 20.0 s".into()));
     }
 }

@@ -2,23 +2,23 @@
 
 use std::io::{self, Write};
 
-use super::{FIGURES, name};
-use crate::run::Results;
+use crate::figures::{self, Figure};
+use crate::record::Record;
 
-pub(super) fn print(results: &Results, out: &mut impl Write) -> io::Result<()> {
-    let names: Vec<String> = FIGURES.into_iter().map(name).collect();
+pub(super) fn print(record: &Record, out: &mut impl Write) -> io::Result<()> {
+    let names = figures::ALL.map(Figure::key);
     writeln!(out, "cell,contender,round,{},fault", names.join(","))?;
-    for cell in &results.cells {
+    for cell in &record.cells {
         for row in &cell.rows {
-            for (round, sample) in row.rounds.iter().enumerate() {
-                let values = FIGURES.map(|figure| {
-                    let value = sample.as_ref().and_then(|sample| figure.of(sample));
+            for (number, round) in row.rounds.iter().enumerate() {
+                let values = figures::ALL.map(|figure| {
+                    let value = round.as_ref().and_then(|round| round.get(&figure));
                     value.map(|value| format!("{value:.4}")).unwrap_or_default()
                 });
-                let fault = row.fault.as_ref().filter(|_| sample.is_none());
+                let fault = row.fault.as_ref().filter(|_| round.is_none());
                 let fault = fault.map(|fault| quoted(&fault.to_string())).unwrap_or_default();
-                let (work, label) = (quoted(&cell.work.to_string()), quoted(&row.contender.label));
-                writeln!(out, "{work},{label},{},{},{fault}", round + 1, values.join(","))?;
+                let (name, contender) = (quoted(&cell.name), quoted(&row.contender));
+                writeln!(out, "{name},{contender},{},{},{fault}", number + 1, values.join(","))?;
             }
         }
     }

@@ -1,56 +1,30 @@
 //! Results in the three forms that are printed.
 
 mod csv;
-mod json;
+mod grid;
 mod table;
+
+pub(crate) use self::grid::Table;
 
 use std::io::{self, Write};
 
-use crate::cli::{Format, Run};
+use crate::cli::Format;
 use crate::figures::Figure;
-use crate::run::Results;
+use crate::record::Record;
+use crate::stats::Interval;
 use crate::targets::Bound;
 
 /// Prints the results as they were asked for.
-pub(crate) fn print(options: &Run, results: &Results, out: &mut impl Write) -> io::Result<()> {
-    match options.output {
-        Format::Table => table::print(options, results, out),
-        Format::Json => writeln!(out, "{}", json::document(options, results)),
-        Format::Csv => csv::print(results, out),
+pub(crate) fn print(format: Format, record: &Record, out: &mut impl Write) -> io::Result<()> {
+    match format {
+        Format::Table => table::print(record, out),
+        Format::Json => writeln!(out, "{}", serde_json::to_string(record)?),
+        Format::Csv => csv::print(record, out),
     }
 }
-
-/// How a figure is called.
-fn name(figure: Figure) -> String {
-    match figure {
-        Figure::Rate => "messages_per_second".into(),
-        Figure::CpuEach => "server_cpu_us_per_message".into(),
-        Figure::Cpu => "server_cpu_share".into(),
-        Figure::Latency(500) => "latency_p50_us".into(),
-        Figure::Latency(990) => "latency_p99_us".into(),
-        Figure::Latency(999) => "latency_p99_9_us".into(),
-        Figure::Latency(thousandths) => format!("latency_p{thousandths}_thousandths_us"),
-        Figure::Busy => "load_busy_share".into(),
-        Figure::OwnCpu => "load_cpu_share".into(),
-        Figure::Growth => "growth_bytes".into(),
-    }
-}
-
-/// All figures that a round may have, in the order of columns.
-const FIGURES: [Figure; 9] = [
-    Figure::Rate,
-    Figure::Latency(500),
-    Figure::Latency(990),
-    Figure::Latency(999),
-    Figure::CpuEach,
-    Figure::Cpu,
-    Figure::Busy,
-    Figure::OwnCpu,
-    Figure::Growth,
-];
 
 /// A bound and its figure as people write them.
-fn asked(figure: Figure, bound: Bound) -> String {
+pub(crate) fn asked(figure: Figure, bound: Bound) -> String {
     let (sign, value) = match bound {
         Bound::AtLeast(value) => ("≥", value),
         Bound::AtMost(value) => ("≤", value),
@@ -59,10 +33,20 @@ fn asked(figure: Figure, bound: Bound) -> String {
 }
 
 /// A value of a figure that stands alone, or a ratio.
-fn plain(figure: Figure, value: f64) -> String {
+pub(crate) fn plain(figure: Figure, value: f64) -> String {
     match figure {
-        Figure::Growth => format!("{:.1} MiB", value / (1024.0 * 1024.0)),
-        Figure::Cpu => format!("{:.2} %", value * 100.0),
+        Figure::GrowthBytes => format!("{} MiB", figure.show(value)),
+        Figure::ServerCpuShare => format!("{:.2} %", value * 100.0),
         _ => format!("{value:.2}"),
     }
+}
+
+/// From here to there, if it is known.
+pub(crate) fn interval(interval: Option<Interval>) -> String {
+    interval.map_or_else(dash, |interval| format!("[{:.3} {:.3}]", interval.low, interval.high))
+}
+
+/// What is not known.
+pub(crate) fn dash() -> String {
+    "-".into()
 }

@@ -22,15 +22,16 @@ fn said(output: &Output) -> String {
 #[cfg(all(feature = "epoll", target_os = "linux"))]
 #[test]
 fn a_run_prints_a_table_and_its_targets() {
-    let words = "run --workloads echo --engines epoll,raw-epoll-et --sizes 64 --conns 1,8 --rounds 6 --seconds 0.02";
+    let words = "run --workloads echo --engines epoll,raw-epoll-et --sizes 64 --conns 1,8 --depth 1 --rounds 6 \
+                 --seconds 0.02";
     let output = bench(words);
     assert!(output.status.success(), "{}", said(&output));
     let text = stdout(&output);
     let lines_of = |start: &str| text.lines().filter(|line| line.trim_start().starts_with(start)).count();
     assert_eq!(lines_of("echo 64Bx"), 2, "{text}");
     assert_eq!(lines_of("raw-epoll-et "), 2, "{text}");
-    // Once in each cell, and two targets in each.
-    assert_eq!(lines_of("epoll "), 2 + 4, "{text}");
+    // Once in each cell, two comparisons and two targets in each.
+    assert_eq!(lines_of("epoll "), 2 + 4 + 4, "{text}");
     assert_eq!(lines_of("epoll / raw-epoll-et "), 4, "{text}");
     assert_eq!(lines_of("targets"), 1, "{text}");
     assert!(text.contains("of 4 reached"), "{text}");
@@ -64,15 +65,17 @@ fn a_csv_has_a_line_for_each_round() {
 
 #[test]
 fn a_document_has_every_round() {
-    let output =
-        bench("run --engines raw-threads,raw-threads#2 --sizes 64 --conns 2 --rounds 2 --seconds 0.02 -o json");
+    let output = bench(
+        "run --engines raw-threads,raw-threads#2 --sizes 64 --conns 2 --depth 1 --rounds 2 --seconds 0.02 -o json",
+    );
     assert!(output.status.success(), "{}", said(&output));
     let text = stdout(&output);
     assert_eq!(text.matches("\"messages_per_second\":").count(), 2 * (2 + 1), "{text}");
     assert!(
-        text.contains("\"contender\":\"raw-threads#2\",\"engine\":\"raw-threads\",\"baseline\":\"raw-threads\""),
+        text.contains("\"contender\":\"raw-threads#2\",\"engine\":\"raw-threads\","),
         "{text}"
     );
+    assert_eq!(text.matches("\"baseline\":\"raw-threads\"").count(), 1, "{text}");
     assert_eq!(text.matches('{').count(), text.matches('}').count(), "{text}");
 }
 
@@ -99,6 +102,98 @@ fn an_engine_that_dies_leaves_its_last_words() {
     );
 }
 
+#[test]
+fn an_engine_that_hangs_is_given_up() {
+    let words = "run --engines test-hangs,raw-threads --sizes 64 --conns 1 --rounds 1 --seconds 0.02 --patience 1";
+    let output = bench(words);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let text = stdout(&output);
+    assert!(
+        text.contains("test-hangs: FAILED, stalled: no answer for 1 s"),
+        "{text}"
+    );
+    assert!(!text.contains("raw-threads: FAILED"), "{text}");
+}
+
+/// A folder for a run, removed in the end.
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("kraft-bench-it-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        Self(path)
+    }
+
+    fn file(&self, name: &str) -> String {
+        let path = self.0.join(name);
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    fn show(&self) -> std::path::Display<'_> {
+        self.0.display()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_run_that_is_kept_can_be_compared_and_shown() {
+    let folder = Folder::new("kept");
+    let words = "run --engines raw-threads,raw-threads#2 --sizes 64 --conns 2 --rounds 6 --seconds 0.02 --seed 42";
+    let output = bench(&format!("{words} --out {}", folder.show()));
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("seed 42"), "{}", said(&output));
+    assert!(folder.file("results.json").starts_with("{\"schema\":1,"));
+    let log = folder.file("latency/echo_64Bx2--raw-threads#2.hlog");
+    assert_eq!(log.lines().filter(|line| line.contains("HISTFAAA")).count(), 6, "{log}");
+    // A run is no worse than itself.
+    let output = bench(&format!("compare {0} {0}", folder.show()));
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(stdout(&output).contains("0 worse, 0 better"), "{}", said(&output));
+    let output = bench(&format!("report {}", folder.show()));
+    assert!(output.status.success(), "{}", said(&output));
+    let page = folder.file("report.html");
+    assert!(page.contains("raw-threads#2") && page.len() < 400_000, "{}", page.len());
+    // What was kept is never overwritten.
+    let output = bench(&format!("{words} --out {}", folder.show()));
+    assert!(said(&output).contains("is there already"), "{}", said(&output));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_interrupted_run_writes_what_it_has() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::Stdio;
+
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kraft-bench"))
+        .args("run --engines raw-threads --sizes 64 --conns 1 --depth 1 --rounds 1000 --seconds 1".split_whitespace())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program was built");
+    // It says what it is going to do when it begins, and listens before that.
+    let stderr = BufReader::new(child.stderr.take().expect("it is a pipe"));
+    let plan = stderr
+        .lines()
+        .map(|line| line.expect("it is text"))
+        .find(|line| line.contains("1 cells, 1000 measurements"));
+    assert!(plan.is_some());
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    let mut text = String::new();
+    let mut stdout = child.stdout.take().expect("it is a pipe");
+    stdout.read_to_string(&mut text).expect("it is text");
+    let status = child.wait().expect("it was started");
+    assert_eq!(status.code(), Some(130), "{text}");
+    assert!(text.contains("interrupted: this is what there was by then"), "{text}");
+    assert!(!text.contains("FAILED"), "{text}");
+}
+
 #[cfg(all(feature = "epoll", target_os = "linux"))]
 #[test]
 fn every_workload_runs() {
@@ -123,16 +218,145 @@ fn every_workload_runs() {
     }
 }
 
-/// Every engine that is built answers, byte for byte; those that this system does not let run say so.
-#[test]
-fn every_engine_that_is_built_answers() {
-    let output = bench("run --sizes 64,65536 --conns 1,20 --depth 4 --rounds 1 --seconds 0.02");
+/// Every engine that is built answers every cell, byte for byte, or says why not.
+#[track_caller]
+fn check_all_answer(words: &str, cells: &[&str]) {
+    let output = bench(&format!("{words} --rounds 1 --seconds 0.02 -o csv"));
     let text = stdout(&output);
-    assert!(!text.is_empty(), "{}", said(&output));
-    for line in text.lines().filter(|line| line.contains("FAILED")) {
-        assert!(line.contains("FAILED, refused: "), "{text}");
-        println!("SKIPPED:{line}");
+    let columns = text.lines().next().map_or(0, |heading| heading.split(',').count());
+    for cell in cells {
+        let rows: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with(&format!("{cell},")))
+            .collect();
+        assert!(rows.len() >= 3, "{cell}: {}", said(&output));
+        for row in rows {
+            let fields: Vec<&str> = row.splitn(columns, ',').collect();
+            let (rate, fault) = (fields[3], fields[columns - 1].trim_matches('"'));
+            match fault {
+                "" => assert!(rate.parse::<f64>().is_ok_and(|rate| rate > 0.0), "{row}"),
+                "it has no timers" | "it has no way to be woken" => {}
+                _ if fields[1] == "monoio" || fields[1] == "compio" => {
+                    assert!(cell.starts_with("wake") || cell.starts_with("million"), "{row}")
+                }
+                _ => {
+                    // Of all that they are made of, some systems keep io_uring alone from them.
+                    assert!(fault.starts_with("refused: ") && fields[1].contains("uring"), "{row}");
+                    println!("SKIPPED: {row}");
+                }
+            }
+        }
     }
+}
+
+#[test]
+fn every_engine_that_is_built_echoes() {
+    check_all_answer(
+        "run --sizes 64,65536 --conns 1,20 --depth 4",
+        &["echo 64Bx1 4 deep", "echo 64KiBx20 4 deep"],
+    );
+    check_all_answer("run --workloads ping-pong --sizes 1000", &["ping-pong 1000B"]);
+}
+
+#[test]
+fn every_engine_that_is_built_pumps_and_fans_out() {
+    check_all_answer(
+        "run --workloads pump,fan-out",
+        &[
+            "pump 64KiBx1",
+            "pump 64KiBx64",
+            "fan-out 64B to 2 16 deep",
+            "fan-out 16KiB to 64 16 deep",
+        ],
+    );
+}
+
+#[test]
+fn every_engine_that_is_built_lets_clients_come_and_go() {
+    check_all_answer("run --workloads multi-accept", &["multi-accept 64"]);
+}
+
+#[test]
+fn every_engine_that_is_built_bears_the_idle_and_the_slow() {
+    check_all_answer(
+        "run --workloads idle,slow-reader --idle-conns 100 --filter beside",
+        &["idle 100 beside 10 busy", "slow-reader 4 beside 10"],
+    );
+}
+
+#[test]
+fn every_engine_is_woken_and_keeps_time_or_says_why_not() {
+    check_all_answer(
+        "run --workloads wake,million-timers",
+        &[
+            "wake",
+            "wake flood",
+            "million-timers start and stop",
+            "million-timers expire",
+        ],
+    );
+}
+
+#[cfg(feature = "cluster")]
+#[test]
+fn clusters_answer_in_every_format_and_lose_nothing_with_their_leader() {
+    let bench = |words: &str| {
+        bench(&format!(
+            "run --engines threads --rounds 1 --seconds 0.05 -o csv {words}"
+        ))
+    };
+    let mixed = bench("--workloads mixed --filter x64 --cluster-rate 200");
+    let kills = bench("--workloads kill-leader");
+    let text = stdout(&mixed) + &stdout(&kills);
+    let columns = text.lines().next().map_or(0, |heading| heading.split(',').count());
+    for cell in ["mixed 256Bx64", "mixed 256Bx64 at 200/s", "kill-leader"] {
+        for format in ["binary", "protobuf", "msgpack", "json"] {
+            let start = format!("{cell},\"threads, {format}\",1,");
+            let row = text.lines().find_map(|line| line.strip_prefix(&start));
+            let row = row.unwrap_or_else(|| panic!("{start}: {}{}", said(&mixed), said(&kills)));
+            // Cell, contender and round are gone.
+            let fields: Vec<&str> = row.splitn(columns - 3, ',').collect();
+            let (rate, fault) = (fields[0], fields[columns - 4]);
+            // Nodes that do not get their core in time elect others, and should.
+            if fault.starts_with("deposed: ") || fault.starts_with("stalled: ") {
+                println!("SKIPPED: {start}{row}");
+                continue;
+            }
+            assert!(rate.parse::<f64>().is_ok_and(|rate| rate > 0.0), "{start}{row}");
+        }
+    }
+}
+
+#[test]
+fn a_loop_that_is_no_node_says_so() {
+    let output = bench("run --workloads put --engines raw-threads --rounds 1 --seconds 0.02");
+    assert!(output.status.success(), "{}", said(&output));
+    let text = stdout(&output);
+    let why = if cfg!(feature = "cluster") {
+        "no node runs on it"
+    } else {
+        "needs feature cluster"
+    };
+    assert!(
+        text.contains(&format!("raw-threads, binary: not here, {why}")),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_server_that_keeps_what_nobody_reads_is_noticed() {
+    let output = bench("run --workloads slow-reader --engines test-hoards --rounds 1 --seconds 0.02");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let text = stdout(&output);
+    assert!(text.contains("test-hoards: FAILED, unbounded: it grew by "), "{text}");
+}
+
+#[test]
+fn what_an_engine_lacks_is_no_failure() {
+    let output = bench("run --workloads million-timers --engines raw-threads --rounds 1 --seconds 0.02");
+    assert!(output.status.success(), "{}", said(&output));
+    let text = stdout(&output);
+    assert!(text.contains("raw-threads: not here, it has no timers"), "{text}");
 }
 
 #[test]

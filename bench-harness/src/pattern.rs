@@ -1,6 +1,9 @@
 //! The bytes of the load: known at every place of every connection's stream.
 
 use std::fmt;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
 
 /// After how many bytes the stream repeats itself. A prime, so that no message size and no buffer divides it: bytes
 /// that were lost, doubled or swapped are seen as what they are.
@@ -11,10 +14,19 @@ pub(crate) const WINDOW: usize = 64 * 1024;
 
 /// One period of random bytes, long enough behind it that every window is contiguous. All connections share it, and it
 /// stays in the second-level cache: sending copies nothing and checking is a `memcmp`.
-pub(crate) struct Pattern(Vec<u8>);
+///
+/// The servers of `pump` have it too, and reply with windows of it.
+#[derive(Clone)]
+pub(crate) struct Pattern(Bytes);
 
 impl Pattern {
-    pub(crate) fn new() -> Self {
+    /// The one pattern of this process.
+    pub(crate) fn shared() -> &'static Self {
+        static PATTERN: OnceLock<Pattern> = OnceLock::new();
+        PATTERN.get_or_init(Self::new)
+    }
+
+    fn new() -> Self {
         let mut bytes = Vec::with_capacity(PERIOD + WINDOW);
         // xorshift64, of any seed but zero: random enough not to match itself when shifted.
         let mut state = 0x9E37_79B9_7F4A_7C15_u64;
@@ -27,7 +39,19 @@ impl Pattern {
         bytes.truncate(PERIOD);
         bytes.extend_from_within(..WINDOW.min(PERIOD));
         bytes.extend_from_within(PERIOD..PERIOD + WINDOW.saturating_sub(PERIOD));
-        Self(bytes)
+        Self(Bytes::from(bytes))
+    }
+
+    /// Where it begins in memory, for a loop in C.
+    #[cfg(have_libuv)]
+    pub(crate) fn memory(&'static self) -> &'static [u8] {
+        &self.0
+    }
+
+    /// As [`window`](Self::window), shared. `None` if it is no window.
+    pub(crate) fn piece(&self, from: usize, count: usize) -> Option<Bytes> {
+        let is_window = from < PERIOD && count <= WINDOW;
+        is_window.then(|| self.0.slice(from..from + count))
     }
 
     /// `count` bytes from `at` on, at most [`WINDOW`].
@@ -65,6 +89,11 @@ impl Place {
         Self(number * 40_503 % PERIOD)
     }
 
+    /// Bytes behind the pattern's begin.
+    pub(crate) fn offset(self) -> usize {
+        self.0
+    }
+
     pub(crate) fn forward(self, count: usize) -> Self {
         Self((self.0 + count) % PERIOD)
     }
@@ -76,7 +105,7 @@ mod tests {
 
     #[test]
     fn every_window_goes_round() {
-        let pattern = Pattern::new();
+        let pattern = Pattern::shared();
         for number in [0, 1, 2, 9_999] {
             let mut at = Place::of(number);
             let long = pattern.window(at, WINDOW).to_vec();
@@ -89,7 +118,7 @@ mod tests {
 
     #[test]
     fn bytes_of_another_place_are_seen() {
-        let pattern = Pattern::new();
+        let pattern = Pattern::shared();
         let at = Place::of(3);
         let mut bytes = pattern.window(at, 64).to_vec();
         bytes[17] ^= 1;

@@ -1,22 +1,21 @@
 //! io_uring by hand: single issuer with deferred task-run, multishot accept and receive, one ring of buffers, answers
 //! sent from the buffer that they came in.
 
-use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+mod bufs;
+mod conn;
+
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU16, Ordering};
 
-use io_uring::types::{BufRingEntry, Fd};
+use io_uring::types::Fd;
 use io_uring::{CompletionQueue, IoUring, SubmissionQueue, Submitter, cqueue, opcode, squeue};
 use rustix::net::{Shutdown, shutdown, sockopt};
 
+use self::bufs::{Buffers, GROUP};
+use self::conn::{Conn, Receives, Slice};
+use crate::job::Job;
 use crate::serve::{self, Task};
-
-/// 8 MiB: between 4 and 16 the third-level cache holds it, and 256 buffers keep 64 KiB messages moving.
-const BUFFER_COUNT: u16 = 256;
-const BUFFER_BYTES: u32 = 32 * 1024;
-const GROUP: u16 = 0;
 
 const SUBMISSIONS: u32 = 4096;
 
@@ -24,6 +23,7 @@ const SUBMISSIONS: u32 = 4096;
 const ACCEPT: u64 = 0;
 const RECEIVE: u64 = 1 << 32;
 const SEND: u64 = 2 << 32;
+const CANCEL: u64 = 3 << 32;
 
 /// Serves on this thread.
 pub(crate) fn serve(task: &Task) -> io::Result<()> {
@@ -46,68 +46,9 @@ pub(crate) fn serve(task: &Task) -> io::Result<()> {
         buffers,
         conns: Vec::with_capacity(task.connections),
         starved: VecDeque::new(),
+        job: task.job,
     };
     server.run(completions)
-}
-
-/// A ring of buffers for receives. Its memory is never freed: the server ends by being killed.
-struct Buffers {
-    ring: *mut BufRingEntry,
-    data: *mut u8,
-    tail: u16,
-    /// Buffers that the kernel has.
-    free: u16,
-}
-
-impl Buffers {
-    fn register(submitter: &Submitter<'_>) -> io::Result<Self> {
-        const PAGE: usize = 4096;
-        let ring = leak(usize::from(BUFFER_COUNT) * size_of::<BufRingEntry>(), PAGE).cast();
-        let data = leak(usize::from(BUFFER_COUNT) * BUFFER_BYTES as usize, PAGE);
-        // SAFETY: the memory is page-aligned, of the size for so many entries, zeroed, and never freed.
-        unsafe { submitter.register_buf_ring_with_flags(ring as u64, BUFFER_COUNT, GROUP, 0) }
-            .map_err(|error| io::Error::new(error.kind(), format!("io_uring_register(PBUF_RING): {error}")))?;
-        let (tail, free) = (0, 0);
-        let mut buffers = Self { ring, data, tail, free };
-        for id in 0..BUFFER_COUNT {
-            buffers.give(id);
-        }
-        Ok(buffers)
-    }
-
-    fn at(&self, id: u16, offset: u32) -> *mut u8 {
-        assert!(id < BUFFER_COUNT && offset < BUFFER_BYTES);
-        // SAFETY: by the assertion it lies within `data`.
-        unsafe { self.data.add(usize::from(id) * BUFFER_BYTES as usize + offset as usize) }
-    }
-
-    /// Gives a buffer to the kernel.
-    fn give(&mut self, id: u16) {
-        let place = usize::from(self.tail % BUFFER_COUNT);
-        let address = self.at(id, 0);
-        // SAFETY: the place lies within the ring, and is ours until the tail passes it: there are as many places as
-        // buffers, and this buffer was not the kernel's.
-        let entry = unsafe { &mut *self.ring.add(place) };
-        entry.set_addr(address as u64);
-        entry.set_len(BUFFER_BYTES);
-        entry.set_bid(id);
-        self.tail = self.tail.wrapping_add(1);
-        self.free += 1;
-        // SAFETY: the tail stands in the first entry of the ring, aligned as its type, and the kernel only reads it.
-        let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.ring).cast_mut()) };
-        tail.store(self.tail, Ordering::Release);
-    }
-}
-
-/// Zeroed memory for the life of the process.
-fn leak(bytes: usize, align: usize) -> *mut u8 {
-    let layout = Layout::from_size_align(bytes, align).expect("both are constants of this file");
-    // SAFETY: the size is not zero.
-    let memory = unsafe { alloc_zeroed(layout) };
-    if memory.is_null() {
-        handle_alloc_error(layout);
-    }
-    memory
 }
 
 struct Server<'a> {
@@ -119,23 +60,7 @@ struct Server<'a> {
     conns: Vec<Option<Conn>>,
     /// Those whose receive found no buffer, in order.
     starved: VecDeque<i32>,
-}
-
-struct Conn {
-    /// Closed only when neither a receive nor a send is under way, so that no completion meets another connection.
-    socket: OwnedFd,
-    /// Received and not sent, the first of them being sent.
-    unsent: VecDeque<Slice>,
-    is_receiving: bool,
-    is_over: bool,
-}
-
-/// A part of a buffer.
-#[derive(Clone, Copy)]
-struct Slice {
-    id: u16,
-    from: u32,
-    to: u32,
+    job: Job,
 }
 
 impl Server<'_> {
@@ -163,7 +88,8 @@ impl Server<'_> {
         match data & !0xffff_ffff {
             ACCEPT => self.accepted(result, cqueue::more(flags)),
             RECEIVE => self.received(fd, result, flags),
-            _ => self.sent(fd, result),
+            SEND => self.sent(fd, result),
+            _ => Ok(()),
         }
     }
 
@@ -189,18 +115,13 @@ impl Server<'_> {
         if self.conns.len() <= at {
             self.conns.resize_with(at + 1, || None);
         }
-        self.conns[at] = Some(Conn {
-            socket,
-            unsent: VecDeque::new(),
-            is_receiving: false,
-            is_over: false,
-        });
+        self.conns[at] = Some(Conn::new(socket));
         self.receive(result)
     }
 
     fn receive(&mut self, fd: i32) -> io::Result<()> {
-        if let Some(conn) = &mut self.conns[fd as usize] {
-            conn.is_receiving = true;
+        if let Some(conn) = self.conns[fd as usize].as_mut().filter(|conn| conn.may_receive()) {
+            conn.receives = Receives::Yes;
             let receive = opcode::RecvMulti::new(Fd(fd), GROUP).build();
             self.push(receive.user_data(RECEIVE | fd as u64))?;
         }
@@ -209,29 +130,106 @@ impl Server<'_> {
 
     fn received(&mut self, fd: i32, result: i32, flags: u32) -> io::Result<()> {
         let buffer = cqueue::buffer_select(flags);
-        self.buffers.free -= u16::from(buffer.is_some());
-        let Some(conn) = &mut self.conns[fd as usize] else {
-            buffer.into_iter().for_each(|id| self.buffers.give(id));
-            return Ok(());
-        };
         let more = cqueue::more(flags);
-        conn.is_receiving = more;
+        let conn = self.conns[fd as usize].as_mut();
+        let is_live = conn.is_some_and(|conn| {
+            if !more {
+                conn.receives = Receives::No;
+            }
+            !conn.is_over
+        });
         match (result, buffer) {
-            (1.., Some(id)) if !conn.is_over => {
-                let (from, to) = (0, result.unsigned_abs());
-                conn.unsent.push_back(Slice { id, from, to });
-                if conn.unsent.len() == 1 {
-                    self.send(fd)?;
+            (1.., Some(id)) if is_live => {
+                self.answer(fd, id, result.unsigned_abs())?;
+                // A fan-out's answers wait elsewhere.
+                self.end_if_full(fd)?;
+                self.receive(fd)?;
+            }
+            (error, _) if -error == libc::ENOBUFS && is_live => self.starve(fd),
+            // It was asked to end, and goes on when something is sent, which may be so already.
+            (error, None) if -error == libc::ECANCELED && is_live => self.receive(fd)?,
+            (_, buffer) => {
+                buffer.into_iter().for_each(|id| self.buffers.take(id, 0));
+                if let Some(conn) = &mut self.conns[fd as usize] {
+                    conn.is_over = true;
                 }
-                if !more {
-                    self.receive(fd)?;
+                self.close_if_quiet(fd);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets a connection wait for a buffer.
+    fn starve(&mut self, fd: i32) {
+        if let Some(conn) = &mut self.conns[fd as usize] {
+            conn.receives = Receives::Starves;
+            self.starved.push_back(fd);
+        }
+    }
+
+    /// Ends the receive of a connection that has too much to send.
+    fn end_if_full(&mut self, fd: i32) -> io::Result<()> {
+        if let Some(conn) = &mut self.conns[fd as usize]
+            && conn.is_full()
+            && conn.receives == Receives::Yes
+        {
+            conn.receives = Receives::Ends;
+            let cancel = opcode::AsyncCancel::new(RECEIVE | fd as u64).build();
+            // That there was nothing to cancel any more is no news: the receive has a completion that says so.
+            self.push(cancel.user_data(CANCEL))?;
+        }
+        Ok(())
+    }
+
+    /// Does with `bytes` of a buffer what is to be done.
+    fn answer(&mut self, fd: i32, id: u16, bytes: u32) -> io::Result<()> {
+        let from = self.buffers.at(id, 0).cast_const();
+        let slice = Slice {
+            buffer: Some(id),
+            from,
+            bytes,
+        };
+        match self.job {
+            Job::Pump => {
+                // SAFETY: the kernel wrote so many bytes to this buffer, which is ours until it is taken back below.
+                let mut received = unsafe { std::slice::from_raw_parts(from, bytes as usize) };
+                while let Some(conn) = &mut self.conns[fd as usize] {
+                    let Some(reply) = conn.requests.next(&mut received) else {
+                        break;
+                    };
+                    // The pattern is never freed, so its address outlives this handle to it.
+                    let (buffer, from, bytes) = (None, reply.as_ptr(), reply.len() as u32);
+                    self.put(fd, Slice { buffer, from, bytes })?;
+                }
+                self.buffers.take(id, 0);
+            }
+            Job::FanOut => {
+                let is_open = |conn: &&Conn| !conn.is_over && conn.socket.as_raw_fd() != fd;
+                let others: Vec<i32> = self
+                    .conns
+                    .iter()
+                    .flatten()
+                    .filter(is_open)
+                    .map(|conn| conn.socket.as_raw_fd())
+                    .collect();
+                self.buffers.take(id, others.len() as u16);
+                for fd in others {
+                    self.put(fd, slice)?;
                 }
             }
-            (error, _) if -error == libc::ENOBUFS => self.starved.push_back(fd),
-            (_, buffer) => {
-                conn.is_over = true;
-                buffer.into_iter().for_each(|id| self.buffers.give(id));
-                self.close_if_quiet(fd);
+            _ => {
+                self.buffers.take(id, 1);
+                self.put(fd, slice)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, fd: i32, slice: Slice) -> io::Result<()> {
+        if let Some(conn) = &mut self.conns[fd as usize] {
+            conn.unsent.push_back(slice);
+            if conn.unsent.len() == 1 {
+                return self.send(fd);
             }
         }
         Ok(())
@@ -240,9 +238,8 @@ impl Server<'_> {
     /// Sends the first unsent slice.
     fn send(&mut self, fd: i32) -> io::Result<()> {
         let conn = self.conns[fd as usize].as_ref();
-        if let Some(slice) = conn.and_then(|conn| conn.unsent.front().copied()) {
-            let address = self.buffers.at(slice.id, slice.from);
-            let send = opcode::Send::new(Fd(fd), address, slice.to - slice.from).flags(libc::MSG_NOSIGNAL);
+        if let Some(slice) = conn.and_then(|conn| conn.unsent.front()) {
+            let send = opcode::Send::new(Fd(fd), slice.from, slice.bytes).flags(libc::MSG_NOSIGNAL);
             self.push(send.build().user_data(SEND | fd as u64))?;
         }
         Ok(())
@@ -254,52 +251,52 @@ impl Server<'_> {
         };
         let slice = conn.unsent.front_mut().expect("a send is of the first slice");
         if result < 0 {
-            for slice in conn.unsent.drain(..) {
-                self.buffers.give(slice.id);
-            }
+            let buffers = conn.unsent.drain(..).filter_map(|slice| slice.buffer);
+            buffers.for_each(|id| self.buffers.release(id));
             conn.is_over = true;
             // Ends the receive, if there is one, and with it the connection.
             let _ = shutdown(&conn.socket, Shutdown::Both);
             self.close_if_quiet(fd);
             return Ok(());
         }
-        slice.from += result.unsigned_abs();
-        if slice.from == slice.to {
-            let id = slice.id;
+        let count = result.unsigned_abs();
+        slice.from = slice.from.wrapping_add(count as usize);
+        slice.bytes -= count;
+        if slice.bytes == 0 {
+            let buffer = slice.buffer;
             conn.unsent.pop_front();
-            self.buffers.give(id);
+            buffer.into_iter().for_each(|id| self.buffers.release(id));
         }
         self.send(fd)?;
+        self.receive(fd)?;
         self.close_if_quiet(fd);
         Ok(())
     }
 
     fn close_if_quiet(&mut self, fd: i32) {
         let place = &mut self.conns[fd as usize];
-        let is_quiet = |conn: &Conn| conn.is_over && !conn.is_receiving && conn.unsent.is_empty();
-        if place.as_ref().is_some_and(is_quiet) {
+        if place.as_ref().is_some_and(Conn::is_quiet) {
             *place = None;
         }
     }
 
     /// Receives again for those that found no buffer, as many as there are buffers.
     fn feed_the_starved(&mut self) -> io::Result<()> {
-        for _ in 0..self.buffers.free {
+        for _ in 0..self.buffers.free() {
             let Some(fd) = self.starved.pop_front() else {
                 break;
             };
-            let waits = |conn: &Conn| !conn.is_receiving && !conn.is_over;
-            if self.conns[fd as usize].as_ref().is_some_and(waits) {
-                self.receive(fd)?;
-            } else {
-                self.close_if_quiet(fd);
+            if let Some(conn) = &mut self.conns[fd as usize] {
+                conn.receives = Receives::No;
             }
+            self.receive(fd)?;
+            self.close_if_quiet(fd);
         }
         Ok(())
     }
 
     fn push(&mut self, entry: squeue::Entry) -> io::Result<()> {
-        // SAFETY: an entry points to a buffer of `Buffers` or to nothing, and those are never freed.
+        // SAFETY: an entry points to a buffer of `Buffers`, to the pattern or to nothing, and those are never freed.
         while unsafe { self.submissions.push(&entry) }.is_err() {
             self.submissions.sync();
             self.submitter.submit()?;

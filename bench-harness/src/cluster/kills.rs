@@ -1,0 +1,71 @@
+//! The leader is killed, again and again.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use hdrhistogram::Histogram;
+use kraft::client::Error;
+
+use super::nodes::Cluster;
+use crate::fault::Fault;
+use crate::generator::{Clocks, Figures, Span};
+use crate::interrupt;
+
+/// Trials of a round, however short it is.
+const TRIALS_MIN: u64 = 2;
+
+/// Kills the leader, counts the time until the first write that began afterwards is acknowledged, starts the killed node
+/// again and waits until all follow the new leader. Then everything that was acknowledged must be there.
+pub(super) fn kill_leaders(cluster: &mut Cluster, span: Span) -> Result<Figures, Fault> {
+    let failed = |what: &'static str| move |error: Error| Fault::closed(format!("{what}: {error}"));
+    let mut client = cluster.client()?;
+    // Three digits from a microsecond to a minute.
+    let mut latency = Histogram::new_with_bounds(1_000, 60_000_000_000, 3).expect("the bounds are in order");
+    let since = SystemTime::now();
+    let (mut trials, mut elapsed) = (0_u64, Duration::ZERO);
+    while trials < TRIALS_MIN || elapsed < span.measured {
+        if interrupt::is_asked() {
+            return Err(Fault::Interrupted);
+        }
+        let leader = cluster.leader()?;
+        let number = trials.to_le_bytes();
+        client.put(&key("before", trials), &number).map_err(failed("put"))?;
+        let began = Instant::now();
+        cluster.kill(leader)?;
+        loop {
+            match client.put(&key("after", trials), &number) {
+                Ok(()) => break,
+                // It may have happened; the next one is another write of the same.
+                Err(Error::Refused(_) | Error::Unknown) => {}
+                Err(error) => return Err(failed("put without the old leader")(error)),
+            }
+        }
+        let passed = began.elapsed();
+        elapsed += passed;
+        latency.saturating_record(u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX));
+        trials += 1;
+        cluster.start_node(leader)?;
+        cluster.leader()?;
+        for trial in 0..trials {
+            for key in [key("before", trial), key("after", trial)] {
+                let found = client.get(&key).map_err(failed("get"))?;
+                if found.as_deref() != Some(&trial.to_le_bytes()) {
+                    let key = String::from_utf8_lossy(&key).into_owned();
+                    return Err(Fault::Corrupt(format!("{key}, which was acknowledged, is lost")));
+                }
+            }
+        }
+    }
+    Ok(Figures {
+        messages: trials,
+        elapsed,
+        latency,
+        since,
+        used: Clocks::default(),
+        busy: 0.0,
+        growth: None,
+    })
+}
+
+fn key(when: &str, trial: u64) -> Vec<u8> {
+    format!("{when} {trial}").into_bytes()
+}

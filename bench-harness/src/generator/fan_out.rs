@@ -1,0 +1,89 @@
+//! One speaks, all others hear.
+
+use std::collections::VecDeque;
+
+use mio::Events;
+
+use super::{EVENTS, Figures, Load, Meter, ReadClocks, Span};
+use crate::fault::Fault;
+
+/// A message that not all have heard.
+struct Spoken {
+    since: u64,
+    /// How many have not.
+    missing: usize,
+}
+
+impl Load {
+    /// The last connection has `depth` messages of `size` bytes on their way to all others, and sends one for each that
+    /// all of them have; its latency is that of the last.
+    pub(crate) fn fan_out(
+        &mut self,
+        size: usize,
+        depth: usize,
+        span: Span,
+        clocks: ReadClocks<'_>,
+    ) -> Result<Figures, Fault> {
+        self.see_all_hear(span)?;
+        let others = self.conns.len() - 1;
+        let mut meter = Meter::new(span, depth as u64);
+        let mut events = Events::with_capacity(EVENTS);
+        let mut spoken: VecDeque<Spoken> = VecDeque::with_capacity(depth);
+        // Messages that all have heard, and that each has.
+        let (mut by_all, mut by_each) = (0_usize, vec![0_usize; others]);
+        while !meter.is_over(clocks)? {
+            let now = meter.now();
+            while spoken.len() < depth {
+                let (since, missing) = (now, others);
+                spoken.push_back(Spoken { since, missing });
+                let (hearers, speaker) = self.conns.split_at_mut(others);
+                speaker[0].say(size);
+                hearers.iter_mut().for_each(|conn| conn.expect(now));
+            }
+            self.conns[others].send(self.pattern)?;
+            let found = self.wait(&mut events, &mut meter)?;
+            for event in &events {
+                let at = event.token().0;
+                let Some(heard) = by_each.get_mut(at) else {
+                    // The speaker, who hears nothing.
+                    continue;
+                };
+                let count = self.conns[at].receive(&mut self.buffer, self.pattern, size, |_| {})?;
+                for _ in 0..count {
+                    spoken[*heard - by_all].missing -= 1;
+                    *heard += 1;
+                }
+                let now = meter.now();
+                while let Some(first) = spoken.front().filter(|first| first.missing == 0) {
+                    meter.note(now, first.since);
+                    spoken.pop_front();
+                    by_all += 1;
+                }
+            }
+            meter.worked(found);
+        }
+        Ok(meter.figures())
+    }
+
+    /// A byte from the last to all others: when it has come all have been accepted.
+    fn see_all_hear(&mut self, span: Span) -> Result<(), Fault> {
+        let mut meter = Meter::new(span, 0);
+        let mut events = Events::with_capacity(EVENTS);
+        if let Some((speaker, hearers)) = self.conns.split_last_mut() {
+            hearers.iter_mut().for_each(|conn| conn.expect(0));
+            speaker.say(1);
+            speaker.send(self.pattern)?;
+        }
+        while self.conns.iter().any(|conn| conn.outstanding() > 0) {
+            meter.look()?;
+            self.wait(&mut events, &mut meter)?;
+            for event in &events {
+                let conn = &mut self.conns[event.token().0];
+                if conn.outstanding() > 0 {
+                    conn.receive(&mut self.buffer, self.pattern, 1, |_| {})?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

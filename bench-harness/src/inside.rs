@@ -1,0 +1,326 @@
+//! What a process measures of itself: wakes by another thread, and timers. It says what it found in a line on standard
+//! output and ends.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use hdrhistogram::Histogram;
+
+use crate::bare::clock;
+use crate::generator::{Clocks, Figures};
+use crate::job::Job;
+use crate::pin;
+use crate::serve::Task;
+
+/// A wake that is not heard by then is lost.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How the line on standard output begins.
+pub(crate) const FOUND: &str = "found ";
+
+/// Between two lone wakes: long enough for a loop to fall asleep, unless it spins.
+const PAUSE: Duration = Duration::from_micros(20);
+
+/// Wakes of a flood between two looks at the clock.
+const BURST: u64 = 1024;
+
+/// Timers that run while others are started and stopped.
+pub(crate) const RUNNING: usize = 100_000;
+
+/// Timers of a turn of [`Job::Expire`]; of a build for tests, which says that it measures nothing, fewer.
+pub(crate) const MILLION: usize = if cfg!(debug_assertions) { 10_000 } else { 1_000_000 };
+
+/// Within so much the timers of [`Job::Expire`] are due; starting them takes longer, so the loop finds all of them due.
+const DUE_WITHIN_MS: u64 = 10;
+
+/// How often a loop was woken, and for how many of these wakes it has been up since.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    rung: AtomicU64,
+    heard: AtomicU64,
+}
+
+impl Bell {
+    /// The loop was woken.
+    pub(crate) fn hear(&self) {
+        self.heard.store(self.rung.load(Ordering::Acquire), Ordering::Release);
+    }
+}
+
+/// Starts the thread that calls `wake`, on the core beside the loop's. It ends the process with what it found, or
+/// because a wake was lost.
+///
+/// # Errors
+///
+/// No thread can be started.
+pub(crate) fn ring(task: &Task, wake: impl Fn() + Send + 'static) -> io::Result<Arc<Bell>> {
+    let bell = Arc::new(Bell::default());
+    let (task, shared) = (task.clone(), Arc::clone(&bell));
+    thread::Builder::new().spawn(move || {
+        let outcome = task.beside.map_or(Ok(()), pin::to_core);
+        let outcome = outcome.and_then(|()| match task.job {
+            Job::Flood => flood(&task, &shared, &wake),
+            _ => round_trips(&task, &shared, &wake),
+        });
+        if let Err(error) = outcome {
+            eprintln!("kraft-bench: {error}");
+            std::process::exit(1);
+        }
+        std::process::exit(0);
+    })?;
+    Ok(bell)
+}
+
+/// One wake at a time, the next when the loop has had time to fall asleep.
+fn round_trips(task: &Task, bell: &Bell, wake: &impl Fn()) -> io::Result<()> {
+    let mut latency = histogram();
+    let (mut count, mut elapsed) = (0, Duration::ZERO);
+    let origin = Instant::now();
+    for number in 1.. {
+        let began = Instant::now();
+        if count > 0 && began - origin >= task.warm_up + task.measured {
+            break;
+        }
+        bell.rung.store(number, Ordering::Release);
+        wake();
+        wait_until_heard(task, bell, number)?;
+        let passed = began.elapsed();
+        if began - origin >= task.warm_up {
+            (count, elapsed) = (count + 1, elapsed + passed);
+            latency.saturating_record(u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX));
+        }
+        let rest = Instant::now();
+        while rest.elapsed() < PAUSE {
+            idle(task);
+        }
+    }
+    print(count, elapsed, None, &latency)
+}
+
+/// Wakes without waiting; the time ends when the last one is heard.
+fn flood(task: &Task, bell: &Bell, wake: &impl Fn()) -> io::Result<()> {
+    let mut number = 0;
+    for (span, is_measured) in [(task.warm_up, false), (task.measured, true)] {
+        let (began, first) = (Instant::now(), number);
+        while number == first || began.elapsed() < span {
+            for _ in 0..BURST {
+                number += 1;
+                bell.rung.store(number, Ordering::Release);
+                wake();
+            }
+        }
+        wait_until_heard(task, bell, number)?;
+        if is_measured {
+            return print(number - first, began.elapsed(), None, &histogram());
+        }
+    }
+    unreachable!("the second span is measured")
+}
+
+fn wait_until_heard(task: &Task, bell: &Bell, number: u64) -> io::Result<()> {
+    let mut looks = 0_u32;
+    let began = Instant::now();
+    while bell.heard.load(Ordering::Acquire) < number {
+        looks += 1;
+        // The clock costs more than a look.
+        if looks.is_multiple_of(1024) && began.elapsed() > PATIENCE {
+            return Err(io::Error::other("a wake was lost"));
+        }
+        idle(task);
+    }
+    Ok(())
+}
+
+fn idle(task: &Task) {
+    if task.beside.is_some() {
+        std::hint::spin_loop();
+    } else {
+        // The loop may be on this core.
+        thread::yield_now();
+    }
+}
+
+/// Timers of a loop.
+pub(crate) trait Clockwork {
+    /// By which one is stopped.
+    type Timer;
+
+    /// Starts one.
+    fn start(&mut self, after: Duration) -> Self::Timer;
+
+    /// Stops one that runs.
+    fn stop(&mut self, timer: Self::Timer);
+
+    /// Runs the loop until so many have expired, and returns how many did before it went to sleep or came to its end.
+    ///
+    /// # Errors
+    ///
+    /// The loop failed.
+    fn expire(&mut self, count: usize) -> io::Result<usize>;
+}
+
+/// Measures the timers of a loop and says what it found.
+///
+/// # Errors
+///
+/// The loop failed, or not as many timers expired as there were.
+pub(crate) fn timers(task: &Task, clockwork: &mut impl Clockwork) -> io::Result<()> {
+    let cpu = || clock::cpu_time(std::process::id());
+    let mut turn: Box<dyn FnMut() -> io::Result<usize>> = match task.job {
+        Job::Churn => {
+            let mut running: Vec<_> = (0..RUNNING).map(|at| clockwork.start(far(at))).collect();
+            let mut at = 0;
+            Box::new(move || {
+                // One after the other: each timer has lived as long as all others, as a request's time-out has.
+                for _ in 0..BURST {
+                    let timer = clockwork.start(far(at));
+                    let place = at % running.len();
+                    clockwork.stop(std::mem::replace(&mut running[place], timer));
+                    at += 1;
+                }
+                Ok(BURST as usize)
+            })
+        }
+        _ => Box::new(move || expire_half(clockwork)),
+    };
+    let warm = Instant::now();
+    while warm.elapsed() < task.warm_up {
+        turn()?;
+    }
+    let (began, cpu_began, mut count) = (Instant::now(), cpu(), 0);
+    while count == 0 || began.elapsed() < task.measured {
+        count += turn()?;
+    }
+    let (elapsed, cpu_end) = (began.elapsed(), cpu());
+    let used = cpu_began.zip(cpu_end).map(|(from, to)| to.saturating_sub(from));
+    print(count as u64, elapsed, used, &histogram())
+}
+
+/// Within the hour behind the next one, in no order.
+fn far(at: usize) -> Duration {
+    const HOUR_MS: usize = 3_600_000;
+    // A prime: deadlines neither grow nor repeat soon.
+    Duration::from_millis((HOUR_MS + at.wrapping_mul(1_299_709) % HOUR_MS) as u64)
+}
+
+fn expire_half(clockwork: &mut impl Clockwork) -> io::Result<usize> {
+    let mut stopped = Vec::with_capacity(MILLION / 2);
+    let began = Instant::now();
+    for at in 0..MILLION {
+        let timer = clockwork.start(Duration::from_millis(1 + at as u64 % DUE_WITHIN_MS));
+        if at.is_multiple_of(2) {
+            stopped.push(timer);
+        }
+    }
+    stopped.into_iter().for_each(|timer| clockwork.stop(timer));
+    // On a machine that starts them faster than this they would be waited for, which is no work.
+    while began.elapsed() < Duration::from_millis(DUE_WITHIN_MS) {
+        std::hint::spin_loop();
+    }
+    let expired = clockwork.expire(MILLION / 2)?;
+    if expired == MILLION / 2 {
+        Ok(MILLION)
+    } else {
+        Err(io::Error::other(format!("{expired} of {} timers expired", MILLION / 2)))
+    }
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are in order")
+}
+
+fn print(count: u64, elapsed: Duration, cpu: Option<Duration>, latency: &Histogram<u64>) -> io::Result<()> {
+    let cpu = cpu.map_or_else(|| "-".to_owned(), |cpu| cpu.as_nanos().to_string());
+    let mut text = format!("{FOUND}{count} {} {cpu}", elapsed.as_nanos());
+    for step in latency.iter_recorded() {
+        let (value, count) = (step.value_iterated_to(), step.count_since_last_iteration());
+        // Memory takes it.
+        let _ = write!(text, " {value}:{count}");
+    }
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()
+}
+
+/// What a process said that it found; `None` if it is not that.
+pub(crate) fn parse(line: &str) -> Option<Figures> {
+    let mut words = line.strip_prefix(FOUND)?.split_whitespace();
+    let messages = words.next()?.parse().ok()?;
+    let elapsed = Duration::from_nanos(words.next()?.parse().ok()?);
+    let server = match words.next()? {
+        "-" => None,
+        nanos => Some(Duration::from_nanos(nanos.parse().ok()?)),
+    };
+    let mut latency = histogram();
+    for word in words {
+        let (value, count) = word.split_once(':')?;
+        latency.saturating_record_n(value.parse().ok()?, count.parse().ok()?);
+    }
+    Some(Figures {
+        messages,
+        elapsed,
+        latency,
+        since: SystemTime::now(),
+        used: Clocks {
+            server,
+            ..Clocks::default()
+        },
+        busy: 0.0,
+        growth: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A list, from which nothing is ever lost but what a test takes out.
+    #[derive(Default)]
+    struct Timers {
+        running: usize,
+        lost: usize,
+    }
+
+    impl Clockwork for Timers {
+        type Timer = ();
+
+        fn start(&mut self, _: Duration) {
+            self.running += 1;
+        }
+
+        fn stop(&mut self, (): ()) {
+            self.running -= 1;
+        }
+
+        fn expire(&mut self, _: usize) -> io::Result<usize> {
+            Ok(std::mem::take(&mut self.running) - self.lost)
+        }
+    }
+
+    #[test]
+    fn timers_that_do_not_expire_are_missed() {
+        let mut timers = Timers::default();
+        assert_eq!(expire_half(&mut timers).ok(), Some(MILLION));
+        timers.lost = 1;
+        let error = expire_half(&mut timers).expect_err("one is missing");
+        let half = MILLION / 2;
+        assert_eq!(error.to_string(), format!("{} of {half} timers expired", half - 1));
+    }
+
+    #[test]
+    fn what_is_said_is_understood() {
+        let figures = parse("found 12 3000 - 5:2 900:10\n").expect("it is well-formed");
+        assert_eq!((figures.messages, figures.elapsed), (12, Duration::from_nanos(3000)));
+        assert_eq!((figures.used.server, figures.latency.len()), (None, 12));
+        assert_eq!(figures.latency.value_at_quantile(0.5), 900);
+        let figures = parse("found 1 2 3").expect("no histogram is one");
+        assert_eq!(figures.used.server, Some(Duration::from_nanos(3)));
+        for bad in ["", "listening 127.0.0.1:1", "found 1", "found 1 2", "found 1 2 3 4"] {
+            assert!(parse(bad).is_none(), "{bad}");
+        }
+    }
+}

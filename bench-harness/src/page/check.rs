@@ -1,0 +1,62 @@
+//! Whether a page has what its run has.
+
+use super::svg::escaped;
+use super::tables::ratio_text;
+use super::{LEVELS, key, ratios_drawn};
+use crate::record::{Cell, Record, Row};
+
+/// What is in the run and not in the page, as a browser wrote it down.
+pub(crate) fn missing(record: &Record, page: &str) -> Vec<String> {
+    let level = page
+        .split_once("<body data-level=\"")
+        .and_then(|(_, rest)| rest.split('"').next());
+    let Some(level) = level
+        .and_then(|level| level.parse().ok())
+        .filter(|level| *level < LEVELS.len())
+    else {
+        return vec!["the body, with what it leaves out".into()];
+    };
+    let mut missing = Vec::new();
+    for (number, cell) in record.cells.iter().enumerate() {
+        for (at, row) in cell.rows.iter().enumerate() {
+            let of_row = numbers(number, at, cell, row, page).chain(points(number, at, cell, row, level, page));
+            missing.extend(of_row.map(|what| format!("{}, {}: {what}", cell.name, row.contender)));
+        }
+    }
+    missing
+}
+
+/// The texts of a row that are not there.
+fn numbers(number: usize, at: usize, cell: &Cell, row: &Row, page: &str) -> impl Iterator<Item = String> {
+    let mut expected = Vec::new();
+    if let Some(fault) = &row.fault {
+        expected.push(format!("<td>{}</td><td class=\"why\"", escaped(&row.contender)));
+        expected.push(escaped(&fault.to_string()));
+    } else {
+        for figure in cell.work.columns() {
+            if let Some(median) = row.median.get(figure) {
+                let (key, shown) = (key(number, at, *figure), escaped(&figure.show(*median)));
+                expected.push(format!("data-key=\"{key}\">{shown}<"));
+            }
+        }
+        for comparison in &row.comparisons {
+            let key = key(number, at, comparison.figure);
+            expected.push(format!("data-ratio=\"{key}\">{}", ratio_text(comparison)));
+        }
+    }
+    expected.retain(|expected| !page.contains(expected));
+    expected.into_iter()
+}
+
+/// The rounds of a row that are not drawn, though its drawing is there.
+fn points(number: usize, at: usize, cell: &Cell, row: &Row, level: usize, page: &str) -> impl Iterator<Item = String> {
+    let drawn = ratios_drawn(cell, LEVELS[level]).into_iter();
+    drawn.filter_map(move |figure| {
+        let rounds = row.comparison(figure)?.ratio.rounds;
+        let key = key(number, at, figure);
+        let path = page.split_once(&format!("data-points=\"{key}\" d=\""));
+        let path = path.and_then(|(_, rest)| rest.split('"').next()).unwrap_or_default();
+        let points = path.matches("h0").count();
+        (points != rounds).then(|| format!("{rounds} rounds of {}, {points} points", figure.noun()))
+    })
+}

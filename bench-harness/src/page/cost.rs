@@ -1,0 +1,41 @@
+//! What a message costs the server.
+
+use super::figure;
+use super::palette::Palette;
+use super::svg::{Hold, Scale, Svg};
+use crate::figures::Figure;
+use crate::record::{Cell, Record, Row};
+
+const WIDTH: f64 = 360.0;
+const NAMES: f64 = 112.0;
+const VALUES: f64 = 46.0;
+const ROW: f64 = 18.0;
+
+/// A drawing for each cell in which somebody has a CPU time of a message.
+pub(super) fn draw(record: &Record, palette: &Palette) -> String {
+    record.cells.iter().map(|cell| one(cell, palette)).collect()
+}
+
+fn one(cell: &Cell, palette: &Palette) -> String {
+    let what = Figure::ServerCpuUsPerMessage;
+    let rows: Vec<(&Row, f64)> = cell
+        .rows
+        .iter()
+        .filter_map(|row| Some((row, *row.median.get(&what)?)))
+        .collect();
+    let most = rows.iter().map(|(_, micros)| *micros).fold(0.0, f64::max);
+    if most <= 0.0 {
+        return String::new();
+    }
+    let label = format!("CPU time of a message in {}", cell.name);
+    let mut svg = Svg::new(WIDTH, ROW * rows.len() as f64 + 4.0, &label);
+    let scale = Scale::linear(0.0, most, NAMES, WIDTH - VALUES);
+    for (at, (row, micros)) in rows.iter().enumerate() {
+        let y = ROW * at as f64;
+        svg.text("", Hold::Start, (8.0, y + 13.0), &row.contender);
+        let class = format!("bar {}", palette.colour(row));
+        svg.rect(&class, (NAMES, y + 4.0), (scale.at(*micros) - NAMES, ROW - 8.0), 1.0);
+        svg.text("", Hold::End, (WIDTH, y + 13.0), what.show(*micros));
+    }
+    figure(&cell.name, svg)
+}

@@ -1,0 +1,261 @@
+//! A run as one page that needs nothing else: no script, no network.
+//!
+//! Drawings are SVG within it. They are as wide as a telephone and stand beside each other where there is room. What is
+//! drawn stands as a number as well, in tables whose cells bear a key, by which [`missing`] finds what a browser has of
+//! them.
+
+mod check;
+mod cost;
+mod heat;
+mod kill;
+mod load;
+mod palette;
+mod spectrum;
+mod svg;
+mod tables;
+mod whiskers;
+
+pub(crate) use self::check::missing;
+
+use self::palette::Palette;
+use self::svg::{Svg, escaped};
+use crate::figures::{self, Figure};
+use crate::record::{Cell, Record};
+
+/// What a page may weigh: it is to be passed on by mail.
+const BYTES_MAX: usize = 395_000;
+
+/// Drawings of cells that are left out where there are too many: first what a table says nearly as well.
+const LEVELS: [&[Drawing]; 5] = [
+    &[Drawing::Ratio, Drawing::Spectrum, Drawing::SecondRatio, Drawing::Cost],
+    &[Drawing::Ratio, Drawing::Spectrum, Drawing::SecondRatio],
+    &[Drawing::Ratio, Drawing::Spectrum],
+    &[Drawing::Ratio],
+    &[],
+];
+
+/// A drawing of a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drawing {
+    /// Of the figure that the workload is about.
+    Ratio,
+    /// Of the other figures that are compared.
+    SecondRatio,
+    Spectrum,
+    Cost,
+}
+
+/// The page of a run.
+pub(crate) fn html(record: &Record) -> String {
+    let mut page = String::new();
+    for level in 0..LEVELS.len() {
+        page = self::page(record, level);
+        if page.len() <= BYTES_MAX {
+            break;
+        }
+    }
+    page
+}
+
+fn page(record: &Record, level: usize) -> String {
+    let palette = Palette::of(record);
+    let drawings = LEVELS[level];
+    let mut body = tables::head(record, level > 0);
+    body += &section("Verdicts", &tables::summary(record));
+    body += &section("By size and connections", &charts(&heat::draw(record)));
+    body += &section("Latency against load", &charts(&load::draw(record, &palette)));
+    if drawings.contains(&Drawing::Cost) {
+        let drawn = charts(&cost::draw(record, &palette));
+        body += &section("CPU time of the server for a message, µs", &drawn);
+    }
+    let cells = record.cells.iter().enumerate();
+    let cells = cells.map(|(number, cell)| self::cell(number, cell, drawings, &palette));
+    body += &section("Cells", &cells.collect::<String>());
+    body += &section("Targets", &tables::targets(record));
+    body += &section("Not measured", &tables::left_out(record));
+    body += &section("Environment", &tables::environment(record));
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <title>kraft-bench</title><style>{}{}</style></head>\n<body data-level=\"{level}\">{body}</body></html>\n",
+        include_str!("style.css"),
+        tables::headings()
+    )
+}
+
+fn cell(number: usize, cell: &Cell, drawings: &[Drawing], palette: &Palette) -> String {
+    let mut drawn = String::new();
+    for figure in ratios_drawn(cell, drawings) {
+        drawn += &whiskers::draw(number, cell, figure, palette);
+    }
+    if drawings.contains(&Drawing::Spectrum) {
+        drawn += &spectrum::draw(cell, palette);
+    }
+    drawn += &kill::draw(cell);
+    format!(
+        "<h3>{}</h3>{}{}{}\n",
+        escaped(&cell.name),
+        tables::cell(number, cell),
+        tables::notes(cell),
+        charts(&drawn)
+    )
+}
+
+/// The figures whose ratios are drawn.
+fn ratios_drawn(cell: &Cell, drawings: &[Drawing]) -> Vec<Figure> {
+    let figures = cell.work.compared().iter().enumerate();
+    let is_drawn = |at: usize| {
+        drawings.contains(if at == 0 {
+            &Drawing::Ratio
+        } else {
+            &Drawing::SecondRatio
+        })
+    };
+    figures
+        .filter(|(at, _)| is_drawn(*at))
+        .map(|(_, figure)| *figure)
+        .collect()
+}
+
+/// With a heading, if there is anything.
+fn section(heading: &str, content: &str) -> String {
+    if content.is_empty() {
+        String::new()
+    } else {
+        format!("<h2>{heading}</h2>{content}\n")
+    }
+}
+
+fn charts(figures: &str) -> String {
+    if figures.is_empty() {
+        String::new()
+    } else {
+        format!("<div class=\"charts\">{figures}</div>")
+    }
+}
+
+fn figure(caption: &str, svg: Svg) -> String {
+    format!(
+        "<figure><figcaption>{}</figcaption>{}</figure>",
+        escaped(caption),
+        svg.finish()
+    )
+}
+
+/// What a number of the page is found by: the places of cell, row and figure.
+fn key(cell: usize, row: usize, figure: Figure) -> String {
+    format!("{cell}.{row}.{}", place(figure))
+}
+
+fn place(figure: Figure) -> usize {
+    figures::ALL
+        .iter()
+        .position(|other| *other == figure)
+        .unwrap_or(figures::ALL.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Trial;
+    use crate::record::tests::sample;
+    use crate::workload::Work;
+
+    #[test]
+    fn a_page_has_everything_and_needs_nothing() {
+        let record = sample();
+        let page = html(&record);
+        assert_eq!(missing(&record, &page), Vec::<String>::new());
+        for foreign in ["<script", "http", "url(", "@import", "src="] {
+            assert!(!page.contains(foreign), "{foreign}");
+        }
+        assert!(page.contains("prefers-color-scheme: dark"));
+        // The reason of a refusal, as text.
+        assert!(page.contains("refused: no &lt;ring&gt; &amp; no rest"), "{page}");
+        assert!(
+            page.contains("no difference shown") && page.contains("slower"),
+            "{page}"
+        );
+    }
+
+    #[test]
+    fn nothing_is_drawn_without_data() {
+        let page = html(&sample());
+        for heading in ["Latency against load", "By size and connections", "leader"] {
+            assert!(!page.contains(heading), "{heading}");
+        }
+    }
+
+    #[test]
+    fn what_there_is_data_for_is_drawn() {
+        let mut record = sample();
+        // The same cell in other shapes.
+        for work in [
+            Work::Echo {
+                conns: 64,
+                size: 1024,
+                depth: 1,
+            },
+            Work::Open {
+                conns: 64,
+                size: 64,
+                rate: 1000,
+            },
+            Work::Open {
+                conns: 64,
+                size: 64,
+                rate: 2000,
+            },
+        ] {
+            let mut cell = record.cells[0].clone();
+            cell.work = work;
+            cell.name = work.to_string();
+            let rounds = cell.rows.iter_mut().flat_map(|row| row.rounds.iter_mut().flatten());
+            rounds.for_each(|round| {
+                round.insert(Figure::LatencyP99Us, 90.0);
+            });
+            record.cells.push(cell);
+        }
+        record.cells[0].rows[0].trials = vec![Trial {
+            detected_ms: 150.0,
+            elected_ms: 180.0,
+            first_write_ms: 200.0,
+        }];
+        record.conclude();
+        let page = html(&record);
+        for drawn in [
+            "64B over 64 connections: p99",
+            "slow, throughput to fast",
+            "from a leader&#39;s death",
+            "200 ms",
+        ] {
+            let drawn = drawn.replace("&#39;", "'");
+            assert!(page.contains(&drawn), "{drawn}");
+        }
+        assert_eq!(missing(&record, &page), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_page_of_many_cells_stays_small_and_says_what_it_leaves_out() {
+        let mut record = sample();
+        let cell = record.cells[0].clone();
+        record.cells = vec![cell; 150];
+        let page = html(&record);
+        assert!(page.len() < 400_000, "{}", page.len());
+        assert!(page.contains("To keep this page small"));
+        assert_eq!(missing(&record, &page), Vec::<String>::new());
+        assert!(!html(&sample()).contains("To keep this page small"));
+    }
+
+    #[test]
+    fn a_number_that_is_not_there_is_missed() {
+        let record = sample();
+        let page = html(&record);
+        let without = page.replacen(">90,000<", "><", 1);
+        let missing = missing(&record, &without);
+        assert_eq!(missing.len(), 1, "{missing:?}");
+        assert!(missing[0].starts_with("echo 64Bx64, slow: "), "{missing:?}");
+        let dots = page.replacen("h0", "", 1);
+        assert_eq!(super::missing(&record, &dots).len(), 1);
+    }
+}

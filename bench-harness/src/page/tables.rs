@@ -1,0 +1,272 @@
+//! The words and numbers of a page.
+
+use std::fmt::Write;
+
+use super::svg::escaped;
+use super::{key, place};
+use crate::figures::{self, Figure, Verdict};
+use crate::record::{Cell, Comparison, Record, Row};
+use crate::report::{asked, interval, plain};
+
+/// What it is, how it was measured, and how to read it.
+pub(super) fn head(record: &Record, is_reduced: bool) -> String {
+    let (method, machine) = (&record.method, &record.machine);
+    let mut text = format!(
+        "<header><h1>Event loops against each other</h1><p class=\"soft\">kraft-bench on {}<br>{} rounds of {:.2} s behind {:.2} s of warm-up, in the \
+         order of seed {}; {} comparisons with {:.0} % confidence, all together</p>",
+        escaped(&machine.line()),
+        method.rounds,
+        method.measured_seconds,
+        method.warm_up_seconds,
+        method.seed,
+        method.comparisons,
+        method.confidence * 100.0
+    );
+    if is_reduced {
+        text +=
+            "<p class=\"soft\">To keep this page small some drawings are left out; results.json has everything.</p>";
+    }
+    if record.interrupted {
+        text += "<p class=\"warn\">The run was interrupted: rounds are missing.</p>";
+    }
+    for warning in &machine.warnings {
+        let _ = write!(text, "<p class=\"warn\">{}</p>", escaped(warning));
+    }
+    text + "<details><summary>How to read it</summary>\
+            <p>Every contender of a cell runs once in each round, as a process of its own. Ratios are those of a round, \
+            to the baseline's figure of the same round. Of the rounds' ratios the geometric mean without the least and \
+            greatest tenth is the diamond. The thick line is its 99 % interval, the thin one the interval for which all \
+            comparisons of the run hold together with 99 %. A verdict needs the thin line to leave out 1: then the \
+            diamond is filled. Otherwise no difference is shown, which is not the same as that there is none.</p>\
+            <p>Every dot is a round. Medians stand in the tables. Blue and other colours are Kraft's backends, grey is \
+            what they are held against.</p></details></header>"
+}
+
+/// How often each contender was faster, slower, or neither.
+pub(super) fn summary(record: &Record) -> String {
+    let mut contenders: Vec<(&str, [usize; 3])> = Vec::new();
+    for cell in &record.cells {
+        for row in &cell.rows {
+            let first = cell.work.compared().first();
+            let Some(comparison) = first.and_then(|figure| row.comparison(*figure)) else {
+                continue;
+            };
+            let at = match comparison.verdict {
+                Verdict::Better => 0,
+                Verdict::NotShown => 1,
+                Verdict::Worse => 2,
+            };
+            let found = contenders.iter().position(|(name, _)| *name == row.contender);
+            let found = found.unwrap_or_else(|| {
+                contenders.push((&row.contender, [0; 3]));
+                contenders.len() - 1
+            });
+            contenders[found].1[at] += 1;
+        }
+    }
+    if contenders.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from(
+        "<p class=\"soft\">Cells in which a contender was held against its baseline.</p><table class=\"narrow\"><thead>\
+         <tr><th>engine</th><th>better</th><th>no difference shown</th><th>worse</th></tr></thead><tbody>",
+    );
+    for (name, counts) in contenders {
+        let _ = write!(text, "<tr><td>{}</td>", escaped(name));
+        for count in counts {
+            let _ = write!(text, "<td>{count}</td>");
+        }
+        text += "</tr>";
+    }
+    text + "</tbody></table>"
+}
+
+/// The medians of a cell and its ratios. Who failed stays, with the reason.
+pub(super) fn cell(number: usize, cell: &Cell) -> String {
+    let has = |figure: &&Figure| cell.rows.iter().any(|row| row.median.contains_key(figure));
+    let figures: Vec<Figure> = cell.work.columns().iter().filter(has).copied().collect();
+    let is_compared = |figure: &&Figure| cell.rows.iter().any(|row| row.comparison(**figure).is_some());
+    let compared: Vec<Figure> = cell.work.compared().iter().filter(is_compared).copied().collect();
+    let mut text = String::from("<table class=\"figures\"><thead><tr><th>engine</th>");
+    for figure in &figures {
+        let _ = write!(text, "<th>{}</th>", figure.heading());
+    }
+    for figure in &compared {
+        let _ = write!(text, "<th>{}, ratio</th>", figure.noun());
+    }
+    text += "</tr></thead><tbody>";
+    for (at, row) in cell.rows.iter().enumerate() {
+        text += &self::row(row, &figures, &compared, |figure| key(number, at, figure));
+    }
+    text + "</tbody></table>"
+}
+
+fn row(row: &Row, figures: &[Figure], compared: &[Figure], key: impl Fn(Figure) -> String) -> String {
+    let mut text = format!("<tr><td>{}</td>", escaped(&row.contender));
+    if let Some(fault) = &row.fault {
+        let columns = figures.len() + compared.len();
+        let _ = write!(
+            text,
+            "<td class=\"why\" colspan=\"{}\"><span class=\"warn\">{}</span></td></tr>",
+            columns.max(1),
+            escaped(&fault.to_string())
+        );
+        return text;
+    }
+    for figure in figures {
+        let place = place(*figure);
+        let _ = match row.median.get(figure) {
+            Some(median) => {
+                let (key, shown) = (key(*figure), escaped(&figure.show(*median)));
+                write!(text, "<td class=\"f{place}\" data-key=\"{key}\">{shown}</td>")
+            }
+            None => write!(text, "<td class=\"f{place}\">–</td>"),
+        };
+    }
+    for figure in compared {
+        let place = place(*figure);
+        let _ = match row.comparison(*figure) {
+            Some(comparison) => {
+                let (key, shown) = (key(*figure), ratio_text(comparison));
+                write!(text, "<td class=\"r{place}\" data-ratio=\"{key}\">{shown}</td>")
+            }
+            None => write!(text, "<td class=\"r{place}\">–</td>"),
+        };
+    }
+    text + "</tr>"
+}
+
+/// Rules of style that put a heading at each number where a table has no room for columns.
+pub(super) fn headings() -> String {
+    let rules = figures::ALL.iter().enumerate().map(|(at, figure)| {
+        let (heading, noun) = (figure.heading(), figure.noun());
+        format!(".f{at}::before{{content:\"{heading}\"}}.r{at}::before{{content:\"{noun}, ratio\"}}")
+    });
+    format!("@media (max-width:820px){{{}}}", rules.collect::<String>())
+}
+
+/// A ratio, its interval and its verdict, as HTML.
+pub(super) fn ratio_text(comparison: &Comparison) -> String {
+    let Comparison { figure, ratio, verdict } = comparison;
+    let words = figure.words(*verdict);
+    let interval = interval(ratio.corrected);
+    if *verdict == Verdict::NotShown {
+        format!("{:.3} <small>{interval}</small><small>{words}</small>", ratio.ratio)
+    } else {
+        format!(
+            "<b>{:.3}</b> <small>{interval}</small><small><b>{words}</b></small>",
+            ratio.ratio
+        )
+    }
+}
+
+/// What a table cannot say in a column.
+pub(super) fn notes(cell: &Cell) -> String {
+    let mut text = String::new();
+    if let Some(trend) = &cell.drift {
+        let class = if trend.drift.is_shown() { "warn" } else { "soft" };
+        let word = if trend.drift.is_shown() {
+            "Drift"
+        } else {
+            "No drift shown"
+        };
+        let _ = write!(
+            text,
+            "<p class=\"{class}\"><small class=\"{class}\">{word}: {} of {} changes by {:+.2} % a round, p = {:.3}.</small></p>",
+            trend.figure.noun(),
+            escaped(&trend.contender),
+            trend.drift.a_round * 100.0,
+            trend.drift.p
+        );
+    }
+    let bound = cell.rows.iter().filter(|row| row.load_bound);
+    let bound: Vec<String> = bound.map(|row| escaped(&row.contender)).collect();
+    if !bound.is_empty() {
+        let _ = write!(
+            text,
+            "<p><small>Client-bound: {}. The load was busy for more than 90 % of the time and may have been the limit: \
+             ratios of throughput shrink towards 1, CPU time does not.</small></p>",
+            bound.join(", ")
+        );
+    }
+    text
+}
+
+pub(super) fn targets(record: &Record) -> String {
+    if record.targets.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from(
+        "<table class=\"text wide\"><thead><tr><th>what</th><th>where</th><th>figure</th><th>asked</th><th>found</th>\
+         <th>verdict</th></tr></thead><tbody>",
+    );
+    for judged in &record.targets {
+        let found = judged.found.as_ref().map(|found| {
+            let around = found.interval.map(|known| format!(" {}", interval(Some(known))));
+            plain(judged.figure, found.ratio) + &around.unwrap_or_default()
+        });
+        let cells = [
+            judged.what.clone(),
+            judged.work.to_string(),
+            judged.figure.noun().into(),
+            asked(judged.figure, judged.bound),
+            found.unwrap_or_else(|| "–".into()),
+            judged.outcome.to_string(),
+        ];
+        text += "<tr>";
+        for cell in cells {
+            let _ = write!(text, "<td>{}</td>", escaped(&cell));
+        }
+        text += "</tr>";
+    }
+    text + "</tbody></table>"
+}
+
+/// Cells without time or room, and engines that are not in this program.
+pub(super) fn left_out(record: &Record) -> String {
+    let cells = record.left_out.iter().map(|what| escaped(what));
+    let engines = record.not_built.iter();
+    let engines = engines.map(|one| format!("{}: {}", escaped(&one.engine), escaped(&one.why)));
+    let all = cells.chain(engines).map(|what| format!("<p><small>{what}</small></p>"));
+    all.collect()
+}
+
+pub(super) fn environment(record: &Record) -> String {
+    let (machine, build) = (&record.machine, &record.build);
+    let known = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".into());
+    let mut lines: Vec<(String, String)> = vec![
+        (
+            "processor".into(),
+            format!("{} ({})", machine.cpu, machine.architecture),
+        ),
+        ("cores".into(), format!("{:?}", machine.cores)),
+        ("system".into(), format!("{} {}", machine.system, machine.kernel)),
+        ("governor".into(), known(&machine.governor)),
+        (
+            "version".into(),
+            format!("{}, commit {}", build.version, known(&build.commit)),
+        ),
+        ("compiler".into(), known(&build.compiler)),
+        ("command".into(), record.command.join(" ")),
+        (
+            "began, took".into(),
+            format!("{} s after 1970, {:.0} s", record.began, record.took_seconds),
+        ),
+    ];
+    if let Some(bytes) = machine.memory_bytes {
+        lines.push(("memory".into(), format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))));
+    }
+    if let Some(share) = machine.used_by_others {
+        lines.push(("used by others".into(), format!("{:.1} %", share * 100.0)));
+    }
+    lines.extend(machine.limits.iter().map(|(name, value)| (name.clone(), value.clone())));
+    let mitigations = machine.mitigations.iter();
+    lines.extend(mitigations.map(|(name, value)| (name.replace('_', " "), value.clone())));
+    let rows = lines
+        .iter()
+        .map(|(name, value)| format!("<tr><td>{}</td><td>{}</td></tr>", escaped(name), escaped(value)));
+    format!(
+        "<table class=\"text narrow\"><tbody>{}</tbody></table>",
+        rows.collect::<String>()
+    )
+}

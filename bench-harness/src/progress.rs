@@ -1,0 +1,107 @@
+//! What a run says while it runs: its plan, and on a terminal a line that says how far it is.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use crate::generator::Span;
+use crate::plan::{Plan, Planned};
+
+/// How far a run is.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    cells: usize,
+    span: Span,
+    /// What the plan says of all of it, and of what is done.
+    expected: Duration,
+    done: Duration,
+    began: Instant,
+    is_shown: bool,
+}
+
+impl Progress {
+    /// Says what is going to happen.
+    pub(crate) fn new(plan: &Plan, seed: u64) -> Self {
+        let expected = plan.estimate();
+        eprintln!(
+            "kraft-bench: {} cells, {} measurements of {:?} behind {:?} of warm-up, about {}; seed {seed}",
+            plan.cells.len(),
+            plan.measurements(),
+            rounded(plan.span.measured),
+            rounded(plan.span.warm_up),
+            minutes(expected)
+        );
+        Self {
+            cells: plan.cells.len(),
+            span: plan.span,
+            expected,
+            done: Duration::ZERO,
+            began: Instant::now(),
+            is_shown: io::stderr().is_terminal(),
+        }
+    }
+
+    /// Who is measured.
+    pub(crate) fn show(&self, cell: usize, planned: &Planned, round: usize, contender: &str) {
+        if !self.is_shown {
+            return;
+        }
+        let share = self.done.as_secs_f64() / self.expected.as_secs_f64().max(f64::MIN_POSITIVE);
+        let elapsed = self.began.elapsed();
+        // What the plan says, until what happened says more.
+        let left = if share > 0.1 {
+            elapsed.mul_f64(((1.0 - share) / share).max(0.0))
+        } else {
+            self.expected.saturating_sub(self.done)
+        };
+        // Nobody is helped by an error of the progress line.
+        let _ = write!(
+            io::stderr(),
+            "\r\x1b[K{:3.0} %, {} left; cell {} of {}, {}: round {} of {}, {contender}",
+            share * 100.0,
+            minutes(left),
+            cell + 1,
+            self.cells,
+            planned.work,
+            round + 1,
+            planned.rounds,
+        );
+    }
+
+    /// A contender's round is over.
+    pub(crate) fn done(&mut self, planned: &Planned) {
+        self.done += planned.round(self.span);
+    }
+
+    pub(crate) fn clear(&self) {
+        if self.is_shown {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+/// To the millisecond.
+fn rounded(time: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A time as one would say it.
+pub(crate) fn minutes(time: Duration) -> String {
+    let seconds = time.as_secs_f64().round();
+    if seconds < 100.0 {
+        format!("{seconds} s")
+    } else {
+        format!("{:.0} min", seconds / 60.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_said_in_seconds_or_minutes() {
+        assert_eq!(minutes(Duration::from_millis(51_600)), "52 s");
+        assert_eq!(minutes(Duration::from_secs(1020)), "17 min");
+        assert_eq!(rounded(Duration::from_micros(163_456)), Duration::from_millis(163));
+    }
+}

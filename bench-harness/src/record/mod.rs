@@ -1,0 +1,376 @@
+//! What a run found, as a document: everything that tables, pages and comparisons are made of.
+//!
+//! The document is `results.json` of a run's folder and what `-o json` prints. Every round is in it, and what was
+//! derived from the rounds beside them. Who changes a field or its meaning raises [`SCHEMA`]; a field that may be
+//! missing in older documents has a default.
+
+mod folder;
+mod latency;
+
+pub(crate) use self::folder::{create, read, write};
+pub(crate) use self::latency::{Answers, BEYOND_MIN, LatencyLog, spectrum};
+
+use serde::{Deserialize, Serialize};
+
+use crate::engines::Family;
+use crate::fault::Fault;
+use crate::figures::{Figure, Round, Verdict};
+use crate::machine::Machine;
+use crate::stats::{self, Drift, Judge, Ratio, median};
+use crate::targets::{self, Judged};
+use crate::workload::Work;
+
+/// The version of the document.
+pub(crate) const SCHEMA: u32 = 1;
+
+/// A run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) schema: u32,
+    pub(crate) build: Build,
+    /// The command line.
+    pub(crate) command: Vec<String>,
+    /// Seconds since 1970.
+    pub(crate) began: u64,
+    pub(crate) took_seconds: f64,
+    /// Whether somebody ended it before its time: rounds are missing then.
+    pub(crate) interrupted: bool,
+    pub(crate) machine: Machine,
+    pub(crate) method: Method,
+    pub(crate) cells: Vec<Cell>,
+    pub(crate) targets: Vec<Judged>,
+    /// Cells that were not run, and why.
+    pub(crate) left_out: Vec<String>,
+    /// Engines that are not in this program, and why.
+    pub(crate) not_built: Vec<NotBuilt>,
+}
+
+/// What was measured with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Build {
+    pub(crate) version: String,
+    /// The commit of the source, with a `+` if it was changed since.
+    pub(crate) commit: Option<String>,
+    pub(crate) compiler: Option<String>,
+    pub(crate) optimised: bool,
+}
+
+/// How it was measured.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Method {
+    /// Of the order of contenders, and of resamples.
+    pub(crate) seed: u64,
+    pub(crate) rounds: usize,
+    pub(crate) warm_up_seconds: f64,
+    pub(crate) measured_seconds: f64,
+    pub(crate) generator_spins: bool,
+    pub(crate) confidence: f64,
+    /// By how many comparisons the confidence is shared.
+    pub(crate) comparisons: usize,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct NotBuilt {
+    pub(crate) engine: String,
+    pub(crate) why: String,
+}
+
+/// A cell with all who took part.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Cell {
+    pub(crate) name: String,
+    pub(crate) work: Work,
+    /// The trend of the first row that others are held against.
+    pub(crate) drift: Option<Trend>,
+    pub(crate) rows: Vec<Row>,
+}
+
+/// A trend of a contender's figure from round to round.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Trend {
+    pub(crate) contender: String,
+    pub(crate) figure: Figure,
+    #[serde(flatten)]
+    pub(crate) drift: Drift,
+}
+
+/// A contender in a cell.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Row {
+    pub(crate) contender: String,
+    pub(crate) engine: String,
+    pub(crate) about: String,
+    pub(crate) family: Family,
+    /// The contender that its figures are divided by.
+    pub(crate) baseline: Option<String>,
+    /// Why it has no more rounds.
+    pub(crate) fault: Option<Fault>,
+    /// Whether the load may have been its limit.
+    pub(crate) load_bound: bool,
+    pub(crate) median: Round,
+    pub(crate) comparisons: Vec<Comparison>,
+    /// Percentiles of the answers of all rounds together, and their microseconds.
+    pub(crate) spectrum: Vec<[f64; 2]>,
+    /// Where leaders were killed: one entry a trial.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) trials: Vec<Trial>,
+    /// Figures that were counted in a round of their own; they stand among the medians too.
+    #[serde(default)]
+    pub(crate) counts: Round,
+    /// `null` for rounds without figures.
+    pub(crate) rounds: Vec<Option<Round>>,
+}
+
+/// What a figure is over the baseline's.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Comparison {
+    pub(crate) figure: Figure,
+    #[serde(flatten)]
+    pub(crate) ratio: Ratio,
+    pub(crate) verdict: Verdict,
+}
+
+/// A leader was killed: milliseconds from then on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Trial {
+    /// Until another node noticed.
+    pub(crate) detected_ms: f64,
+    /// Until there was a new leader.
+    pub(crate) elected_ms: f64,
+    /// Until a write was acknowledged again.
+    pub(crate) first_write_ms: f64,
+}
+
+/// Above this share of busy time the load may have been the limit.
+const BUSY_MAX: f64 = 0.9;
+
+impl Record {
+    /// Derives what follows from the rounds.
+    pub(crate) fn conclude(&mut self) {
+        let judge = Judge {
+            seed: self.method.seed,
+            comparisons: self.method.comparisons,
+        };
+        for cell in &mut self.cells {
+            cell.conclude(judge);
+        }
+        self.targets = targets::judge(&self.cells, judge);
+    }
+
+    pub(crate) fn has_failed_rows(&self) -> bool {
+        self.cells
+            .iter()
+            .flat_map(|cell| &cell.rows)
+            .any(|row| row.fault.as_ref().is_some_and(Fault::is_failure))
+    }
+}
+
+impl Cell {
+    /// The row with this label.
+    pub(crate) fn row(&self, contender: &str) -> Option<&Row> {
+        self.rows.iter().find(|row| row.contender == contender)
+    }
+
+    /// The row that a row is held against.
+    pub(crate) fn baseline(&self, row: &Row) -> Option<&Row> {
+        self.row(row.baseline.as_deref()?)
+    }
+
+    fn conclude(&mut self, judge: Judge) {
+        for row in &mut self.rows {
+            let medians = crate::figures::ALL.into_iter();
+            row.median = medians
+                .filter_map(|figure| Some((figure, median(row.values(figure))?)))
+                .collect();
+            row.median.extend(&row.counts);
+            let busy = row.median.get(&Figure::LoadBusyShare);
+            row.load_bound = busy.is_some_and(|busy| *busy > BUSY_MAX);
+        }
+        let compare = |row: &Row| -> Vec<Comparison> {
+            let Some(baseline) = self.baseline(row) else {
+                return Vec::new();
+            };
+            let figures = self.work.compared().iter();
+            let found = figures.filter_map(|&figure| row.compare(baseline, figure, judge));
+            found.collect()
+        };
+        let comparisons: Vec<_> = self.rows.iter().map(compare).collect();
+        for (row, comparisons) in self.rows.iter_mut().zip(comparisons) {
+            row.comparisons = comparisons;
+        }
+        self.drift = self.trend();
+    }
+
+    fn trend(&self) -> Option<Trend> {
+        let figure = *self.work.compared().first()?;
+        let is_baseline = |row: &&Row| {
+            self.rows
+                .iter()
+                .any(|other| other.baseline.as_ref() == Some(&row.contender))
+        };
+        let row = self.rows.iter().find(is_baseline).or_else(|| self.rows.first())?;
+        Some(Trend {
+            contender: row.contender.clone(),
+            figure,
+            drift: Drift::of(&row.by_round(figure))?,
+        })
+    }
+}
+
+impl Row {
+    pub(crate) fn by_round(&self, figure: Figure) -> Vec<Option<f64>> {
+        let rounds = self.rounds.iter();
+        rounds.map(|round| round.as_ref()?.get(&figure).copied()).collect()
+    }
+
+    pub(crate) fn values(&self, figure: Figure) -> Vec<f64> {
+        self.by_round(figure).into_iter().flatten().collect()
+    }
+
+    /// The ratios to a baseline of the rounds in which both have the figure.
+    pub(crate) fn ratios(&self, baseline: &Self, figure: Figure) -> Vec<f64> {
+        stats::ratios(&self.by_round(figure), &baseline.by_round(figure))
+    }
+
+    pub(crate) fn comparison(&self, figure: Figure) -> Option<&Comparison> {
+        self.comparisons.iter().find(|comparison| comparison.figure == figure)
+    }
+
+    fn compare(&self, baseline: &Self, figure: Figure, judge: Judge) -> Option<Comparison> {
+        let ratio = judge.of(&self.ratios(baseline, figure))?;
+        Some(Comparison {
+            figure,
+            verdict: figure.verdict(ratio.side()),
+            ratio,
+        })
+    }
+}
+
+impl Build {
+    /// Of this program.
+    pub(crate) fn own() -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").into(),
+            commit: option_env!("KRAFT_BENCH_COMMIT").map(str::to_owned),
+            compiler: option_env!("KRAFT_BENCH_COMPILER").map(str::to_owned),
+            optimised: !cfg!(debug_assertions),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Two contenders over eight rounds: `slow` is a tenth slower than `fast`, which it is held against; `dead` failed.
+    pub(crate) fn sample() -> Record {
+        let rounds = |factor: f64| -> Vec<Option<Round>> {
+            let noise = [0.0, 0.01, -0.01, 0.005, -0.005, 0.002, -0.002, 0.0];
+            let of = |noise: &f64| {
+                Some(Round::from([
+                    (Figure::MessagesPerSecond, 100_000.0 * factor * (1.0 + noise)),
+                    (Figure::ServerCpuUsPerMessage, 5.0 / factor),
+                    (Figure::LatencyP50Us, 20.0 / factor),
+                    (Figure::LoadBusyShare, 0.5),
+                ]))
+            };
+            noise.iter().map(of).collect()
+        };
+        let row = |contender: &str, baseline: Option<&str>, rounds| Row {
+            contender: contender.into(),
+            engine: contender.into(),
+            about: "of a test".into(),
+            family: Family::Kraft,
+            baseline: baseline.map(str::to_owned),
+            fault: None,
+            load_bound: false,
+            median: Round::new(),
+            comparisons: Vec::new(),
+            spectrum: vec![[50.0, 20.0], [90.0, 30.0], [99.0, 80.0]],
+            trials: Vec::new(),
+            counts: Round::new(),
+            rounds,
+        };
+        let work = Work::Echo {
+            conns: 64,
+            size: 64,
+            depth: 1,
+        };
+        let mut dead = row("dead", Some("fast"), vec![None; 8]);
+        dead.fault = Some(Fault::Refused("no <ring> & no rest".into()));
+        dead.spectrum.clear();
+        let mut record = Record {
+            schema: SCHEMA,
+            build: Build::own(),
+            command: vec!["kraft-bench".into(), "run".into()],
+            began: 1_700_000_000,
+            took_seconds: 8.0,
+            interrupted: false,
+            machine: Machine::unknown(),
+            method: Method {
+                seed: 7,
+                rounds: 8,
+                warm_up_seconds: 0.1,
+                measured_seconds: 0.4,
+                generator_spins: true,
+                confidence: stats::CONFIDENCE,
+                comparisons: 4,
+            },
+            cells: vec![Cell {
+                name: work.to_string(),
+                work,
+                drift: None,
+                rows: vec![
+                    row("fast", None, rounds(1.0)),
+                    row("slow", Some("fast"), rounds(0.9)),
+                    dead,
+                ],
+            }],
+            targets: Vec::new(),
+            left_out: vec!["echo 64KiBx10000: too much".into()],
+            not_built: Vec::new(),
+        };
+        record.conclude();
+        record
+    }
+
+    #[test]
+    fn what_follows_from_the_rounds_is_derived() {
+        let record = sample();
+        let slow = record.cells[0].row("slow").expect("it took part");
+        let rate = slow.comparison(Figure::MessagesPerSecond).expect("it is compared");
+        assert_eq!(rate.verdict, Verdict::Worse);
+        assert!((rate.ratio.ratio - 0.9).abs() < 1e-9, "{rate:?}");
+        let median = slow.median.get(&Figure::MessagesPerSecond).expect("it has rounds");
+        assert!((median - 90_000.0).abs() < 100.0, "{median}");
+        let dead = record.cells[0].row("dead").expect("it is kept");
+        assert!(dead.comparisons.is_empty() && record.has_failed_rows());
+        let trend = record.cells[0].drift.as_ref().expect("eight rounds are enough");
+        assert_eq!(trend.contender, "fast");
+        assert!(!trend.drift.is_shown());
+    }
+
+    #[test]
+    fn a_document_comes_back_as_it_was_written() {
+        let text = serde_json::to_string(&sample()).expect("all of it is JSON");
+        let back: Record = serde_json::from_str(&text).expect("it was written by us");
+        let (cell, dead) = (&back.cells[0], back.cells[0].row("dead").expect("it is kept"));
+        assert_eq!((cell.work, cell.rows.len()), (sample().cells[0].work, 3));
+        assert_eq!(dead.fault, Some(Fault::Refused("no <ring> & no rest".into())));
+        let slow = cell.row("slow").expect("it took part");
+        assert_eq!(slow.comparisons.len(), 2);
+        assert_eq!(slow.comparisons[0].verdict, Verdict::Worse);
+        // Decimals may be read one bit off.
+        let values = slow.values(Figure::MessagesPerSecond);
+        assert!((values[1] - 90_900.0).abs() < 1e-6 && values.len() == 8, "{values:?}");
+        // A round is an object of figures by name.
+        assert!(
+            text.contains("\"rounds\":[{\"messages_per_second\":100000.0,"),
+            "{text}"
+        );
+        assert!(
+            text.contains("\"fault\":{\"kind\":\"refused\",\"what\":\"no <ring> & no rest\"}"),
+            "{text}"
+        );
+    }
+}
