@@ -34,8 +34,12 @@ fn a_run_prints_a_table_and_its_targets() {
     assert_eq!(lines_of("epoll / raw-epoll-et "), 4, "{text}");
     assert_eq!(lines_of("targets"), 1, "{text}");
     assert!(text.contains("of 4 reached"), "{text}");
-    // Six rounds are enough for intervals, whatever they are.
-    assert!(!text.contains("too few rounds"), "{text}");
+    // Six rounds are enough for intervals, whatever they are; only a round without CPU time may be missing.
+    let is_rate = |line: &&str| line.contains(" throughput ");
+    assert!(
+        !text.lines().filter(is_rate).any(|line| line.contains("too few rounds")),
+        "{text}"
+    );
 }
 
 #[test]
