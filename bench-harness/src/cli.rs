@@ -103,7 +103,7 @@ pub(crate) struct Run {
     /// Where nodes of a cluster keep their data: a disk, or memory; the system's folder for temporary files without it
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// Rounds; below six there are no intervals [default: 12; 10 with --quick and --full]
+    /// Rounds; below six there are no intervals [default: 12; 14 with --quick]
     #[arg(long, value_name = "COUNT", value_parser = count::<1, 1_000>)]
     pub(crate) rounds: Option<usize>,
     /// Seconds that a round measures, behind a quarter as much of warm-up [default: 1; with --quick and --full as many as there is time for]
@@ -127,6 +127,9 @@ pub(crate) struct Run {
     /// Also keep every round and every latency in this folder, for `compare` and `report`
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+    /// Whether it says nothing while it runs: one of many
+    #[arg(skip)]
+    pub(crate) is_silent: bool,
 }
 
 /// How the load waits.
@@ -175,9 +178,9 @@ pub(crate) struct Honesty {
     /// How often both questions are asked
     #[arg(long, default_value = "20", value_parser = count::<1, 1_000>)]
     pub(crate) repeats: usize,
-    /// The engine that is entered twice
-    #[arg(long, default_value = "raw-readers", value_parser = engine)]
-    pub(crate) engine: String,
+    /// The engine that is entered twice; the first that is built without it
+    #[arg(long, value_parser = engine)]
+    pub(crate) engine: Option<String>,
     /// Rounds of a run
     #[arg(long, default_value = "12", value_parser = count::<6, 1_000>)]
     pub(crate) rounds: usize,

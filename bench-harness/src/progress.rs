@@ -20,23 +20,25 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// Says what is going to happen.
-    pub(crate) fn new(plan: &Plan, seed: u64) -> Self {
+    pub(crate) fn new(plan: &Plan, seed: u64, is_silent: bool) -> Self {
         let expected = plan.estimate();
-        eprintln!(
-            "kraft-bench: {} cells, {} measurements of {:?} behind {:?} of warm-up, about {}; seed {seed}",
-            plan.cells.len(),
-            plan.measurements(),
-            rounded(plan.span.measured),
-            rounded(plan.span.warm_up),
-            minutes(expected)
-        );
+        if !is_silent {
+            eprintln!(
+                "kraft-bench: {} cells, {} measurements of {:?} behind {:?} of warm-up, about {}; seed {seed}",
+                plan.cells.len(),
+                plan.measurements(),
+                rounded(plan.span.measured),
+                rounded(plan.span.warm_up),
+                minutes(expected)
+            );
+        }
         Self {
             cells: plan.cells.len(),
             span: plan.span,
             expected,
             done: Duration::ZERO,
             began: Instant::now(),
-            is_shown: io::stderr().is_terminal(),
+            is_shown: !is_silent && io::stderr().is_terminal(),
         }
     }
 

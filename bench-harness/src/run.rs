@@ -37,10 +37,12 @@ pub(crate) fn run(options: &Run) -> io::Result<(Record, Vec<LatencyLog>)> {
     let seed = options.seed.unwrap_or(since_1970.as_nanos() as u64 % SEEDS);
     let mut machine = Machine::look();
     let conditions = conditions(options, &plan, &mut machine);
-    for warning in &machine.warnings {
-        eprintln!("kraft-bench: warning: {warning}");
+    if !options.is_silent {
+        for warning in &machine.warnings {
+            eprintln!("kraft-bench: warning: {warning}");
+        }
     }
-    let progress = Progress::new(&plan, seed);
+    let progress = Progress::new(&plan, seed, options.is_silent);
     let mut run = Running {
         seed,
         conditions,

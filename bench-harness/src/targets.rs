@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::engines::REFERENCE;
 use crate::figures::Figure;
 use crate::record::{Cell, Row};
-use crate::stats::{Judge, Ratio, median};
+use crate::stats::{Judge, Ratio, VALUES_MIN, median};
 use crate::workload::{FRAMES, Work};
 
 /// Something that is asked for in some cells.
@@ -62,6 +62,8 @@ pub(crate) struct Judged {
 
 /// An interval that is wider than this share of its middle reaches almost anything.
 const WIDTH_MAX: f64 = 0.2;
+
+const TOO_WIDE: &str = "the rounds differ too much";
 
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -343,14 +345,13 @@ impl Bound {
 
     fn outcome(self, found: &Ratio) -> Outcome {
         let Some(interval) = found.interval else {
-            return Outcome::NotShown("too few rounds".into());
+            let is_unbounded = found.rounds >= VALUES_MIN;
+            return Outcome::NotShown(if is_unbounded { TOO_WIDE } else { "too few rounds" }.into());
         };
         match (self.holds(interval.low), self.holds(interval.high)) {
             (true, true) => Outcome::Shown,
             (false, false) => Outcome::Missed,
-            _ if interval.high - interval.low > WIDTH_MAX * found.ratio => {
-                Outcome::NotShown("the rounds differ too much".into())
-            }
+            _ if interval.high - interval.low > WIDTH_MAX * found.ratio => Outcome::NotShown(TOO_WIDE.into()),
             _ => Outcome::Reached,
         }
     }
@@ -407,6 +408,18 @@ mod tests {
         );
         // But all of it on one side does.
         check(Bound::AtLeast(3.0), 3.1, 4.0, 6.0, Outcome::Shown);
+    }
+
+    #[test]
+    fn rounds_without_a_bound_are_not_too_few() {
+        let ratio = Ratio {
+            ratio: 1.0,
+            interval: None,
+            corrected: None,
+            rounds: VALUES_MIN,
+        };
+        let outcome = Bound::AtLeast(0.5).outcome(&ratio);
+        assert_eq!(outcome, Outcome::NotShown(TOO_WIDE.into()));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::student;
 const TRIMMED_EACH: usize = 10;
 
 /// Fewer values have no interval: five degrees of freedom are the least for which Student's distribution is of use.
-pub(super) const VALUES_MIN: usize = 6;
+pub(crate) const VALUES_MIN: usize = 6;
 
 /// Resamples: a hundred beyond the quantile, within bounds of time. Beyond them Student's quantile decides.
 const BEYOND: f64 = if cfg!(test) { 5.0 } else { 100.0 };

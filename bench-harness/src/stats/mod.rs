@@ -7,6 +7,7 @@ mod student;
 #[cfg(test)]
 mod truth;
 
+pub(crate) use self::bootstrap::VALUES_MIN;
 pub(crate) use self::drift::Drift;
 pub(crate) use self::random::Random;
 

@@ -35,8 +35,12 @@ fn a_run_prints_a_table_and_its_targets() {
     assert_eq!(lines_of("epoll / raw-epoll-et "), 4, "{text}");
     assert_eq!(lines_of("targets"), 1, "{text}");
     assert!(text.contains("of 4 reached"), "{text}");
-    // Six rounds are enough for intervals, whatever they are.
-    assert!(!text.contains("too few rounds"), "{text}");
+    // Six rounds are enough for intervals, whatever they are; only a round without CPU time may be missing.
+    let is_rate = |line: &&str| line.contains(" throughput ");
+    assert!(
+        !text.lines().filter(is_rate).any(|line| line.contains("too few rounds")),
+        "{text}"
+    );
 }
 
 #[test]
@@ -178,13 +182,12 @@ fn an_interrupted_run_writes_what_it_has() {
         .expect("the program was built");
     // It says what it is going to do when it begins, and listens before that.
     let stderr = BufReader::new(child.stderr.take().expect("it is a pipe"));
-    let plan = stderr
-        .lines()
-        .map(|line| line.expect("it is text"))
-        .find(|line| line.contains("1 cells, 1000 measurements"));
-    assert!(plan.is_some());
+    let mut lines = stderr.lines().map(|line| line.expect("it is text"));
+    let plan = lines.find(|line| line.contains(" measurements of "));
     let pid = rustix::process::Pid::from_child(&child);
+    // Before anything is asserted: it would run for a quarter of an hour.
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    assert!(plan.is_some());
     let mut text = String::new();
     let mut stdout = child.stdout.take().expect("it is a pipe");
     stdout.read_to_string(&mut text).expect("it is text");
