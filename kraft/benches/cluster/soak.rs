@@ -107,7 +107,8 @@ impl Writer {
                 Err(error) => return Err(io::Error::other(error)),
             }
             let due = begun + Duration::from_secs(1) / PUTS_PER_SECOND * (answered + 1);
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            let rest = due.saturating_duration_since(Instant::now());
+            client.wait(rest).map_err(io::Error::other)?;
         }
         Ok(answered)
     }

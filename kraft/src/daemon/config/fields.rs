@@ -225,7 +225,7 @@ fields! {
     /// nearly full keeps none.
     snapshot_margin_bytes: u64 = 32 * MIB;
     /// Bytes a second in which snapshots are sent to all followers together; 0 is as fast as they take them.
-    snapshot_bytes_per_second: u64 = 0;
+    snapshot_bytes_per_second: u64 = 256 * MIB;
     /// Connections of clients at a time; more are turned away. Peers have places of their own.
     max_connections: u64 = 1024;
     /// Bytes that wait to be sent on a connection; a client that does not read beyond that is dropped.
