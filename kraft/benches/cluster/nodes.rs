@@ -28,6 +28,12 @@ fn free_ports(count: usize) -> io::Result<Vec<u16>> {
     held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
 
+/// Whether somebody listens there. Who dials a port that nobody has bound may be given it himself, and meets himself.
+fn is_heard(address: &str) -> bool {
+    let ends = std::net::TcpStream::connect(address).and_then(|stream| Ok((stream.local_addr()?, stream.peer_addr()?)));
+    ends.is_ok_and(|(ours, theirs)| ours != theirs)
+}
+
 fn check(status: std::process::ExitStatus, what: &str) -> io::Result<()> {
     if status.success() {
         Ok(())
@@ -97,12 +103,13 @@ impl Cluster {
         check(status, "kraftd init")?;
         self.running.push(None);
         self.start(at)?;
+        let mut client = kraft::client::Client::connect(&self.nodes()).map_err(io::Error::other)?;
         let deadline = Instant::now() + Duration::from_secs(30);
-        while std::net::TcpStream::connect(&peers).is_err() {
+        while !is_heard(&peers) {
             if Instant::now() > deadline {
                 return Err(io::Error::other("a node did not listen in 30 s"));
             }
-            std::thread::yield_now();
+            client.wait(Duration::from_millis(5)).map_err(io::Error::other)?;
         }
         Ok(peers)
     }
