@@ -142,7 +142,7 @@ fn judge(files: &BTreeMap<String, Lines>) -> Result<Outcome, Failure> {
     match percent >= LINES_MIN {
         true => Ok(Outcome::Passed),
         false => Err(Failure::new(format!(
-            "the simulator reaches {percent:.1} % of the lines of {SOURCE}, at least {LINES_MIN} % it should"
+            "the simulators reach {percent:.1} % of the lines of {SOURCE}, at least {LINES_MIN} % they should"
         ))),
     }
 }

@@ -254,7 +254,7 @@ impl Raft {
             None => configuration.is_removed(node),
         };
         if came.is_some() && is_going {
-            return Ok(Verdict::Done);
+            return staying(configuration, by).map(|_| Verdict::Done);
         }
         let member = configuration.member(node).ok_or(Refusal::UnknownMember)?;
         if by == node || came.is_some_and(|member| member.seat.votes()) {

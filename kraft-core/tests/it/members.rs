@@ -375,6 +375,20 @@ fn who_is_leaving_is_told_neither_to_stay_nor_to_stay_where_it_is() {
     assert_eq!(cluster.change(leader, &promote(gone)), Err(Refusal::ChangeUnderWay));
     settle(&mut cluster, &(1..=4).filter(|id| *id != gone).collect::<Vec<_>>());
     assert_eq!(cluster.change(leader, &here), Err(Refusal::UnknownMember));
+    // Nor is who took that one's place, and leaves in his turn.
+    assert!(
+        cluster.change(leader, &replace(gone, new)).is_ok(),
+        "it is so, and stays so"
+    );
+    let next = cluster.join();
+    cluster.change(leader, &add(next, false)).expect("it leads");
+    cluster.commit(1);
+    let steps = [Step::Voter(NodeId(next)), Step::Remove(NodeId(new))];
+    cluster.reconfigure(leader, &steps).expect("it leads");
+    assert_eq!(
+        cluster.change(leader, &replace(gone, new)),
+        Err(Refusal::ChangeUnderWay)
+    );
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub(crate) const PUTS: &str = "puts of 4 KiB";
 ///
 /// # Errors
 ///
-/// The log took more than it may, or memory grew.
+/// The log took more than it may, memory grew, or nothing was written.
 pub(crate) fn measure(
     backend: &str,
     span: Duration,
@@ -53,6 +53,11 @@ pub(crate) fn measure(
         let sample = Instant::now();
         let refused = writer.refused;
         let answered = writer.write(&mut client, SAMPLE_INTERVAL)?;
+        if answered == 0 {
+            return Err(io::Error::other(
+                "nothing was written for a while: see what the nodes say",
+            ));
+        }
         put(PUTS, "per second", f64::from(answered) / sample.elapsed().as_secs_f64());
         put(PUTS, "not done", f64::from(writer.refused - refused));
         let [mut log, mut snapshots] = [0, 0];

@@ -356,8 +356,9 @@ impl Protocol for Overheard {
         frame_max: usize,
         out: &mut Outbox,
     ) -> Result<(), EncodeError> {
+        self.protocol.encode_in(dialect, message, frame_max, out)?;
         self.audit.books().speaks(self.place, message);
-        self.protocol.encode_in(dialect, message, frame_max, out)
+        Ok(())
     }
 
     fn name(&self) -> &'static str {

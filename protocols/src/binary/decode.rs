@@ -694,12 +694,13 @@ impl<'a> Fields<'a> {
         usize::try_from(self.u32()?).map_err(|_| error)
     }
 
-    /// Bytes that are zero. What they will mean comes with a version of its own, so others are refused.
+    /// A share in hundredths.
     fn percent(&mut self) -> Result<u8> {
         let error = self.malformed();
         Some(self.u8()?).filter(|percent| *percent <= 100).ok_or(error)
     }
 
+    /// Bytes that are zero. What they will mean comes with a version of its own, so others are refused.
     fn reserved<const N: usize>(&mut self) -> Result<()> {
         let error = self.malformed();
         if self.array::<N>()? == [0; N] {

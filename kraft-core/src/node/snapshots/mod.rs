@@ -68,7 +68,7 @@ impl Default for Config {
             bytes: 64 << 20,
             piece_bytes: 128 << 10,
             window_bytes: 2 << 20,
-            bytes_per_second: u64::MAX,
+            bytes_per_second: 256 << 20,
             timeout: Duration::from_secs(10),
         }
     }

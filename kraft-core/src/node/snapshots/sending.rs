@@ -66,6 +66,8 @@ pub(super) struct Sending {
     pub(super) id: SnapshotId,
     /// The follower has everything before this; `None` until it said so.
     there: Option<u64>,
+    /// What it had of this one when it last said so: what people are shown.
+    told: u64,
     /// Everything before this was sent.
     sent: u64,
     /// A piece is being read.
@@ -97,6 +99,7 @@ impl Sending {
             to,
             id,
             there: None,
+            told: 0,
             sent: 0,
             is_reading: false,
             ready: None,
@@ -113,6 +116,9 @@ impl Sending {
 
     /// Begins again, with another snapshot or with the same.
     pub(super) fn begin(&mut self, id: SnapshotId, now: Instant) {
+        if id != self.id {
+            self.told = 0;
+        }
         self.id = id;
         self.there = None;
         self.sent = 0;
@@ -190,8 +196,7 @@ impl Sending {
 
     /// How much of it the follower has, in hundredths.
     pub(super) fn percent(&self) -> u8 {
-        let there = u128::from(self.there.unwrap_or_default());
-        u8::try_from(there * 100 / u128::from(self.id.bytes.max(1))).unwrap_or(100)
+        u8::try_from(u128::from(self.told) * 100 / u128::from(self.id.bytes.max(1))).unwrap_or(100)
     }
 
     /// It could not be read.
@@ -213,6 +218,7 @@ impl Sending {
             return true;
         }
         self.heard = now;
+        self.told = there;
         let Some(before) = self.there else {
             // The answer to a question, or a late one to a piece: where it goes on either way.
             self.there = Some(there);
@@ -387,6 +393,8 @@ mod tests {
         assert_eq!(sending.percent(), 33);
         assert!(sending.answered(id(300), 300, &PACE, at(2)));
         assert_eq!(sending.percent(), 100);
+        sending.begin(id(300), at(3));
+        assert_eq!(sending.percent(), 100, "until it says otherwise");
         sending.begin(id(7), at(3));
         assert_eq!(sending.percent(), 0);
     }
