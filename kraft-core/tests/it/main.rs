@@ -10,6 +10,7 @@ mod hostile;
 mod leases;
 mod lone;
 mod members;
+mod members_leaving;
 mod members_weather;
 mod random;
 mod reads;

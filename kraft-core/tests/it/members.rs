@@ -14,7 +14,7 @@ use kraft_core::time::Instant;
 use crate::cluster::Cluster;
 use crate::lone::{Lone, heartbeat, matched, terms};
 
-fn add(node: u64, promote: bool) -> Change<'static> {
+pub(crate) fn add(node: u64, promote: bool) -> Change<'static> {
     Change::Add {
         node: NodeId(node),
         address: String::leak(format!("h{node}:1")),
@@ -22,7 +22,7 @@ fn add(node: u64, promote: bool) -> Change<'static> {
     }
 }
 
-fn promote(node: u64) -> Change<'static> {
+pub(crate) fn promote(node: u64) -> Change<'static> {
     Change::Promote { node: NodeId(node) }
 }
 
@@ -30,7 +30,7 @@ fn remove(node: u64) -> Change<'static> {
     Change::Remove { node: NodeId(node) }
 }
 
-fn replace(node: u64, by: u64) -> Change<'static> {
+pub(crate) fn replace(node: u64, by: u64) -> Change<'static> {
     Change::Replace {
         node: NodeId(node),
         by: NodeId(by),
@@ -53,14 +53,14 @@ fn agree(cluster: &Cluster, expected: &[u64]) -> bool {
 }
 
 #[track_caller]
-fn settle(cluster: &mut Cluster, expected: &[u64]) {
+pub(crate) fn settle(cluster: &mut Cluster, expected: &[u64]) {
     cluster.run_until(&format!("the voters are {expected:?}"), |cluster| {
         agree(cluster, expected)
     });
 }
 
 /// Some member of `among` that does not lead.
-fn follower(cluster: &Cluster, among: &[u64], leader: u64) -> u64 {
+pub(crate) fn follower(cluster: &Cluster, among: &[u64], leader: u64) -> u64 {
     let mut others = among.iter().filter(|id| **id != leader && cluster.node(**id).is_up());
     *others.next().expect("there is one")
 }
@@ -348,47 +348,6 @@ fn auto_leave_joint_crash() {
         settle(&mut cluster, &kept);
         cluster.commit(1);
     }
-}
-
-#[test]
-fn who_is_leaving_is_told_neither_to_stay_nor_to_stay_where_it_is() {
-    let mut cluster = Cluster::new(3, 10);
-    cluster.commit(1);
-    let leader = cluster.elect();
-    let new = cluster.join();
-    cluster.change(leader, &add(new, false)).expect("it leads");
-    cluster.commit(1);
-    let gone = follower(&cluster, &[1, 2, 3], leader);
-    let steps = [Step::Voter(NodeId(new)), Step::Remove(NodeId(gone))];
-    cluster.reconfigure(leader, &steps).expect("it leads");
-    let member = cluster
-        .configuration(leader)
-        .member(NodeId(gone))
-        .expect("it votes so far");
-    assert_eq!(member.seat, Seat::Leaving);
-    let here = Change::Move {
-        node: NodeId(gone),
-        address: String::leak(member.address.clone()),
-    };
-    // Both are so now. When they were through, there would be no such member.
-    assert_eq!(cluster.change(leader, &here), Err(Refusal::ChangeUnderWay));
-    assert_eq!(cluster.change(leader, &promote(gone)), Err(Refusal::ChangeUnderWay));
-    settle(&mut cluster, &(1..=4).filter(|id| *id != gone).collect::<Vec<_>>());
-    assert_eq!(cluster.change(leader, &here), Err(Refusal::UnknownMember));
-    // Nor is who took that one's place, and leaves in his turn.
-    assert!(
-        cluster.change(leader, &replace(gone, new)).is_ok(),
-        "it is so, and stays so"
-    );
-    let next = cluster.join();
-    cluster.change(leader, &add(next, false)).expect("it leads");
-    cluster.commit(1);
-    let steps = [Step::Voter(NodeId(next)), Step::Remove(NodeId(new))];
-    cluster.reconfigure(leader, &steps).expect("it leads");
-    assert_eq!(
-        cluster.change(leader, &replace(gone, new)),
-        Err(Refusal::ChangeUnderWay)
-    );
 }
 
 #[test]
