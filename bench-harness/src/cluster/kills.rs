@@ -13,6 +13,9 @@ use crate::interrupt;
 /// Trials of a round, however short it is.
 const TRIALS_MIN: u64 = 2;
 
+/// Without a leader for so long, the others will not have one.
+const LEADERLESS_MAX: Duration = Duration::from_secs(20);
+
 /// Kills the leader, counts the time until the first write that began afterwards is acknowledged, starts the killed node
 /// again and waits until all follow the new leader. Then everything that was acknowledged must be there.
 pub(super) fn kill_leaders(cluster: &mut Cluster, span: Span) -> Result<Figures, Fault> {
@@ -34,6 +37,13 @@ pub(super) fn kill_leaders(cluster: &mut Cluster, span: Span) -> Result<Figures,
         loop {
             match client.put(&key("after", trials), &number) {
                 Ok(()) => break,
+                Err(Error::Refused(_) | Error::Unknown) if interrupt::is_asked() => return Err(Fault::Interrupted),
+                Err(Error::Refused(_) | Error::Unknown) if began.elapsed() > LEADERLESS_MAX => {
+                    let span = LEADERLESS_MAX.as_secs();
+                    return Err(Fault::Stalled(format!(
+                        "no write for {span} s after the leader was killed"
+                    )));
+                }
                 // It may have happened; the next one is another write of the same.
                 Err(Error::Refused(_) | Error::Unknown) => {}
                 Err(error) => return Err(failed("put without the old leader")(error)),

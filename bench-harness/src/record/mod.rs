@@ -236,7 +236,11 @@ impl Row {
         self.comparisons.iter().find(|comparison| comparison.figure == figure)
     }
 
+    /// Nothing of who failed, in whichever round: nobody knows what its other rounds are worth.
     fn compare(&self, baseline: &Self, figure: Figure, judge: Judge) -> Option<Comparison> {
+        if self.fault.is_some() || baseline.fault.is_some() {
+            return None;
+        }
         let ratio = judge.of(&self.ratios(baseline, figure))?;
         Some(Comparison {
             figure,
@@ -348,6 +352,18 @@ pub(crate) mod tests {
         let trend = record.cells[0].drift.as_ref().expect("eight rounds are enough");
         assert_eq!(trend.contender, "fast");
         assert!(!trend.drift.is_shown());
+    }
+
+    #[test]
+    fn who_failed_in_some_round_is_compared_in_none() {
+        for failed in ["slow", "fast"] {
+            let mut record = sample();
+            let row = record.cells[0].rows.iter_mut().find(|row| row.contender == failed);
+            row.expect("it took part").fault = Some(Fault::Corrupt("one byte".into()));
+            record.conclude();
+            let slow = record.cells[0].row("slow").expect("it is kept");
+            assert!(slow.comparisons.is_empty(), "{failed} failed");
+        }
     }
 
     #[test]
