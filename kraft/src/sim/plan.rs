@@ -181,7 +181,7 @@ impl Snapshots {
                 piece_bytes,
                 window_bytes: (piece_bytes as u64) << rng.u32(..6),
                 bytes_per_second: match rng.bool() {
-                    true => 1024 << (rng.u32(..6) + haste),
+                    true => 4096 << (rng.u32(..6) + haste),
                     false => u64::MAX,
                 },
                 timeout: Duration::from_millis(500 << rng.u32(..5)),

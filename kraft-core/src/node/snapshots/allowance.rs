@@ -38,13 +38,23 @@ impl Allowance {
         self.bytes -= bytes.min(self.bytes);
     }
 
+    /// From now on it is so many bytes a second.
+    pub(super) fn set_rate(&mut self, rate: u64) {
+        self.rate = rate;
+        self.bytes = self.bytes.min(self.most());
+    }
+
+    /// What was not used in a while is no reason for a burst.
+    fn most(&self) -> u64 {
+        (self.rate / 20).max(self.piece)
+    }
+
     /// It is `now`.
     pub(super) fn refill(&mut self, now: Instant) {
         let passed = now.saturating_since(self.refilled);
         let grown = u128::from(self.rate) * passed.as_nanos() / NANOS;
         let grown = u64::try_from(grown).unwrap_or(u64::MAX);
-        // What was not used in a while is no reason for a burst.
-        let most = (self.rate / 20).max(self.piece);
+        let most = self.most();
         if grown >= most - self.bytes {
             self.bytes = most;
             self.refilled = now;
@@ -97,5 +107,17 @@ mod tests {
         boundless.spend(100);
         boundless.refill(at(1_000_000));
         assert_eq!(boundless.bytes(), u64::MAX / 20);
+    }
+
+    #[test]
+    fn what_was_saved_up_at_a_higher_rate_is_no_reason_for_a_burst_either() {
+        let mut allowance = Allowance::new(10_000, 100, at(0));
+        allowance.refill(at(60_000_000));
+        allowance.set_rate(4_000);
+        assert_eq!(allowance.bytes(), 200);
+        allowance.spend(200);
+        allowance.refill(at(60_001_000));
+        assert_eq!(allowance.bytes(), 4);
+        assert_eq!(allowance.deadline(), Some(at(60_025_000)));
     }
 }

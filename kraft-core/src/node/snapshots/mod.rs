@@ -55,7 +55,8 @@ pub struct Config {
     pub piece_bytes: usize,
     /// Bytes on the way to one follower that it has not written. Default 2 MiB.
     pub window_bytes: u64,
-    /// Bytes a second to all followers together. Default: as fast as they take it.
+    /// Bytes a second to all followers together; a quarter of it while clients wait for answers, unless the last one was
+    /// gone before it had arrived. Default 256 MiB; `u64::MAX` is as fast as they take it, whoever waits.
     pub bytes_per_second: u64,
     /// A follower that says nothing for so long is not sent more until it gives a sign of life. Default 10 s.
     pub timeout: Duration,
@@ -103,6 +104,11 @@ const GIVE_UP: u32 = 6;
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 const RETRY_MAX: Duration = Duration::from_secs(300);
 
+/// While clients wait for answers, and for so long after, so large a part of [`Config::bytes_per_second`] is left: what is
+/// sent takes processors, disks and lines that their answers need.
+const GIVES_WAY: Duration = Duration::from_millis(100);
+const SHARE: u64 = 4;
+
 /// What a node does about snapshots.
 #[derive(Debug)]
 pub(super) struct Snapshots<St> {
@@ -141,6 +147,8 @@ pub(super) struct Snapshots<St> {
     /// Pieces that are being read for clients.
     client_reads: usize,
     allowance: Allowance,
+    /// Clients waited for answers a moment before.
+    gives_way_until: Instant,
 }
 
 impl<St: SnapshotStore> Snapshots<St> {
@@ -174,6 +182,7 @@ impl<St: SnapshotStore> Snapshots<St> {
             waiting: Vec::new(),
             client_reads: 0,
             allowance: Allowance::new(config.bytes_per_second, pace.piece, now),
+            gives_way_until: now,
             config,
         }
     }
@@ -209,6 +218,22 @@ impl<St: SnapshotStore> Snapshots<St> {
     fn distrust(&mut self) {
         self.is_asked = true;
         self.is_distrusted = true;
+    }
+
+    /// Bytes may leave as time has passed; `waiting` clients wait for answers.
+    fn refill(&mut self, waiting: usize, now: Instant) {
+        self.allowance.refill(now);
+        if waiting > 0 {
+            self.gives_way_until = now + GIVES_WAY;
+        }
+        let rate = self.config.bytes_per_second;
+        // One that is late again and again must arrive some time.
+        let has_lapsed = self.sending.iter().any(|sending| sending.lapses > 0);
+        let gives_way = now < self.gives_way_until && !has_lapsed && rate < u64::MAX;
+        self.allowance.set_rate(match gives_way {
+            true => (rate / SHARE).max(1),
+            false => rate,
+        });
     }
 
     /// How much a follower has of the one that is sent to it, in hundredths; 0 if none is.
@@ -317,7 +342,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         if self.snapshots.sending.is_empty() {
             return;
         }
-        self.snapshots.allowance.refill(now);
+        self.snapshots.refill(self.requests.waiting(), now);
         let mut all = std::mem::take(&mut self.snapshots.sending);
         // Who was served first in this turn is served last in the next.
         all.rotate_left(1);

@@ -82,3 +82,36 @@ fn snapshots_that_are_gone_before_they_arrive_are_taken_ever_more_seldom() {
         assert!(snapshots.is_due(4, NOW), "{lapses}");
     }
 }
+
+#[test]
+fn what_is_sent_gives_way_to_clients_unless_it_would_never_arrive() {
+    let config = Config {
+        bytes_per_second: 4_000_000,
+        piece_bytes: 1000,
+        ..Config::default()
+    };
+    let mut snapshots = Snapshots::new(config, Store, None, Duration::from_millis(50), 1 << 20, NOW);
+    let sending = Sending::new(NodeId(2), SnapshotId::default(), &snapshots.pace, NOW);
+    snapshots.sending.push(sending);
+    let mut now = NOW;
+    // Bytes that may leave in the ten milliseconds that follow.
+    let mut grown = |snapshots: &mut Snapshots<Store>, waiting: usize| {
+        snapshots.refill(waiting, now);
+        snapshots.allowance.spend(u64::MAX);
+        now += Duration::from_millis(10);
+        snapshots.refill(waiting, now);
+        snapshots.allowance.bytes()
+    };
+    assert_eq!(grown(&mut snapshots, 0), 40_000);
+    assert_eq!(grown(&mut snapshots, 1), 10_000);
+    assert_eq!(grown(&mut snapshots, 0), 10_000, "there was one a moment ago");
+    for _ in 0..9 {
+        grown(&mut snapshots, 0);
+    }
+    assert_eq!(grown(&mut snapshots, 0), 40_000);
+    snapshots.sending[0].lapses = 1;
+    assert_eq!(grown(&mut snapshots, 1), 40_000);
+    snapshots.sending[0].lapses = 0;
+    snapshots.config.bytes_per_second = u64::MAX;
+    assert_eq!(grown(&mut snapshots, 1), u64::MAX / 100, "nothing bounds it");
+}

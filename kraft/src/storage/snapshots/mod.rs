@@ -42,7 +42,7 @@ const SAVING: &str = "save.tmp";
 const RECEIVING: &str = "receive.tmp";
 
 /// After so much one that comes, or that must be there soon, is synced, so that a sync of the log never waits for all of it.
-const SYNC_BYTES: u64 = 8 << 20;
+const SYNC_BYTES: u64 = 1 << 20;
 
 /// The snapshots of a [`DiskLog`](super::DiskLog). Clones are the same place, and may be used by several threads: a
 /// save, a transfer and any number of reads go on side by side; a second save waits for the first.
