@@ -67,6 +67,8 @@ enum Stage {
     Logged {
         /// Where.
         index: Index,
+        /// It is a step on the way there, which the leader goes on from by itself.
+        is_joint: bool,
         /// The term of the entry there; `None` if a snapshot holds it.
         term: Option<Term>,
         /// The term in which this node led when it was so.
@@ -244,11 +246,13 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             let detail = format!("{}: wait until that is through, or undo it", pending.wish);
             return self.answer_change(adapter, protocol, vec![origin], Err((Refusal::ChangeUnderWay, detail)));
         }
-        let refusal = match self.stopping {
+        let judged = match self.stopping {
             Some(_) => Err(Refusal::Stopping),
-            None => self.raft.would_change(&wish.lend(), Incarnation(0)).map(drop),
+            None => self.raft.would_change(&wish.lend(), Incarnation(0)),
         };
-        if let Err(why) = refusal.and_then(|()| self.keeps_majority(&wish, now)) {
+        // What is so already needs nobody.
+        let judged = judged.and_then(|is_so| if is_so { Ok(()) } else { self.keeps_majority(&wish, now) });
+        if let Err(why) = judged {
             let detail = self.explain_change(&wish, why);
             return self.answer_change(adapter, protocol, vec![origin], Err((why, detail)));
         }
@@ -341,6 +345,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             Ok(index) => {
                 pending.stage = Stage::Logged {
                     index,
+                    is_joint: self.raft.configuration().1.is_joint(),
                     term: self.raft.term_at(index),
                     led: self.raft.status().hard.term,
                 };
@@ -376,26 +381,49 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     /// It is through, if it is.
     fn conclude_change<A: Adapter, P: Protocol>(&mut self, adapter: &mut A, protocol: &P) {
         let Some(Pending {
-            stage: Stage::Logged { index, term, led },
+            stage:
+                Stage::Logged {
+                    index,
+                    is_joint,
+                    term,
+                    led,
+                },
             ..
         }) = &self.members.pending
         else {
             return;
         };
-        let (index, term, led) = (*index, *term, *led);
-        let (committed, configuration) = self.raft.committed_configuration();
+        let (index, is_joint, term, led) = (*index, *is_joint, *term, *led);
+        let committed = self.raft.committed_configuration().0;
         // A leader's log only grows in its term. In a follower's, and in that of who leads again, the entry may have been
         // overwritten; what Raft took in within this turn counts, though the driver was not told so far.
         let status = self.raft.status();
         let is_same_term = status.state == NodeState::Leader && status.hard.term == led;
         let is_there = is_same_term || self.raft.term_at(index) == term;
+        // What came later may say otherwise: others may lead since.
+        let through = match is_joint {
+            _ if committed < index || !is_there => None,
+            false => Some(index),
+            true => self.left_joint(index, is_same_term),
+        };
         let is_early = canary::is(Canary::ChangeAnsweredEarly);
-        if !is_early && (committed < index || configuration.is_joint() || !is_there) {
+        let Some(index) = through.or(is_early.then_some(index)) else {
             return;
-        }
+        };
         if let Some(pending) = self.members.pending.take() {
-            self.answer_change(adapter, protocol, pending.origins, Ok(committed.max(index)));
+            self.answer_change(adapter, protocol, pending.origins, Ok(index));
         }
+    }
+
+    /// Where the joint configuration at `index` was left, if that is committed. Who leads by itself goes on with what was
+    /// asked for; where others may have undone it since, the very next one has to be known.
+    fn left_joint(&self, index: Index, leads: bool) -> Option<Index> {
+        let commit = self.raft.status().commit;
+        let known = self.raft.configurations();
+        let is_next_known = known.first().is_some_and(|(at, _)| *at <= index);
+        let mut later = known.iter().filter(|(at, _)| index < *at && *at <= commit);
+        let (at, configuration) = later.next().filter(|_| leads || is_next_known)?;
+        (!configuration.is_joint()).then_some(*at)
     }
 
     /// This node leads no more: what was asked for may happen, or not.

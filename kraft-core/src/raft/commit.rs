@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{Output, Raft};
 use crate::canary::{self, Canary};
-use crate::id::{Index, NodeId};
+use crate::id::Index;
 use crate::log::Log;
 use crate::message::NodeState;
 
@@ -38,10 +38,9 @@ impl Raft {
             Some(peer) => self.progress[peer].matched,
             None => durable,
         };
-        let commit = match self.miscounted(matched) {
-            None => self.quorum().committed_index(matched),
-            Some(commit) => commit,
-        };
+        let commit = self.quorum().committed_index(matched);
+        #[cfg(kraft_canary)]
+        let commit = self.miscounted(matched).unwrap_or(commit);
         // Thesis §3.6.2: only entries of the current term commit by counting; those before commit with them.
         let is_own = commit >= self.term_start || canary::is(Canary::OldTermCommitted);
         if commit <= self.commit || !is_own {
@@ -64,7 +63,8 @@ impl Raft {
     }
 
     /// What deliberate bugs count in place of the quorum.
-    fn miscounted(&self, matched: impl Fn(NodeId) -> Index) -> Option<Index> {
+    #[cfg(kraft_canary)]
+    fn miscounted(&self, matched: impl Fn(crate::id::NodeId) -> Index) -> Option<Index> {
         let configuration = self.configuration().1;
         let learners = canary::is(Canary::LearnerCounts);
         let own = canary::is(Canary::RemovedLeaderCounts) && !configuration.votes(self.config.id);

@@ -50,9 +50,11 @@ pub(super) struct Books {
     /// Frames of which a part has left, by stream.
     partial: BTreeMap<u64, Vec<u8>>,
     laws: Laws,
-    answers: Answers,
+    pub(super) answers: Answers,
     spoken: Spoken,
-    broken: Option<String>,
+    /// Changes that cannot be and were refused as such.
+    pub(super) barred: u64,
+    pub(super) broken: Option<String>,
 }
 
 /// A node as the auditor knows it.
@@ -105,6 +107,7 @@ impl Audit {
             laws: Laws::new(0),
             answers: Answers::default(),
             spoken: Spoken::default(),
+            barred: 0,
             broken: None,
         })))
     }

@@ -254,6 +254,7 @@ impl Cluster {
             weaker: self.history.weaker,
             changed: Changed {
                 gone: self.hosts.iter().map(|host| host.departures).sum(),
+                barred: books.barred,
                 ..self
                     .operator
                     .as_ref()

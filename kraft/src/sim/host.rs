@@ -106,6 +106,8 @@ pub(super) struct Host {
     pub(super) recoveries: u64,
     /// How often its node ended because it was removed.
     pub(super) departures: u64,
+    /// The joint configuration that it was asked about last, of those that it led to.
+    pub(super) asked_at: Index,
     /// Blocking work under way, with the time at which it is through.
     work: Vec<(Instant, Task<DiskWork<MemFiles>>)>,
     last_status: Status,
@@ -185,6 +187,7 @@ impl Host {
             is_recovering: false,
             recoveries: 0,
             departures: 0,
+            asked_at: Index::ZERO,
             work: Vec::new(),
             last_status: status,
             told: Index::ZERO,

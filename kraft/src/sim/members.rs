@@ -99,6 +99,9 @@ impl Cluster {
                 operator.changed.came += since.difference(&then).count() as u64;
                 operator.changed.went += then.difference(&since).count() as u64;
             }
+            if let Err(broken) = self.check_configuration(&configuration) {
+                self.audit.books().broken.get_or_insert(broken);
+            }
             self.roll.0.push((index, configuration));
         }
         self.atlas.count(self.roll.voters());
@@ -119,6 +122,7 @@ impl Cluster {
                 ));
             }
         }
+        self.check_vain(at)?;
         // Thesis §4.2.2: it leads until its removal is committed, and no longer. What is committed last, or may be next, has it
         // vote.
         let status = self.hosts[at].last_status();
@@ -214,8 +218,15 @@ impl Cluster {
         able.any(|able| own.iter().any(|member| member.node == able.id))
     }
 
+    /// The members are to change; or somebody asks for what cannot be, beside.
+    pub(super) fn change_in_vain_or_not(&mut self, rng: &mut Rng) -> Result<Option<usize>, String> {
+        // What else is drawn does not depend on it.
+        self.ask_in_vain(&mut Rng::with_seed(rng.clone().u64(..)));
+        self.change_members(rng)
+    }
+
     /// The members are to change. Returns the host that this is about, if there is one.
-    pub(super) fn change_members(&mut self, rng: &mut Rng) -> Result<Option<usize>, String> {
+    fn change_members(&mut self, rng: &mut Rng) -> Result<Option<usize>, String> {
         let now = self.network.now();
         let Some(operator) = &self.operator else {
             return Ok(None);

@@ -23,6 +23,7 @@
 //! | `cluster` | the stepping, the checks of each step, the end of a run |
 //! | `faults`, `strike`, `atlas` | kinds of faults; how they begin and end; which of them Raft tolerates |
 //! | `members`, `operator` | how members change, and what must hold of that; who asks for it |
+//! | `vain` | changes that cannot be, each refused for its own reason |
 //! | `network`, `clock`, `host`, `rot` | what they befall: paths, clocks, machines with their disks |
 //! | `watch`, `audit`, `answers` | what disks were told, what leaves on the wire for nodes, for clients |
 //! | `fresh` | how old what is read may be |
@@ -48,6 +49,7 @@ mod states;
 mod strike;
 mod trace;
 mod user;
+mod vain;
 mod watch;
 
 use std::panic::{self, AssertUnwindSafe};

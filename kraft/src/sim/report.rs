@@ -138,6 +138,8 @@ pub struct Changed {
     pub refused: u64,
     /// Of unknown outcome.
     pub unknown: u64,
+    /// Such as cannot be, refused for that reason.
+    pub barred: u64,
     /// Nodes that became voters.
     pub came: u64,
     /// Voters that became none.
@@ -154,6 +156,7 @@ impl Changed {
             ("a change that is done", self.done),
             ("a change that is refused", self.refused),
             ("a change of unknown outcome", self.unknown),
+            ("a change that cannot be", self.barred),
             ("a node that becomes a voter", self.came),
             ("a voter that becomes none", self.went),
             ("a node that ends because it was removed", self.gone),
@@ -167,6 +170,7 @@ impl Changed {
         self.done += other.done;
         self.refused += other.refused;
         self.unknown += other.unknown;
+        self.barred += other.barred;
         self.came += other.came;
         self.went += other.went;
         self.gone += other.gone;
@@ -180,14 +184,15 @@ impl fmt::Display for Changed {
             done,
             refused,
             unknown,
+            barred,
             came,
             went,
             gone,
         } = self;
         write!(
             f,
-            "{asked} changes asked for, {done} done, {refused} refused, {unknown} unknown; {came} voters came, {went} went; \
-             {gone} nodes ended as removed"
+            "{asked} changes asked for, {done} done, {refused} refused, {unknown} unknown; {barred} that cannot be, refused \
+             as such; {came} voters came, {went} went; {gone} nodes ended as removed"
         )
     }
 }

@@ -44,6 +44,8 @@ pub(super) enum Ailment {
     Failing(Kind, usize),
     Drifting(usize),
     Rotten(usize),
+    /// The connections of a node are reset, once.
+    Breaking(usize),
 }
 
 impl Ailment {
@@ -53,7 +55,7 @@ impl Ailment {
             Self::Down(at) | Self::Paused(at) | Self::Stalled(at) | Self::Full(at) | Self::Rotten(at) => vec![*at],
             Self::Failing(_, at) => vec![*at],
             Self::Cut(_, _, victims) => victims.clone(),
-            Self::Weather(..) | Self::Meddled(_) | Self::Drifting(_) => Vec::new(),
+            Self::Weather(..) | Self::Meddled(_) | Self::Drifting(_) | Self::Breaking(_) => Vec::new(),
         }
     }
 
@@ -107,6 +109,11 @@ impl Cluster {
                 None => return Ok(()),
                 Some(asked) => {
                     at = asked;
+                    // Soon enough for that to be under way.
+                    if self.plan.kinds.has(Kind::Reset) && rng.bool() {
+                        let soon = now + Duration::from_micros(rng.u64(..4_000));
+                        self.ailments.push((soon, Ailment::Breaking(at)));
+                    }
                     None
                 }
             },
@@ -114,7 +121,7 @@ impl Cluster {
                 false => return Ok(()),
                 true => None,
             },
-            Kind::Member => match self.change_members(&mut rng)? {
+            Kind::Member => match self.change_in_vain_or_not(&mut rng)? {
                 None => return Ok(()),
                 Some(about) => {
                     at = about;
@@ -487,6 +494,14 @@ impl Cluster {
                     host.restore();
                 }
                 (Kind::Rot, host.id)
+            }
+            Ailment::Breaking(at) => {
+                for other in (0..self.weather.len()).filter(|other| other != at) {
+                    self.weather.reset(*at, other);
+                }
+                self.note_strike(Kind::Reset, self.hosts[*at].id);
+                self.report.fired.note(Kind::Reset);
+                return Ok(());
             }
         };
         let mended = Step::Mended(kind, node);
