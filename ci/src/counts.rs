@@ -24,7 +24,7 @@ const RIVALS: &str = "rivals";
 ///
 /// # Errors
 ///
-/// A count is above its ceiling, has none, or is gone.
+/// A count is above its ceiling, has none, is gone or is zero.
 pub(crate) fn run() -> Result<Outcome, Failure> {
     let path = match ensure() {
         Ok(path) => path,
@@ -44,6 +44,10 @@ pub(crate) fn run() -> Result<Outcome, Failure> {
     cargo_output(&variables, &command.split_whitespace().collect::<Vec<_>>())?;
     let counts = read_counts(&results)?;
     print(&counts);
+    let idle = idle(&counts);
+    if !idle.is_empty() {
+        return Err(Failure::new(format!("nothing is counted by {}", idle.join(", "))));
+    }
     let counts = counts.into_iter().filter(|(name, _)| name.group != RIVALS);
     let counts: BTreeMap<String, u64> = counts.map(|(name, count)| (name.to_string(), count)).collect();
     if env::var_os("KRAFT_REWRITE").is_some_and(|value| value == "1") {
@@ -157,6 +161,12 @@ fn count_of(callgrind: &str) -> Option<u64> {
     sums.split_whitespace().nth(place)?.parse().ok()
 }
 
+/// Benchmarks in which nothing was counted: they have no ceiling that they could be above, but are no benchmarks either.
+fn idle(counts: &BTreeMap<Name, u64>) -> Vec<String> {
+    let idle = counts.iter().filter(|(_, count)| **count == 0);
+    idle.map(|(name, _)| name.to_string()).collect()
+}
+
 /// The counts of a group, by functions and cases.
 type Functions<'a> = BTreeMap<&'a str, Vec<(&'a str, u64)>>;
 
@@ -268,6 +278,18 @@ mod tests {
             &[("a", 1000), ("c", 10)],
             &["c: 10, and no ceiling", "b: has a ceiling, and was not counted"],
         );
+    }
+
+    #[test]
+    fn a_benchmark_that_counts_nothing_is_named() {
+        let name = |case: &str| Name {
+            bench: "core".into(),
+            group: RIVALS.into(),
+            function: "put".into(),
+            case: case.into(),
+        };
+        let counts = BTreeMap::from([(name("small"), 1), (name("large"), 0)]);
+        assert_eq!(idle(&counts), ["core/put/large"]);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Fuzzers, for half a minute each: whether anything turns up that the kept inputs do not show.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::time::SystemTime;
 
 use crate::command::{Failure, output, run as run_program};
 use crate::steps::Outcome;
@@ -41,13 +42,14 @@ pub(crate) fn run() -> Result<Outcome, Failure> {
     for name in targets()? {
         let collected = format!("{BUILT}/corpus/{name}");
         fs::create_dir_all(&collected).map_err(|error| Failure::new(format!("{collected}: {error}")))?;
-        let before = artifacts(&name);
+        let artifacts = format!("{FOLDER}/artifacts/{name}");
+        let before = written(&artifacts);
         let command = format!(
             "{} {name} {collected} {FOLDER}/corpus/{name} -- -max_total_time={SECONDS} {BOUNDS}",
             cargo_fuzz("run")
         );
         if let Err(failure) = run_program("rustup", &variables, &words(&command)) {
-            let new: Vec<_> = artifacts(&name).difference(&before).cloned().collect();
+            let new = found_since(&before, &written(&artifacts));
             for input in &new {
                 println!("ci: found by {name}: {input}; cargo +nightly fuzz run {name} {input} replays it");
             }
@@ -88,12 +90,26 @@ fn targets() -> Result<BTreeSet<String>, Failure> {
         .collect())
 }
 
-/// What a target has found so far, by path.
-fn artifacts(name: &str) -> BTreeSet<String> {
-    let folder = format!("{FOLDER}/artifacts/{name}");
+/// What a target has found so far, by path, and when that was.
+fn written(folder: &str) -> BTreeMap<String, Option<SystemTime>> {
     // Without a find there is no folder.
-    let names = names(Path::new(&folder)).unwrap_or_default();
-    names.iter().map(|name| format!("{folder}/{name}")).collect()
+    let names = names(Path::new(folder)).unwrap_or_default();
+    let paths = names.iter().map(|name| format!("{folder}/{name}"));
+    paths
+        .map(|path| {
+            let at = fs::metadata(&path).and_then(|file| file.modified()).ok();
+            (path, at)
+        })
+        .collect()
+}
+
+/// What was found between the two. An input that was found before has the same name, its checksum, and is written again.
+fn found_since(
+    before: &BTreeMap<String, Option<SystemTime>>,
+    after: &BTreeMap<String, Option<SystemTime>>,
+) -> Vec<String> {
+    let new = after.iter().filter(|(path, at)| before.get(*path) != Some(at));
+    new.map(|(path, _)| path.clone()).collect()
 }
 
 fn names(folder: &Path) -> std::io::Result<Vec<String>> {
@@ -104,4 +120,32 @@ fn names(folder: &Path) -> std::io::Result<Vec<String>> {
 
 fn words(command: &str) -> Vec<&str> {
     command.split_whitespace().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_was_found_before_is_found_again() {
+        let folder = std::env::temp_dir().join(format!("kraft-ci-fuzz-{}", std::process::id()));
+        let shown = folder.to_str().expect("it is a text").to_owned();
+        assert!(written(&shown).is_empty(), "there is no folder yet");
+        fs::create_dir_all(&folder).expect("there is room");
+        for name in ["crash-1", "crash-2"] {
+            let file = fs::File::create(folder.join(name)).expect("there is room");
+            let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+            file.set_modified(long_ago).expect("it is ours");
+        }
+        let before = written(&shown);
+        assert!(found_since(&before, &written(&shown)).is_empty());
+        for name in ["crash-2", "crash-3"] {
+            fs::write(folder.join(name), b"input").expect("there is room");
+        }
+        let found = found_since(&before, &written(&shown));
+        fs::remove_dir_all(&folder).expect("it is ours");
+        assert_eq!(found, ["crash-2", "crash-3"].map(|name| format!("{shown}/{name}")));
+    }
 }

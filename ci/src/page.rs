@@ -10,12 +10,15 @@ use crate::steps::Outcome;
 /// Where the run, the page and its pictures are, for whoever wants to look at them.
 const FOLDER: &str = "target/page";
 
-/// Every kind of drawing, and a row that failed: several sizes, connections and rates, and an engine that dies.
+/// Every kind of drawing, and a row that failed: several sizes, connections and rates, and [`DYING`].
 const RUN: &str = "run -q -p kraft-bench -- run --workloads echo,open,frames --engines \
                    epoll,io-uring,threads,raw-epoll-et,raw-readers,test-dies --sizes 64,1024 --conns 1,8 \
                    --rate 60000,90000,120000 --rounds 8 --seconds 0.02 --seed 1 --out target/page/run";
 
-/// `run` ends so if an engine failed, as one does.
+/// The engine that ends at its first bytes, in every cell.
+const DYING: &str = "test-dies";
+
+/// `run` ends so if an engine failed.
 const SOME_FAILED: i32 = 1;
 
 /// What a browser is told about itself: nobody watches, and root may use it.
@@ -81,8 +84,10 @@ pub(crate) fn run() -> Result<Outcome, Failure> {
     // Of the last time; that there is none is fine.
     let _ = fs::remove_dir_all(FOLDER);
     let status = cargo_status(&words(RUN))?;
-    if !matches!(status.code(), Some(0 | SOME_FAILED)) {
-        return Err(Failure::new(format!("kraft-bench run: {status}")));
+    if status.code() != Some(SOME_FAILED) {
+        return Err(Failure::new(format!(
+            "kraft-bench run: {status}, not {SOME_FAILED}, though {DYING} fails"
+        )));
     }
     cargo(&words("run -q -p kraft-bench -- report target/page/run"))?;
     let page = format!("{FOLDER}/run/report.html");
@@ -104,12 +109,21 @@ pub(crate) fn run() -> Result<Outcome, Failure> {
     }
     let seen = format!("{FOLDER}/seen.html");
     let dom = browse(&browser, SCHEMES[0].1, WIDTHS[0], 1000, &["--dump-dom"], &page)?;
+    judge_failed(&dom)?;
     write(&seen, &dom)?;
     cargo(&words(
         "run -q -p kraft-bench -- report target/page/run --check target/page/seen.html",
     ))?;
     println!("ci: the page is {bytes} bytes; its pictures are in {FOLDER}");
     Ok(Outcome::Passed)
+}
+
+/// Whoever failed has a row, with the reason.
+fn judge_failed(dom: &str) -> Result<(), Failure> {
+    match dom.contains(&format!("<td>{DYING}</td><td class=\"why\"")) {
+        true => Ok(()),
+        false => Err(Failure::new(format!("no row says why {DYING} failed"))),
+    }
 }
 
 /// A browser, brought here if there is none.
@@ -250,5 +264,14 @@ mod tests {
         assert!(failure.to_string().contains("TD raw-epoll-et"), "{failure}");
         assert!(probe("500|400|9|0|x|").judge("light", 400).is_err());
         assert!(Probe::read("<html>").is_none());
+    }
+
+    #[test]
+    fn a_page_without_a_failed_row_is_none() {
+        let row = |rest: &str| format!("<tr><td>{DYING}</td>{rest}</tr>");
+        assert!(judge_failed(&row("<td class=\"why\" colspan=\"4\">broken</td>")).is_ok());
+        assert!(judge_failed(&row("<td class=\"f0\">1,000</td>")).is_err());
+        assert!(judge_failed("").is_err());
+        assert!(RUN.contains(DYING), "it is measured");
     }
 }

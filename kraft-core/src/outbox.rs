@@ -124,7 +124,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Puts a frame in pieces: if `build` fails, or the frame does not fit, the outbox is as it was.
+    /// Puts a frame in pieces: if `build` fails or panics, or the frame does not fit, the outbox is as it was.
     ///
     /// A `build` that overlooks a [`Full`] and returns `Ok` leaves nothing behind either: the outcome is `Full`.
     ///
@@ -156,19 +156,14 @@ impl Outbox {
             open: 0,
             full: false,
         };
-        let outcome = build(&mut frame);
-        let (full, count) = (frame.full, frame.len());
-        drop(frame);
-        let outcome = match outcome {
-            Ok(_) if full => Err(Full.into()),
-            outcome => outcome,
-        };
-        if outcome.is_err() {
-            self.waiting.restore(start);
-        } else {
-            self.put_total += count as u64;
+        match build(&mut frame) {
+            Ok(_) if frame.full => Err(Full.into()),
+            Ok(built) => {
+                frame.keep();
+                Ok(built)
+            }
+            Err(error) => Err(error),
         }
-        outcome
     }
 
     /// Marks this place: `Written { mark }` comes when everything before it is with the operating system.
@@ -423,13 +418,22 @@ impl Frame<'_> {
         self.outbox.waiting.close(self.open);
         self.open = 0;
     }
+
+    /// The frame is whole, and the outbox has it.
+    #[inline]
+    fn keep(mut self) {
+        self.close();
+        self.outbox.put_total += self.len() as u64;
+        // Dropped it would be taken back.
+        mem::forget(self);
+    }
 }
 
-/// Also if whoever builds the frame panics: nothing is behind the pieces that they do not count.
+/// What is not kept is taken back, also if whoever builds it panics: half a frame on the wire makes damage of all that
+/// comes behind it.
 impl Drop for Frame<'_> {
-    #[inline]
     fn drop(&mut self) {
-        self.close();
+        self.outbox.waiting.restore(self.start);
     }
 }
 

@@ -11,7 +11,7 @@
 //! | `split_stream` | frames, some of them damaged, and where reads end | the same messages and the same end, wherever that is |
 //! | `hello_state_machine` | a side, a role, and messages | what passes was agreed on and may be said by that role |
 //! | `core_step` | what happens to one node of Raft | its laws, and those of its outputs, in front of any peers |
-//! | `wal_open` | files, written by a node or forged, and damage | a log is opened as it was, or refused and left as it is |
+//! | `wal_open` | files, written by a node or forged, and damage | a log is opened as it was, but for an end that nothing left of it claims to be durable, or refused and left as it is |
 //! | `snapshot_open` | a file, a state, and damage | damage is found; what is taken is what was written |
 //! | `config_parse` | a file, variables and flags | one sentence, or values that come out the same again |
 //! | `client_reply_decode` | what nodes answer, and when | each call ends once, as what it may end |

@@ -1,5 +1,7 @@
 //! A log that is opened: as a node left it when it lost power, forged record by record, or any bytes; and damaged.
 
+mod trail;
+
 use std::path::PathBuf;
 
 use arbitrary::{Result, Unstructured};
@@ -12,6 +14,7 @@ use kraft_core::membership::Configuration;
 use kraft_core::message::{Entries, Entry, EntryKind};
 use kraft_core::storage::{Completed, HardState, Recovered, Storage, Work};
 
+use self::trail::{Held, Trail};
 use crate::meter::metered;
 
 const IDENTITY: LogIdentity = LogIdentity {
@@ -229,20 +232,20 @@ fn open(files: &MemFiles) -> Option<Opened> {
         taken <= 64 * bytes + START_BYTES,
         "{taken} bytes are allocated for {bytes}"
     );
-    match opened {
-        Ok((log, recovered)) => {
-            // A log of nothing at all is begun, where who looks sees none.
-            if let Ok(verdict) = &looked.verdict {
-                assert_eq!(verdict.recovered, recovered, "who looks sees what a node begins from");
-            }
+    match (opened, looked.verdict) {
+        (Ok((log, recovered)), Ok(verdict)) => {
+            assert_eq!(verdict.recovered, recovered, "who looks sees what a node begins from");
+            assert_eq!(verdict.torn, log.torn(), "who looks sees what a node cuts off");
             Some((log, recovered))
         }
-        Err(error) => {
+        (Err(error), Err(seen)) => {
             judge_refusal(&error, &before);
-            assert!(looked.verdict.is_err(), "{error}, and who looks sees nothing wrong");
+            assert_eq!(error.to_string(), seen.to_string(), "who looks sees what is wrong");
             assert!(files.content() == before, "{error}, and the log was changed");
             None
         }
+        (Ok(_), Err(seen)) => panic!("{seen}, says who looks, and a node begins from it"),
+        (Err(error), Ok(_)) => panic!("{error}, and who looks sees nothing wrong"),
     }
 }
 
@@ -375,6 +378,16 @@ struct Known {
     entries: Vec<Entry>,
 }
 
+impl Known {
+    fn of(log: &mut DiskLog<MemFiles>, recovered: &Recovered) -> Self {
+        judge_recovered(recovered);
+        Self {
+            hard: recovered.hard,
+            entries: load(log, recovered),
+        }
+    }
+}
+
 /// A log that a node writes, and leaves when it loses power.
 struct Writer {
     files: MemFiles,
@@ -415,7 +428,8 @@ fn try_written(u: &mut Unstructured<'_>) -> Result<()> {
             _ => assert!(writer.sync(), "the sync did not come back"),
         }
     }
-    let Writer { log, files, .. } = writer.restart(loss(u)?);
+    // And once more, with nothing that may be lost.
+    let Writer { log, files, .. } = writer.restart(loss(u)?).restart(Loss::All);
     drop(log);
     files.crash(Loss::All);
     judge_opened(open(&files).expect("it is opened again"), &files);
@@ -491,10 +505,8 @@ impl Writer {
         drop(self.log);
         self.files.crash(loss);
         let (mut log, recovered) = open(&self.files).expect("a log that lost power is opened");
-        judge_recovered(&recovered);
-        let entries = load(&mut log, &recovered);
-        let hard = recovered.hard;
-        let known = Known { hard, entries };
+        let known = Known::of(&mut log, &recovered);
+        let hard = known.hard;
         assert!(
             self.since.contains(&known),
             "{} entries, {hard:?}: no log that was written; synced were {} of {:?}",
@@ -511,20 +523,35 @@ impl Writer {
         }
     }
 
-    /// Bytes of a file change on the disk. A log that is opened nevertheless lost no more than its end.
+    /// Bytes of a file change on the disk. A log that is opened nevertheless lost no more than its end, and one that is
+    /// refused lost more.
     fn damage(self, u: &mut Unstructured<'_>) -> Result<()> {
-        let Self { files, log, .. } = self;
+        let Self { files, log, since, .. } = self;
         drop(log);
         files.crash(Loss::All);
+        let trail = Trail::of(&files);
+        assert_eq!(trail.end(), Held::from(&since[0]), "what was synced, and no more");
         let mut names = files.list().expect("a disk of memory is listed");
         names.retain(|name| name.ends_with(".log"));
         let name = u.choose(&names)?;
         let mut bytes = files.bytes(name);
         damage(u, &mut bytes)?;
         files.change(name, |file| *file = bytes);
-        if let Some(log) = open(&files) {
-            judge_opened(log, &files);
-        }
+        let claimed = trail.claimed(&files);
+        let is_lost = trail.is_changed_before(claimed, &files);
+        let Some((mut log, recovered)) = open(&files) else {
+            assert!(
+                is_lost,
+                "it is durable through {claimed}, and nothing before is damaged"
+            );
+            return Ok(());
+        };
+        let held = Held::from(&Known::of(&mut log, &recovered));
+        assert!(
+            trail.has_since(claimed, &held),
+            "it is durable through {claimed}, and opened as {held:?}"
+        );
+        judge_opened((log, recovered), &files);
         Ok(())
     }
 }

@@ -414,17 +414,33 @@ fn the_last_bytes_of_a_frame_are_its_own() {
 }
 
 #[test]
-fn a_frame_whose_builder_panics_leaves_the_accounts_true() {
-    let mut outbox = Outbox::new(100);
-    outbox.put(b"before").expect("it fits");
-    let build = std::panic::AssertUnwindSafe(|| {
-        outbox.frame(|frame| -> Result<(), Full> {
-            frame.put(b"half")?;
-            panic!("a bug of the builder");
-        })
+fn a_frame_whose_builder_panics_leaves_the_outbox_as_it_was() {
+    #[track_caller]
+    fn check(build: impl FnOnce(&mut Frame<'_>) -> Result<(), Full>) {
+        let mut outbox = Outbox::new(4 * SHARE_MIN);
+        outbox.put(b"before").expect("it fits");
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| outbox.frame(build)));
+        assert!(panicked.is_err());
+        assert_eq!((outbox.len(), outbox.mark()), (6, 6));
+        outbox.put(b" after").expect("it fits");
+        assert_eq!(taken(&mut outbox), b"before after");
+    }
+    check(|_| panic!("a bug of the builder"));
+    check(|frame| {
+        frame.put(b"half")?;
+        panic!("a bug of the builder");
     });
-    assert!(std::panic::catch_unwind(build).is_err());
-    outbox.put(b"after").expect("it fits");
-    assert_eq!(outbox.len(), 15);
-    assert_eq!(taken(&mut outbox), b"beforehalfafter");
+    check(|frame| {
+        frame.put(b"half")?;
+        frame.put_shared(&Bytes::from(vec![9; SHARE_MIN]))?;
+        frame.put(b"and more")?;
+        panic!("a bug of the builder");
+    });
+    check(|frame| {
+        let pieces = (0..2).map(|at| match at {
+            0 => "half",
+            _ => panic!("a bug of whoever makes the pieces"),
+        });
+        frame.put_all(8, pieces)
+    });
 }

@@ -266,8 +266,8 @@ impl<F> Survey<F> {
         chain.chain(others).max().unwrap_or(0) + 1
     }
 
-    fn cut_memberships(&mut self, from: Index) {
-        self.memberships.retain(|(index, _)| *index < from);
+    fn keep_memberships(&mut self, through: Index) {
+        self.memberships.retain(|(index, _)| *index <= through);
     }
 }
 
@@ -317,7 +317,7 @@ pub(crate) fn survey<F: Files>(
             entered.map_err(|wrong| damage(files, &name, 0, DamageKind::Contradiction(wrong)).into())
         };
         let is_entered = entered.is_ok();
-        survey.cut_memberships(link.header.base_index.next());
+        survey.keep_memberships(link.header.base_index);
         let read = entered.and_then(|()| match ends[at] {
             Some(end) => read_closed(files, identity, &mut survey, link, end),
             None => read_last(files, identity, &mut survey, link, small_bytes),
@@ -543,7 +543,7 @@ fn note_membership<F: Files>(
             scan.payload(found, &mut payload).map_err(fault(files, name, "read"))?;
             survey.memberships.push((index, Bytes::from(payload)));
         }
-        Record::Truncate(from) => survey.cut_memberships(from),
+        Record::Truncate(from) => survey.keep_memberships(from.prev()),
         _ => {}
     }
     Ok(())

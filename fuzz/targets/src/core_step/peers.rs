@@ -26,10 +26,22 @@ pub(super) fn lie<'a>(u: &mut Unstructured<'a>, raft: &Raft, disk: &Disk) -> Res
     Ok(Message { header, body })
 }
 
-/// Changes of a few nodes.
+/// Where the nodes are that changes are about.
+const PLACES: [&str; 6] = [
+    "10.0.0.1:1",
+    "10.0.0.2:1",
+    "10.0.0.3:1",
+    "10.0.0.4:1",
+    "10.0.0.5:1",
+    "10.0.0.6:1",
+];
+
+/// Changes of a few nodes, each at a place of its own.
 pub(super) fn change<'a>(u: &mut Unstructured<'a>) -> Result<Change<'a>> {
-    let node = NodeId(u.int_in_range(1..=6)?);
-    let address = "10.0.0.1:1";
+    let place = |u: &mut Unstructured<'a>| u.int_in_range(0..=PLACES.len() - 1);
+    let of = |place: usize| (NodeId(place as u64 + 1), PLACES[place]);
+    let at = place(u)?;
+    let (node, address) = of(at);
     Ok(match u.int_in_range(0..=4)? {
         0 => Change::Add {
             node,
@@ -38,12 +50,15 @@ pub(super) fn change<'a>(u: &mut Unstructured<'a>) -> Result<Change<'a>> {
         },
         1 => Change::Promote { node },
         2 => Change::Remove { node },
-        3 => Change::Replace {
+        3 => {
+            let (by, address) = of(place(u)?);
+            Change::Replace { node, by, address }
+        }
+        // To where the next one may be.
+        _ => Change::Move {
             node,
-            by: NodeId(u.int_in_range(1..=6)?),
-            address,
+            address: PLACES[(at + 1) % PLACES.len()],
         },
-        _ => Change::Move { node, address },
     })
 }
 

@@ -263,20 +263,28 @@ impl Rig {
     }
 
     pub(super) fn change(&mut self, change: &Change<'_>, incarnation: Incarnation) {
-        let before = self.raft.status();
+        let (before, in_force) = (self.raft.status(), self.raft.configuration().0);
         let would = self.raft.would_change(change, incarnation);
         let changed = self.raft.change(change, incarnation, self.now, &mut self.log);
-        // There may be no room for an entry, for which a leader steps down.
-        let is_full = matches!(changed, Err(Refusal::NoSpace | Refusal::Overloaded));
-        assert!(
-            would.err() == changed.err() || is_full,
-            "{change:?}: {would:?}, and then {changed:?}"
-        );
-        match changed {
-            // The one in force, or a new one behind the last entry.
-            Ok(index) => assert_eq!(index, self.raft.configuration().0),
-            Err(_) if is_full => assert_eq!(self.raft.status().last, before.last),
-            Err(why) => assert_eq!(self.raft.status(), before, "{why:?}: nothing happened"),
+        let (after, place) = (self.raft.status(), self.raft.configuration().0);
+        match (would, changed) {
+            (Ok(true), Ok(index)) => {
+                assert_eq!((index, place), (in_force, in_force), "{change:?} is so already");
+                assert_eq!(after, before, "{change:?} is so already: nothing happened");
+            }
+            (Ok(false), Ok(index)) => {
+                assert_eq!((index, place), (after.last, after.last), "{change:?} is in force");
+                assert_eq!(after.last, before.last.next(), "{change:?} takes one entry");
+                let again = self.raft.would_change(change, incarnation);
+                assert_eq!(again, Ok(true), "{change:?}: who asks again is told that it is so");
+            }
+            // There may be no room for an entry, for which a leader steps down.
+            (Ok(false), Err(Refusal::NoSpace | Refusal::Overloaded)) => assert_eq!(after.last, before.last),
+            (Err(why), Err(refused)) => {
+                assert_eq!(why, refused, "{change:?}");
+                assert_eq!(after, before, "{why:?}: nothing happened");
+            }
+            (would, changed) => panic!("{change:?}: {would:?}, and then {changed:?}"),
         }
         self.drain();
     }

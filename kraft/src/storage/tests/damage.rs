@@ -1,6 +1,7 @@
 //! Logs that are not as they were written.
 
 use super::*;
+use crate::storage::files::Files as _;
 use crate::storage::format::{HEADER_BYTES, Position, Record, SegmentHeader, segment_name};
 use crate::storage::inspect::verify;
 use crate::storage::ledger::Contradiction;
@@ -340,6 +341,37 @@ fn a_segment_that_follows_itself_or_a_later_one_is_refused() {
         assert_eq!((file_name(&damage).as_str(), damage.offset), (FIRST, 0));
         assert_eq!(damage.kind, DamageKind::Follows(follows));
     }
+}
+
+/// Its sums are right; no index follows the one that it says it begins behind.
+#[test]
+fn a_segment_behind_the_last_of_all_indexes_is_refused() {
+    let mut rig = Rig::new(small());
+    rig.write(1, &[b"one"]);
+    let rig = rig.restart(Loss::All);
+    rig.files.crash(Loss::All);
+    let name = rig.segments().pop().unwrap();
+    let header = SegmentHeader::decode(&rig.files.bytes(&name)).unwrap();
+    let base_index = Index(u64::MAX);
+    let forged = SegmentHeader {
+        number: header.number + 1,
+        follows: Position {
+            segment: header.number,
+            offset: HEADER_BYTES,
+        },
+        base_index,
+        ..header
+    };
+    let next = segment_name(forged.number);
+    rig.files.create(&next).unwrap();
+    rig.files.sync_folder().unwrap();
+    rig.files.change(&next, |bytes| *bytes = forged.encode().to_vec());
+    let damage = refused(&rig.files, small());
+    assert_eq!((file_name(&damage), damage.offset), (next, 0));
+    assert!(
+        matches!(damage.kind, DamageKind::Contradiction(Contradiction::Index { found, .. }) if found == base_index),
+        "{damage}"
+    );
 }
 
 #[test]

@@ -110,7 +110,8 @@ fn put_fields(record: &Record<'_>, fields: &[Field], writer: &mut Writer<'_, '_>
     }
 }
 
-/// The log's payloads are shared with the outbox if they are large: they are the last of an entry's fields.
+/// The log's payloads are shared with the outbox if they are large: they are the last of an entry's fields. Their bytes
+/// are not read then, since the entry has their checksum.
 fn put_entries(list: u8, entries: &Entries<'_>, writer: &mut Writer<'_, '_>) {
     let [front @ .., payload] = ENTRY else {
         unreachable!("an entry has fields");
@@ -133,7 +134,7 @@ fn put_entries(list: u8, entries: &Entries<'_>, writer: &mut Writer<'_, '_>) {
         Entries::Shared(front, back) => {
             for entry in front.iter().chain(*back) {
                 put_front(entry.as_ref(), writer);
-                writer.put_shared(&entry.payload);
+                writer.put_entry(entry);
             }
         }
     }

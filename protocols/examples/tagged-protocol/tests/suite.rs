@@ -3,8 +3,12 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use kraft_core::id::{Index, Round, Term};
+use kraft_core::message::{Append, Body, Entries, Entry, EntryKind, Header, Message};
+use kraft_core::outbox::{Outbox, SHARE_MIN, Segments};
+use kraft_core::protocol::{DecodeError, Limits, Protocol};
 use kraft_protocols::conformance::{Allocated, Subject};
-use kraft_protocols::frame::{Envelope, HEADER};
+use kraft_protocols::frame::{Envelope, HEADER, Opened, open};
 use tagged_protocol::{FORMAT, Tagged};
 
 kraft_protocols::suite!(tagged, || Subject::from(Tagged).newer(newer).allocated(allocated));
@@ -30,6 +34,32 @@ fn crc32c(bytes: &[u8]) -> u32 {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 * (crc & 1)))
     });
     !crc
+}
+
+/// The frame's checksum is made of the entry's, be it right or wrong, where the payload is shared; so its bytes, which the
+/// disk and other peers are sent too, were not read once more.
+#[test]
+fn a_payload_that_is_shared_is_not_read() {
+    let limits = Limits { frame_max: 1 << 20, entries_max: 8 };
+    let frame = |crc| {
+        let payload = vec![7; SHARE_MIN];
+        let entry = Entry { term: Term(1), kind: EntryKind::Command, crc, payload: payload.into() };
+        let append = Append {
+            prev_index: Index(1),
+            prev_term: Term(1),
+            commit: Index(1),
+            round: Round(1),
+            entries: Entries::Shared(&[entry], &[]),
+        };
+        let message = Message { header: Header::default(), body: Body::Append(append) };
+        let (mut outbox, mut segments) = (Outbox::new(limits.frame_max), Segments::new());
+        Tagged.encode(&message, limits.frame_max, &mut outbox).expect("there is room");
+        outbox.take(&mut segments);
+        segments.slices().collect::<Vec<_>>().concat()
+    };
+    let crc = crc32c(&[7; SHARE_MIN]);
+    assert!(matches!(open(&frame(crc), FORMAT, &limits), Ok(Opened::Whole(_))));
+    assert_eq!(open(&frame(!crc), FORMAT, &limits), Err(DecodeError::BadChecksum));
 }
 
 thread_local! {
