@@ -76,6 +76,10 @@ impl Cluster {
         let known = &known?.1;
         let stranger = NodeId(self.hosts.len() as u64 + 1 + rng.u64(..3));
         let members = known.members();
+        if members.is_empty() {
+            // It knows who its members are, and not yet that this is committed.
+            return None;
+        }
         let member = &members[rng.usize(..members.len())];
         let (node, address) = (member.node, member.address.clone());
         let nowhere = host.host.address(NOWHERE_PORT).to_string();
