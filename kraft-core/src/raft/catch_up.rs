@@ -73,4 +73,19 @@ mod tests {
         assert!(heard(9_000, 1400, 1401), "what idles has not fallen behind");
         assert!(!heard(9_200, 1400, 1401));
     }
+    #[test]
+    fn a_round_that_takes_an_election_timeout_is_too_long_to_the_nanosecond() {
+        let short = Duration::from_millis(150);
+        let in_time = Instant::from_nanos(149_999_999);
+        let late = Instant::from_nanos(150_000_000);
+        for (now, is_short) in [(in_time, true), (late, false)] {
+            let mut rounds = CatchUp::new(Instant::ZERO, Index(10));
+            rounds.heard(now, Index(10), Index(20), short);
+            assert_eq!(rounds.is_done(now, short), is_short, "the round that ended at {now:?}");
+        }
+        let mut rounds = CatchUp::new(Instant::ZERO, Index(0));
+        rounds.heard(Instant::ZERO, Index(0), Index(10), short);
+        assert!(rounds.is_done(in_time, short), "the one under way");
+        assert!(!rounds.is_done(late, short));
+    }
 }

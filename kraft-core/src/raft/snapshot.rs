@@ -446,4 +446,31 @@ mod tests {
         weights.clear();
         assert_eq!(weights.behind(0), Index::ZERO);
     }
+    #[test]
+    fn every_other_one_of_too_many_weights_goes_the_oldest_first() {
+        let mut weights = Weights::default();
+        let marked = |weights: &Weights| weights.marks.iter().map(|mark| mark.0.0).collect::<Vec<_>>();
+        // Each is more than a thirty-second of all before it, so that each is marked.
+        for index in 1..=MARKS_MAX as u64 {
+            weights.add(Index(index), index * index * MARK_BYTES_MIN);
+        }
+        assert_eq!(marked(&weights), (1..=MARKS_MAX as u64).collect::<Vec<_>>());
+        weights.add(Index(MARKS_MAX as u64 + 1), 65 * 65 * MARK_BYTES_MIN);
+        assert_eq!(marked(&weights), (2..=MARKS_MAX as u64).step_by(2).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn weights_stand_a_thirty_second_apart_of_what_is_asked_for() {
+        let mut weights = Weights::default();
+        let asked = 32_000 * MARK_BYTES_MIN;
+        for index in 1..100_000 {
+            weights.add(Index(index), MARK_BYTES_MIN);
+            let place = weights.behind(asked);
+            if place > Index::ZERO {
+                let behind = (index - place.0) * MARK_BYTES_MIN;
+                assert!((asked..asked + asked / 16).contains(&behind), "{index}: {behind}");
+            }
+        }
+        assert!((31..=34).contains(&weights.marks.len()), "{}", weights.marks.len());
+    }
 }

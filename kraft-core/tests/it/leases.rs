@@ -181,6 +181,19 @@ fn a_dropped_lease_stays_dropped_for_its_term_of_office() {
 }
 
 #[test]
+fn who_is_elected_again_has_leases_again() {
+    let (mut node, term) = leader();
+    node.raft.drop_lease();
+    node.step(3, term + 1, heartbeat(0));
+    let term = node.lead();
+    node.step(2, term, matched(2));
+    node.pass(50);
+    let round = *rounds(&mut node).last().expect("it beats");
+    node.step(2, term, promise(round, PROMISE));
+    assert_eq!(node.raft.leased(node.now).map(|leased| leased.0.0), Some(term));
+}
+
+#[test]
 fn a_leader_has_no_lease_once_its_successor_may_campaign() {
     let (mut node, term) = leader();
     node.pass(50);

@@ -26,7 +26,7 @@ pub(crate) fn promote(node: u64) -> Change<'static> {
     Change::Promote { node: NodeId(node) }
 }
 
-fn remove(node: u64) -> Change<'static> {
+pub(crate) fn remove(node: u64) -> Change<'static> {
     Change::Remove { node: NodeId(node) }
 }
 

@@ -5,7 +5,7 @@ use kraft_core::log::Log;
 use kraft_core::message::{Entry, EntryKind};
 use kraft_core::raft::{Config, Output};
 
-use crate::lone::{Lone, append, matched};
+use crate::lone::{Lone, append, matched, rejected};
 use crate::snapshots::{bare, outputs};
 
 /// The log was shorter than its margins, so that nothing of it ever went, and nothing could be written any more.
@@ -124,4 +124,60 @@ fn a_release_that_storage_declined_is_asked_for_again() {
     node.drain();
     assert_eq!(released(&mut node, 20), 1, "nothing is read any more");
     assert_eq!(node.raft.base(), Index(20));
+}
+
+#[test]
+fn the_front_goes_when_more_than_a_quarter_of_the_margin_would_to_the_entry() {
+    let mut node = Lone::with(0, &[], |config| {
+        config.snapshot_margin_entries = 100;
+        config.snapshot_margin_bytes = u64::MAX;
+        config.voters = vec![NodeId(1)];
+    });
+    node.pass(0);
+    node.sync();
+    node.propose(124);
+    node.sync();
+    node.raft.snapshot_taken(Index(90), node.now);
+    node.drain();
+    let released = |node: &mut Lone| {
+        let said = outputs(node).into_iter();
+        said.filter(|output| matches!(output, Output::Release(_)))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(released(&mut node), [], "25 entries are behind the margin");
+    node.propose(1);
+    node.sync();
+    assert_eq!(released(&mut node).first(), Some(&Output::Release(Index(26))));
+}
+
+#[test]
+fn a_snapshot_from_before_the_log_s_front_is_sent_to_nobody() {
+    for (held, sent) in [(4, None), (5, Some(Index(5))), (6, Some(Index(6)))] {
+        let mut node = Lone::above((5, 2), 2, &[2], bare);
+        node.step(2, 2, append((6, 2), &[], 6));
+        let entry = Entry {
+            term: Term(2),
+            kind: EntryKind::Command,
+            crc: 0,
+            payload: bytes::Bytes::new(),
+        };
+        node.log.restore(Index(6), vec![entry]);
+        node.raft.loaded(Index(6)..Index(7), &mut node.log);
+        node.drain();
+        let term = node.lead();
+        node.raft.snapshot_taken(Index(held), node.now);
+        // What it needs first is entry 4, and a snapshot of less is of no use to it.
+        node.step(3, term, rejected(6, (3, 1)));
+        node.step(3, term, rejected(5, (3, 1)));
+        assert_eq!(node.raft.sends_snapshot(NodeId(3)), sent, "one up to {held}");
+    }
+}
+
+#[test]
+fn a_log_says_the_terms_of_its_entries_and_of_the_place_before_them() {
+    let node = Lone::above((4, 1), 3, &[1, 2, 2, 3], |_| {});
+    let terms: Vec<_> = (3..=9)
+        .map(|index| node.raft.term_at(Index(index)).map(|term| term.0))
+        .collect();
+    assert_eq!(terms, [None, Some(1), Some(1), Some(2), Some(2), Some(3), None]);
 }

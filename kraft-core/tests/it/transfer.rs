@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use kraft_core::id::{Index, NodeId, Term};
+use kraft_core::id::{Incarnation, Index, NodeId, Term};
 use kraft_core::message::{Body, EntryKind, NodeState, Refusal};
 use kraft_core::raft::{Output, Violation};
 
 use crate::cluster::{Cluster, Wire};
 use crate::lone::{Lone, append, heartbeat, matched, vote, voted};
+use crate::members::add;
 
 /// The longest election timeout.
 const BOUND_MS: u64 = 300;
@@ -176,6 +177,26 @@ fn a_transfer_that_cannot_begin_is_refused_by_its_name() {
     );
 }
 
+#[test]
+fn a_learner_is_handed_nothing_however_much_of_the_log_it_has() {
+    let mut node = Lone::new();
+    let term = node.lead();
+    node.step(2, term, matched(1));
+    node.raft
+        .change(&add(4, false), Incarnation(0), node.now, &mut node.log)
+        .expect("it leads");
+    node.drain();
+    node.sync();
+    node.step(4, term, matched(2));
+    node.look();
+    assert_eq!(node.raft.transfer(NodeId(4), node.now), Err(Refusal::UnknownMember));
+    node.raft.transfer(NodeId::NONE, node.now).expect("voters were heard");
+    node.drain();
+    node.look();
+    node.step(2, term, matched(2));
+    assert!(node.look().contains(&(2, Body::TimeoutNow)));
+}
+
 /// A leader whose no-op at 1 is applied, and which hands over to node 2 or 3; only node 3 is known to have the no-op.
 fn transferring(to: u64) -> (Lone, u64) {
     let mut node = Lone::new();
@@ -259,6 +280,31 @@ fn a_successor_that_is_lost_is_replaced_if_any_will_do() {
     node.pass(150);
     node.raft.unreachable(NodeId(2), node.now);
     check_end(&mut node, Err(Refusal::Unreachable));
+}
+
+#[test]
+fn one_successor_is_tried_behind_another_and_no_third() {
+    let mut node = Lone::new();
+    let term = node.lead();
+    node.step(3, term, matched(1));
+    node.raft.transfer(NodeId::NONE, node.now).expect("both are heard");
+    node.drain();
+    assert!(node.look().contains(&(3, Body::TimeoutNow)), "it has more of the log");
+    node.raft.unreachable(NodeId(3), node.now);
+    node.step(2, term, matched(1));
+    assert!(node.look().contains(&(2, Body::TimeoutNow)));
+    node.outputs.clear();
+    // The first one is back, and the other one does not campaign.
+    for _ in 0..2 {
+        node.pass(BOUND_MS / 2 - 1);
+        node.step(3, term, matched(1));
+        assert!(!node.look().iter().any(|(_, body)| *body == Body::TimeoutNow));
+        assert!(node.raft.is_transferring());
+        node.pass(1);
+        node.step(3, term, matched(1));
+        assert!(!node.look().iter().any(|(_, body)| *body == Body::TimeoutNow));
+    }
+    check_end(&mut node, Err(Refusal::TimedOut));
 }
 
 /// A leader that stopped waited out an election timeout for a successor that was recovering, while another one was idle.

@@ -161,6 +161,20 @@ fn a_joint_election_is_won_in_both_majorities_and_lost_in_one() {
     check_joint_votes(&[1, 2, 3], &[1, 4, 5], &[NO, YES, YES, NO, YES], VoteResult::Lost);
 }
 
+#[test]
+fn who_decides_alone_is_the_only_voter_of_either_majority() {
+    let is_sole = |new: &[u64], old: &[u64]| joint(&nodes(new), &nodes(old)).is_sole(NodeId(1));
+    assert!(is_sole(&[1], &[]));
+    assert!(is_sole(&[1], &[1]));
+    assert!(!is_sole(&[], &[]), "nobody votes");
+    assert!(!is_sole(&[2], &[]));
+    assert!(!is_sole(&[1, 2], &[]));
+    assert!(!is_sole(&[1], &[2]));
+    assert!(!is_sole(&[1], &[1, 2]));
+    assert!(!is_sole(&[2], &[1]));
+    assert!(!is_sole(&[1, 2], &[1]));
+}
+
 /// By the definition: the greatest index that more than half of the voters have.
 fn counted(voters: &[NodeId], matched: &[u64]) -> u64 {
     let has = |index: u64| {
