@@ -75,8 +75,8 @@ impl Raft {
         is_alive && progress.catch_up.is_done(self.now, short)
     }
 
-    /// Changes the members. The index is that of a configuration in whose force it is so; it is through when a
-    /// configuration there or later, which is not joint, is committed. What is so already succeeds without an entry, so
+    /// Changes the members. The index is that of a configuration in whose force it is so; it is through when
+    /// that is committed, and where it is joint, the next one, by which this leader leaves it. What is so already succeeds without an entry, so
     /// that whoever got no answer may ask again. `incarnation` is what a node that is to be added answered when it was
     /// asked who it is, zero if it was not.
     ///

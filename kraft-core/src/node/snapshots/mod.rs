@@ -55,8 +55,8 @@ pub struct Config {
     pub piece_bytes: usize,
     /// Bytes on the way to one follower that it has not written. Default 2 MiB.
     pub window_bytes: u64,
-    /// Bytes a second to all followers together; a quarter of it while clients wait for answers, unless the last one was
-    /// gone before it had arrived. Default 256 MiB; `u64::MAX` is as fast as they take it, whoever waits.
+    /// Bytes a second to all followers together; a quarter of it while entries are being committed, unless one of those that
+    /// are sent was gone before it had arrived. Default 256 MiB; `u64::MAX` is as fast as they take it, always.
     pub bytes_per_second: u64,
     /// A follower that says nothing for so long is not sent more until it gives a sign of life. Default 10 s.
     pub timeout: Duration,
@@ -104,8 +104,8 @@ const GIVE_UP: u32 = 6;
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 const RETRY_MAX: Duration = Duration::from_secs(300);
 
-/// While clients wait for answers, and for so long after, so large a part of [`Config::bytes_per_second`] is left: what is
-/// sent takes processors, disks and lines that their answers need.
+/// For so long after something was committed, so large a part of [`Config::bytes_per_second`] is left: what is sent takes
+/// processors, disks and lines that clients need for their answers. While nothing is, they may be waiting for just this.
 const GIVES_WAY: Duration = Duration::from_millis(100);
 const SHARE: u64 = 4;
 
@@ -147,7 +147,8 @@ pub(super) struct Snapshots<St> {
     /// Pieces that are being read for clients.
     client_reads: usize,
     allowance: Allowance,
-    /// Clients waited for answers a moment before.
+    /// What was committed when it was last looked at, and until when that gives way to what follows.
+    committed: Index,
     gives_way_until: Instant,
 }
 
@@ -182,6 +183,7 @@ impl<St: SnapshotStore> Snapshots<St> {
             waiting: Vec::new(),
             client_reads: 0,
             allowance: Allowance::new(config.bytes_per_second, pace.piece, now),
+            committed: Index::ZERO,
             gives_way_until: now,
             config,
         }
@@ -220,10 +222,11 @@ impl<St: SnapshotStore> Snapshots<St> {
         self.is_distrusted = true;
     }
 
-    /// Bytes may leave as time has passed; `waiting` clients wait for answers.
-    fn refill(&mut self, waiting: usize, now: Instant) {
+    /// Bytes may leave as time has passed; `commit` is what is committed.
+    fn refill(&mut self, commit: Index, now: Instant) {
         self.allowance.refill(now);
-        if waiting > 0 {
+        if commit > self.committed {
+            self.committed = commit;
             self.gives_way_until = now + GIVES_WAY;
         }
         let rate = self.config.bytes_per_second;
@@ -234,6 +237,19 @@ impl<St: SnapshotStore> Snapshots<St> {
             true => (rate / SHARE).max(1),
             false => rate,
         });
+    }
+
+    /// Sends this one to a follower; the log begins behind `base`. Which one was sent before and came too late: when it
+    /// arrives the log has gone on without it.
+    fn begin_sending(&mut self, to: NodeId, id: SnapshotId, base: Index, now: Instant) -> Option<SnapshotId> {
+        let mut sending = Sending::new(to, id, &self.pace, now);
+        let former = self.sending.iter().position(|sending| sending.to == to);
+        let former = former.map(|at| self.sending.swap_remove(at));
+        let lapsed = former.as_ref().filter(|former| former.id.index < base);
+        let lapsed = lapsed.map(|former| former.id);
+        sending.lapses = former.map_or(0, |former| former.lapses) + u32::from(lapsed.is_some());
+        self.sending.push(sending);
+        lapsed
     }
 
     /// How much a follower has of the one that is sent to it, in hundredths; 0 if none is.
@@ -332,9 +348,9 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             return self.raft.snapshot_ended(to, now);
         };
         let id = newest.id;
-        self.snapshots.sending.retain(|sending| sending.to != to);
-        let sending = Sending::new(to, id, &self.snapshots.pace, now);
-        self.snapshots.sending.push(sending);
+        if let Some(id) = self.snapshots.begin_sending(to, id, self.raft.base(), now) {
+            (self.observer)(Notice::SnapshotLapsed { node: to, id });
+        }
         (self.observer)(Notice::SnapshotSending { node: to, id });
     }
 
@@ -342,7 +358,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         if self.snapshots.sending.is_empty() {
             return;
         }
-        self.snapshots.refill(self.requests.waiting(), now);
+        self.snapshots.refill(self.raft.status().commit, now);
         let mut all = std::mem::take(&mut self.snapshots.sending);
         // Who was served first in this turn is served last in the next.
         all.rotate_left(1);

@@ -224,8 +224,8 @@ fields! {
     /// Payload bytes of the entries that the log keeps for them at most; up to a quarter of log_bytes_max. A log that is
     /// nearly full keeps none.
     snapshot_margin_bytes: u64 = 32 * MIB;
-    /// Bytes a second in which snapshots are sent to all followers together, and a quarter of it while clients wait for
-    /// answers; 0 is as fast as they take them, always.
+    /// Bytes a second in which snapshots are sent to all followers together, and a quarter of it while commands are
+    /// being committed, until one came too late; 0 is as fast as they take them, always.
     snapshot_bytes_per_second: u64 = 256 * MIB;
     /// Connections of clients at a time; more are turned away. Peers have places of their own.
     max_connections: u64 = 1024;

@@ -160,6 +160,37 @@ fn a_snapshot_that_is_gone_before_it_has_arrived_is_told_and_the_newest_sent() {
     assert_ne!(of(&received[0]), of(lapsed));
 }
 
+/// Fifty entries of 4 KiB, which take two seconds at the full rate.
+#[test]
+fn a_majority_that_waits_for_a_state_is_sent_it_at_the_full_rate() {
+    let mut lab = Lab::new(3, 3, |config| {
+        config.snapshots.entries = 10;
+        config.snapshots.piece_bytes = 8 << 10;
+        config.snapshots.bytes_per_second = 100 << 10;
+        config.raft.snapshot_margin_entries = 0;
+    });
+    let leader = lab.elect();
+    let slow = leader % 3 + 1;
+    lab.kill(slow);
+    // Who was heard lately is waited for.
+    lab.run_for(Duration::from_secs(1));
+    let mut client = lab.client(leader);
+    let mut write = |lab: &mut Lab, id: u64| {
+        client.send(&line::ask(id, line::command(&[id as u8; 4 << 10])));
+        lab.settle();
+    };
+    (1..51).for_each(|id| write(&mut lab, id));
+    lab.start(slow, 3, Binary);
+    lab.run_until(|lab| !lab.told(leader, "SnapshotSending").is_empty());
+    lab.kill(6 - leader - slow);
+    let begun = lab.network.now();
+    write(&mut lab, 51);
+    lab.run_until(|lab| lab.node(slow).machine().commands.len() == 51);
+    let span = lab.network.now() - begun;
+    assert!(span < Duration::from_secs(3), "{span:?}: clients waited for this alone");
+    assert_eq!(lab.node(leader).machine().commands.len(), 51);
+}
+
 #[test]
 fn a_fetch_where_nothing_was_applied_is_refused() {
     let mut lab = Lab::new(1, 3, |_| ());
