@@ -109,8 +109,8 @@ pub(crate) fn run() -> Result<Outcome, Failure> {
     }
     let seen = format!("{FOLDER}/seen.html");
     let dom = browse(&browser, SCHEMES[0].1, WIDTHS[0], 1000, &["--dump-dom"], &page)?;
-    judge_failed(&dom)?;
     write(&seen, &dom)?;
+    judge_failed(&dom)?;
     cargo(&words(
         "run -q -p kraft-bench -- report target/page/run --check target/page/seen.html",
     ))?;
