@@ -104,6 +104,10 @@ pub(crate) const FAIR: Weather = Weather {
     turn: 0,
 };
 
+/// More terms than begin in five seconds by time-outs and by what a test asks for: leaders that hand on and on are not
+/// waited for.
+const TERMS_MAX: u64 = 500;
+
 /// No weather has longer turns.
 const TURN_MAX: Duration = Duration::from_millis(20);
 
@@ -644,8 +648,10 @@ impl Cluster {
     #[track_caller]
     pub(crate) fn run_until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
         let end = self.now + Duration::from_secs(5);
+        let terms = self.term_max.0 + TERMS_MAX;
         while !is_so(self) {
             assert!(self.now < end, "not within five seconds: {what}");
+            assert!(self.term_max.0 < terms, "leaders come and go without end: {what}");
             self.step();
         }
     }

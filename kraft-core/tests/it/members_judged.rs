@@ -242,6 +242,22 @@ fn while_a_change_is_under_way_only_what_it_brings_is_so() {
     ];
     let steps = [Step::Voter(NodeId(4)), Step::Learner(NodeId(3), Plan::Stay)];
     check("v1 v2 d3 j4", || during(&steps), &table);
+    // So it is with a change of one, until it is committed.
+    let table = [
+        (add(4, false), Done),
+        (add(4, true), under_way),
+        (add(5, false), under_way),
+        (remove(2), under_way),
+        (remove(4), under_way),
+    ];
+    let uncommitted = || {
+        let (mut node, term) = leader();
+        node.raft
+            .change(&add(4, false), Incarnation(0), node.now, &mut node.log)
+            .expect("it can be");
+        (node, term)
+    };
+    check("v1 v2 v3 l4", uncommitted, &table);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use kraft_core::snapshot::{Head, Snapshot};
 use kraft_core::storage::{HardState, Recovered};
 use kraft_core::time::Instant;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, DRAIN_MAX};
 use crate::lone::{Lone, append, heartbeat, matched, rejected, terms};
 
 fn snapshot(index: u64, term: u64) -> Snapshot {
@@ -372,6 +372,7 @@ fn a_restore_waits_for_what_is_being_applied() {
     let mut said = Vec::new();
     while let Some(output) = node.raft.poll_output(&node.log) {
         said.push(output);
+        assert!(said.len() < DRAIN_MAX, "it never ends: {:?}", said.last());
     }
     assert!(said.contains(&Output::Apply(Index(1)..Index(3))));
     assert!(install(&mut node, 7, 2));
