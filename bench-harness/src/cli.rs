@@ -209,6 +209,9 @@ pub(crate) struct Serve {
     /// The core of a second thread, if the job has one
     #[arg(long)]
     pub(crate) beside: Option<usize>,
+    /// End when standard input does: it is a pipe, and our parent has the other end
+    #[arg(long)]
+    pub(crate) leash: bool,
     /// How long a job without connections measures itself
     #[arg(long, value_parser = seconds, default_value = "1")]
     pub(crate) seconds: Duration,

@@ -163,6 +163,9 @@ fn list() -> io::Result<ExitCode> {
 }
 
 fn serve(options: &Serve) -> io::Result<()> {
+    if options.leash {
+        pin::end_with_input();
+    }
     let engine = engines::find(&options.engine).ok_or_else(|| io::Error::other("there is no such engine"))?;
     let task = serve::Task {
         connections: options.connections,
