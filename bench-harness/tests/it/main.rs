@@ -2,3 +2,4 @@
 
 mod leash;
 mod runs;
+mod source;
