@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::cli::{Kind, Run};
 use crate::engines::{self, Engine};
 use crate::generator::Span;
+use crate::targets;
 use crate::workload::{self, Ask, Contender, IN_FLIGHT_MAX, Pace, SMALL, Work};
 
 /// Everything that is measured, in this order.
@@ -126,11 +127,12 @@ impl Plan {
         self.cells.iter().map(|cell| cell.rounds * cell.contenders.len()).sum()
     }
 
-    /// Comparisons with a baseline.
+    /// Comparisons with a baseline, and what targets compare besides.
     pub(crate) fn comparisons(&self) -> usize {
         let of = |cell: &Planned| {
             let compared = cell.contenders.iter().filter(|contender| contender.baseline.is_some());
-            compared.count() * cell.work.compared().len()
+            let targets = targets::intervals(cell.work, cell.rounds, &cell.contenders);
+            compared.count() * cell.work.compared().len() + targets
         };
         self.cells.iter().map(of).sum()
     }

@@ -2,7 +2,7 @@
 //!
 //! The document is `results.json` of a run's folder and what `-o json` prints. Every round is in it, and what was
 //! derived from the rounds beside them. Who changes a field or its meaning raises [`SCHEMA`]; a field that may be
-//! missing in older documents has a default.
+//! missing in older documents has a default, and where that is all, [`SCHEMA_MIN`] stays.
 
 mod folder;
 mod latency;
@@ -20,8 +20,11 @@ use crate::stats::{self, Drift, Judge, Ratio, median};
 use crate::targets::{self, Judged};
 use crate::workload::Work;
 
-/// The version of the document.
-pub(crate) const SCHEMA: u32 = 1;
+/// The version of the document. 2: targets are judged by corrected intervals, and `held` is an outcome.
+pub(crate) const SCHEMA: u32 = 2;
+
+/// The oldest one that is read: what it derived from its rounds stays as it was then.
+const SCHEMA_MIN: u32 = 1;
 
 /// A run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -328,8 +331,8 @@ pub(crate) mod tests {
                 work,
                 drift: None,
                 rows: vec![
-                    row("fast", None, rounds(1.0)),
-                    row("slow", Some("fast"), rounds(0.9)),
+                    row("fast", None, rounds(1.0, 0.0)),
+                    row("slow", Some("fast"), rounds(0.9, 1.0)),
                     dead,
                 ],
             }],
