@@ -160,6 +160,9 @@ pub(crate) struct Compare {
     pub(crate) old: PathBuf,
     /// Of the later one
     pub(crate) new: PathBuf,
+    /// Per cent that a figure has to change by: less is what two runs of one program differ by
+    #[arg(long, value_name = "PER_CENT", default_value = "3", value_parser = percent)]
+    pub(crate) margin: f64,
 }
 
 /// A run to be shown.
@@ -256,6 +259,15 @@ fn count<const LOW: usize, const HIGH: usize>(text: &str) -> Result<usize, Strin
         Ok(number)
     } else {
         Err(format!("must be {LOW} to {HIGH}"))
+    }
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if (0.0..=100.0).contains(&number) {
+        Ok(number)
+    } else {
+        Err("must be 0 to 100".into())
     }
 }
 
