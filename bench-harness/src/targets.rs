@@ -307,7 +307,7 @@ impl Target {
             None => (self.contender.clone(), self.alone(row, judge), None, false),
             Some(baseline) => {
                 let other = cell.row(baseline)?;
-                failed = failed.or(other.fault.as_ref().map(|_| "its baseline failed"));
+                failed = failed.or_else(|| other.fault.as_ref().map(|_| "its baseline failed"));
                 let ratio = |figure| judge.of(&row.ratios(other, figure));
                 let both_bound = row.load_bound && other.load_bound;
                 let bound_by_load = both_bound && self.figure == Figure::MessagesPerSecond;
