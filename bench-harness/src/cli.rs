@@ -88,7 +88,7 @@ pub(crate) struct Run {
     /// Connections [default: 1,64,1000,10000]
     #[arg(long, value_delimiter = ',', value_name = "LIST", value_parser = count::<1, 25_000>)]
     pub(crate) conns: Option<Vec<usize>>,
-    /// Messages on their way on each connection of the closed loop [default: 1,16; with --full some]
+    /// Messages on their way on each connection of the closed loop [default: 1,16; with --full some; of fan-out 16]
     #[arg(long, value_delimiter = ',', value_name = "LIST", value_parser = count::<1, 1_024>)]
     pub(crate) depth: Option<Vec<usize>>,
     /// Messages a second of the open loop [default: 100000]
@@ -209,12 +209,12 @@ pub(crate) struct Serve {
     pub(crate) puts: usize,
     #[arg(long, value_enum, default_value_t = Job::Echo)]
     pub(crate) job: Job,
-    /// The core of a second thread, if the job has one
-    #[arg(long)]
-    pub(crate) beside: Option<usize>,
     /// End when standard input does: it is a pipe, and our parent has the other end
     #[arg(long)]
     pub(crate) leash: bool,
+    /// The core of a second thread, if the job has one
+    #[arg(long)]
+    pub(crate) beside: Option<usize>,
     /// How long a job without connections measures itself
     #[arg(long, value_parser = seconds, default_value = "1")]
     pub(crate) seconds: Duration,

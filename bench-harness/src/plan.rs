@@ -260,9 +260,12 @@ fn cells(kind: Kind, options: &Run) -> Vec<Work> {
             [1, OPEN_CONNS].map(|conns| Work::Pump { conns, size }).to_vec()
         }
         Kind::FanOut => {
-            let depth = FAN_OUT_DEPTH;
-            let to = |size| OTHERS.map(|others| Work::FanOut { others, size, depth });
-            [SMALL, 16 * 1024].map(to).concat()
+            let depths = options.depth.clone().unwrap_or_else(|| vec![FAN_OUT_DEPTH]);
+            let of = |depth| {
+                let to = |size| OTHERS.map(|others| Work::FanOut { others, size, depth });
+                [SMALL, 16 * 1024].map(to).concat()
+            };
+            depths.into_iter().flat_map(of).collect()
         }
         Kind::MultiAccept => vec![Work::MultiAccept { clients: COMERS }],
         Kind::SlowReader => vec![Work::SlowReader {
@@ -404,6 +407,28 @@ mod tests {
             "million-timers expire",
         ];
         assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn a_fan_out_is_as_deep_as_asked_for() {
+        let cli = <crate::cli::Cli as clap::Parser>::parse_from([
+            "kraft-bench",
+            "run",
+            "--workloads",
+            "fan-out",
+            "--depth",
+            "1,2",
+        ]);
+        let crate::cli::What::Run(run) = cli.what else {
+            panic!("it is a run");
+        };
+        let cells = Plan::of(&run).cells;
+        let deep = |depth| {
+            cells
+                .iter()
+                .filter(move |cell| matches!(cell.work, Work::FanOut { depth: own, .. } if own == depth))
+        };
+        assert_eq!((deep(1).count(), deep(2).count(), cells.len()), (4, 4, 8));
     }
 
     #[test]
