@@ -1,10 +1,13 @@
 //! Notes what is built, and compiles the loop in C with the feature `libuv`.
 
+use std::path::Path;
 use std::process::Command;
+
+#[path = "build/commit.rs"]
+mod commit;
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(have_libuv)");
-    println!("cargo::rerun-if-changed=src/bare/loop_uv.c");
     note_source();
     #[cfg(feature = "libuv")]
     build();
@@ -12,28 +15,27 @@ fn main() {
 
 /// The commit and the compiler, for the environment that a run records. Neither is there in a published package.
 fn note_source() {
-    if let Some(log) = said("git", &["rev-parse", "--git-path", "logs/HEAD"]) {
-        println!("cargo::rerun-if-changed={log}");
+    // Cargo runs this again when one of them changes, and so says of every program what it was built from.
+    for path in commit::SOURCES.iter().filter(|path| Path::new(path).exists()) {
+        println!("cargo::rerun-if-changed={path}");
     }
-    if let Some(commit) = said("git", &["rev-parse", "--short=12", "HEAD"]) {
-        let is_changed = said("git", &["status", "--porcelain", "--untracked-files=no"]).is_some();
-        println!(
-            "cargo::rustc-env=KRAFT_BENCH_COMMIT={commit}{}",
-            if is_changed { "+" } else { "" }
-        );
+    for path in commit::traces(Path::new(".")) {
+        println!("cargo::rerun-if-changed={path}");
+    }
+    if let Some(commit) = commit::of(Path::new(".")) {
+        println!("cargo::rustc-env=KRAFT_BENCH_COMMIT={commit}");
     }
     let compiler = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
-    if let Some(version) = said(&compiler, &["--version"]) {
+    if let Some(version) = version(&compiler) {
         println!("cargo::rustc-env=KRAFT_BENCH_COMPILER={version}");
     }
 }
 
-/// What a command says, if it succeeds and says anything.
-fn said(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(arguments).output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    let text = text.trim();
-    (output.status.success() && !text.is_empty()).then(|| text.to_owned())
+/// What a compiler says of itself.
+fn version(compiler: &str) -> Option<String> {
+    let output = Command::new(compiler).arg("--version").output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !text.is_empty()).then_some(text)
 }
 
 #[cfg(feature = "libuv")]

@@ -88,7 +88,7 @@ pub(crate) struct Run {
     /// Connections [default: 1,64,1000,10000]
     #[arg(long, value_delimiter = ',', value_name = "LIST", value_parser = count::<1, 25_000>)]
     pub(crate) conns: Option<Vec<usize>>,
-    /// Messages on their way on each connection of the closed loop [default: 1,16; with --full some]
+    /// Messages on their way on each connection of the closed loop [default: 1,16; with --full some; of fan-out 16]
     #[arg(long, value_delimiter = ',', value_name = "LIST", value_parser = count::<1, 1_024>)]
     pub(crate) depth: Option<Vec<usize>>,
     /// Messages a second of the open loop [default: 100000]
@@ -160,6 +160,9 @@ pub(crate) struct Compare {
     pub(crate) old: PathBuf,
     /// Of the later one
     pub(crate) new: PathBuf,
+    /// Per cent that a figure has to change by: less is what two runs of one program differ by
+    #[arg(long, value_name = "PER_CENT", default_value = "3", value_parser = percent)]
+    pub(crate) margin: f64,
 }
 
 /// A run to be shown.
@@ -206,6 +209,9 @@ pub(crate) struct Serve {
     pub(crate) puts: usize,
     #[arg(long, value_enum, default_value_t = Job::Echo)]
     pub(crate) job: Job,
+    /// End when standard input does: it is a pipe, and our parent has the other end
+    #[arg(long)]
+    pub(crate) leash: bool,
     /// The core of a second thread, if the job has one
     #[arg(long)]
     pub(crate) beside: Option<usize>,
@@ -253,6 +259,15 @@ fn count<const LOW: usize, const HIGH: usize>(text: &str) -> Result<usize, Strin
         Ok(number)
     } else {
         Err(format!("must be {LOW} to {HIGH}"))
+    }
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if (0.0..=100.0).contains(&number) {
+        Ok(number)
+    } else {
+        Err("must be 0 to 100".into())
     }
 }
 

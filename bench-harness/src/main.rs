@@ -112,8 +112,8 @@ fn run(options: &cli::Run) -> io::Result<ExitCode> {
 
 fn compare(options: &cli::Compare) -> io::Result<ExitCode> {
     let (old, new) = (record::read(&options.old)?, record::read(&options.new)?);
-    let changes = compare::changes(&old, &new);
-    let is_worse = compare::print(&old, &new, &changes, &mut io::stdout().lock())?;
+    let comparison = compare::compare(&old, &new, options.margin / 100.0);
+    let is_worse = comparison.print(&old, &new, &mut io::stdout().lock())?;
     Ok(news(is_worse))
 }
 
@@ -163,6 +163,9 @@ fn list() -> io::Result<ExitCode> {
 }
 
 fn serve(options: &Serve) -> io::Result<()> {
+    if options.leash {
+        pin::end_with_input();
+    }
     let engine = engines::find(&options.engine).ok_or_else(|| io::Error::other("there is no such engine"))?;
     let task = serve::Task {
         connections: options.connections,

@@ -1,6 +1,7 @@
 //! What a process is given: a core, open files, and an end when its parent ends.
 
 use std::io;
+use std::thread;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -39,10 +40,12 @@ pub(crate) fn to_core(core: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a parent's end has to be told by a pipe, since the system does not.
+pub(crate) const IS_LEASHED: bool = cfg!(not(target_os = "linux"));
+
 /// Ends this process when the thread that started it ends, so that a killed run leaves no server behind.
 pub(crate) fn die_with_parent() {
-    // Linux alone has it. Elsewhere a ^C reaches the whole group of processes, and a kill of the parent leaves servers
-    // that wait for connections.
+    // Linux alone has it; elsewhere see `end_with_input`.
     #[cfg(target_os = "linux")]
     {
         let kill = rustix::process::Signal::KILL;
@@ -50,6 +53,20 @@ pub(crate) fn die_with_parent() {
         let _ = rustix::process::set_parent_process_death_signal(Some(kill));
     }
 }
+
+/// Ends this process when its standard input does: a pipe that the parent holds and never writes to, and which ends with
+/// the parent however that ends. It takes a thread, which sleeps.
+pub(crate) fn end_with_input() {
+    thread::spawn(|| {
+        let mut input = io::stdin().lock();
+        // A write would be a mistake, and is no end.
+        let _ = io::copy(&mut input, &mut io::sink());
+        std::process::exit(ORPHANED);
+    });
+}
+
+/// The exit status of a server whose run is gone. Nobody is there to see it.
+const ORPHANED: i32 = 1;
 
 /// Raises the soft limit of open files so that `connections` fit, and never lowers it.
 ///

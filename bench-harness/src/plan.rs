@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::cli::{Kind, Run};
 use crate::engines::{self, Engine};
 use crate::generator::Span;
+use crate::targets;
 use crate::workload::{self, Ask, Contender, IN_FLIGHT_MAX, Pace, SMALL, Work};
 
 /// Everything that is measured, in this order.
@@ -126,11 +127,12 @@ impl Plan {
         self.cells.iter().map(|cell| cell.rounds * cell.contenders.len()).sum()
     }
 
-    /// Comparisons with a baseline.
+    /// Comparisons with a baseline, and what targets compare besides.
     pub(crate) fn comparisons(&self) -> usize {
         let of = |cell: &Planned| {
             let compared = cell.contenders.iter().filter(|contender| contender.baseline.is_some());
-            compared.count() * cell.work.compared().len()
+            let targets = targets::intervals(cell.work, cell.rounds, &cell.contenders);
+            compared.count() * cell.work.compared().len() + targets
         };
         self.cells.iter().map(of).sum()
     }
@@ -258,9 +260,12 @@ fn cells(kind: Kind, options: &Run) -> Vec<Work> {
             [1, OPEN_CONNS].map(|conns| Work::Pump { conns, size }).to_vec()
         }
         Kind::FanOut => {
-            let depth = FAN_OUT_DEPTH;
-            let to = |size| OTHERS.map(|others| Work::FanOut { others, size, depth });
-            [SMALL, 16 * 1024].map(to).concat()
+            let depths = options.depth.clone().unwrap_or_else(|| vec![FAN_OUT_DEPTH]);
+            let of = |depth| {
+                let to = |size| OTHERS.map(|others| Work::FanOut { others, size, depth });
+                [SMALL, 16 * 1024].map(to).concat()
+            };
+            depths.into_iter().flat_map(of).collect()
         }
         Kind::MultiAccept => vec![Work::MultiAccept { clients: COMERS }],
         Kind::SlowReader => vec![Work::SlowReader {
@@ -402,6 +407,28 @@ mod tests {
             "million-timers expire",
         ];
         assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn a_fan_out_is_as_deep_as_asked_for() {
+        let cli = <crate::cli::Cli as clap::Parser>::parse_from([
+            "kraft-bench",
+            "run",
+            "--workloads",
+            "fan-out",
+            "--depth",
+            "1,2",
+        ]);
+        let crate::cli::What::Run(run) = cli.what else {
+            panic!("it is a run");
+        };
+        let cells = Plan::of(&run).cells;
+        let deep = |depth| {
+            cells
+                .iter()
+                .filter(move |cell| matches!(cell.work, Work::FanOut { depth: own, .. } if own == depth))
+        };
+        assert_eq!((deep(1).count(), deep(2).count(), cells.len()), (4, 4, 8));
     }
 
     #[test]

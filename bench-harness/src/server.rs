@@ -17,6 +17,7 @@ use crate::bare::syscalls::Syscalls;
 use crate::fault::Fault;
 use crate::generator::{Clocks, Figures, Span};
 use crate::inside;
+use crate::pin;
 use crate::serve::ANNOUNCEMENT;
 use crate::workload::{Contender, Work};
 
@@ -51,7 +52,13 @@ impl Server {
             .args(core.iter().map(|core| format!("--core={core}")))
             // Its own group: ^C is for us, who end it, and not for an engine that would seem to have died of itself.
             .process_group(0)
-            .stdin(Stdio::null())
+            // So no signal of the terminal's reaches it: it ends with the pipe where the system has nothing for that.
+            .args(pin::IS_LEASHED.then_some("--leash"))
+            .stdin(if pin::IS_LEASHED {
+                Stdio::piped()
+            } else {
+                Stdio::null()
+            })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         tell(&mut command);

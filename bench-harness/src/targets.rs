@@ -8,7 +8,7 @@ use crate::engines::REFERENCE;
 use crate::figures::Figure;
 use crate::record::{Cell, Row};
 use crate::stats::{Judge, Ratio, VALUES_MIN, median};
-use crate::workload::{FRAMES, Work};
+use crate::workload::{Contender, FRAMES, Work};
 
 /// Something that is asked for in some cells.
 #[derive(Debug)]
@@ -40,7 +40,9 @@ pub(crate) enum Outcome {
     Shown,
     /// The interval reaches the target; one end of it does not.
     Reached,
-    /// The interval does not reach it.
+    /// All of so many rounds are on the right side; there is no interval, and nothing is said of further rounds.
+    Held(usize),
+    /// The interval does not reach it; or there is none and a round was on the wrong side.
     Missed,
     /// The rounds do not say.
     NotShown(String),
@@ -64,6 +66,9 @@ pub(crate) struct Judged {
 const WIDTH_MAX: f64 = 0.2;
 
 const TOO_WIDE: &str = "the rounds differ too much";
+
+/// Six rounds and more have an interval unless they scatter beyond all bounds, or do not scatter.
+const UNBOUNDED: &str = "the rounds differ too much, or not at all";
 
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -261,7 +266,28 @@ fn targets() -> Vec<Target> {
     all
 }
 
-/// Every target that the cells of a run can be held against.
+/// How many intervals the targets of a cell add to those of its comparisons. What is compared with the same baseline
+/// anyhow has one already.
+pub(crate) fn intervals(work: Work, rounds: usize, contenders: &[Contender]) -> usize {
+    let is_there = |label: &str| contenders.iter().any(|contender| contender.label == label);
+    let is_compared = |target: &Target| {
+        let mut own = contenders
+            .iter()
+            .filter(|contender| contender.label == target.contender);
+        own.any(|own| own.baseline == target.baseline) && work.compared().contains(&target.figure)
+    };
+    let adds = |target: &Target| {
+        let takes_part = (target.cells)(work) && is_there(&target.contender);
+        takes_part
+            && match &target.baseline {
+                Some(baseline) => is_there(baseline) && !is_compared(target),
+                None => rounds >= VALUES_MIN,
+            }
+    };
+    targets().iter().filter(|target| adds(target)).count()
+}
+
+/// Every target that the cells of a run can be held against, by intervals that hold together with all others of the run.
 pub(crate) fn judge(cells: &[Cell], judge: Judge) -> Vec<Judged> {
     let mut judged = Vec::new();
     for target in targets() {
@@ -276,10 +302,12 @@ impl Target {
     /// `None` if its contender or its baseline did not take part.
     fn judge(&self, cell: &Cell, judge: Judge) -> Option<Judged> {
         let row = cell.row(&self.contender)?;
+        let mut failed = row.fault.as_ref().map(|_| "it failed");
         let (what, found, cpu, bound_by_load) = match &self.baseline {
-            None => (self.contender.clone(), self.alone(row), None, false),
+            None => (self.contender.clone(), self.alone(row, judge), None, false),
             Some(baseline) => {
                 let other = cell.row(baseline)?;
+                failed = failed.or_else(|| other.fault.as_ref().map(|_| "its baseline failed"));
                 let ratio = |figure| judge.of(&row.ratios(other, figure));
                 let both_bound = row.load_bound && other.load_bound;
                 let bound_by_load = both_bound && self.figure == Figure::MessagesPerSecond;
@@ -292,11 +320,12 @@ impl Target {
                 )
             }
         };
-        let outcome = match (&row.fault, &found) {
-            (Some(_), _) => Outcome::NotShown("it failed".into()),
+        let outcome = match (failed, &found) {
+            (Some(failed), _) => Outcome::NotShown(failed.into()),
+            (None, None) if self.baseline.is_none() => Outcome::NotShown("no round has it".into()),
             (None, None) => Outcome::NotShown("no round has both".into()),
             // Rounds of idle connections are few and count bytes: there the worst of them decides.
-            (None, Some(_)) if self.baseline.is_none() => self.worst(row),
+            (None, Some(found)) if self.baseline.is_none() && found.corrected.is_none() => self.worst(row),
             // A miss is one even so: the load hides differences, it makes none.
             (None, Some(found)) => match (self.bound.outcome(found), bound_by_load) {
                 (Outcome::Shown | Outcome::Reached, true) => Outcome::NotShown("the load was the limit".into()),
@@ -314,9 +343,13 @@ impl Target {
         })
     }
 
-    /// The value itself, for what is not compared but bounded.
-    fn alone(&self, row: &Row) -> Option<Ratio> {
+    /// The value itself, for what is not compared but bounded. An interval of logarithms knows nothing of a round in which
+    /// it was 0, so then there is none.
+    fn alone(&self, row: &Row, judge: Judge) -> Option<Ratio> {
         let values = row.values(self.figure);
+        if values.iter().all(|value| *value > 0.0) {
+            return judge.of(&values);
+        }
         Some(Ratio {
             ratio: median(values.iter().copied())?,
             interval: None,
@@ -326,9 +359,9 @@ impl Target {
     }
 
     fn worst(&self, row: &Row) -> Outcome {
-        let mut values = row.values(self.figure).into_iter();
-        if values.all(|value| self.bound.holds(value)) {
-            Outcome::Shown
+        let values = row.values(self.figure);
+        if values.iter().all(|value| self.bound.holds(*value)) {
+            Outcome::Held(values.len())
         } else {
             Outcome::Missed
         }
@@ -344,9 +377,9 @@ impl Bound {
     }
 
     fn outcome(self, found: &Ratio) -> Outcome {
-        let Some(interval) = found.interval else {
+        let Some(interval) = found.corrected else {
             let is_unbounded = found.rounds >= VALUES_MIN;
-            return Outcome::NotShown(if is_unbounded { TOO_WIDE } else { "too few rounds" }.into());
+            return Outcome::NotShown(if is_unbounded { UNBOUNDED } else { "too few rounds" }.into());
         };
         match (self.holds(interval.low), self.holds(interval.high)) {
             (true, true) => Outcome::Shown,
@@ -361,7 +394,9 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Shown => f.write_str("reached, all of it"),
-            Self::Reached => f.write_str("reached"),
+            Self::Reached => f.write_str("reached by one end"),
+            Self::Held(1) => f.write_str("held in the only round"),
+            Self::Held(rounds) => write!(f, "held in each of {rounds} rounds"),
             Self::Missed => f.write_str("missed"),
             Self::NotShown(why) => write!(f, "not shown: {why}"),
         }
@@ -371,15 +406,19 @@ impl fmt::Display for Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engines::find;
+    use crate::fault::Fault;
+    use crate::figures::Round;
+    use crate::record::tests::sample;
     use crate::stats::Interval;
 
     #[track_caller]
     fn check(bound: Bound, low: f64, median: f64, high: f64, expected: Outcome) {
-        let interval = Some(Interval { low, high });
+        // What it would be alone is on the right side, wherever that is, and decides nothing.
         let ratio = Ratio {
             ratio: median,
-            interval,
-            corrected: interval,
+            interval: Some(Interval { low: 1.0, high: 1.0 }),
+            corrected: Some(Interval { low, high }),
             rounds: 11,
         };
         assert_eq!(bound.outcome(&ratio), expected);
@@ -419,7 +458,87 @@ mod tests {
             rounds: VALUES_MIN,
         };
         let outcome = Bound::AtLeast(0.5).outcome(&ratio);
-        assert_eq!(outcome, Outcome::NotShown(TOO_WIDE.into()));
+        assert_eq!(outcome, Outcome::NotShown(UNBOUNDED.into()));
+    }
+
+    /// What is said to a rate of at least 90,000 that is asked of `fast`, whose rounds have these values.
+    fn said(values: &[f64], comparisons: usize) -> Outcome {
+        let mut record = sample();
+        let row = &mut record.cells[0].rows[0];
+        row.rounds = values
+            .iter()
+            .map(|value| Some(Round::from([(Figure::MessagesPerSecond, *value)])))
+            .collect();
+        let target = Target {
+            contender: "fast".into(),
+            baseline: None,
+            figure: Figure::MessagesPerSecond,
+            bound: Bound::AtLeast(90_000.0),
+            cells: |_| true,
+        };
+        let judge = Judge { seed: 1, comparisons };
+        target.judge(&record.cells[0], judge).expect("it took part").outcome
+    }
+
+    #[test]
+    fn of_a_few_rounds_no_more_is_said_than_what_they_were() {
+        assert_eq!(said(&[100_000.0], 1), Outcome::Held(1));
+        assert_eq!(said(&[100_000.0, 0.0, 91_000.0], 1), Outcome::Missed);
+        assert_eq!(said(&[100_000.0; 3], 1), Outcome::Held(3));
+        assert_eq!(said(&[], 1), Outcome::NotShown("no round has it".into()));
+        // All alike: there is no interval of them, however many they are.
+        assert_eq!(said(&[100_000.0; 12], 1), Outcome::Held(12));
+    }
+
+    #[test]
+    fn a_bound_is_shown_by_an_interval_that_all_comparisons_share() {
+        let values: Vec<f64> = (0..12).map(|at| 93_000.0 + 300.0 * f64::from(at % 5)).collect();
+        assert_eq!(said(&values, 1), Outcome::Shown);
+        let near: Vec<f64> = values.iter().map(|value| value - 2_900.0).collect();
+        assert_eq!(said(&near, 1), Outcome::Shown);
+        assert_eq!(said(&near, 1000), Outcome::Reached);
+    }
+
+    #[test]
+    fn whose_baseline_failed_is_told_nothing() {
+        let mut record = sample();
+        record.cells[0].rows[0].fault = Some(Fault::Corrupt("one byte".into()));
+        let target = Target {
+            contender: "slow".into(),
+            baseline: Some("fast".into()),
+            figure: Figure::MessagesPerSecond,
+            bound: Bound::AtLeast(0.5),
+            cells: |_| true,
+        };
+        let judge = Judge {
+            seed: 1,
+            comparisons: 1,
+        };
+        let outcome = target.judge(&record.cells[0], judge).expect("both took part").outcome;
+        assert_eq!(outcome, Outcome::NotShown("its baseline failed".into()));
+    }
+
+    #[test]
+    fn what_is_compared_anyhow_is_counted_once() {
+        let contender = |label: &str, baseline: Option<&str>| Contender {
+            label: label.into(),
+            engine: find("raw-threads").expect("it is everywhere"),
+            puts: 1,
+            format: "binary",
+            baseline: baseline.map(str::to_owned),
+        };
+        let work = Work::Echo {
+            conns: 64,
+            size: 64,
+            depth: 1,
+        };
+        let (reference, uring) = (contender(REFERENCE, None), contender("io-uring", Some(REFERENCE)));
+        let both = [reference.clone(), uring.clone()];
+        assert_eq!(intervals(work, 12, &both), 0);
+        let three = [reference, uring, contender("tokio", Some(REFERENCE))];
+        assert_eq!(intervals(work, 12, &three), 1);
+        let flood = Work::Wake { flood: true };
+        assert_eq!((intervals(flood, 12, &both), intervals(flood, 3, &both)), (1, 0));
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod sanitizers;
 mod simulate;
 mod source;
 mod steps;
+mod syscalls;
 mod tools;
 
 use crate::command::Failure;

@@ -2,6 +2,7 @@
 //! event. `notify` wakes it.
 
 use std::io;
+use std::mem;
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -18,24 +19,18 @@ const OWN: usize = usize::MAX - 1;
 
 /// Serves on this thread.
 pub(crate) fn serve(task: &Task) -> io::Result<()> {
-    let poller = Arc::new(Poller::new()?);
     let mut events = Events::new();
     if !task.job.has_connections() {
-        let notified = Arc::clone(&poller);
-        let bell = inside::ring(task, move || {
-            // It fails with the poller alone, which would be seen there.
-            let _ = notified.notify();
-        })?;
-        loop {
-            wait(&poller, &mut events)?;
-            bell.hear();
-        }
+        return be_woken(task, &mut events);
     }
     let listener = serve::listen()?;
     listener.set_nonblocking(true)?;
-    // SAFETY: the listener lives as long as the poller.
-    unsafe { poller.add_with_mode(&listener, Event::readable(OWN), PollMode::Level) }?;
     let mut conns = Conns::new(task.job, task.connections);
+    // Behind its sources: whatever ends this function, it is gone before they are.
+    let poller = Poller::new()?;
+    // SAFETY: the listener is declared above and moved nowhere, so it is dropped behind the poller, which has nothing
+    // registered any more by then.
+    unsafe { poller.add_with_mode(&listener, Event::readable(OWN), PollMode::Level) }?;
     loop {
         wait(&poller, &mut events)?;
         for event in events.iter() {
@@ -57,6 +52,20 @@ pub(crate) fn serve(task: &Task) -> io::Result<()> {
     }
 }
 
+/// Without connections: another thread notifies.
+fn be_woken(task: &Task, events: &mut Events) -> io::Result<()> {
+    let poller = Arc::new(Poller::new()?);
+    let notified = Arc::clone(&poller);
+    let bell = inside::ring(task, move || {
+        // It fails with the poller alone, which would be seen there.
+        let _ = notified.notify();
+    })?;
+    loop {
+        wait(&poller, events)?;
+        bell.hear();
+    }
+}
+
 fn wait(poller: &Poller, events: &mut Events) -> io::Result<()> {
     events.clear();
     match poller.wait(events, None) {
@@ -65,11 +74,14 @@ fn wait(poller: &Poller, events: &mut Events) -> io::Result<()> {
     }
 }
 
+/// `conns` outlive the poller: `serve` declares them before it.
 fn insert(poller: &Poller, conns: &mut Conns<TcpStream>, stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_nonblocking(true)?;
     let at = stream.as_raw_fd() as usize;
-    // SAFETY: it is deleted where it is removed, before it is dropped.
+    // SAFETY: where this fails it is not registered. Otherwise it goes to `conns`, at a place that is free, since a
+    // descriptor is nobody else's. `turn` alone takes it from there, and drops it when it is deleted; what is left in
+    // `conns` is dropped behind the poller.
     unsafe { poller.add_with_mode(&stream, Event::readable(at), PollMode::Level) }?;
     conns.insert(at, stream);
     Ok(())
@@ -81,7 +93,12 @@ fn turn(poller: &Poller, conns: &mut Conns<TcpStream>, event: Event, job: Job) -
     match conns.turn(at, event.readable, Reads::Once) {
         Outcome::Over => {
             if let Some(stream) = conns.remove(at) {
-                poller.delete(&stream)?;
+                if let Err(error) = poller.delete(&stream) {
+                    // It is registered still: better a descriptor that stays open than one that the poller has and
+                    // nobody else.
+                    mem::forget(stream);
+                    return Err(error);
+                }
             }
         }
         outcome if (outcome == Outcome::Blocked) != was_blocked => ask(poller, conns, at)?,

@@ -14,7 +14,7 @@ pub(crate) struct Syscalls {
 
 /// `struct perf_event_attr` as far as its first version goes (`PERF_ATTR_SIZE_VER0`); the kernel takes the rest for zero.
 #[repr(C)]
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Attributes {
     kind: u32,
     size: u32,
@@ -27,6 +27,9 @@ struct Attributes {
     breakpoint_type: u32,
     config1: u64,
 }
+
+// The kernel refuses less than `PERF_ATTR_SIZE_VER0`, and would read behind us if we promised more than there is.
+const _: () = assert!(size_of::<Attributes>() == 64);
 
 /// `PERF_TYPE_TRACEPOINT`.
 const TRACEPOINT: u32 = 2;
@@ -65,13 +68,16 @@ impl Syscalls {
 
 fn open(attributes: &Attributes, thread: u32) -> Option<File> {
     let thread = libc::pid_t::try_from(thread).ok()?;
+    let mut attributes = *attributes;
     // On every core, in no group.
     let (core, group): (libc::c_int, libc::c_int) = (-1, -1);
-    // SAFETY: `attributes` lives for the call, which reads as many bytes of it as it says itself.
+    // SAFETY: the call reads `size` bytes of `attributes`, which are all of it (`of` sets it, the assertion above says how
+    // many), and where it takes that for a size of no version that it knows it writes its own into that field: we own
+    // it, and lend it mutably. It keeps no pointer to it. A thread that is not there, or not ours, is refused.
     let outcome = unsafe {
         libc::syscall(
             libc::SYS_perf_event_open,
-            std::ptr::from_ref(attributes),
+            &raw mut attributes,
             thread,
             core,
             group,

@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A variable that says that this process is a node, and its core if that is chosen.
 const ROLE: &str = "BENCH_NODE";
 
+/// A variable that says that this node ends with its standard input.
+const LEASH: &str = "BENCH_NODE_LEASH";
+
 /// Whether this process was started as a node.
 pub(crate) fn is_node() -> bool {
     std::env::var_os(ROLE).is_some()
@@ -31,6 +34,9 @@ pub(crate) fn is_node() -> bool {
 /// Runs this process as `kraftd`, with its command line.
 pub(crate) fn run_node() -> ExitCode {
     pin::die_with_parent();
+    if std::env::var_os(LEASH).is_some() {
+        pin::end_with_input();
+    }
     let core = std::env::var(ROLE).ok().and_then(|core| core.parse().ok());
     if let Some(Err(error)) = core.map(pin::to_core) {
         eprintln!("kraft-bench: {error}");
@@ -107,8 +113,11 @@ impl Cluster {
             .append(true)
             .open(self.log(at))
             .map_err(own("a file for a node's log"))?;
-        let child = self
-            .command()?
+        let mut command = self.command()?;
+        if pin::IS_LEASHED {
+            command.env(LEASH, "").stdin(Stdio::piped());
+        }
+        let child = command
             .args(["serve", "--backend", self.backend, "--protocol", self.format])
             .arg("--data")
             .arg(self.data(at))

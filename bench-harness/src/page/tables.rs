@@ -202,7 +202,7 @@ pub(super) fn targets(record: &Record) -> String {
     );
     for judged in &record.targets {
         let found = judged.found.as_ref().map(|found| {
-            let around = found.interval.map(|known| format!(" {}", interval(Some(known))));
+            let around = found.corrected.map(|known| format!(" {}", interval(Some(known))));
             plain(judged.figure, found.ratio) + &around.unwrap_or_default()
         });
         let cells = [

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
-use super::{LatencyLog, Record, SCHEMA};
+use super::{LatencyLog, Record, SCHEMA, SCHEMA_MIN};
 
 const RESULTS: &str = "results.json";
 const LATENCY: &str = "latency";
@@ -58,9 +58,11 @@ pub(crate) fn read(at: &Path) -> io::Result<Record> {
     })?;
     let document: serde_json::Value = serde_json::from_str(&text).map_err(|error| named(&path, &error))?;
     match document.get("schema").and_then(serde_json::Value::as_u64) {
-        Some(schema) if schema == u64::from(SCHEMA) => {}
+        Some(schema) if (u64::from(SCHEMA_MIN)..=u64::from(SCHEMA)).contains(&schema) => {}
         Some(schema) => {
-            let text = format!("has schema {schema}, this program reads {SCHEMA}: use the version that wrote it");
+            let text = format!(
+                "has schema {schema}, this program reads {SCHEMA_MIN} to {SCHEMA}: use the version that wrote it"
+            );
             return Err(named(&path, &text));
         }
         None => return Err(named(&path, &"is no document of kraft-bench: it has no schema")),
@@ -102,6 +104,17 @@ mod tests {
         let back = read(&folder.0).expect("it was written");
         assert_eq!(back.cells[0].name, "echo 64Bx64");
         assert!(create(&folder.0).is_err_and(|error| error.to_string().contains("is there already")));
+    }
+
+    #[test]
+    fn documents_of_the_schema_before_are_read() {
+        let folder = Folder::new("schema");
+        fs::create_dir_all(&folder.0).expect("there is room");
+        let text = serde_json::to_string(&sample()).expect("all of it is JSON");
+        let old = text.replacen("\"schema\":2", "\"schema\":1", 1);
+        assert_ne!(text, old);
+        fs::write(folder.0.join(RESULTS), old).expect("there is room");
+        assert_eq!(read(&folder.0).expect("it is known").schema, 1);
     }
 
     #[test]

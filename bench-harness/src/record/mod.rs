@@ -2,7 +2,7 @@
 //!
 //! The document is `results.json` of a run's folder and what `-o json` prints. Every round is in it, and what was
 //! derived from the rounds beside them. Who changes a field or its meaning raises [`SCHEMA`]; a field that may be
-//! missing in older documents has a default.
+//! missing in older documents has a default, and where that is all, [`SCHEMA_MIN`] stays.
 
 mod folder;
 mod latency;
@@ -20,8 +20,11 @@ use crate::stats::{self, Drift, Judge, Ratio, median};
 use crate::targets::{self, Judged};
 use crate::workload::Work;
 
-/// The version of the document.
-pub(crate) const SCHEMA: u32 = 1;
+/// The version of the document. 2: targets are judged by corrected intervals, and `held` is an outcome.
+pub(crate) const SCHEMA: u32 = 2;
+
+/// The oldest one that is read: what it derived from its rounds stays as it was then.
+const SCHEMA_MIN: u32 = 1;
 
 /// A run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -65,7 +68,7 @@ pub(crate) struct Method {
     pub(crate) measured_seconds: f64,
     pub(crate) generator_spins: bool,
     pub(crate) confidence: f64,
-    /// By how many comparisons the confidence is shared.
+    /// By how many comparisons the confidence is shared, those of targets among them.
     pub(crate) comparisons: usize,
 }
 
@@ -268,17 +271,20 @@ pub(crate) mod tests {
 
     /// Two contenders over eight rounds: `slow` is a tenth slower than `fast`, which it is held against; `dead` failed.
     pub(crate) fn sample() -> Record {
-        let rounds = |factor: f64| -> Vec<Option<Round>> {
-            let noise = [0.0, 0.01, -0.01, 0.005, -0.005, 0.002, -0.002, 0.0];
-            let of = |noise: &f64| {
+        // What both feel, and what the second one has for itself: ratios that are all alike would show nothing.
+        let shared = [0.0, 0.01, -0.01, 0.005, -0.005, 0.002, -0.002, 0.0];
+        let own = [0.0, 0.0, 0.001, -0.001, 0.002, -0.002, 0.0, 0.0];
+        let rounds = |factor: f64, share: f64| -> Vec<Option<Round>> {
+            let of = |(shared, own): (&f64, &f64)| {
+                let factor = factor * (1.0 + own * share);
                 Some(Round::from([
-                    (Figure::MessagesPerSecond, 100_000.0 * factor * (1.0 + noise)),
+                    (Figure::MessagesPerSecond, 100_000.0 * factor * (1.0 + shared)),
                     (Figure::ServerCpuUsPerMessage, 5.0 / factor),
                     (Figure::LatencyP50Us, 20.0 / factor),
                     (Figure::LoadBusyShare, 0.5),
                 ]))
             };
-            noise.iter().map(of).collect()
+            shared.iter().zip(&own).map(of).collect()
         };
         let row = |contender: &str, baseline: Option<&str>, rounds| Row {
             contender: contender.into(),
@@ -325,8 +331,8 @@ pub(crate) mod tests {
                 work,
                 drift: None,
                 rows: vec![
-                    row("fast", None, rounds(1.0)),
-                    row("slow", Some("fast"), rounds(0.9)),
+                    row("fast", None, rounds(1.0, 0.0)),
+                    row("slow", Some("fast"), rounds(0.9, 1.0)),
                     dead,
                 ],
             }],
@@ -344,7 +350,7 @@ pub(crate) mod tests {
         let slow = record.cells[0].row("slow").expect("it took part");
         let rate = slow.comparison(Figure::MessagesPerSecond).expect("it is compared");
         assert_eq!(rate.verdict, Verdict::Worse);
-        assert!((rate.ratio.ratio - 0.9).abs() < 1e-9, "{rate:?}");
+        assert!((rate.ratio.ratio - 0.9).abs() < 1e-5, "{rate:?}");
         let median = slow.median.get(&Figure::MessagesPerSecond).expect("it has rounds");
         assert!((median - 90_000.0).abs() < 100.0, "{median}");
         let dead = record.cells[0].row("dead").expect("it is kept");

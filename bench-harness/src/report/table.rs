@@ -149,7 +149,7 @@ fn targets(judged: &[Judged], out: &mut impl Write) -> io::Result<()> {
             judged.figure.noun().into(),
             asked(judged.figure, judged.bound),
             found.map_or_else(dash, |found| plain(judged.figure, found.ratio)),
-            interval(found.and_then(|found| found.interval)),
+            interval(found.and_then(|found| found.corrected)),
             judged.cpu.as_ref().map_or_else(dash, |cpu| format!("{:.2}", cpu.ratio)),
             judged.outcome.to_string(),
         ]);
@@ -158,10 +158,11 @@ fn targets(judged: &[Judged], out: &mut impl Write) -> io::Result<()> {
     let count = |is: fn(&Outcome) -> bool| judged.iter().filter(|judged| is(&judged.outcome)).count();
     writeln!(
         out,
-        "{} of {} reached ({} with all of the interval), {} missed, {} not shown",
+        "{} of {} reached ({} with all of the interval), {} held in rounds that have none, {} missed, {} not shown",
         count(|outcome| matches!(outcome, Outcome::Shown | Outcome::Reached)),
         judged.len(),
         count(|outcome| *outcome == Outcome::Shown),
+        count(|outcome| matches!(outcome, Outcome::Held(_))),
         count(|outcome| *outcome == Outcome::Missed),
         count(|outcome| matches!(outcome, Outcome::NotShown(_))),
     )

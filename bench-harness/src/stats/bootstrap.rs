@@ -13,7 +13,7 @@
 //! would be right for normal values: at levels that are corrected for many comparisons ten values cannot be resampled
 //! far enough into the tail to say less.
 //!
-//! The tests below hold it against values whose truth is known.
+//! `truth` holds it against values whose truth is known, and says how much that shows.
 
 use super::random::Random;
 use super::student;
@@ -24,8 +24,9 @@ const TRIMMED_EACH: usize = 10;
 /// Fewer values have no interval: five degrees of freedom are the least for which Student's distribution is of use.
 pub(crate) const VALUES_MIN: usize = 6;
 
-/// Resamples: a hundred beyond the quantile, within bounds of time. Beyond them Student's quantile decides.
-const BEYOND: f64 = if cfg!(test) { 5.0 } else { 100.0 };
+/// Resamples: twenty beyond the quantile, within bounds of time, which is off by a fifth of its probability then (the
+/// root of twenty in twenty). Beyond them Student's quantile decides.
+const BEYOND: f64 = 20.0;
 const RESAMPLES_MIN: usize = 499;
 const RESAMPLES_MAX: usize = 49_999;
 
@@ -60,6 +61,11 @@ impl Centre {
         })
     }
 
+    /// Whether all values but the trimmed ones are alike, as far as a decimal of a document holds them.
+    fn is_without_scatter(&self) -> bool {
+        self.error <= f64::EPSILON * self.mean.abs().max(1.0)
+    }
+
     /// Mean and error of a resample. `times` is room for how often each value was drawn.
     fn resample(&self, random: &mut Random, times: &mut Vec<usize>) -> (f64, f64) {
         let both = self.deviations.len();
@@ -73,12 +79,13 @@ impl Centre {
 }
 
 /// Half the width of the interval around a mean, or a difference of two, that misses with probability `alpha`, for each
-/// of the `alphas`. Infinite if the values do not bound it.
+/// of the `alphas`. Infinite if the values do not bound it: they scatter too far, or not at all. Values that are all alike
+/// say that the clock is coarse, or that something else than the engine was measured, and not how far the next one is off.
 pub(super) fn half_widths<const COUNT: usize>(centres: &[Centre], alphas: [f64; COUNT], seed: u64) -> [f64; COUNT] {
-    let error = hypotenuse(centres.iter().map(|centre| centre.error));
-    if error <= 0.0 {
-        return [0.0; COUNT];
+    if centres.iter().any(Centre::is_without_scatter) {
+        return [f64::INFINITY; COUNT];
     }
+    let error = hypotenuse(centres.iter().map(|centre| centre.error));
     let finest = alphas.into_iter().fold(1.0, f64::min);
     let resamples = ((BEYOND / finest) as usize).clamp(RESAMPLES_MIN, RESAMPLES_MAX);
     let mut random = Random::new(seed);
@@ -125,17 +132,19 @@ fn hypotenuse(sides: impl Iterator<Item = f64>) -> f64 {
 /// tenths pulled in to the next value (Tukey and McLaughlin 1963). Values come ascending, each so many `times`.
 fn trimmed_mean(values: &[f64], times: &[usize], count: usize) -> (f64, f64) {
     let trimmed = count / TRIMMED_EACH;
-    let at_rank = |rank: usize| {
+    // The first value behind the trimmed ones, from either end.
+    let behind = |pairs: &mut dyn Iterator<Item = (&f64, &usize)>| {
         let mut seen = 0;
-        for (value, times) in values.iter().zip(times) {
+        for (value, times) in pairs {
             seen += times;
-            if seen > rank {
+            if seen > trimmed {
                 return *value;
             }
         }
         0.0
     };
-    let (low, high) = (at_rank(trimmed), at_rank(count - trimmed - 1));
+    let low = behind(&mut values.iter().zip(times));
+    let high = behind(&mut values.iter().zip(times).rev());
     let (mut sum, mut squares) = (0.0, 0.0);
     for (value, times) in values.iter().zip(times) {
         if *times > 0 {
@@ -194,8 +203,13 @@ mod tests {
     }
 
     #[test]
-    fn values_that_never_differ_have_no_width() {
-        let centre = [Centre::of(&[3.0; 8]).expect("eight")];
-        assert_eq!(half_widths(&centre, [0.01], 1), [0.0]);
+    fn values_that_never_differ_bound_nothing() {
+        let alike = || Centre::of(&[0.1; 8]).expect("eight");
+        assert_eq!(half_widths(&[alike()], [0.01], 1), [f64::INFINITY]);
+        // Nor do they beside others, nor with an outlier at each end, which are trimmed.
+        let scattered = Centre::of(&[0.1, -0.2, 0.05, 0.3, -0.1, 0.0, 0.2]).expect("seven");
+        assert_eq!(half_widths(&[scattered, alike()], [0.01], 1), [f64::INFINITY]);
+        let trimmed = Centre::of(&[0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 9.0]).expect("ten");
+        assert_eq!(half_widths(&[trimmed], [0.01], 1), [f64::INFINITY]);
     }
 }

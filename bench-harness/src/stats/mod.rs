@@ -23,7 +23,8 @@ pub(crate) const CONFIDENCE: f64 = 0.99;
 pub(crate) struct Ratio {
     /// The geometric mean of the rounds' ratios without the least and greatest tenth of them.
     pub(crate) ratio: f64,
-    /// Holds the true ratio in 99 of 100 runs; `None` if the rounds are too few.
+    /// Holds the true ratio in 99 of 100 runs; `None` if the rounds are too few, or do not bound it: they scatter too far,
+    /// or not at all.
     pub(crate) interval: Option<Interval>,
     /// In 99 of 100 runs, this one and those of all other comparisons of the run hold the truth.
     pub(crate) corrected: Option<Interval>,
@@ -108,9 +109,14 @@ impl Judge {
 impl Ratio {
     /// What is shown, with all comparisons of the run in mind.
     pub(crate) fn side(&self) -> Side {
+        self.side_beyond(0.0)
+    }
+
+    /// Likewise, for a difference of more than `margin`: a ratio of 1 and so much, or 1 over that.
+    pub(crate) fn side_beyond(&self, margin: f64) -> Side {
         match self.corrected {
-            Some(interval) if interval.low > 1.0 => Side::Above,
-            Some(interval) if interval.high < 1.0 => Side::Below,
+            Some(interval) if interval.low > 1.0 + margin => Side::Above,
+            Some(interval) if interval.high < 1.0 / (1.0 + margin) => Side::Below,
             _ => Side::NotShown,
         }
     }
@@ -183,6 +189,31 @@ mod tests {
         assert!((ratio.ratio - 1.197).abs() < 0.01, "{ratio:?}");
         let same = ALONE.unpaired(&old, &old).expect("both have values");
         assert_eq!(same.side(), Side::NotShown);
+    }
+
+    #[test]
+    fn rounds_that_are_all_alike_show_nothing() {
+        let same = ALONE.of(&[1.2; 12]).expect("twelve rounds");
+        assert_eq!(
+            (same.interval, same.corrected, same.side()),
+            (None, None, Side::NotShown)
+        );
+        assert!((same.ratio - 1.2).abs() < 1e-9);
+    }
+
+    #[test]
+    fn within_the_margin_there_is_no_side() {
+        let ratio = |low, high| Ratio {
+            ratio: 1.0,
+            interval: None,
+            corrected: Some(Interval { low, high }),
+            rounds: 10,
+        };
+        assert_eq!(ratio(1.01, 1.2).side(), Side::Above);
+        assert_eq!(ratio(1.01, 1.2).side_beyond(0.03), Side::NotShown);
+        assert_eq!(ratio(1.04, 1.2).side_beyond(0.03), Side::Above);
+        assert_eq!(ratio(0.8, 0.98).side_beyond(0.03), Side::NotShown);
+        assert_eq!(ratio(0.8, 0.97).side_beyond(0.03), Side::Below);
     }
 
     #[test]
