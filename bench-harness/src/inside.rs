@@ -264,6 +264,7 @@ pub(crate) fn parse(line: &str) -> Option<Figures> {
         messages,
         elapsed,
         latency,
+        service: None,
         since: SystemTime::now(),
         used: Clocks {
             server,

@@ -1,5 +1,7 @@
 //! One contender in one round: a process of its own, connections of its own.
 
+use hdrhistogram::Histogram;
+
 use crate::cli::Waiting;
 #[cfg(feature = "cluster")]
 use crate::cluster;
@@ -118,16 +120,20 @@ fn idled(growth: Option<f64>, cpu: Option<f64>) -> Sample {
 fn loaded(figures: Figures, resident: Option<u64>) -> Sample {
     let elapsed = figures.elapsed.as_secs_f64();
     let messages = figures.messages as f64;
-    let latency = |quantile: f64| {
-        let is_known = figures.latency.len() as f64 * (1.0 - quantile) >= BEYOND_MIN;
-        is_known.then(|| figures.latency.value_at_quantile(quantile) as f64 / 1000.0)
+    let of = |times: &Histogram<u64>, quantile: f64| {
+        let is_known = times.len() as f64 * (1.0 - quantile) >= BEYOND_MIN;
+        is_known.then(|| times.value_at_quantile(quantile) as f64 / 1000.0)
     };
+    let latency = |quantile| of(&figures.latency, quantile);
+    let service = |quantile| of(figures.service.as_ref()?, quantile);
     let (server, own) = (figures.used.server, figures.used.own);
     let all = [
         (Figure::MessagesPerSecond, Some(messages / elapsed)),
         (Figure::LatencyP50Us, latency(0.5)),
         (Figure::LatencyP99Us, latency(0.99)),
         (Figure::LatencyP999Us, latency(0.999)),
+        (Figure::ServiceP50Us, service(0.5)),
+        (Figure::ServiceP99Us, service(0.99)),
         (
             Figure::ServerCpuUsPerMessage,
             server.map(|cpu| cpu.as_secs_f64() * 1e6 / messages),

@@ -119,6 +119,54 @@ fn an_engine_that_hangs_is_given_up() {
     assert!(!text.contains("raw-threads: FAILED"), "{text}");
 }
 
+/// A run of one engine fails with this fault.
+#[track_caller]
+fn check_fails(words: &str, fault: &str) {
+    let output = bench(&format!("run {words} --rounds 1"));
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(stdout(&output).contains(fault), "{fault}: {}", said(&output));
+}
+
+#[test]
+fn who_falls_silent_within_a_round_of_the_open_loop_is_noticed() {
+    check_fails(
+        "--workloads open --engines test-stops --rate 2000 --seconds 0.2 --patience 1",
+        " messages have no answer",
+    );
+}
+
+#[test]
+fn a_connection_that_starves_is_noticed() {
+    check_fails(
+        "--engines test-starves --sizes 64 --conns 4 --depth 1 --seconds 0.05",
+        "test-starves: FAILED, stalled: 1 of 4 connections had no answer, the others ",
+    );
+}
+
+#[test]
+fn a_first_answer_has_to_come_in_time_as_a_whole() {
+    check_fails(
+        "--workloads idle --idle-conns 1 --filter spoken --engines test-trickles --seconds 0.02 --patience 0.5",
+        "test-trickles: FAILED, stalled: connection 1 of 1: its first message has no answer within 0.5 s",
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn who_is_interrupted_while_connections_are_made_or_filled_has_not_failed() {
+    for words in ["--sizes 64 --conns 1 --depth 1", "--workloads slow-reader"] {
+        let output = bench(&format!(
+            "run --engines test-interrupts --rounds 3 --seconds 0.02 --patience 3 {words}"
+        ));
+        assert_eq!(output.status.code(), Some(130), "{words}: {}", said(&output));
+        let text = stdout(&output);
+        assert!(
+            text.contains("interrupted: ") && !text.contains("FAILED"),
+            "{words}: {text}"
+        );
+    }
+}
+
 /// A folder for a run, removed in the end.
 struct Folder(std::path::PathBuf);
 
