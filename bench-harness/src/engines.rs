@@ -287,7 +287,7 @@ static RIVALS: [Engine; 5] = [
     ),
 ];
 
-static FAULTY: [Engine; 10] = [
+static FAULTY: [Engine; 11] = [
     faulty(
         "test-hoards",
         None,
@@ -311,6 +311,10 @@ static FAULTY: [Engine; 10] = [
         "sends its parent a SIGINT, and then nothing",
         faulty::interrupt,
     ),
+    Engine {
+        lacks: job::NOTHING,
+        ..faulty("test-deaf", None, "loses wakes, and is no node", faulty::deaf)
+    },
     faulty(STEADY, None, "takes 20 µs for a message", faulty::steady),
     faulty(SLOW, Some(STEADY), "a tenth slower than test-steady", faulty::slow),
 ];
@@ -354,6 +358,8 @@ impl Engine {
                 _ if cfg!(not(feature = "cluster")) => Err("needs feature cluster"),
                 Family::Kraft if self.is_spinning() => Err("nodes spin by a setting of their own"),
                 Family::Kraft => Ok(()),
+                // A node that ends at once.
+                Family::Faulty => Ok(()),
                 _ => Err("no node runs on it"),
             };
         }

@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::inside;
 use crate::serve::{self, Task};
 
 /// Which byte of a connection comes back with a bit bent. Behind what is exchanged before the load begins.
@@ -140,6 +141,21 @@ pub(crate) fn interrupt(_: &Task) -> io::Result<()> {
         // Until the parent ends us.
         loop {
             thread::park();
+        }
+    })
+}
+
+/// Echoes. As what measures itself it says that a wake was lost; of a node there is no such backend.
+pub(crate) fn deaf(task: &Task) -> io::Result<()> {
+    if !task.job.has_connections() {
+        return Err(inside::fail(&io::Error::other("a wake was lost")));
+    }
+    each(|mut stream| {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            if stream.write_all(&buffer[..count]).is_err() {
+                return;
+            }
         }
     })
 }

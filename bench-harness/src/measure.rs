@@ -34,18 +34,25 @@ pub(crate) struct Sample {
     pub(crate) answers: Option<Answers>,
 }
 
-/// Measures a round.
+/// Measures a round. `repeats` grows by how often it was begun again.
 ///
 /// # Errors
 ///
 /// The contender did not do what it should.
-pub(crate) fn round(work: Work, contender: &Contender, conditions: &Conditions) -> Result<Sample, Fault> {
+pub(crate) fn round(
+    work: Work,
+    contender: &Contender,
+    conditions: &Conditions,
+    repeats: &mut usize,
+) -> Result<Sample, Fault> {
     #[cfg(feature = "cluster")]
     if work.is_of_clusters() {
         let (ground, span) = (&conditions.ground, conditions.span);
-        let figures = cluster::measure(work, contender, ground, span, conditions.waiting)?;
+        let figures = cluster::measure(work, contender, ground, span, conditions.waiting, repeats)?;
         return Ok(loaded(figures, None));
     }
+    // Without clusters nothing is begun again.
+    let _ = repeats;
     if !work.job().has_connections() {
         let (core, beside) = (conditions.server_core, conditions.own_core);
         let figures = server::alone(contender, work, core, beside, conditions.span)?;

@@ -151,6 +151,28 @@ fn a_first_answer_has_to_come_in_time_as_a_whole() {
     );
 }
 
+#[test]
+fn what_failed_in_one_cell_is_tried_in_the_next() {
+    let cluster = if cfg!(feature = "cluster") { "put," } else { "" };
+    let words = format!(
+        "run --workloads {cluster}wake,echo --engines test-deaf --sizes 64 --conns 1 --depth 1 --rounds 1 --seconds 0.02"
+    );
+    let output = bench(&words);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let text = stdout(&output);
+    assert!(text.contains("test-deaf: FAILED, broken: a wake was lost"), "{text}");
+    if cfg!(feature = "cluster") {
+        // It ended of itself, with its reason.
+        assert!(text.contains("test-deaf, binary: FAILED, broken: node "), "{text}");
+        assert!(
+            text.contains("no backend is called \"test-deaf\"") && text.contains("(exit status: "),
+            "{text}"
+        );
+    }
+    let (_, echo) = text.split_once("\necho 64Bx1\n").expect("it is the last cell");
+    assert!(!echo.contains("FAILED"), "{text}");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn who_is_interrupted_while_connections_are_made_or_filled_has_not_failed() {
