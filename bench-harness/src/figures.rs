@@ -20,6 +20,11 @@ pub(crate) enum Figure {
     /// In open loops, beside the latency: microseconds from when a message was sent.
     ServiceP50Us,
     ServiceP99Us,
+    /// Where leaders are killed: milliseconds until a survivor noticed, until another one led, and until a write was
+    /// acknowledged; of a round, the medians of its trials.
+    DetectedMs,
+    ElectedMs,
+    FirstWriteMs,
     /// CPU time of the server for a message, user and system.
     ServerCpuUsPerMessage,
     /// The share of a core that the server used.
@@ -52,13 +57,16 @@ pub(crate) enum Better {
 }
 
 /// All figures, in the order of columns.
-pub(crate) const ALL: [Figure; 15] = [
+pub(crate) const ALL: [Figure; 18] = [
     Figure::MessagesPerSecond,
     Figure::LatencyP50Us,
     Figure::LatencyP99Us,
     Figure::LatencyP999Us,
     Figure::ServiceP50Us,
     Figure::ServiceP99Us,
+    Figure::DetectedMs,
+    Figure::ElectedMs,
+    Figure::FirstWriteMs,
     Figure::ServerCpuUsPerMessage,
     Figure::ServerCpuShare,
     Figure::ContextSwitchesPerMessage,
@@ -82,6 +90,9 @@ impl Figure {
             | Self::LatencyP999Us
             | Self::ServiceP50Us
             | Self::ServiceP99Us
+            | Self::DetectedMs
+            | Self::ElectedMs
+            | Self::FirstWriteMs
             | Self::ServerCpuUsPerMessage
             | Self::ContextSwitchesPerMessage
             | Self::SyscallsPerMessage
@@ -110,6 +121,9 @@ impl Figure {
                 | Self::LatencyP999Us
                 | Self::ServiceP50Us
                 | Self::ServiceP99Us
+                | Self::DetectedMs
+                | Self::ElectedMs
+                | Self::FirstWriteMs
         );
         match (verdict, is_time) {
             (Verdict::NotShown, _) => "no difference shown",
@@ -129,6 +143,9 @@ impl Figure {
             Self::LatencyP999Us => "p99.9 µs",
             Self::ServiceP50Us => "service p50 µs",
             Self::ServiceP99Us => "service p99 µs",
+            Self::DetectedMs => "detected ms",
+            Self::ElectedMs => "elected ms",
+            Self::FirstWriteMs => "first write ms",
             Self::ServerCpuUsPerMessage => "CPU µs each",
             Self::ServerCpuShare => "server CPU",
             Self::ContextSwitchesPerMessage => "switches each",
@@ -150,6 +167,9 @@ impl Figure {
             Self::LatencyP999Us => "p99.9",
             Self::ServiceP50Us => "service p50",
             Self::ServiceP99Us => "service p99",
+            Self::DetectedMs => "detection",
+            Self::ElectedMs => "election",
+            Self::FirstWriteMs => "first write",
             Self::ServerCpuUsPerMessage => "CPU a message",
             Self::ServerCpuShare => "server CPU",
             Self::ContextSwitchesPerMessage => "switches",
@@ -171,6 +191,9 @@ impl Figure {
             Self::LatencyP999Us => "latency_p99_9_us",
             Self::ServiceP50Us => "service_p50_us",
             Self::ServiceP99Us => "service_p99_us",
+            Self::DetectedMs => "detected_ms",
+            Self::ElectedMs => "elected_ms",
+            Self::FirstWriteMs => "first_write_ms",
             Self::ServerCpuUsPerMessage => "server_cpu_us_per_message",
             Self::ServerCpuShare => "server_cpu_share",
             Self::ContextSwitchesPerMessage => "context_switches_per_message",
@@ -194,6 +217,7 @@ impl Figure {
                     format!("{value:.1}")
                 }
             }
+            Self::DetectedMs | Self::ElectedMs | Self::FirstWriteMs => format!("{value:.1}"),
             Self::RepeatedRounds => grouped(value),
             Self::ServerCpuUsPerMessage | Self::SyscallsPerMessage => format!("{value:.2}"),
             Self::ContextSwitchesPerMessage => format!("{value:.3}"),

@@ -284,6 +284,7 @@ pub(crate) fn parse(line: &str) -> Option<Figures> {
         },
         busy: 0.0,
         growth: None,
+        trials: Vec::new(),
     })
 }
 

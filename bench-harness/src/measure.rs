@@ -9,8 +9,9 @@ use crate::drive;
 use crate::fault::Fault;
 use crate::figures::{Figure, Round};
 use crate::generator::{Clocks, Figures, Span};
-use crate::record::{Answers, BEYOND_MIN};
+use crate::record::{Answers, BEYOND_MIN, Trial};
 use crate::server::{self, Server};
+use crate::stats::median;
 use crate::workload::{Contender, Work};
 
 /// What all rounds of a run share.
@@ -32,6 +33,8 @@ pub(crate) struct Sample {
     pub(crate) figures: Round,
     /// Every answer, where there were any.
     pub(crate) answers: Option<Answers>,
+    /// Every death of a leader.
+    pub(crate) trials: Vec<Trial>,
 }
 
 /// Measures a round. `repeats` grows by how often it was begun again.
@@ -121,6 +124,7 @@ fn idled(growth: Option<f64>, cpu: Option<f64>) -> Sample {
     Sample {
         figures: told(figures),
         answers: None,
+        trials: Vec::new(),
     }
 }
 
@@ -133,6 +137,7 @@ fn loaded(figures: Figures, resident: Option<u64>) -> Sample {
     };
     let latency = |quantile| of(&figures.latency, quantile);
     let service = |quantile| of(figures.service.as_ref()?, quantile);
+    let trials = |of: fn(&Trial) -> f64| median(figures.trials.iter().map(of));
     let (server, own) = (figures.used.server, figures.used.own);
     let all = [
         (Figure::MessagesPerSecond, Some(messages / elapsed)),
@@ -141,6 +146,9 @@ fn loaded(figures: Figures, resident: Option<u64>) -> Sample {
         (Figure::LatencyP999Us, latency(0.999)),
         (Figure::ServiceP50Us, service(0.5)),
         (Figure::ServiceP99Us, service(0.99)),
+        (Figure::DetectedMs, trials(|trial| trial.detected_ms)),
+        (Figure::ElectedMs, trials(|trial| trial.elected_ms)),
+        (Figure::FirstWriteMs, trials(|trial| trial.first_write_ms)),
         (
             Figure::ServerCpuUsPerMessage,
             server.map(|cpu| cpu.as_secs_f64() * 1e6 / messages),
@@ -158,6 +166,7 @@ fn loaded(figures: Figures, resident: Option<u64>) -> Sample {
     Sample {
         figures: told(all),
         answers: Some((figures.since, figures.elapsed, figures.latency)),
+        trials: figures.trials,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::measure::{self, Conditions};
 use crate::pin;
 use crate::plan::{Plan, Planned};
 use crate::progress::Progress;
-use crate::record::{Answers, Build, Cell, LatencyLog, Method, NotBuilt, Record, Row, SCHEMA, spectrum};
+use crate::record::{Answers, Build, Cell, LatencyLog, Method, NotBuilt, Record, Row, SCHEMA, Trial, spectrum};
 use crate::schedule;
 use crate::stats::CONFIDENCE;
 use crate::workload::Contender;
@@ -142,6 +142,7 @@ struct Running {
 struct Shown {
     rounds: Vec<Option<Round>>,
     answers: Vec<Answers>,
+    trials: Vec<Trial>,
     /// What was counted behind the rounds.
     counts: Round,
     fault: Option<Fault>,
@@ -160,6 +161,7 @@ impl Running {
         let shown = planned.contenders.iter().map(|contender| Shown {
             rounds: vec![None; planned.rounds],
             answers: Vec::new(),
+            trials: Vec::new(),
             counts: Round::new(),
             fault: lacks(contender),
             repeats: 0,
@@ -220,6 +222,7 @@ impl Running {
             Ok(sample) => {
                 shown.rounds[round] = Some(sample.figures);
                 shown.answers.extend(sample.answers);
+                shown.trials.extend(sample.trials);
             }
             Err(Fault::Interrupted) => {}
             Err(fault) => shown.fault = Some(fault),
@@ -239,7 +242,7 @@ fn row(contender: &Contender, shown: Shown) -> Row {
         median: Round::new(),
         comparisons: Vec::new(),
         spectrum: spectrum(&shown.answers),
-        trials: Vec::new(),
+        trials: shown.trials,
         counts: shown.counts,
         rounds: shown.rounds,
     }

@@ -123,8 +123,9 @@ impl Work {
             ],
             Self::KillLeader => &[
                 Figure::MessagesPerSecond,
-                Figure::LatencyP50Us,
-                Figure::LatencyP99Us,
+                Figure::DetectedMs,
+                Figure::ElectedMs,
+                Figure::FirstWriteMs,
                 Figure::RepeatedRounds,
             ],
             Self::Open { .. } => &[

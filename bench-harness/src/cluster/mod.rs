@@ -5,6 +5,7 @@
 
 mod kills;
 mod nodes;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -56,7 +57,7 @@ fn until_led<T>(repeats: &mut usize, mut round: impl FnMut() -> Result<T, Fault>
         }
     }
     round().map_err(|fault| match fault {
-        Fault::Deposed(what) => Fault::Deposed(format!("{what}, and so it was in each of {TRIES} tries")),
+        Fault::Deposed(what) => Fault::Deposed(format!("{what} ({TRIES} times in a row)")),
         fault => fault,
     })
 }
@@ -105,10 +106,7 @@ mod tests {
         // They add up over the rounds of a row.
         let mut outcomes: Vec<Result<i32, _>> = [Err(deposed()), Err(deposed()), Err(deposed())].to_vec();
         let fault = until_led(&mut repeats, || outcomes.pop().expect("three tries")).expect_err("no round went well");
-        assert_eq!(
-            fault.to_string(),
-            "deposed: the leader left, and so it was in each of 3 tries"
-        );
+        assert_eq!(fault.to_string(), "deposed: the leader left (3 times in a row)");
         assert_eq!(repeats, 4);
         // Who is to blame for something else has no other try.
         let broken = || Err(Fault::closed("node 2 ended"));

@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use kraft::client::Client;
+use kraft_core::id::NodeId;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Ground;
@@ -92,7 +93,7 @@ impl Cluster {
         let status = self
             .command()?
             .args(["init", "--cluster", "bench", "--peers", list])
-            .args(["--id", &(at + 1).to_string()])
+            .args(["--id", &Self::id(at).0.to_string()])
             .args(["--listen", &peer.to_string()])
             .args(["--client", &self.clients[at].to_string()])
             .arg("--data")
@@ -167,6 +168,18 @@ impl Cluster {
     pub(super) fn client(&self) -> Result<Client, Fault> {
         let all: Vec<String> = self.clients.iter().map(ToString::to_string).collect();
         Client::connect(&all.join(",")).map_err(|error| Fault::Own(format!("a client of the cluster: {error}")))
+    }
+
+    /// A client of all nodes but one.
+    pub(super) fn client_of_others(&self, at: usize) -> Result<Client, Fault> {
+        let others = self.clients.iter().enumerate().filter(|(other, _)| *other != at);
+        let others: Vec<String> = others.map(|(_, address)| address.to_string()).collect();
+        Client::connect(&others.join(",")).map_err(|error| Fault::Own(format!("a client of the cluster: {error}")))
+    }
+
+    /// The id of the node at a place.
+    pub(super) fn id(at: usize) -> NodeId {
+        NodeId(at as u64 + 1)
     }
 
     /// The place of the leader that all nodes follow, as soon as there is one.

@@ -138,6 +138,7 @@ impl Meter {
             used: clocks().since(before),
             busy: 1.0 - Duration::from_nanos(self.idle).as_secs_f64() / elapsed.as_secs_f64(),
             growth: None,
+            trials: Vec::new(),
         };
         self.ended = Some((now, figures));
         self.shares.are_had()

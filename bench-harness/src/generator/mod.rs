@@ -36,6 +36,7 @@ use crate::fault::Fault;
 use crate::interrupt;
 use crate::job::Job;
 use crate::pattern::{Pattern, Place, WINDOW};
+use crate::record::Trial;
 
 /// A round ends in so many times what it should take, and [`Span::patience`], whatever an engine does: one that answers
 /// a byte a second is never silent.
@@ -96,6 +97,8 @@ pub(crate) struct Figures {
     pub(crate) busy: f64,
     /// Bytes by which the server grew meanwhile, where that is asked.
     pub(crate) growth: Option<f64>,
+    /// What each death of a leader brought, where leaders are killed.
+    pub(crate) trials: Vec<Trial>,
 }
 
 /// What was used so far, or in a span; `None` where the system does not tell.
