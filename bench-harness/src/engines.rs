@@ -287,7 +287,7 @@ static RIVALS: [Engine; 5] = [
     ),
 ];
 
-static FAULTY: [Engine; 6] = [
+static FAULTY: [Engine; 11] = [
     faulty(
         "test-hoards",
         None,
@@ -297,6 +297,24 @@ static FAULTY: [Engine; 6] = [
     faulty("test-bent", None, "bends a bit now and then", faulty::bend),
     faulty("test-dies", None, "ends at the first bytes", faulty::die),
     faulty("test-hangs", None, "answers once, then never", faulty::hang),
+    faulty("test-stops", None, "answers 200 messages, then none", faulty::stop),
+    faulty("test-starves", None, "answers all connections but one", faulty::starve),
+    faulty(
+        "test-trickles",
+        None,
+        "answers a byte at a time, each later than the one before",
+        faulty::trickle,
+    ),
+    faulty(
+        "test-interrupts",
+        None,
+        "sends its parent a SIGINT, and then nothing",
+        faulty::interrupt,
+    ),
+    Engine {
+        lacks: job::NOTHING,
+        ..faulty("test-deaf", None, "loses wakes, and is no node", faulty::deaf)
+    },
     faulty(STEADY, None, "takes 20 µs for a message", faulty::steady),
     faulty(SLOW, Some(STEADY), "a tenth slower than test-steady", faulty::slow),
 ];
@@ -340,6 +358,8 @@ impl Engine {
                 _ if cfg!(not(feature = "cluster")) => Err("needs feature cluster"),
                 Family::Kraft if self.is_spinning() => Err("nodes spin by a setting of their own"),
                 Family::Kraft => Ok(()),
+                // A node that ends at once.
+                Family::Faulty => Ok(()),
                 _ => Err("no node runs on it"),
             };
         }

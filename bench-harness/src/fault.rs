@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", content = "what", rename_all = "snake_case")]
 pub(crate) enum Fault {
-    /// The engine does not start here: it is not tried again.
+    /// The engine does not start, for this cell.
     Refused(String),
     /// What came back is not what was sent.
     Corrupt(String),

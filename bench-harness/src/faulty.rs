@@ -3,10 +3,12 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::process;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::inside;
 use crate::serve::{self, Task};
 
 /// Which byte of a connection comes back with a bit bent. Behind what is exchanged before the load begins.
@@ -72,6 +74,98 @@ pub(crate) fn hang(_: &Task) -> io::Result<()> {
         stream.read_exact(&mut byte)?;
         stream.write_all(&byte)?;
         silent.push(stream);
+    }
+    Ok(())
+}
+
+/// Echoes as many bytes as 200 small messages have, all connections together, and then reads on and says nothing.
+pub(crate) fn stop(_: &Task) -> io::Result<()> {
+    static LEFT: AtomicUsize = AtomicUsize::new(200 * TIMED_BYTES);
+    each(|mut stream| {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            let take = |left: usize| Some(left.saturating_sub(count));
+            let left = LEFT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+            let left = left.unwrap_or_else(|left| left);
+            if stream.write_all(&buffer[..count.min(left)]).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// Echoes, but not to the first connection that says more than a byte: with one the load sees that all are accepted.
+pub(crate) fn starve(_: &Task) -> io::Result<()> {
+    static IS_CHOSEN: AtomicBool = AtomicBool::new(false);
+    each(|mut stream| {
+        let mut buffer = [0; 4096];
+        let mut is_silent = false;
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            is_silent |= count > 1 && !IS_CHOSEN.swap(true, Ordering::Relaxed);
+            if !is_silent && stream.write_all(&buffer[..count]).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// Echoes a byte at a time, with rests between that no single one of would be called a silence.
+pub(crate) fn trickle(_: &Task) -> io::Result<()> {
+    each(|mut stream| {
+        let mut byte = [0];
+        while let Ok(1) = stream.read(&mut byte) {
+            thread::sleep(Duration::from_millis(40));
+            if stream.write_all(&byte).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// Echoes what a connection says first, if that is longer than a byte; at anything else it does to its parent what ^C
+/// does, once, and says nothing.
+pub(crate) fn interrupt(_: &Task) -> io::Result<()> {
+    static HAS_DONE_IT: AtomicBool = AtomicBool::new(false);
+    each(|mut stream| {
+        let mut buffer = [0; 4096];
+        let first = stream.read(&mut buffer).unwrap_or(0);
+        if first > 1 && (stream.write_all(&buffer[..first]).is_err() || !matches!(stream.read(&mut buffer), Ok(1..))) {
+            return;
+        }
+        if !HAS_DONE_IT.swap(true, Ordering::Relaxed)
+            && let Some(parent) = rustix::process::getppid()
+        {
+            // If it is gone so are we.
+            let _ = rustix::process::kill_process(parent, rustix::process::Signal::INT);
+        }
+        // Until the parent ends us.
+        loop {
+            thread::park();
+        }
+    })
+}
+
+/// Echoes. As what measures itself it says that a wake was lost; of a node there is no such backend.
+pub(crate) fn deaf(task: &Task) -> io::Result<()> {
+    if !task.job.has_connections() {
+        return Err(inside::fail(&io::Error::other("a wake was lost")));
+    }
+    each(|mut stream| {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            if stream.write_all(&buffer[..count]).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// A thread a connection, in the order in which they come.
+fn each(serve: fn(TcpStream)) -> io::Result<()> {
+    for stream in serve::listen()?.incoming() {
+        let stream = stream?;
+        stream.set_nodelay(true)?;
+        thread::spawn(move || serve(stream));
     }
     Ok(())
 }

@@ -17,6 +17,14 @@ pub(crate) enum Figure {
     LatencyP99Us,
     #[serde(rename = "latency_p99_9_us")]
     LatencyP999Us,
+    /// In open loops, beside the latency: microseconds from when a message was sent.
+    ServiceP50Us,
+    ServiceP99Us,
+    /// Where leaders are killed: milliseconds until a survivor noticed, until another one led, and until a write was
+    /// acknowledged; of a round, the medians of its trials.
+    DetectedMs,
+    ElectedMs,
+    FirstWriteMs,
     /// CPU time of the server for a message, user and system.
     ServerCpuUsPerMessage,
     /// The share of a core that the server used.
@@ -34,6 +42,8 @@ pub(crate) enum Figure {
     LoadBusyShare,
     /// The share of a core that the load used.
     LoadCpuShare,
+    /// Rounds of a cluster that were begun again, since its leader was deposed; of a row, those of all rounds together.
+    RepeatedRounds,
 }
 
 /// The figures of a round; those that it does not tell are missing.
@@ -47,11 +57,16 @@ pub(crate) enum Better {
 }
 
 /// All figures, in the order of columns.
-pub(crate) const ALL: [Figure; 12] = [
+pub(crate) const ALL: [Figure; 18] = [
     Figure::MessagesPerSecond,
     Figure::LatencyP50Us,
     Figure::LatencyP99Us,
     Figure::LatencyP999Us,
+    Figure::ServiceP50Us,
+    Figure::ServiceP99Us,
+    Figure::DetectedMs,
+    Figure::ElectedMs,
+    Figure::FirstWriteMs,
     Figure::ServerCpuUsPerMessage,
     Figure::ServerCpuShare,
     Figure::ContextSwitchesPerMessage,
@@ -60,6 +75,7 @@ pub(crate) const ALL: [Figure; 12] = [
     Figure::GrowthBytes,
     Figure::LoadBusyShare,
     Figure::LoadCpuShare,
+    Figure::RepeatedRounds,
 ];
 
 const MIB: f64 = 1024.0 * 1024.0;
@@ -72,12 +88,17 @@ impl Figure {
             Self::LatencyP50Us
             | Self::LatencyP99Us
             | Self::LatencyP999Us
+            | Self::ServiceP50Us
+            | Self::ServiceP99Us
+            | Self::DetectedMs
+            | Self::ElectedMs
+            | Self::FirstWriteMs
             | Self::ServerCpuUsPerMessage
             | Self::ContextSwitchesPerMessage
             | Self::SyscallsPerMessage
             | Self::ResidentBytes
             | Self::GrowthBytes => Some(Better::Less),
-            Self::ServerCpuShare | Self::LoadBusyShare | Self::LoadCpuShare => None,
+            Self::ServerCpuShare | Self::LoadBusyShare | Self::LoadCpuShare | Self::RepeatedRounds => None,
         }
     }
 
@@ -94,7 +115,15 @@ impl Figure {
     pub(crate) fn words(self, verdict: Verdict) -> &'static str {
         let is_time = matches!(
             self,
-            Self::MessagesPerSecond | Self::LatencyP50Us | Self::LatencyP99Us | Self::LatencyP999Us
+            Self::MessagesPerSecond
+                | Self::LatencyP50Us
+                | Self::LatencyP99Us
+                | Self::LatencyP999Us
+                | Self::ServiceP50Us
+                | Self::ServiceP99Us
+                | Self::DetectedMs
+                | Self::ElectedMs
+                | Self::FirstWriteMs
         );
         match (verdict, is_time) {
             (Verdict::NotShown, _) => "no difference shown",
@@ -112,6 +141,11 @@ impl Figure {
             Self::LatencyP50Us => "p50 µs",
             Self::LatencyP99Us => "p99 µs",
             Self::LatencyP999Us => "p99.9 µs",
+            Self::ServiceP50Us => "service p50 µs",
+            Self::ServiceP99Us => "service p99 µs",
+            Self::DetectedMs => "detected ms",
+            Self::ElectedMs => "elected ms",
+            Self::FirstWriteMs => "first write ms",
             Self::ServerCpuUsPerMessage => "CPU µs each",
             Self::ServerCpuShare => "server CPU",
             Self::ContextSwitchesPerMessage => "switches each",
@@ -120,6 +154,7 @@ impl Figure {
             Self::GrowthBytes => "growth MiB",
             Self::LoadBusyShare => "load busy",
             Self::LoadCpuShare => "load CPU",
+            Self::RepeatedRounds => "repeated",
         }
     }
 
@@ -130,6 +165,11 @@ impl Figure {
             Self::LatencyP50Us => "p50",
             Self::LatencyP99Us => "p99",
             Self::LatencyP999Us => "p99.9",
+            Self::ServiceP50Us => "service p50",
+            Self::ServiceP99Us => "service p99",
+            Self::DetectedMs => "detection",
+            Self::ElectedMs => "election",
+            Self::FirstWriteMs => "first write",
             Self::ServerCpuUsPerMessage => "CPU a message",
             Self::ServerCpuShare => "server CPU",
             Self::ContextSwitchesPerMessage => "switches",
@@ -138,6 +178,7 @@ impl Figure {
             Self::GrowthBytes => "growth",
             Self::LoadBusyShare => "load busy",
             Self::LoadCpuShare => "load CPU",
+            Self::RepeatedRounds => "repeated",
         }
     }
 
@@ -148,6 +189,11 @@ impl Figure {
             Self::LatencyP50Us => "latency_p50_us",
             Self::LatencyP99Us => "latency_p99_us",
             Self::LatencyP999Us => "latency_p99_9_us",
+            Self::ServiceP50Us => "service_p50_us",
+            Self::ServiceP99Us => "service_p99_us",
+            Self::DetectedMs => "detected_ms",
+            Self::ElectedMs => "elected_ms",
+            Self::FirstWriteMs => "first_write_ms",
             Self::ServerCpuUsPerMessage => "server_cpu_us_per_message",
             Self::ServerCpuShare => "server_cpu_share",
             Self::ContextSwitchesPerMessage => "context_switches_per_message",
@@ -156,6 +202,7 @@ impl Figure {
             Self::GrowthBytes => "growth_bytes",
             Self::LoadBusyShare => "load_busy_share",
             Self::LoadCpuShare => "load_cpu_share",
+            Self::RepeatedRounds => "repeated_rounds",
         }
     }
 
@@ -163,8 +210,15 @@ impl Figure {
     pub(crate) fn show(self, value: f64) -> String {
         match self {
             Self::MessagesPerSecond => grouped(value),
-            Self::LatencyP50Us | Self::LatencyP99Us | Self::LatencyP999Us if value >= 100.0 => grouped(value),
-            Self::LatencyP50Us | Self::LatencyP99Us | Self::LatencyP999Us => format!("{value:.1}"),
+            Self::LatencyP50Us | Self::LatencyP99Us | Self::LatencyP999Us | Self::ServiceP50Us | Self::ServiceP99Us => {
+                if value >= 100.0 {
+                    grouped(value)
+                } else {
+                    format!("{value:.1}")
+                }
+            }
+            Self::DetectedMs | Self::ElectedMs | Self::FirstWriteMs => format!("{value:.1}"),
+            Self::RepeatedRounds => grouped(value),
             Self::ServerCpuUsPerMessage | Self::SyscallsPerMessage => format!("{value:.2}"),
             Self::ContextSwitchesPerMessage => format!("{value:.3}"),
             Self::ResidentBytes | Self::GrowthBytes => format!("{:.1}", value / MIB),

@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How the line on standard output begins.
 pub(crate) const FOUND: &str = "found ";
 
+/// How it begins if the loop did wrong, which is no refusal to start.
+pub(crate) const FAILED: &str = "failed ";
+
 /// Between two lone wakes: long enough for a loop to fall asleep, unless it spins.
 const PAUSE: Duration = Duration::from_micros(20);
 
@@ -66,13 +69,18 @@ pub(crate) fn ring(task: &Task, wake: impl Fn() + Send + 'static) -> io::Result<
             Job::Flood => flood(&task, &shared, &wake),
             _ => round_trips(&task, &shared, &wake),
         });
-        if let Err(error) = outcome {
-            eprintln!("kraft-bench: {error}");
-            std::process::exit(1);
-        }
-        std::process::exit(0);
+        let code = i32::from(outcome.map_err(|error| fail(&error)).is_err());
+        std::process::exit(code);
     })?;
     Ok(bell)
+}
+
+/// Says what the loop did wrong, and returns it.
+pub(crate) fn fail(error: &io::Error) -> io::Error {
+    let mut out = io::stdout().lock();
+    // Who does not read it sees the end of this process.
+    let _ = writeln!(out, "{FAILED}{error}").and_then(|()| out.flush());
+    io::Error::new(error.kind(), error.to_string())
 }
 
 /// One wake at a time, the next when the loop has had time to fall asleep.
@@ -169,6 +177,10 @@ pub(crate) trait Clockwork {
 ///
 /// The loop failed, or not as many timers expired as there were.
 pub(crate) fn timers(task: &Task, clockwork: &mut impl Clockwork) -> io::Result<()> {
+    run_timers(task, clockwork).map_err(|error| fail(&error))
+}
+
+fn run_timers(task: &Task, clockwork: &mut impl Clockwork) -> io::Result<()> {
     let cpu = || clock::cpu_time(std::process::id());
     let mut turn: Box<dyn FnMut() -> io::Result<usize>> = match task.job {
         Job::Churn => {
@@ -264,6 +276,7 @@ pub(crate) fn parse(line: &str) -> Option<Figures> {
         messages,
         elapsed,
         latency,
+        service: None,
         since: SystemTime::now(),
         used: Clocks {
             server,
@@ -271,6 +284,7 @@ pub(crate) fn parse(line: &str) -> Option<Figures> {
         },
         busy: 0.0,
         growth: None,
+        trials: Vec::new(),
     })
 }
 

@@ -1,5 +1,7 @@
 //! One contender in one round: a process of its own, connections of its own.
 
+use hdrhistogram::Histogram;
+
 use crate::cli::Waiting;
 #[cfg(feature = "cluster")]
 use crate::cluster;
@@ -7,8 +9,9 @@ use crate::drive;
 use crate::fault::Fault;
 use crate::figures::{Figure, Round};
 use crate::generator::{Clocks, Figures, Span};
-use crate::record::{Answers, BEYOND_MIN};
+use crate::record::{Answers, BEYOND_MIN, Trial};
 use crate::server::{self, Server};
+use crate::stats::median;
 use crate::workload::{Contender, Work};
 
 /// What all rounds of a run share.
@@ -30,20 +33,29 @@ pub(crate) struct Sample {
     pub(crate) figures: Round,
     /// Every answer, where there were any.
     pub(crate) answers: Option<Answers>,
+    /// Every death of a leader.
+    pub(crate) trials: Vec<Trial>,
 }
 
-/// Measures a round.
+/// Measures a round. `repeats` grows by how often it was begun again.
 ///
 /// # Errors
 ///
 /// The contender did not do what it should.
-pub(crate) fn round(work: Work, contender: &Contender, conditions: &Conditions) -> Result<Sample, Fault> {
+pub(crate) fn round(
+    work: Work,
+    contender: &Contender,
+    conditions: &Conditions,
+    repeats: &mut usize,
+) -> Result<Sample, Fault> {
     #[cfg(feature = "cluster")]
     if work.is_of_clusters() {
         let (ground, span) = (&conditions.ground, conditions.span);
-        let figures = cluster::measure(work, contender, ground, span, conditions.waiting)?;
+        let figures = cluster::measure(work, contender, ground, span, conditions.waiting, repeats)?;
         return Ok(loaded(figures, None));
     }
+    // Without clusters nothing is begun again.
+    let _ = repeats;
     if !work.job().has_connections() {
         let (core, beside) = (conditions.server_core, conditions.own_core);
         let figures = server::alone(contender, work, core, beside, conditions.span)?;
@@ -112,22 +124,31 @@ fn idled(growth: Option<f64>, cpu: Option<f64>) -> Sample {
     Sample {
         figures: told(figures),
         answers: None,
+        trials: Vec::new(),
     }
 }
 
 fn loaded(figures: Figures, resident: Option<u64>) -> Sample {
     let elapsed = figures.elapsed.as_secs_f64();
     let messages = figures.messages as f64;
-    let latency = |quantile: f64| {
-        let is_known = figures.latency.len() as f64 * (1.0 - quantile) >= BEYOND_MIN;
-        is_known.then(|| figures.latency.value_at_quantile(quantile) as f64 / 1000.0)
+    let of = |times: &Histogram<u64>, quantile: f64| {
+        let is_known = times.len() as f64 * (1.0 - quantile) >= BEYOND_MIN;
+        is_known.then(|| times.value_at_quantile(quantile) as f64 / 1000.0)
     };
+    let latency = |quantile| of(&figures.latency, quantile);
+    let service = |quantile| of(figures.service.as_ref()?, quantile);
+    let trials = |of: fn(&Trial) -> f64| median(figures.trials.iter().map(of));
     let (server, own) = (figures.used.server, figures.used.own);
     let all = [
         (Figure::MessagesPerSecond, Some(messages / elapsed)),
         (Figure::LatencyP50Us, latency(0.5)),
         (Figure::LatencyP99Us, latency(0.99)),
         (Figure::LatencyP999Us, latency(0.999)),
+        (Figure::ServiceP50Us, service(0.5)),
+        (Figure::ServiceP99Us, service(0.99)),
+        (Figure::DetectedMs, trials(|trial| trial.detected_ms)),
+        (Figure::ElectedMs, trials(|trial| trial.elected_ms)),
+        (Figure::FirstWriteMs, trials(|trial| trial.first_write_ms)),
         (
             Figure::ServerCpuUsPerMessage,
             server.map(|cpu| cpu.as_secs_f64() * 1e6 / messages),
@@ -145,6 +166,7 @@ fn loaded(figures: Figures, resident: Option<u64>) -> Sample {
     Sample {
         figures: told(all),
         answers: Some((figures.since, figures.elapsed, figures.latency)),
+        trials: figures.trials,
     }
 }
 

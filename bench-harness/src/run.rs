@@ -15,7 +15,7 @@ use crate::measure::{self, Conditions};
 use crate::pin;
 use crate::plan::{Plan, Planned};
 use crate::progress::Progress;
-use crate::record::{Answers, Build, Cell, LatencyLog, Method, NotBuilt, Record, Row, SCHEMA, spectrum};
+use crate::record::{Answers, Build, Cell, LatencyLog, Method, NotBuilt, Record, Row, SCHEMA, Trial, spectrum};
 use crate::schedule;
 use crate::stats::CONFIDENCE;
 use crate::workload::Contender;
@@ -47,7 +47,6 @@ pub(crate) fn run(options: &Run) -> io::Result<(Record, Vec<LatencyLog>)> {
         seed,
         conditions,
         progress,
-        refused: Vec::new(),
         logs: Vec::new(),
     };
     let clock = Instant::now();
@@ -136,8 +135,6 @@ struct Running {
     seed: u64,
     conditions: Conditions,
     progress: Progress,
-    /// Engines that do not start here.
-    refused: Vec<(&'static str, Fault)>,
     logs: Vec<LatencyLog>,
 }
 
@@ -145,26 +142,29 @@ struct Running {
 struct Shown {
     rounds: Vec<Option<Round>>,
     answers: Vec<Answers>,
+    trials: Vec<Trial>,
     /// What was counted behind the rounds.
     counts: Round,
     fault: Option<Fault>,
+    /// Rounds that were begun again, since the leader was deposed.
+    repeats: usize,
 }
 
 impl Running {
     fn cell(&mut self, number: usize, planned: &Planned) -> Cell {
-        let known = |contender: &Contender| {
-            if let Err(why) = contender.engine.answers(planned.work) {
-                return Some(Fault::Lacks(why.into()));
-            }
-            let mut refused = self.refused.iter();
-            let (_, fault) = refused.find(|(name, _)| *name == contender.engine.name)?;
-            Some(fault.clone())
+        // Nothing that happened in another cell bars an engine from this one: that it did not start there may be due to
+        // what that cell asks for, and to try costs a process.
+        let lacks = |contender: &Contender| {
+            let why = contender.engine.answers(planned.work).err()?;
+            Some(Fault::Lacks(why.into()))
         };
         let shown = planned.contenders.iter().map(|contender| Shown {
             rounds: vec![None; planned.rounds],
             answers: Vec::new(),
+            trials: Vec::new(),
             counts: Round::new(),
-            fault: known(contender),
+            fault: lacks(contender),
+            repeats: 0,
         });
         let mut shown: Vec<Shown> = shown.collect();
         for round in 0..planned.rounds {
@@ -181,6 +181,14 @@ impl Running {
             if planned.work.is_counted() {
                 self.count(planned, contender, shown);
                 self.progress.done(planned);
+            }
+        }
+        if planned.work.is_of_clusters() {
+            for shown in shown
+                .iter_mut()
+                .filter(|shown| !matches!(shown.fault, Some(Fault::Lacks(_))))
+            {
+                shown.counts.insert(Figure::RepeatedRounds, shown.repeats as f64);
             }
         }
         self.progress.clear();
@@ -209,19 +217,15 @@ impl Running {
         }
     }
 
-    fn round(&mut self, planned: &Planned, contender: &Contender, round: usize, shown: &mut Shown) {
-        match measure::round(planned.work, contender, &self.conditions) {
+    fn round(&self, planned: &Planned, contender: &Contender, round: usize, shown: &mut Shown) {
+        match measure::round(planned.work, contender, &self.conditions, &mut shown.repeats) {
             Ok(sample) => {
                 shown.rounds[round] = Some(sample.figures);
                 shown.answers.extend(sample.answers);
+                shown.trials.extend(sample.trials);
             }
             Err(Fault::Interrupted) => {}
-            Err(fault) => {
-                if let Fault::Refused(_) = fault {
-                    self.refused.push((contender.engine.name, fault.clone()));
-                }
-                shown.fault = Some(fault);
-            }
+            Err(fault) => shown.fault = Some(fault),
         }
     }
 }
@@ -238,7 +242,7 @@ fn row(contender: &Contender, shown: Shown) -> Row {
         median: Round::new(),
         comparisons: Vec::new(),
         spectrum: spectrum(&shown.answers),
-        trials: Vec::new(),
+        trials: shown.trials,
         counts: shown.counts,
         rounds: shown.rounds,
     }

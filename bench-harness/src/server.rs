@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -75,12 +75,12 @@ impl Server {
     fn announced(&mut self) -> Result<SocketAddr, Fault> {
         let Some(text) = self.line(START_MAX) else {
             let patience = START_MAX.as_secs();
-            return Err(Fault::Refused(format!("does not listen after {patience} s")));
+            return Err(Fault::Stalled(format!("does not listen after {patience} s")));
         };
         let address = text
             .strip_prefix(ANNOUNCEMENT)
             .and_then(|rest| rest.trim().parse().ok());
-        address.ok_or_else(|| Fault::Refused(self.last_words().unwrap_or_else(|| "says nothing".into())))
+        address.ok_or_else(|| self.ended_early())
     }
 
     /// The line that it says, empty if it ends; `None` if it says none within `patience`, or has said it already.
@@ -132,8 +132,23 @@ impl Server {
         stats.flatten().any(|stat| is_running(&stat))
     }
 
+    /// What its end says that came before it did what it is for: that it does not start here if it ended by itself and
+    /// with a reason; otherwise it broke.
+    fn ended_early(&mut self) -> Fault {
+        match self.end() {
+            Some((status, words)) if status.code() == Some(1) => Fault::Refused(words),
+            Some((_, words)) => Fault::Closed(format!("the server ended: {words}")),
+            None => Fault::closed("the server says nothing that it should"),
+        }
+    }
+
     /// What it said before it ended; `None` if it runs.
     pub(crate) fn last_words(&mut self) -> Option<String> {
+        self.end().map(|(_, words)| words)
+    }
+
+    /// How it ended, and what it said before; `None` if it runs.
+    fn end(&mut self) -> Option<(ExitStatus, String)> {
         // Its pipe breaks a moment before it can be waited for: give it that moment, not more.
         let guard = std::time::Instant::now();
         let status = loop {
@@ -148,11 +163,21 @@ impl Server {
             // What it wrote before its end is in the pipe; who else has it open must not hold us.
             let _ = stderr.take(LAST_WORDS_MAX).read_to_string(&mut text);
         }
-        let text = text.trim().trim_start_matches("kraft-bench: ");
-        Some(match (text.is_empty(), text.lines().last()) {
-            (false, Some(line)) => format!("{line} ({status})"),
-            _ => status.to_string(),
-        })
+        Some((status, last_lines(&text, status)))
+    }
+}
+
+/// Of what a process wrote, the end, and how it ended.
+pub(crate) fn last_lines(text: &str, status: ExitStatus) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+    let last = last.iter().map(|line| {
+        let line = line.trim_start_matches("kraft-bench: ");
+        line.chars().take(LINE_CHARS_MAX).collect::<String>()
+    });
+    match last.collect::<Vec<_>>().join(" / ") {
+        words if words.is_empty() => status.to_string(),
+        words => format!("{words} ({status})"),
     }
 }
 
@@ -174,15 +199,22 @@ pub(crate) fn alone(
     let Some(text) = process.line(patience) else {
         return Err(Fault::Stalled(format!("found nothing in {} s", patience.as_secs())));
     };
-    let found = inside::parse(&text);
-    found.ok_or_else(|| Fault::Refused(process.last_words().unwrap_or_else(|| "says nothing".into())))
+    if let Some(why) = text.strip_prefix(inside::FAILED) {
+        return Err(Fault::closed(why.trim()));
+    }
+    inside::parse(&text).ok_or_else(|| process.ended_early())
 }
 
 /// A server that does not listen by then is not going to.
 const START_MAX: Duration = Duration::from_secs(10);
 
-const LAST_MOMENT: Duration = Duration::from_millis(200);
+/// How long after its connections broke a process that ends can be waited for.
+pub(crate) const LAST_MOMENT: Duration = Duration::from_millis(200);
 const LAST_WORDS_MAX: u64 = 64 * 1024;
+
+/// A panic says where, then what, then how to learn more.
+const LAST_LINES: usize = 3;
+const LINE_CHARS_MAX: usize = 400;
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -252,6 +284,16 @@ mod tests {
             assert!(guard.elapsed() < Duration::from_secs(10), "no switch was counted");
         }
         assert_eq!(switches(1 << 23), None);
+    }
+
+    #[test]
+    fn last_words_are_the_last_lines_each_cut() {
+        let status = ExitStatus::default();
+        assert_eq!(last_lines(" \n", status), status.to_string());
+        let long = "x".repeat(500);
+        let text = format!("one\n\n{long}\nkraft-bench: two\nthree\n");
+        let cut = &long[..LINE_CHARS_MAX];
+        assert_eq!(last_lines(&text, status), format!("{cut} / two / three ({status})"));
     }
 
     #[test]

@@ -115,11 +115,43 @@ impl Work {
     pub(crate) fn columns(self) -> &'static [Figure] {
         match self {
             Self::Idle { .. } => &[Figure::GrowthBytes, Figure::ServerCpuShare],
-            Self::Wake { .. } | Self::KillLeader => &[
+            Self::Wake { .. } => &[
                 Figure::MessagesPerSecond,
                 Figure::LatencyP50Us,
                 Figure::LatencyP99Us,
                 Figure::LatencyP999Us,
+            ],
+            Self::KillLeader => &[
+                Figure::MessagesPerSecond,
+                Figure::DetectedMs,
+                Figure::ElectedMs,
+                Figure::FirstWriteMs,
+                Figure::RepeatedRounds,
+            ],
+            Self::Open { .. } => &[
+                Figure::MessagesPerSecond,
+                Figure::LatencyP50Us,
+                Figure::LatencyP99Us,
+                Figure::LatencyP999Us,
+                Figure::ServiceP50Us,
+                Figure::ServiceP99Us,
+                Figure::ServerCpuUsPerMessage,
+                Figure::ContextSwitchesPerMessage,
+                Figure::SyscallsPerMessage,
+                Figure::ResidentBytes,
+                Figure::LoadBusyShare,
+            ],
+            // Service times where the pace is given; elsewhere nobody has them, and the column is left out.
+            Self::Cluster { .. } => &[
+                Figure::MessagesPerSecond,
+                Figure::LatencyP50Us,
+                Figure::LatencyP99Us,
+                Figure::LatencyP999Us,
+                Figure::ServiceP50Us,
+                Figure::ServiceP99Us,
+                Figure::ServerCpuUsPerMessage,
+                Figure::LoadBusyShare,
+                Figure::RepeatedRounds,
             ],
             Self::Timers { .. } => &[Figure::MessagesPerSecond, Figure::ServerCpuUsPerMessage],
             Self::Beside { .. } | Self::SlowReader { .. } => &[

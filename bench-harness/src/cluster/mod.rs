@@ -5,6 +5,7 @@
 
 mod kills;
 mod nodes;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -28,27 +29,37 @@ pub(crate) struct Ground {
     pub(crate) data: Option<PathBuf>,
 }
 
-/// One contender in one round: a cluster of its own.
+/// One contender in one round: a cluster of its own. `repeats` grows by how often it was begun again.
 pub(crate) fn measure(
     work: Work,
     contender: &Contender,
     ground: &Ground,
     span: Span,
     waiting: Waiting,
+    repeats: &mut usize,
 ) -> Result<Figures, Fault> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
+    until_led(repeats, || {
         let mut cluster = Cluster::start(contender.engine.name, contender.format, ground)?;
         let outcome = match work {
             Work::KillLeader => kills::kill_leaders(&mut cluster, span),
             _ => ask(work, contender, &mut cluster, span, waiting),
         };
-        match outcome {
-            Err(Fault::Deposed(_)) if tries < TRIES => {}
+        outcome.map_err(|fault| cluster.blame(fault))
+    })
+}
+
+/// Does a round again that was led by several, and counts how often.
+fn until_led<T>(repeats: &mut usize, mut round: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
+    for _ in 1..TRIES {
+        match round() {
+            Err(Fault::Deposed(_)) => *repeats += 1,
             outcome => return outcome,
         }
     }
+    round().map_err(|fault| match fault {
+        Fault::Deposed(what) => Fault::Deposed(format!("{what} ({TRIES} times in a row)")),
+        fault => fault,
+    })
 }
 
 fn ask(
@@ -78,5 +89,28 @@ fn ask(
     match pace {
         Pace::Closed { .. } => askers.closed(ask, span, clocks),
         Pace::Open { rate, .. } => askers.open(ask, rate, span, clocks),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_that_are_begun_again_are_counted_and_few() {
+        let deposed = || Fault::Deposed("the leader left".into());
+        let mut repeats = 0;
+        let mut outcomes = [Ok(7), Err(deposed()), Err(deposed())].to_vec();
+        assert_eq!(until_led(&mut repeats, || outcomes.pop().expect("three tries")), Ok(7));
+        assert_eq!(repeats, 2);
+        // They add up over the rounds of a row.
+        let mut outcomes: Vec<Result<i32, _>> = [Err(deposed()), Err(deposed()), Err(deposed())].to_vec();
+        let fault = until_led(&mut repeats, || outcomes.pop().expect("three tries")).expect_err("no round went well");
+        assert_eq!(fault.to_string(), "deposed: the leader left (3 times in a row)");
+        assert_eq!(repeats, 4);
+        // Who is to blame for something else has no other try.
+        let broken = || Err(Fault::closed("node 2 ended"));
+        assert_eq!(until_led::<()>(&mut repeats, broken), broken());
+        assert_eq!(repeats, 4);
     }
 }

@@ -2,17 +2,20 @@
 
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use kraft::client::Client;
+use kraft_core::id::NodeId;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Ground;
 use crate::fault::Fault;
 use crate::pin;
+use crate::server::{LAST_MOMENT, last_lines};
 
 /// Nodes of a cluster.
 const COUNT: usize = 3;
@@ -53,6 +56,8 @@ pub(super) struct Cluster {
     core: Option<usize>,
     folder: tempfile::TempDir,
     clients: Vec<SocketAddr>,
+    /// The ports of all nodes.
+    _held: Vec<Socket>,
     running: Vec<Option<Child>>,
 }
 
@@ -69,7 +74,9 @@ impl Cluster {
             Some(data) => builder.tempdir_in(data),
             None => builder.tempdir(),
         };
-        let addresses = free_addresses(2 * COUNT).map_err(own("free ports"))?;
+        let (addresses, held): (Vec<_>, Vec<_>) = reserve(2 * COUNT).map_err(own("free ports"))?.into_iter().unzip();
+        // Elsewhere a held port is nobody's: there they are let go, and may be gone.
+        let held = if cfg!(target_os = "linux") { held } else { Vec::new() };
         let (peers, clients) = addresses.split_at(COUNT);
         let mut cluster = Self {
             backend,
@@ -77,6 +84,7 @@ impl Cluster {
             core: ground.core,
             folder: folder.map_err(own("a folder for the nodes' data"))?,
             clients: clients.to_vec(),
+            _held: held,
             running: (0..COUNT).map(|_| None).collect(),
         };
         let list: Vec<String> = peers.iter().zip(1..).map(|(at, id)| format!("{id}={at}")).collect();
@@ -91,7 +99,7 @@ impl Cluster {
         let status = self
             .command()?
             .args(["init", "--cluster", "bench", "--peers", list])
-            .args(["--id", &(at + 1).to_string()])
+            .args(["--id", &Self::id(at).0.to_string()])
             .args(["--listen", &peer.to_string()])
             .args(["--client", &self.clients[at].to_string()])
             .arg("--data")
@@ -171,6 +179,18 @@ impl Cluster {
         Client::connect(&all.join(",")).map_err(|error| Fault::Own(format!("a client of the cluster: {error}")))
     }
 
+    /// A client of all nodes but one.
+    pub(super) fn client_of_others(&self, at: usize) -> Result<Client, Fault> {
+        let others = self.clients.iter().enumerate().filter(|(other, _)| *other != at);
+        let others: Vec<String> = others.map(|(_, address)| address.to_string()).collect();
+        Client::connect(&others.join(",")).map_err(|error| Fault::Own(format!("a client of the cluster: {error}")))
+    }
+
+    /// The id of the node at a place.
+    pub(super) fn id(at: usize) -> NodeId {
+        NodeId(at as u64 + 1)
+    }
+
     /// The place of the leader that all nodes follow, as soon as there is one.
     pub(super) fn leader(&mut self) -> Result<usize, Fault> {
         let failed = |error: kraft::client::Error| Fault::closed(format!("ask the nodes how they are: {error}"));
@@ -188,7 +208,7 @@ impl Cluster {
                 return Ok(*first as usize - 1);
             }
             if let Some(words) = self.last_words() {
-                return Err(Fault::Refused(words));
+                return Err(Fault::Closed(words));
             }
             client.wait(Duration::from_millis(5)).map_err(failed)?;
         }
@@ -204,8 +224,25 @@ impl Cluster {
         let all: Vec<Option<ExitStatus>> = self.running.iter_mut().map(ended).collect();
         let (at, status) = all.iter().enumerate().find_map(|(at, status)| Some((at, (*status)?)))?;
         let log = fs::read_to_string(self.log(at)).unwrap_or_default();
-        let line = log.lines().last().unwrap_or("says nothing");
-        Some(format!("node {}: {line} ({status})", at + 1))
+        Some(format!("node {} ended: {}", at + 1, last_lines(&log, status)))
+    }
+
+    /// Whose fault it was: what a node that ended by itself leaves undone is no news.
+    pub(super) fn blame(&mut self, fault: Fault) -> Fault {
+        if let Fault::Interrupted | Fault::Corrupt(_) = fault {
+            return fault;
+        }
+        // Its connections break a moment before it can be waited for.
+        let began = Instant::now();
+        loop {
+            if let Some(words) = self.last_words() {
+                return Fault::Closed(words);
+            }
+            if began.elapsed() > LAST_MOMENT {
+                return fault;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
@@ -218,10 +255,54 @@ impl Drop for Cluster {
     }
 }
 
-/// Addresses of loopback that were free a moment ago. All are held until all are drawn, so that none comes twice.
-fn free_addresses(count: usize) -> io::Result<Vec<SocketAddr>> {
-    let held: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
-        .collect::<io::Result<_>>()?;
-    held.iter().map(TcpListener::local_addr).collect()
+/// Addresses of loopback that are ours as long as they are held.
+///
+/// A port that is drawn, let go and handed to a node may be gone by then: who dials has a port of the same range, and
+/// a node that dials another one that does not listen yet, or was killed, even gets that one's own now and then and is
+/// connected with itself. On Linux a socket that is bound, does not listen and has SO_REUSEADDR keeps the port from all
+/// who ask for any, and lets those listen there that ask for it by its number with SO_REUSEADDR, as Kraft does.
+fn reserve(count: usize) -> io::Result<Vec<(SocketAddr, Socket)>> {
+    let held = (0..count).map(|_| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+        let address = socket.local_addr()?.as_socket();
+        Ok((address.ok_or_else(|| io::Error::other("no address of IPv4"))?, socket))
+    });
+    held.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // What a bound socket keeps from others is a matter of the system; elsewhere ports are let go.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_port_that_is_held_is_for_who_listens_there_alone() {
+        let held = reserve(6).expect("loopback has ports");
+        let bind = |at: SocketAddr| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+            socket.set_reuse_address(true)?;
+            socket.bind(&at.into())?;
+            socket.listen(1)?;
+            Ok::<_, io::Error>(socket)
+        };
+        for (at, _) in &held {
+            // Whoever dials it before somebody listens is turned away, and not connected with himself.
+            assert!(std::net::TcpStream::connect(at).is_err(), "{at}");
+            // One after the other, as a node that is started again.
+            for _ in 0..2 {
+                let listens = bind(*at).unwrap_or_else(|error| panic!("{at}: {error}"));
+                let dials = std::net::TcpStream::connect(at).unwrap_or_else(|error| panic!("{at}: {error}"));
+                let port = dials.local_addr().expect("it is connected").port();
+                assert!(held.iter().all(|(other, _)| other.port() != port), "{port}");
+                drop(listens);
+            }
+        }
+        let mut ports: Vec<u16> = held.iter().map(|(at, _)| at.port()).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 6);
+    }
 }

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use mio::{Events, Poll};
 
 use super::conn::Conn;
-use super::{EVENTS, Figures, Meter, ReadClocks, Span, open, register, wait};
+use super::meter::Meter;
+use super::opening::{open, register};
+use super::{EVENTS, Figures, ReadClocks, Span, wait};
 use crate::cli::Waiting;
 use crate::fault::Fault;
 use crate::pattern::{Pattern, Place, WINDOW};
@@ -43,9 +45,9 @@ impl Comers {
         clocks: ReadClocks<'_>,
     ) -> Result<Figures, Fault> {
         let (mut buffer, mut events) = (vec![0; WINDOW], Events::with_capacity(EVENTS));
-        let mut meter = Meter::new(span, clients as u64);
+        let mut meter = Meter::closed(span, clients, 1);
         for slot in 0..clients {
-            let conn = self.come(slot, size, meter.now())?;
+            let conn = self.come(slot, size, span, meter.now())?;
             self.conns.push(conn);
         }
         while !meter.is_over(clocks)? {
@@ -54,10 +56,10 @@ impl Comers {
                 let slot = event.token().0;
                 let conn = &mut self.conns[slot];
                 let now = meter.now();
-                let note = |since| meter.note(now, since);
+                let note = |times| meter.note(slot, now, times);
                 if conn.receive(&mut buffer, Pattern::shared(), size, note)? > 0 {
                     // Closes the one that is answered.
-                    self.conns[slot] = self.come(slot, size, now)?;
+                    self.conns[slot] = self.come(slot, size, span, now)?;
                 } else {
                     conn.send(Pattern::shared())?;
                 }
@@ -67,8 +69,8 @@ impl Comers {
         Ok(meter.figures())
     }
 
-    fn come(&mut self, slot: usize, size: usize, now: u64) -> Result<Conn, Fault> {
-        let stream = open(self.at).map_err(|error| Fault::own("connect", &error))?;
+    fn come(&mut self, slot: usize, size: usize, span: Span, now: u64) -> Result<Conn, Fault> {
+        let stream = open(self.at, span.patience)?;
         let stream = register(stream, &self.poll, slot)?;
         let mut conn = Conn::new(stream, Place::of(self.count));
         self.count += 1;

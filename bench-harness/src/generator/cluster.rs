@@ -18,7 +18,10 @@ use kraft_core::time::Instant;
 use mio::net::TcpStream;
 use mio::{Events, Poll};
 
-use super::{BEHIND_SECONDS_MAX, EVENTS, Figures, Meter, ReadClocks, Span, open, register, wait};
+use super::meter::{Meter, Times, UNSENT};
+use super::opening::{Opening, register};
+use super::pace::{self, Crowd};
+use super::{EVENTS, Figures, ReadClocks, Span, list, wait};
 use crate::cli::Waiting;
 use crate::fault::Fault;
 use crate::pattern::{Pattern, Place, WINDOW};
@@ -75,7 +78,7 @@ struct Asker {
 #[derive(Clone, Copy, Debug)]
 struct Asked {
     request: RequestId,
-    since: u64,
+    times: Times,
     /// The key that it gets; a put without it.
     gets: Option<usize>,
 }
@@ -105,8 +108,9 @@ impl Askers {
             waiting,
             drawn: 0,
         };
+        let opening = Opening::new(at, count, span.patience);
         for number in 0..count {
-            let stream = open(at).map_err(|error| Fault::own("connect to the leader", &error))?;
+            let stream = opening.open(number)?;
             let stream = register(stream, &all.poll, number)?;
             let mut conn = Asker::new(stream, number as u64);
             conn.greet(&mut all.shared)?;
@@ -122,6 +126,7 @@ impl Askers {
                 conn.receive(&mut all.shared, meter.now(), |_| {})?;
                 conn.flush(&mut all.shared)?;
             }
+            meter.worked(true);
         }
         Ok(all)
     }
@@ -141,70 +146,24 @@ impl Askers {
             meter.look()?;
             wait(&mut self.poll, self.waiting, &mut events, &mut meter)?;
             for event in &events {
-                let conn = &mut self.conns[event.token().0];
-                let now = meter.now();
-                conn.receive(&mut self.shared, now, |since| meter.note(now, since))?;
+                let (at, now) = (event.token().0, meter.now());
+                let conn = &mut self.conns[at];
+                conn.receive(&mut self.shared, now, |times| meter.note(at, now, times))?;
                 conn.flush(&mut self.shared)?;
             }
+            meter.worked(true);
         }
         Ok(())
     }
 
     /// Each client has one request on its way, and asks again when it is answered.
     pub(crate) fn closed(&mut self, ask: Ask, span: Span, clocks: ReadClocks<'_>) -> Result<Figures, Fault> {
-        let mut meter = Meter::new(span, self.conns.len() as u64);
-        let mut events = Events::with_capacity(EVENTS);
-        for at in 0..self.conns.len() {
-            self.draw(at, ask, meter.now())?;
-            self.conns[at].flush(&mut self.shared)?;
-        }
-        while !meter.is_over(clocks)? {
-            let found = wait(&mut self.poll, self.waiting, &mut events, &mut meter)?;
-            for event in &events {
-                let at = event.token().0;
-                let now = meter.now();
-                let count = self.conns[at].receive(&mut self.shared, now, |since| meter.note(now, since))?;
-                for _ in 0..count {
-                    self.draw(at, ask, now)?;
-                }
-                self.conns[at].flush(&mut self.shared)?;
-            }
-            meter.worked(found);
-        }
-        Ok(meter.figures())
+        pace::closed(&mut Asking::new(self, ask), 1, span, clocks)
     }
 
     /// `rate` operations a second over the clients in turn, each when it is due, however many are on their way.
     pub(crate) fn open(&mut self, ask: Ask, rate: u64, span: Span, clocks: ReadClocks<'_>) -> Result<Figures, Fault> {
-        let mut meter = Meter::new(span, 0);
-        let mut events = Events::with_capacity(EVENTS);
-        let (mut sent, mut answered) = (0_u64, 0_u64);
-        while !meter.is_over(clocks)? {
-            let now = meter.now();
-            let due = u64::try_from(u128::from(now) * u128::from(rate) / 1_000_000_000).unwrap_or(u64::MAX);
-            if due - answered > rate * BEHIND_SECONDS_MAX {
-                return Err(Fault::Stalled(format!(
-                    "{rate} operations a second are more than it answers"
-                )));
-            }
-            let first = sent;
-            while sent < due {
-                let at = (sent % self.conns.len() as u64) as usize;
-                let when = u128::from(sent) * 1_000_000_000 / u128::from(rate);
-                self.draw(at, ask, when as u64)?;
-                self.conns[at].flush(&mut self.shared)?;
-                sent += 1;
-            }
-            let found = wait(&mut self.poll, self.waiting, &mut events, &mut meter)?;
-            for event in &events {
-                let conn = &mut self.conns[event.token().0];
-                let now = meter.now();
-                answered += conn.receive(&mut self.shared, now, |since| meter.note(now, since))? as u64;
-                conn.flush(&mut self.shared)?;
-            }
-            meter.worked(found || sent > first);
-        }
-        Ok(meter.figures())
+        pace::open(&mut Asking::new(self, ask), rate, span, clocks)
     }
 
     /// The next operation, over the connection `at`.
@@ -219,6 +178,45 @@ impl Askers {
         // A prime, without a factor in common with the number of keys: all come, in no order.
         let key = self.drawn.wrapping_mul(7_919) % KEYS;
         self.conns[at].ask(&mut self.shared, op, key, when)
+    }
+}
+
+/// Clients, and what they ask for.
+struct Asking<'a> {
+    askers: &'a mut Askers,
+    ask: Ask,
+    events: Events,
+}
+
+impl<'a> Asking<'a> {
+    fn new(askers: &'a mut Askers, ask: Ask) -> Self {
+        let events = Events::with_capacity(EVENTS);
+        Self { askers, ask, events }
+    }
+}
+
+impl Crowd for Asking<'_> {
+    fn conns(&self) -> usize {
+        self.askers.conns.len()
+    }
+
+    fn ask(&mut self, conn: usize, when: u64) -> Result<(), Fault> {
+        self.askers.draw(conn, self.ask, when)
+    }
+
+    fn flush(&mut self, conn: usize, now: u64) -> Result<(), Fault> {
+        self.askers.conns[conn].flush_at(&mut self.askers.shared, now)
+    }
+
+    fn hear(&mut self, conn: usize, now: u64, answered: impl FnMut(Times)) -> Result<usize, Fault> {
+        self.askers.conns[conn].receive(&mut self.askers.shared, now, answered)
+    }
+
+    fn wait(&mut self, meter: &mut Meter, ready: &mut Vec<usize>) -> Result<bool, Fault> {
+        let askers = &mut *self.askers;
+        let found = wait(&mut askers.poll, askers.waiting, &mut self.events, meter)?;
+        list(&self.events, ready);
+        Ok(found)
     }
 }
 
@@ -264,7 +262,7 @@ impl Asker {
     }
 
     /// Puts a request before what is to be sent.
-    fn ask(&mut self, shared: &mut Shared, op: Op, key: usize, since: u64) -> Result<(), Fault> {
+    fn ask(&mut self, shared: &mut Shared, op: Op, key: usize, when: u64) -> Result<(), Fault> {
         let established = self.handshake.established();
         let established = established.expect("nothing is asked before the welcome");
         self.next_request += 1;
@@ -302,7 +300,19 @@ impl Asker {
             .encode(&Message { header, body }, frame_max, &mut self.outbox);
         encoded.map_err(|error| Fault::Own(format!("a request: {error}")))?;
         let gets = (op == Op::Get).then_some(key);
-        self.asked.push_back(Asked { request, since, gets });
+        let times = Times::due(when);
+        self.asked.push_back(Asked { request, times, gets });
+        Ok(())
+    }
+
+    /// Sends as [`flush`](Self::flush), `now`.
+    fn flush_at(&mut self, shared: &mut Shared, now: u64) -> Result<(), Fault> {
+        self.flush(shared)?;
+        if self.unsent.is_empty() {
+            let fresh = self.asked.iter_mut().rev();
+            let fresh = fresh.take_while(|asked| asked.times.sent == UNSENT);
+            fresh.for_each(|asked| asked.times.sent = now);
+        }
         Ok(())
     }
 
@@ -328,9 +338,9 @@ impl Asker {
         Ok(())
     }
 
-    /// Receives and checks what is there; `answered` gets the time of each request that was answered. Returns their
-    /// number.
-    fn receive(&mut self, shared: &mut Shared, now: u64, mut answered: impl FnMut(u64)) -> Result<usize, Fault> {
+    /// Receives and checks what is there; `answered` gets the times of each request that was answered. Returns
+    /// their number.
+    fn receive(&mut self, shared: &mut Shared, now: u64, mut answered: impl FnMut(Times)) -> Result<usize, Fault> {
         let mut count = 0;
         loop {
             let read = match self.stream.read(&mut shared.buffer) {
@@ -361,9 +371,9 @@ impl Asker {
                 let judged = judge(&message, handshake, asked, identity, Instant::from_nanos(now));
                 match judged {
                     Ok(None) => ControlFlow::Continue(()),
-                    Ok(Some(since)) => {
+                    Ok(Some(times)) => {
                         count += 1;
-                        answered(since);
+                        answered(times);
                         ControlFlow::Continue(())
                     }
                     Err(found) => {
@@ -384,14 +394,14 @@ impl Asker {
     }
 }
 
-/// What a message says: since when the request that it answers was on its way, if it answers one.
+/// What a message says: since when the request that it answers is on its way, if it answers one.
 fn judge(
     message: &Message<'_>,
     handshake: &mut Handshake,
     asked: &mut VecDeque<Asked>,
     identity: &Identity,
     now: Instant,
-) -> Result<Option<u64>, Fault> {
+) -> Result<Option<Times>, Fault> {
     match handshake.receive(message, identity, &NoPeers, now) {
         Step::Established { .. } => return Ok(None),
         Step::Pass => {}
@@ -419,8 +429,8 @@ fn judge(
         }
     };
     match (asked.gets, Reply::decode(reply)) {
-        (None, Ok(Reply::Done)) => Ok(Some(asked.since)),
-        (Some(key), Ok(Reply::Value(found))) if found == value(key) => Ok(Some(asked.since)),
+        (None, Ok(Reply::Done)) => Ok(Some(asked.times)),
+        (Some(key), Ok(Reply::Value(found))) if found == value(key) => Ok(Some(asked.times)),
         (_, reply) => Err(Fault::Corrupt(format!("{asked:?} was answered with {reply:?}"))),
     }
 }

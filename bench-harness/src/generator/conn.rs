@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 
 use mio::net::TcpStream;
 
+use super::meter::{Times, UNSENT};
 use crate::fault::Fault;
 use crate::pattern::{Pattern, Place, WINDOW};
 use crate::request::{self, REQUEST_BYTES};
@@ -14,25 +15,24 @@ use crate::request::{self, REQUEST_BYTES};
 pub(super) struct Conn {
     pub(super) stream: TcpStream,
     /// Where the next byte to be sent, and the next to be received, stand in the pattern.
-    send_at: Place,
-    receive_at: Place,
+    sending: Place,
+    receiving: Place,
     /// Bytes that may be sent and that the socket did not take yet.
     owed: usize,
     /// What is sent in place of the stream's bytes where the server has them: requests, and how much of them is sent.
     requests: Option<(Vec<u8>, usize)>,
     /// Received bytes of a message that is not complete.
     partial: usize,
-    /// Since when each message is on its way, in nanoseconds of the load's clock: when it was sent in the closed loop,
-    /// when it was due in the open one.
-    since: VecDeque<u64>,
+    /// Since when each message is on its way.
+    since: VecDeque<Times>,
 }
 
 impl Conn {
     pub(super) fn new(stream: TcpStream, at: Place) -> Self {
         Self {
             stream,
-            send_at: at,
-            receive_at: at,
+            sending: at,
+            receiving: at,
             owed: 0,
             requests: None,
             partial: 0,
@@ -46,12 +46,12 @@ impl Conn {
         Self { requests, ..self }
     }
 
-    /// Owes a message of `size` bytes since `when`, and expects it back.
+    /// Owes a message of `size` bytes that is due at `when`, and expects it back.
     pub(super) fn owe(&mut self, size: usize, when: u64) {
         self.expect(when);
         if let Some((requests, _)) = &mut self.requests {
-            requests.extend_from_slice(&request::encode(self.send_at, size));
-            self.send_at = self.send_at.forward(size);
+            requests.extend_from_slice(&request::encode(self.sending, size));
+            self.sending = self.sending.forward(size);
         } else {
             self.owed += size;
         }
@@ -62,9 +62,20 @@ impl Conn {
         self.owed += size;
     }
 
-    /// Expects a message that somebody sent at `when`.
+    /// Expects a message that is due at `when`.
     pub(super) fn expect(&mut self, when: u64) {
-        self.since.push_back(when);
+        self.since.push_back(Times::due(when));
+    }
+
+    /// Sends as [`send`](Self::send), `now`.
+    pub(super) fn send_at(&mut self, pattern: &Pattern, now: u64) -> Result<(), Fault> {
+        self.send(pattern)?;
+        let is_through = self.owed == 0 && self.requests.as_ref().is_none_or(|(requests, _)| requests.is_empty());
+        if is_through {
+            let fresh = self.since.iter_mut().rev().take_while(|times| times.sent == UNSENT);
+            fresh.for_each(|times| times.sent = now);
+        }
+        Ok(())
     }
 
     /// Sends what is owed, as far as the socket takes it. Edge-triggered: what is left waits for the next event.
@@ -73,12 +84,12 @@ impl Conn {
             return self.send_requests();
         }
         while self.owed > 0 {
-            let bytes = pattern.window(self.send_at, self.owed.min(WINDOW));
+            let bytes = pattern.window(self.sending, self.owed.min(WINDOW));
             let Some(count) = write(&mut self.stream, bytes)? else {
                 break;
             };
             self.owed -= count;
-            self.send_at = self.send_at.forward(count);
+            self.sending = self.sending.forward(count);
         }
         Ok(())
     }
@@ -98,14 +109,14 @@ impl Conn {
         Ok(())
     }
 
-    /// Receives and checks what is there; `answered` gets the time of each message of `size` bytes that is complete.
+    /// Receives and checks what is there; `answered` gets the times of each message of `size` bytes that is complete.
     /// Returns the number of messages.
     pub(super) fn receive(
         &mut self,
         buffer: &mut [u8],
         pattern: &Pattern,
         size: usize,
-        mut answered: impl FnMut(u64),
+        mut answered: impl FnMut(Times),
     ) -> Result<usize, Fault> {
         let mut messages = 0;
         loop {
@@ -116,12 +127,12 @@ impl Conn {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(Fault::closed(format!("receive: {error}"))),
             };
-            if let Some(at) = pattern.difference(self.receive_at, &buffer[..count]) {
+            if let Some(at) = pattern.difference(self.receiving, &buffer[..count]) {
                 return Err(Fault::Corrupt(format!(
                     "byte {at} of {count} received is not what was sent"
                 )));
             }
-            self.receive_at = self.receive_at.forward(count);
+            self.receiving = self.receiving.forward(count);
             self.partial += count;
             while self.partial >= size {
                 self.partial -= size;
@@ -135,6 +146,11 @@ impl Conn {
             }
         }
         Ok(messages)
+    }
+
+    /// Received bytes of a message that is not complete.
+    pub(super) fn partial(&self) -> usize {
+        self.partial
     }
 
     /// Bytes that it still has to send.

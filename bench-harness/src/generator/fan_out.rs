@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use mio::Events;
 
-use super::{EVENTS, Figures, Load, Meter, ReadClocks, Span};
+use super::meter::{Meter, Times};
+use super::{EVENTS, Figures, Load, ReadClocks, Span};
 use crate::fault::Fault;
 
 /// A message that not all have heard.
@@ -55,7 +56,7 @@ impl Load {
                 }
                 let now = meter.now();
                 while let Some(first) = spoken.front().filter(|first| first.missing == 0) {
-                    meter.note(now, first.since);
+                    meter.note(others, now, Times::due(first.since));
                     spoken.pop_front();
                     by_all += 1;
                 }
@@ -78,11 +79,13 @@ impl Load {
             meter.look()?;
             self.wait(&mut events, &mut meter)?;
             for event in &events {
-                let conn = &mut self.conns[event.token().0];
+                let (at, now) = (event.token().0, meter.now());
+                let conn = &mut self.conns[at];
                 if conn.outstanding() > 0 {
-                    conn.receive(&mut self.buffer, self.pattern, 1, |_| {})?;
+                    conn.receive(&mut self.buffer, self.pattern, 1, |times| meter.note(at, now, times))?;
                 }
             }
+            meter.worked(true);
         }
         Ok(())
     }

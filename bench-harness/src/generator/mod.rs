@@ -12,26 +12,31 @@ mod accepts;
 mod cluster;
 mod conn;
 mod fan_out;
+mod meter;
+mod opening;
+mod pace;
+mod shares;
 mod slow;
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use hdrhistogram::Histogram;
-use mio::{Events, Interest, Poll, Token};
-use socket2::SockRef;
+use mio::{Events, Poll};
 
 pub(crate) use self::accepts::Comers;
 #[cfg(feature = "cluster")]
 pub(crate) use self::cluster::Askers;
 use self::conn::Conn;
+use self::meter::{Meter, Times};
+use self::opening::{Opening, register};
+use self::pace::Crowd;
 use crate::cli::Waiting;
 use crate::fault::Fault;
 use crate::interrupt;
 use crate::job::Job;
 use crate::pattern::{Pattern, Place, WINDOW};
-use crate::request;
+use crate::record::Trial;
 
 /// A round ends in so many times what it should take, and [`Span::patience`], whatever an engine does: one that answers
 /// a byte a second is never silent.
@@ -42,9 +47,6 @@ const EVENTS: usize = 256;
 
 /// After so many connects the server shows that it keeps up, well below what its queue holds.
 const CONNECTS_AT_ONCE: usize = 512;
-
-/// The open loop gives up when so many seconds' worth of messages are on their way.
-const BEHIND_SECONDS_MAX: u64 = 2;
 
 /// When a sleeping load looks whether messages are due, or the round is over.
 const NAP: Duration = Duration::from_millis(1);
@@ -78,10 +80,15 @@ impl Span {
 /// What a measured span showed.
 #[derive(Clone, Debug)]
 pub(crate) struct Figures {
+    /// Answers that came meanwhile.
     pub(crate) messages: u64,
     pub(crate) elapsed: Duration,
-    /// Nanoseconds from sending (closed loop) or from when it was due (open loop) to the last byte of the answer.
+    /// Nanoseconds from sending (closed loop) or from when it was due (open loop) to the last byte of the answer: in an
+    /// open loop of all messages that were due meanwhile, however late their answers came.
     pub(crate) latency: Histogram<u64>,
+    /// In an open loop: of the same messages, from when they were sent. What the load or the messages before held up
+    /// is not in it, so it shows the server as nobody meets it.
+    pub(crate) service: Option<Histogram<u64>>,
     /// When it began.
     pub(crate) since: SystemTime,
     /// What server and load used.
@@ -90,6 +97,8 @@ pub(crate) struct Figures {
     pub(crate) busy: f64,
     /// Bytes by which the server grew meanwhile, where that is asked.
     pub(crate) growth: Option<f64>,
+    /// What each death of a leader brought, where leaders are killed.
+    pub(crate) trials: Vec<Trial>,
 }
 
 /// What was used so far, or in a span; `None` where the system does not tell.
@@ -145,11 +154,9 @@ impl Load {
         patience: Duration,
     ) -> Result<Self, Fault> {
         let poll = Poll::new().map_err(|error| Fault::own("epoll", &error))?;
-        let pattern = Pattern::shared();
+        let opening = Opening::new(at, count, patience);
         let mut conns = Vec::with_capacity(count);
         for number in 0..count {
-            let mut stream =
-                open(at).map_err(|error| Fault::Own(format!("connection {number} of {count}: {error}")))?;
             // Connections are accepted in order, so an answer over this one says that all before it are.
             let is_last = number + 1 == count;
             let is_probe = is_last || number % CONNECTS_AT_ONCE == CONNECTS_AT_ONCE - 1;
@@ -158,8 +165,9 @@ impl Load {
                 _ if is_probe => (Place::of(number), greeting.max(1)),
                 _ => (Place::of(number), greeting),
             };
+            let mut stream = opening.open(number)?;
             if greeting > 0 {
-                greet(&mut stream, place, greeting, job, patience)?;
+                opening.greet(number, &mut stream, place, greeting, job)?;
             }
             let stream = register(stream, &poll, number)?;
             let conn = Conn::new(stream, place.forward(greeting));
@@ -168,7 +176,7 @@ impl Load {
         Ok(Self {
             conns,
             poll,
-            pattern,
+            pattern: Pattern::shared(),
             buffer: vec![0; WINDOW],
             waiting,
         })
@@ -182,28 +190,7 @@ impl Load {
         span: Span,
         clocks: ReadClocks<'_>,
     ) -> Result<Figures, Fault> {
-        // Every connection comes round once before it counts: first messages touch memory for the first time.
-        let mut meter = Meter::new(span, (self.conns.len() * depth) as u64);
-        let mut events = Events::with_capacity(EVENTS);
-        for conn in &mut self.conns {
-            let now = meter.now();
-            (0..depth).for_each(|_| conn.owe(size, now));
-            conn.send(self.pattern)?;
-        }
-        while !meter.is_over(clocks)? {
-            let found = self.wait(&mut events, &mut meter)?;
-            for event in &events {
-                let conn = &mut self.conns[event.token().0];
-                let now = meter.now();
-                let count = conn.receive(&mut self.buffer, self.pattern, size, |since| meter.note(now, since))?;
-                if count > 0 {
-                    (0..count).for_each(|_| conn.owe(size, now));
-                }
-                conn.send(self.pattern)?;
-            }
-            meter.worked(found);
-        }
-        Ok(meter.figures())
+        pace::closed(&mut Sized::new(self, size), depth, span, clocks)
     }
 
     /// `rate` messages a second of `size` bytes, over the connections in turn, each when it is due.
@@ -214,41 +201,7 @@ impl Load {
         span: Span,
         clocks: ReadClocks<'_>,
     ) -> Result<Figures, Fault> {
-        let mut meter = Meter::new(span, 0);
-        let mut events = Events::with_capacity(EVENTS);
-        let (mut sent, mut answered) = (0_u64, 0_u64);
-        while !meter.is_over(clocks)? {
-            let now = meter.now();
-            let due = u64::try_from(u128::from(now) * u128::from(rate) / 1_000_000_000).unwrap_or(u64::MAX);
-            if due - answered > rate * BEHIND_SECONDS_MAX {
-                return Err(Fault::Stalled(format!(
-                    "{rate} messages a second are more than it answers"
-                )));
-            }
-            // All that are due over one connection leave together.
-            let first = sent;
-            while sent < due {
-                let conn = (sent % self.conns.len() as u64) as usize;
-                let when = u128::from(sent) * 1_000_000_000 / u128::from(rate);
-                self.conns[conn].owe(size, when as u64);
-                sent += 1;
-            }
-            let touched = (sent - first).min(self.conns.len() as u64);
-            for turn in first..first + touched {
-                let conn = (turn % self.conns.len() as u64) as usize;
-                self.conns[conn].send(self.pattern)?;
-            }
-            let found = self.wait(&mut events, &mut meter)?;
-            for event in &events {
-                let conn = &mut self.conns[event.token().0];
-                let now = meter.now();
-                let note = |since| meter.note(now, since);
-                answered += conn.receive(&mut self.buffer, self.pattern, size, note)? as u64;
-                conn.send(self.pattern)?;
-            }
-            meter.worked(found || touched > 0);
-        }
-        Ok(meter.figures())
+        pace::open(&mut Sized::new(self, size), rate, span, clocks)
     }
 
     /// Lets the connections do nothing for the span, then checks that each is alive. Returns the server's CPU time.
@@ -273,9 +226,13 @@ impl Load {
             meter.look()?;
             self.wait(&mut events, &mut meter)?;
             for event in &events {
-                let conn = &mut self.conns[event.token().0];
-                conn.receive(&mut self.buffer, self.pattern, 1, |_| {})?;
+                let number = event.token().0;
+                let (conn, now) = (&mut self.conns[number], meter.now());
+                conn.receive(&mut self.buffer, self.pattern, 1, |times| {
+                    meter.note(number, now, times)
+                })?;
             }
+            meter.worked(true);
         }
         Ok(())
     }
@@ -299,11 +256,63 @@ fn wait(poll: &mut Poll, waiting: Waiting, events: &mut Events, meter: &mut Mete
     }
     let found = !events.is_empty();
     meter.waited(found);
+    no_answer(meter, found)?;
+    Ok(found)
+}
+
+/// Gives up if nothing was found for too long.
+fn no_answer(meter: &Meter, found: bool) -> Result<(), Fault> {
     let patience = meter.span.patience;
     if !found && meter.silence() > patience {
         return Err(Fault::Stalled(format!("no answer for {} s", patience.as_secs_f64())));
     }
-    Ok(found)
+    Ok(())
+}
+
+/// The connections of a load, and how many bytes their messages have.
+struct Sized<'a> {
+    load: &'a mut Load,
+    size: usize,
+    events: Events,
+}
+
+impl<'a> Sized<'a> {
+    fn new(load: &'a mut Load, size: usize) -> Self {
+        let events = Events::with_capacity(EVENTS);
+        Self { load, size, events }
+    }
+}
+
+impl Crowd for Sized<'_> {
+    fn conns(&self) -> usize {
+        self.load.conns.len()
+    }
+
+    fn ask(&mut self, conn: usize, when: u64) -> Result<(), Fault> {
+        self.load.conns[conn].owe(self.size, when);
+        Ok(())
+    }
+
+    fn flush(&mut self, conn: usize, now: u64) -> Result<(), Fault> {
+        self.load.conns[conn].send_at(self.load.pattern, now)
+    }
+
+    fn hear(&mut self, conn: usize, _: u64, answered: impl FnMut(Times)) -> Result<usize, Fault> {
+        let load = &mut *self.load;
+        load.conns[conn].receive(&mut load.buffer, load.pattern, self.size, answered)
+    }
+
+    fn wait(&mut self, meter: &mut Meter, ready: &mut Vec<usize>) -> Result<bool, Fault> {
+        let found = wait(&mut self.load.poll, self.load.waiting, &mut self.events, meter)?;
+        list(&self.events, ready);
+        Ok(found)
+    }
+}
+
+/// Connections that have events.
+fn list(events: &Events, ready: &mut Vec<usize>) {
+    ready.clear();
+    ready.extend(events.iter().map(|event| event.token().0));
 }
 
 /// Sleeps, unless somebody wants to end.
@@ -320,212 +329,3 @@ fn rest(long: Duration) -> Result<(), Fault> {
 
 /// How long one who waits for nothing sleeps between looks for ^C.
 const INTERRUPT_NAP: Duration = Duration::from_millis(50);
-
-/// A connection that ends with a reset, not with ten thousand ports that wait for a minute.
-fn open(at: SocketAddr) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect(at)?;
-    stream.set_nodelay(true)?;
-    SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
-    Ok(stream)
-}
-
-/// Makes a connection one of the load's, under its number.
-fn register(stream: TcpStream, poll: &Poll, number: usize) -> Result<mio::net::TcpStream, Fault> {
-    let nonblocking = stream.set_nonblocking(true);
-    nonblocking.map_err(|error| Fault::own("O_NONBLOCK", &error))?;
-    let mut stream = mio::net::TcpStream::from_std(stream);
-    let both = Interest::READABLE | Interest::WRITABLE;
-    let registered = poll.registry().register(&mut stream, Token(number), both);
-    registered.map_err(|error| Fault::own("epoll_ctl", &error))?;
-    Ok(stream)
-}
-
-/// A message there and back, blocking.
-fn greet(stream: &mut TcpStream, at: Place, count: usize, job: Job, patience: Duration) -> Result<(), Fault> {
-    let pattern = Pattern::shared();
-    let request = request::encode(at, count);
-    let bytes = match job {
-        Job::Pump => &request,
-        _ => pattern.window(at, count),
-    };
-    let mut back = vec![0; count];
-    let exchanged = stream
-        .set_read_timeout(Some(patience))
-        .and_then(|()| stream.write_all(bytes))
-        .and_then(|()| stream.read_exact(&mut back));
-    exchanged.map_err(|error| Fault::closed(format!("the first message: {error}")))?;
-    match pattern.difference(at, &back) {
-        None => Ok(()),
-        Some(place) => Err(Fault::Corrupt(format!(
-            "byte {place} of the first message is not what was sent"
-        ))),
-    }
-}
-
-/// The clock of a load, and what it counts while it is measured.
-struct Meter {
-    origin: Instant,
-    span: Span,
-    /// Answers that belong to the warm-up, however long it takes, but for one's patience.
-    warm_up_messages: u64,
-    /// When measuring began: in nanoseconds behind the origin, in the world's time, and by the clocks of that moment.
-    began: Option<(u64, SystemTime, Clocks)>,
-    figures: Option<Figures>,
-    messages: u64,
-    latency: Histogram<u64>,
-    /// When the last wait or work ended, and how long waits found nothing.
-    last: u64,
-    idle: u64,
-    /// When the last answer came.
-    heard: u64,
-}
-
-impl Meter {
-    fn new(span: Span, warm_up_messages: u64) -> Self {
-        Self {
-            origin: Instant::now(),
-            span,
-            warm_up_messages,
-            began: None,
-            figures: None,
-            messages: 0,
-            // Three digits from 100 ns to a minute.
-            latency: Histogram::new_with_bounds(100, 60_000_000_000, 3).expect("the bounds are in order"),
-            last: 0,
-            idle: 0,
-            heard: 0,
-        }
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    /// Begins and ends what is measured. Whether it has ended.
-    fn is_over(&mut self, clocks: ReadClocks<'_>) -> Result<bool, Fault> {
-        self.look()?;
-        let now = self.last;
-        let Some((began, since, before)) = self.began else {
-            let passed = Duration::from_nanos(now);
-            let is_warm = self.messages >= self.warm_up_messages || passed >= self.span.patience;
-            if passed >= self.span.warm_up && is_warm {
-                let used = clocks();
-                (self.messages, self.idle) = (0, 0);
-                self.latency.reset();
-                self.last = self.now();
-                self.began = Some((self.last, SystemTime::now(), used));
-            }
-            return Ok(false);
-        };
-        let elapsed = Duration::from_nanos(now - began);
-        // On a crowded machine a short span may pass without an answer; one that never comes ends in `wait`.
-        if elapsed < self.span.measured || self.messages == 0 {
-            return Ok(false);
-        }
-        self.figures = Some(Figures {
-            messages: self.messages,
-            elapsed,
-            latency: std::mem::replace(&mut self.latency, Histogram::new(1).expect("one digit is allowed")),
-            since,
-            used: clocks().since(before),
-            busy: 1.0 - Duration::from_nanos(self.idle).as_secs_f64() / elapsed.as_secs_f64(),
-            growth: None,
-        });
-        Ok(true)
-    }
-
-    /// Whether it may go on.
-    fn look(&self) -> Result<(), Fault> {
-        if interrupt::is_asked() {
-            return Err(Fault::Interrupted);
-        }
-        let end = self.span.end();
-        if Duration::from_nanos(self.last) > end {
-            return Err(Fault::Stalled(format!("not through after {:.1} s", end.as_secs_f64())));
-        }
-        Ok(())
-    }
-
-    /// A wait has ended.
-    fn waited(&mut self, found: bool) {
-        if !found {
-            let now = self.now();
-            self.idle += now - self.last;
-            self.last = now;
-        }
-    }
-
-    /// A turn has ended.
-    fn worked(&mut self, worked: bool) {
-        if worked {
-            self.last = self.now();
-        }
-    }
-
-    /// A message since `since` was answered at `now`.
-    fn note(&mut self, now: u64, since: u64) {
-        self.messages += 1;
-        self.heard = now;
-        self.latency.saturating_record(now.saturating_sub(since));
-    }
-
-    /// How long no answer came.
-    fn silence(&self) -> Duration {
-        Duration::from_nanos(self.last.saturating_sub(self.heard))
-    }
-
-    fn figures(self) -> Figures {
-        self.figures.expect("a load asks for its figures when it is over")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NO_CLOCKS: ReadClocks<'static> = &Clocks::default;
-
-    const AT_ONCE: Span = Span {
-        warm_up: Duration::ZERO,
-        measured: Duration::ZERO,
-        patience: Duration::from_secs(10),
-    };
-
-    fn is_over(meter: &mut Meter) -> bool {
-        meter.is_over(NO_CLOCKS).expect("it is in time")
-    }
-
-    #[test]
-    fn the_warm_up_lasts_until_all_came_round() {
-        let mut meter = Meter::new(AT_ONCE, 2);
-        meter.note(10, 0);
-        assert!(!is_over(&mut meter) && meter.began.is_none());
-        meter.note(20, 0);
-        assert!(!is_over(&mut meter) && meter.began.is_some());
-        // What came before does not count.
-        let now = meter.now();
-        meter.note(now, now);
-        meter.worked(true);
-        assert!(is_over(&mut meter));
-        assert_eq!(meter.figures().messages, 1);
-    }
-
-    #[test]
-    fn a_span_without_an_answer_is_not_over() {
-        let mut meter = Meter::new(AT_ONCE, 0);
-        for _ in 0..3 {
-            meter.worked(true);
-            assert!(!is_over(&mut meter));
-        }
-        meter.note(0, 0);
-        assert!(is_over(&mut meter));
-    }
-
-    #[test]
-    fn a_round_without_an_end_is_given_up() {
-        let mut meter = Meter::new(AT_ONCE, 0);
-        meter.last = 21_000_000_000;
-        let fault = meter.is_over(NO_CLOCKS).expect_err("20 s are over");
-        assert_eq!(fault, Fault::Stalled("not through after 20.0 s".into()));
-    }
-}

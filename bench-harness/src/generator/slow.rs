@@ -1,10 +1,12 @@
 //! Clients that send and do not read.
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use mio::Events;
 
-use super::{EVENTS, Load, Meter, Span};
+use super::meter::Meter;
+use super::{EVENTS, Load, Span};
 use crate::fault::Fault;
 use crate::interrupt;
 
@@ -26,16 +28,24 @@ impl Load {
             left += conn.owed();
         }
         let (mut events, mut quiet) = (Events::with_capacity(EVENTS), Instant::now());
-        while left > 0 {
+        // One that takes a little all the time is full when patience ends: what it has by then is judged.
+        while left > 0 && began.elapsed() < patience {
+            if interrupt::is_asked() {
+                return Err(Fault::Interrupted);
+            }
             if quiet.elapsed() >= QUIET {
-                if !is_runnable() || began.elapsed() > patience {
+                if !is_runnable() {
                     break;
                 }
                 quiet = Instant::now();
             }
-            // What the events say is not needed: each is tried.
-            let waited = self.poll.poll(&mut events, Some(Duration::from_millis(1)));
-            waited.map_err(|error| Fault::own("epoll_wait", &error))?;
+            // What the events say is not needed: each is tried. Nor is a wait that a signal ended less of one.
+            match self.poll.poll(&mut events, Some(Duration::from_millis(1))) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => {
+                    return Err(Fault::own("epoll_wait", &error));
+                }
+                _ => {}
+            }
             let before = left;
             left = 0;
             for conn in &mut self.conns {
@@ -67,18 +77,21 @@ impl Load {
             for at in some_came.drain(..) {
                 let conn = &mut self.conns[at];
                 if conn.outstanding() > 0 {
-                    let now = meter.now();
-                    conn.receive(&mut self.buffer, self.pattern, sizes[at], |since| {
-                        meter.note(now, since)
+                    let (now, before) = (meter.now(), conn.partial());
+                    conn.receive(&mut self.buffer, self.pattern, sizes[at], |times| {
+                        meter.note(at, now, times)
                     })?;
+                    // All that one sent is one message: it is no silence before the last of it has come.
+                    if conn.partial() != before {
+                        meter.hear(now);
+                    }
                 }
             }
             if self.conns.iter().all(|conn| conn.outstanding() == 0) {
                 return Ok(());
             }
-            if interrupt::is_asked() {
-                return Err(Fault::Interrupted);
-            }
+            meter.worked(true);
+            meter.look()?;
             self.wait(&mut events, &mut meter)?;
             some_came.extend(events.iter().map(|event| event.token().0));
         }

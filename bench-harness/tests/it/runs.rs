@@ -119,6 +119,76 @@ fn an_engine_that_hangs_is_given_up() {
     assert!(!text.contains("raw-threads: FAILED"), "{text}");
 }
 
+/// A run of one engine fails with this fault.
+#[track_caller]
+fn check_fails(words: &str, fault: &str) {
+    let output = bench(&format!("run {words} --rounds 1"));
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(stdout(&output).contains(fault), "{fault}: {}", said(&output));
+}
+
+#[test]
+fn who_falls_silent_within_a_round_of_the_open_loop_is_noticed() {
+    check_fails(
+        "--workloads open --engines test-stops --rate 2000 --seconds 0.2 --patience 1",
+        " messages have no answer",
+    );
+}
+
+#[test]
+fn a_connection_that_starves_is_noticed() {
+    check_fails(
+        "--engines test-starves --sizes 64 --conns 4 --depth 1 --seconds 0.05",
+        "test-starves: FAILED, stalled: 1 of 4 connections had no answer, the others ",
+    );
+}
+
+#[test]
+fn a_first_answer_has_to_come_in_time_as_a_whole() {
+    check_fails(
+        "--workloads idle --idle-conns 1 --filter spoken --engines test-trickles --seconds 0.02 --patience 0.5",
+        "test-trickles: FAILED, stalled: connection 1 of 1: ",
+    );
+}
+
+#[test]
+fn what_failed_in_one_cell_is_tried_in_the_next() {
+    let cluster = if cfg!(feature = "cluster") { "put," } else { "" };
+    let words = format!(
+        "run --workloads {cluster}wake,echo --engines test-deaf --sizes 64 --conns 1 --depth 1 --rounds 1 --seconds 0.02"
+    );
+    let output = bench(&words);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let text = stdout(&output);
+    assert!(text.contains("test-deaf: FAILED, broken: a wake was lost"), "{text}");
+    if cfg!(feature = "cluster") {
+        // It ended of itself, with its reason.
+        assert!(text.contains("test-deaf, binary: FAILED, broken: node "), "{text}");
+        assert!(
+            text.contains("no backend is called \"test-deaf\"") && text.contains("(exit status: "),
+            "{text}"
+        );
+    }
+    let (_, echo) = text.split_once("\necho 64Bx1\n").expect("it is the last cell");
+    assert!(!echo.contains("FAILED"), "{text}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn who_is_interrupted_while_connections_are_made_or_filled_has_not_failed() {
+    for words in ["--sizes 64 --conns 1 --depth 1", "--workloads slow-reader"] {
+        let output = bench(&format!(
+            "run --engines test-interrupts --rounds 3 --seconds 0.02 --patience 3 {words}"
+        ));
+        assert_eq!(output.status.code(), Some(130), "{words}: {}", said(&output));
+        let text = stdout(&output);
+        assert!(
+            text.contains("interrupted: ") && !text.contains("FAILED"),
+            "{words}: {text}"
+        );
+    }
+}
+
 /// A folder for a run, removed in the end.
 struct Folder(std::path::PathBuf);
 
@@ -311,7 +381,11 @@ fn clusters_answer_in_every_format_and_lose_nothing_with_their_leader() {
     let mixed = bench("--workloads mixed --filter x64 --cluster-rate 200");
     let kills = bench("--workloads kill-leader");
     let text = stdout(&mixed) + &stdout(&kills);
-    let columns = text.lines().next().map_or(0, |heading| heading.split(',').count());
+    let headings: Vec<&str> = text
+        .lines()
+        .next()
+        .map_or(Vec::new(), |heading| heading.split(',').collect());
+    let columns = headings.len();
     for cell in ["mixed 256Bx64", "mixed 256Bx64 at 200/s", "kill-leader"] {
         for format in ["binary", "protobuf", "msgpack", "json"] {
             let start = format!("{cell},\"threads, {format}\",1,");
@@ -319,13 +393,23 @@ fn clusters_answer_in_every_format_and_lose_nothing_with_their_leader() {
             let row = row.unwrap_or_else(|| panic!("{start}: {}{}", said(&mixed), said(&kills)));
             // Cell, contender and round are gone.
             let fields: Vec<&str> = row.splitn(columns - 3, ',').collect();
-            let (rate, fault) = (fields[0], fields[columns - 4]);
+            let (rate, fault) = (fields[0], fields[columns - 4].trim_matches('"'));
             // Nodes that do not get their core in time elect others, and should.
             if fault.starts_with("deposed: ") || fault.starts_with("stalled: ") {
                 println!("SKIPPED: {start}{row}");
                 continue;
             }
             assert!(rate.parse::<f64>().is_ok_and(|rate| rate > 0.0), "{start}{row}");
+            if cell == "kill-leader" {
+                let [detected, elected, first_write] = ["detected_ms", "elected_ms", "first_write_ms"].map(|name| {
+                    let at = headings.iter().position(|heading| *heading == name);
+                    let field = fields[at.expect("it has a column") - 3];
+                    field
+                        .parse::<f64>()
+                        .unwrap_or_else(|error| panic!("{name}: {error}: {row}"))
+                });
+                assert!(0.0 < detected && detected <= elected && elected <= first_write, "{row}");
+            }
         }
     }
 }

@@ -407,7 +407,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             true => self.left_joint(index, is_same_term),
         };
         let is_early = canary::is(Canary::ChangeAnsweredEarly);
-        let Some(index) = through.or(is_early.then_some(index)) else {
+        let Some(index) = through.or_else(|| is_early.then_some(index)) else {
             return;
         };
         if let Some(pending) = self.members.pending.take() {

@@ -1,0 +1,96 @@
+//! Whether every connection of a closed loop gets its share.
+
+use crate::fault::Fault;
+
+/// How often each connection's messages come round on average before one that never did is starving, and not merely
+/// behind the others.
+const ROUNDS_MIN: u64 = 32;
+
+/// Answers by connection, since measuring began.
+#[derive(Debug)]
+pub(super) struct Shares {
+    of_each: Vec<u64>,
+    /// Connections that have had none.
+    silent: usize,
+    all: u64,
+    /// So many answers of all are enough to judge.
+    enough: u64,
+}
+
+impl Shares {
+    /// For connections that each have `depth` messages on their way.
+    pub(super) fn new(conns: usize, depth: usize) -> Self {
+        Self {
+            of_each: vec![0; conns],
+            silent: conns,
+            all: 0,
+            enough: (conns * depth) as u64 * ROUNDS_MIN,
+        }
+    }
+
+    /// Where nobody counts.
+    pub(super) fn of_nobody() -> Self {
+        Self::new(0, 0)
+    }
+
+    /// Counts from here on.
+    pub(super) fn reset(&mut self) {
+        self.of_each.fill(0);
+        (self.silent, self.all) = (self.of_each.len(), 0);
+    }
+
+    /// `conn` was answered.
+    pub(super) fn add(&mut self, conn: usize) {
+        if let Some(count) = self.of_each.get_mut(conn) {
+            self.silent -= usize::from(*count == 0);
+            *count += 1;
+            self.all += 1;
+        }
+    }
+
+    /// Whether all were answered. Where some were not and the rest not often enough to say that they starve the load has
+    /// to go on: in a short round of many connections it is nobody's fault.
+    ///
+    /// # Errors
+    ///
+    /// Some starve.
+    pub(super) fn are_had(&self) -> Result<bool, Fault> {
+        if self.silent == 0 || self.all < self.enough {
+            return Ok(self.silent == 0);
+        }
+        let (silent, conns) = (self.silent, self.of_each.len());
+        let others = self.all / (conns - silent).max(1) as u64;
+        Err(Fault::Stalled(format!(
+            "{silent} of {conns} connections had no answer, the others {others} each"
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_never_answered_starves_when_the_others_came_round_often() {
+        let mut shares = Shares::new(3, 2);
+        for answers in 0..3 * 2 * ROUNDS_MIN {
+            assert_eq!(shares.are_had(), Ok(false), "{answers} of the others");
+            shares.add(usize::from(answers % 2 == 1));
+        }
+        let what = "1 of 3 connections had no answer, the others 96 each";
+        assert_eq!(shares.are_had(), Err(Fault::Stalled(what.into())));
+        shares.add(2);
+        assert_eq!(shares.are_had(), Ok(true));
+        // What was before it counted is no share.
+        shares.reset();
+        shares.add(2);
+        assert_eq!(shares.are_had(), Ok(false));
+    }
+
+    #[test]
+    fn nobody_starves_where_nobody_counts() {
+        let mut shares = Shares::of_nobody();
+        shares.add(7);
+        assert_eq!(shares.are_had(), Ok(true));
+    }
+}
