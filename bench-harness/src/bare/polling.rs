@@ -92,13 +92,13 @@ fn turn(poller: &Poller, conns: &mut Conns<TcpStream>, event: Event, job: Job) -
     let was_blocked = conns.is_blocked(at);
     match conns.turn(at, event.readable, Reads::Once) {
         Outcome::Over => {
-            if let Some(stream) = conns.remove(at) {
-                if let Err(error) = poller.delete(&stream) {
-                    // It is registered still: better a descriptor that stays open than one that the poller has and
-                    // nobody else.
-                    mem::forget(stream);
-                    return Err(error);
-                }
+            if let Some(stream) = conns.remove(at)
+                && let Err(error) = poller.delete(&stream)
+            {
+                // It is registered still: better a descriptor that stays open than one that the poller has and nobody
+                // else.
+                mem::forget(stream);
+                return Err(error);
             }
         }
         outcome if (outcome == Outcome::Blocked) != was_blocked => ask(poller, conns, at)?,

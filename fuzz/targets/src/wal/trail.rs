@@ -116,7 +116,8 @@ impl Trail {
     pub(super) fn has_since(&self, position: Position, held: &Held) -> bool {
         let before = self.steps.partition_point(|step| step.end() <= position);
         let at = before.checked_sub(1).map(|last| &self.steps[last].held);
-        at.unwrap_or(&Held::default()) == held || self.steps[before..].iter().any(|step| step.held == *held)
+        let nothing = Held::default();
+        at.unwrap_or(&nothing) == held || self.steps[before..].iter().any(|step| step.held == *held)
     }
 
     /// Whether something before `position` is not as it was.
