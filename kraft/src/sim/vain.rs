@@ -2,7 +2,7 @@
 //! needs no connection: each is refused for its own reason, and changes nothing.
 
 use fastrand::Rng;
-use kraft_core::id::NodeId;
+use kraft_core::id::{Index, NodeId};
 use kraft_core::membership::{Configuration, Seat, Wish};
 use kraft_core::message::{Change, NodeState, Refusal};
 use kraft_core::node::Outcome;
@@ -70,10 +70,8 @@ impl Cluster {
 
     /// By what the node itself knows to be committed: that is never taken back.
     fn draw_vain(&self, host: &Host, rng: &mut Rng) -> Option<(Vain, Expected)> {
-        let commit = host.last_status().commit;
         let newest = &host.members.last()?.1;
-        let known = host.members.iter().rev().find(|(at, _)| *at <= commit);
-        let known = &known?.1;
+        let known = known(host)?;
         let stranger = NodeId(self.hosts.len() as u64 + 1 + rng.u64(..3));
         let members = known.members();
         if members.is_empty() {
@@ -172,11 +170,19 @@ impl Cluster {
                 ask(host, &self.audit, Vain::Change(wish), expected);
             }
         }
-        self.check_configuration(&newest)
+        // What others have committed since it may not know.
+        match known(&self.hosts[at]) {
+            Some(former) => self.check_configuration(&newest, former),
+            None => Ok(()),
+        }
     }
 
-    /// What was refused has left nothing behind in a configuration that comes after the newest committed one.
-    pub(super) fn check_configuration(&self, configuration: &Configuration) -> Result<(), String> {
+    /// What was refused has left nothing behind in a configuration that comes after `former`, a committed one.
+    pub(super) fn check_configuration(
+        &self,
+        configuration: &Configuration,
+        former: &Configuration,
+    ) -> Result<(), String> {
         // Who waits to be told begins with nobody.
         let members = configuration.members();
         let is_empty = !members.is_empty() && configuration.voters().is_empty();
@@ -185,15 +191,25 @@ impl Cluster {
         let is_vain = members
             .iter()
             .any(|member| !is_known(member.node) || member.address.is_empty() || member.address.ends_with(&nowhere));
-        let (_, former) = self.roll.last();
         let is_back = members.iter().any(|member| former.is_removed(member.node));
         match is_empty || is_vain || is_back {
             true => Err(format!(
-                "R6: the members are {configuration:?}, and what led there was to be refused"
+                "a change that cannot be: the members are {configuration:?}, and what led there was to be refused"
             )),
             false => Ok(()),
         }
     }
+}
+
+/// The newest configuration that a node knows to be committed.
+fn known(host: &Host) -> Option<&Configuration> {
+    newest(&host.members, host.last_status().commit)
+}
+
+/// The newest of `members`, which ascend, at or before `commit`.
+fn newest(members: &[(Index, Configuration)], commit: Index) -> Option<&Configuration> {
+    let (_, newest) = members.iter().rev().find(|(at, _)| *at <= commit)?;
+    Some(newest)
 }
 
 fn ask(host: &Host, audit: &Audit, vain: Vain, expected: Expected) {
@@ -208,7 +224,7 @@ fn ask(host: &Host, audit: &Audit, vain: Vain, expected: Expected) {
         match expected.judge(&outcome) {
             Ok(is_barred) => books.barred += u64::from(is_barred),
             Err(what) => {
-                let broken = format!("R6: node {id} was asked for {vain:?}: {what}");
+                let broken = format!("a change that cannot be: node {id} was asked for {vain:?}: {what}");
                 books.broken.get_or_insert(broken);
             }
         }
@@ -226,6 +242,15 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+
+    #[test]
+    fn a_node_knows_to_be_committed_what_stands_up_to_its_own_commit() {
+        let of = |node| Configuration::founding(&[NodeId(node)]);
+        let members = [(Index(2), of(1)), (Index(5), of(2)), (Index(7), of(3))];
+        assert_eq!(newest(&members, Index(1)), None);
+        assert_eq!(newest(&members, Index(4)), Some(&of(1)));
+        assert_eq!(newest(&members, Index(5)), Some(&of(2)));
+    }
 
     #[test]
     fn a_change_that_cannot_be_is_refused_for_its_own_reason_alone() {
