@@ -44,13 +44,14 @@ impl Expected {
         Self::Refused(why, why)
     }
 
-    /// Whether `outcome` is what was to come of it: whether it is told to be barred.
-    fn judge(self, outcome: &Outcome) -> Result<bool, String> {
+    /// Whether `outcome` is what was to come of it: why it is told to be barred, if it is.
+    fn judge(self, outcome: &Outcome) -> Result<Option<Refusal>, String> {
         match (self, outcome) {
-            (_, Outcome::Unknown) => Ok(false),
-            (Self::Refused(one, other), Outcome::Refused { why, .. }) if [one, other].contains(why) => Ok(true),
-            (_, Outcome::Refused { why, .. }) if ANY_TIME.contains(why) => Ok(false),
-            (Self::Done, Outcome::Committed(_)) => Ok(false),
+            (_, Outcome::Unknown) => Ok(None),
+            // Before its own reason: anybody may be told this at any time.
+            (_, Outcome::Refused { why, .. }) if ANY_TIME.contains(why) => Ok(None),
+            (Self::Refused(one, other), Outcome::Refused { why, .. }) if [one, other].contains(why) => Ok(Some(*why)),
+            (Self::Done, Outcome::Committed(_)) => Ok(None),
             _ => Err(format!("{self:?} was to come of it, and {outcome:?} came")),
         }
     }
@@ -222,7 +223,7 @@ fn ask(host: &Host, audit: &Audit, vain: Vain, expected: Expected) {
     ticket.on_done(move |outcome| {
         let books = &mut *audit.books();
         match expected.judge(&outcome) {
-            Ok(is_barred) => books.barred += u64::from(is_barred),
+            Ok(why) => why.into_iter().for_each(|why| books.barred.note(why)),
             Err(what) => {
                 let broken = format!("a change that cannot be: node {id} was asked for {vain:?}: {what}");
                 books.broken.get_or_insert(broken);
@@ -260,13 +261,16 @@ mod tests {
             detail: String::new(),
         };
         let expected = Expected::Refused(Refusal::Invalid, Refusal::UnknownMember);
-        assert_eq!(expected.judge(&refused(Refusal::Invalid)), Ok(true));
-        assert_eq!(expected.judge(&refused(Refusal::UnknownMember)), Ok(true));
-        assert_eq!(expected.judge(&refused(Refusal::NotLeader)), Ok(false));
-        assert_eq!(expected.judge(&Outcome::Unknown), Ok(false));
+        assert_eq!(expected.judge(&refused(Refusal::Invalid)), Ok(Some(Refusal::Invalid)));
+        let unknown = Refusal::UnknownMember;
+        assert_eq!(expected.judge(&refused(unknown)), Ok(Some(unknown)));
+        assert_eq!(expected.judge(&refused(Refusal::NotLeader)), Ok(None));
+        let either = Expected::Refused(Refusal::ChangeUnderWay, unknown);
+        assert_eq!(either.judge(&refused(Refusal::ChangeUnderWay)), Ok(None));
+        assert_eq!(expected.judge(&Outcome::Unknown), Ok(None));
         let done = Outcome::Committed(Bytes::new());
         assert!(expected.judge(&refused(Refusal::Voters)).is_err() && expected.judge(&done).is_err());
-        assert_eq!(Expected::Done.judge(&done), Ok(false));
+        assert_eq!(Expected::Done.judge(&done), Ok(None));
         assert!(Expected::Done.judge(&refused(Refusal::UnknownMember)).is_err());
     }
 }
