@@ -415,14 +415,15 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         }
     }
 
-    /// Where the joint configuration at `index` was left, if that is committed. Who leads by itself goes on with what was
-    /// asked for; where others may have undone it since, the very next one has to be known.
-    fn left_joint(&self, index: Index, leads: bool) -> Option<Index> {
+    /// Where the joint configuration at `index` was left, if that is committed. Whose own it is, because it leads in that
+    /// term still, goes on with what was asked for; later leaders, by a later change, may have undone it since, and so the
+    /// very next one has to be known.
+    fn left_joint(&self, index: Index, is_own: bool) -> Option<Index> {
         let commit = self.raft.status().commit;
         let known = self.raft.configurations();
         let is_next_known = known.first().is_some_and(|(at, _)| *at <= index);
         let mut later = known.iter().filter(|(at, _)| index < *at && *at <= commit);
-        let (at, configuration) = later.next().filter(|_| leads || is_next_known)?;
+        let (at, configuration) = later.next().filter(|_| is_own || is_next_known)?;
         (!configuration.is_joint()).then_some(*at)
     }
 

@@ -21,7 +21,7 @@ use kraft_protocols::{Any, Format};
 use super::answers::Answers;
 use super::fresh::{Heard, Spoken};
 use super::host::{CLIENT_PORT, MOVED_PORT, PEER_PORT};
-use super::report::Handled;
+use super::report::{Barred, Handled};
 use super::trace::{Step, Trace};
 use super::watch::{Record, lock};
 
@@ -53,7 +53,7 @@ pub(super) struct Books {
     pub(super) answers: Answers,
     spoken: Spoken,
     /// Changes that cannot be and were refused as such.
-    pub(super) barred: u64,
+    pub(super) barred: Barred,
     pub(super) broken: Option<String>,
 }
 
@@ -107,7 +107,7 @@ impl Audit {
             laws: Laws::new(0),
             answers: Answers::default(),
             spoken: Spoken::default(),
-            barred: 0,
+            barred: Barred::default(),
             broken: None,
         })))
     }

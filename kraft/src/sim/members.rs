@@ -99,7 +99,7 @@ impl Cluster {
                 operator.changed.came += since.difference(&then).count() as u64;
                 operator.changed.went += then.difference(&since).count() as u64;
             }
-            if let Err(broken) = self.check_configuration(&configuration) {
+            if let Err(broken) = self.check_configuration(&configuration, former) {
                 self.audit.books().broken.get_or_insert(broken);
             }
             self.roll.0.push((index, configuration));

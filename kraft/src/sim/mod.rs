@@ -58,7 +58,7 @@ use std::time::Duration;
 use kraft_protocols::Format;
 
 pub use self::faults::{Kind, Kinds};
-pub use self::report::{Changed, Fired, Handled, Report, STATES, Snapped, Violation, Weaker};
+pub use self::report::{Barred, Changed, Fired, Handled, Report, STATES, Snapped, Violation, Weaker};
 pub use self::shrink::shrink;
 
 use self::cluster::Cluster;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kraft_core::handshake::Kind as Message;
 use kraft_core::id::{Index, Term};
-use kraft_core::message::NodeState;
+use kraft_core::message::{NodeState, Refusal};
 use kraft_core::node::Notice;
 use kraft_core::time::Instant;
 
@@ -139,7 +139,7 @@ pub struct Changed {
     /// Of unknown outcome.
     pub unknown: u64,
     /// Such as cannot be, refused for that reason.
-    pub barred: u64,
+    pub barred: Barred,
     /// Nodes that became voters.
     pub came: u64,
     /// Voters that became none.
@@ -156,7 +156,9 @@ impl Changed {
             ("a change that is done", self.done),
             ("a change that is refused", self.refused),
             ("a change of unknown outcome", self.unknown),
-            ("a change that cannot be", self.barred),
+            ("a change of a member that nobody knows", self.barred.unknown),
+            ("a change that is at odds with a member", self.barred.conflict),
+            ("a change to no address", self.barred.invalid),
             ("a node that becomes a voter", self.came),
             ("a voter that becomes none", self.went),
             ("a node that ends because it was removed", self.gone),
@@ -170,7 +172,7 @@ impl Changed {
         self.done += other.done;
         self.refused += other.refused;
         self.unknown += other.unknown;
-        self.barred += other.barred;
+        self.barred.add(other.barred);
         self.came += other.came;
         self.went += other.went;
         self.gone += other.gone;
@@ -191,8 +193,57 @@ impl fmt::Display for Changed {
         } = self;
         write!(
             f,
-            "{asked} changes asked for, {done} done, {refused} refused, {unknown} unknown; {barred} that cannot be, refused \
-             as such; {came} voters came, {went} went; {gone} nodes ended as removed"
+            "{asked} changes asked for, {done} done, {refused} refused, {unknown} unknown; that cannot be, refused as \
+             such: {barred}; {came} voters came, {went} went; {gone} nodes ended as removed"
+        )
+    }
+}
+
+/// Changes that cannot be, by the reason for which they were refused. That another one is under way anybody may hear: it
+/// is not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Barred {
+    /// About nobody that is a member.
+    pub unknown: u64,
+    /// At odds with who is a member, or was removed.
+    pub conflict: u64,
+    /// To no address.
+    pub invalid: u64,
+    /// The only voter was to go.
+    pub voters: u64,
+}
+
+impl Barred {
+    pub(super) fn note(&mut self, why: Refusal) {
+        match why {
+            Refusal::UnknownMember => self.unknown += 1,
+            Refusal::MemberConflict => self.conflict += 1,
+            Refusal::Invalid => self.invalid += 1,
+            Refusal::Voters => self.voters += 1,
+            _ => {}
+        }
+    }
+
+    /// What both came to.
+    pub fn add(&mut self, other: Self) {
+        self.unknown += other.unknown;
+        self.conflict += other.conflict;
+        self.invalid += other.invalid;
+        self.voters += other.voters;
+    }
+}
+
+impl fmt::Display for Barred {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            unknown,
+            conflict,
+            invalid,
+            voters,
+        } = self;
+        write!(
+            f,
+            "{unknown} of nobody, {conflict} at odds with members, {invalid} to no address, {voters} of the only voter"
         )
     }
 }

@@ -496,11 +496,11 @@ impl Cluster {
                 (Kind::Rot, host.id)
             }
             Ailment::Breaking(at) => {
-                for other in (0..self.weather.len()).filter(|other| other != at) {
-                    self.weather.reset(*at, other);
+                let others = (0..self.weather.len()).filter(|other| other != at);
+                if others.map(|other| self.weather.reset(*at, other)).sum::<usize>() > 0 {
+                    self.note_strike(Kind::Reset, self.hosts[*at].id);
+                    self.report.fired.note(Kind::Reset);
                 }
-                self.note_strike(Kind::Reset, self.hosts[*at].id);
-                self.report.fired.note(Kind::Reset);
                 return Ok(());
             }
         };

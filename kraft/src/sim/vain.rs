@@ -2,7 +2,7 @@
 //! needs no connection: each is refused for its own reason, and changes nothing.
 
 use fastrand::Rng;
-use kraft_core::id::NodeId;
+use kraft_core::id::{Index, NodeId};
 use kraft_core::membership::{Configuration, Seat, Wish};
 use kraft_core::message::{Change, NodeState, Refusal};
 use kraft_core::node::Outcome;
@@ -44,13 +44,14 @@ impl Expected {
         Self::Refused(why, why)
     }
 
-    /// Whether `outcome` is what was to come of it: whether it is told to be barred.
-    fn judge(self, outcome: &Outcome) -> Result<bool, String> {
+    /// Whether `outcome` is what was to come of it: why it is told to be barred, if it is.
+    fn judge(self, outcome: &Outcome) -> Result<Option<Refusal>, String> {
         match (self, outcome) {
-            (_, Outcome::Unknown) => Ok(false),
-            (Self::Refused(one, other), Outcome::Refused { why, .. }) if [one, other].contains(why) => Ok(true),
-            (_, Outcome::Refused { why, .. }) if ANY_TIME.contains(why) => Ok(false),
-            (Self::Done, Outcome::Committed(_)) => Ok(false),
+            (_, Outcome::Unknown) => Ok(None),
+            // Before its own reason: anybody may be told this at any time.
+            (_, Outcome::Refused { why, .. }) if ANY_TIME.contains(why) => Ok(None),
+            (Self::Refused(one, other), Outcome::Refused { why, .. }) if [one, other].contains(why) => Ok(Some(*why)),
+            (Self::Done, Outcome::Committed(_)) => Ok(None),
             _ => Err(format!("{self:?} was to come of it, and {outcome:?} came")),
         }
     }
@@ -70,10 +71,8 @@ impl Cluster {
 
     /// By what the node itself knows to be committed: that is never taken back.
     fn draw_vain(&self, host: &Host, rng: &mut Rng) -> Option<(Vain, Expected)> {
-        let commit = host.last_status().commit;
         let newest = &host.members.last()?.1;
-        let known = host.members.iter().rev().find(|(at, _)| *at <= commit);
-        let known = &known?.1;
+        let known = known(host)?;
         let stranger = NodeId(self.hosts.len() as u64 + 1 + rng.u64(..3));
         let members = known.members();
         if members.is_empty() {
@@ -172,11 +171,19 @@ impl Cluster {
                 ask(host, &self.audit, Vain::Change(wish), expected);
             }
         }
-        self.check_configuration(&newest)
+        // What others have committed since it may not know.
+        match known(&self.hosts[at]) {
+            Some(former) => self.check_configuration(&newest, former),
+            None => Ok(()),
+        }
     }
 
-    /// What was refused has left nothing behind in a configuration that comes after the newest committed one.
-    pub(super) fn check_configuration(&self, configuration: &Configuration) -> Result<(), String> {
+    /// What was refused has left nothing behind in a configuration that comes after `former`, a committed one.
+    pub(super) fn check_configuration(
+        &self,
+        configuration: &Configuration,
+        former: &Configuration,
+    ) -> Result<(), String> {
         // Who waits to be told begins with nobody.
         let members = configuration.members();
         let is_empty = !members.is_empty() && configuration.voters().is_empty();
@@ -185,15 +192,25 @@ impl Cluster {
         let is_vain = members
             .iter()
             .any(|member| !is_known(member.node) || member.address.is_empty() || member.address.ends_with(&nowhere));
-        let (_, former) = self.roll.last();
         let is_back = members.iter().any(|member| former.is_removed(member.node));
         match is_empty || is_vain || is_back {
             true => Err(format!(
-                "R6: the members are {configuration:?}, and what led there was to be refused"
+                "a change that cannot be: the members are {configuration:?}, and what led there was to be refused"
             )),
             false => Ok(()),
         }
     }
+}
+
+/// The newest configuration that a node knows to be committed.
+fn known(host: &Host) -> Option<&Configuration> {
+    newest(&host.members, host.last_status().commit)
+}
+
+/// The newest of `members`, which ascend, at or before `commit`.
+fn newest(members: &[(Index, Configuration)], commit: Index) -> Option<&Configuration> {
+    let (_, newest) = members.iter().rev().find(|(at, _)| *at <= commit)?;
+    Some(newest)
 }
 
 fn ask(host: &Host, audit: &Audit, vain: Vain, expected: Expected) {
@@ -206,9 +223,9 @@ fn ask(host: &Host, audit: &Audit, vain: Vain, expected: Expected) {
     ticket.on_done(move |outcome| {
         let books = &mut *audit.books();
         match expected.judge(&outcome) {
-            Ok(is_barred) => books.barred += u64::from(is_barred),
+            Ok(why) => why.into_iter().for_each(|why| books.barred.note(why)),
             Err(what) => {
-                let broken = format!("R6: node {id} was asked for {vain:?}: {what}");
+                let broken = format!("a change that cannot be: node {id} was asked for {vain:?}: {what}");
                 books.broken.get_or_insert(broken);
             }
         }
@@ -228,6 +245,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_node_knows_to_be_committed_what_stands_up_to_its_own_commit() {
+        let of = |node| Configuration::founding(&[NodeId(node)]);
+        let members = [(Index(2), of(1)), (Index(5), of(2)), (Index(7), of(3))];
+        assert_eq!(newest(&members, Index(1)), None);
+        assert_eq!(newest(&members, Index(4)), Some(&of(1)));
+        assert_eq!(newest(&members, Index(5)), Some(&of(2)));
+    }
+
+    #[test]
     fn a_change_that_cannot_be_is_refused_for_its_own_reason_alone() {
         let refused = |why| Outcome::Refused {
             why,
@@ -235,13 +261,16 @@ mod tests {
             detail: String::new(),
         };
         let expected = Expected::Refused(Refusal::Invalid, Refusal::UnknownMember);
-        assert_eq!(expected.judge(&refused(Refusal::Invalid)), Ok(true));
-        assert_eq!(expected.judge(&refused(Refusal::UnknownMember)), Ok(true));
-        assert_eq!(expected.judge(&refused(Refusal::NotLeader)), Ok(false));
-        assert_eq!(expected.judge(&Outcome::Unknown), Ok(false));
+        assert_eq!(expected.judge(&refused(Refusal::Invalid)), Ok(Some(Refusal::Invalid)));
+        let unknown = Refusal::UnknownMember;
+        assert_eq!(expected.judge(&refused(unknown)), Ok(Some(unknown)));
+        assert_eq!(expected.judge(&refused(Refusal::NotLeader)), Ok(None));
+        let either = Expected::Refused(Refusal::ChangeUnderWay, unknown);
+        assert_eq!(either.judge(&refused(Refusal::ChangeUnderWay)), Ok(None));
+        assert_eq!(expected.judge(&Outcome::Unknown), Ok(None));
         let done = Outcome::Committed(Bytes::new());
         assert!(expected.judge(&refused(Refusal::Voters)).is_err() && expected.judge(&done).is_err());
-        assert_eq!(Expected::Done.judge(&done), Ok(false));
+        assert_eq!(Expected::Done.judge(&done), Ok(None));
         assert!(Expected::Done.judge(&refused(Refusal::UnknownMember)).is_err());
     }
 }

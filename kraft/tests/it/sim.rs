@@ -224,8 +224,12 @@ fn members_come_and_go_and_the_laws_hold() {
         changed.came += report.changed.came;
         changed.went += report.changed.went;
         changed.gone += report.changed.gone;
+        changed.barred.add(report.changed.barred);
     }
-    let is_seen = changed.came > 0 && changed.went > 0 && changed.gone > 0;
+    let barred = changed.barred;
+    let reasons = [barred.unknown, barred.conflict, barred.invalid, barred.voters];
+    let is_barred = reasons.iter().all(|count| *count > 0);
+    let is_seen = changed.came > 0 && changed.went > 0 && changed.gone > 0 && is_barred;
     assert!(is_seen || number("KRAFT_SEED").is_some(), "{changed:?}");
 }
 

@@ -5,6 +5,7 @@
 
 mod answers;
 mod bytes;
+mod changes;
 mod clients;
 mod connections;
 mod fetches;
