@@ -120,9 +120,8 @@ fn a_snapshot_without_room_is_told_and_tried_again_though_nothing_more_is_writte
     assert_eq!(lab.node(1).machine().commands.len(), 4, "nothing is lost");
 }
 
-/// The store keeps two; what is on its way is not spared.
-#[test]
-fn a_snapshot_that_is_gone_before_it_has_arrived_is_told_and_the_newest_sent() {
+/// Three nodes that take a snapshot every ten entries and send it at 100 KiB a second, who leads, and one that is down.
+fn lab_with_one_behind() -> (Lab, u64, u64) {
     let mut lab = Lab::new(3, 3, |config| {
         config.snapshots.entries = 10;
         config.snapshots.piece_bytes = 8 << 10;
@@ -134,6 +133,13 @@ fn a_snapshot_that_is_gone_before_it_has_arrived_is_told_and_the_newest_sent() {
     lab.kill(slow);
     // Who was heard lately is waited for.
     lab.run_for(Duration::from_secs(1));
+    (lab, leader, slow)
+}
+
+/// The store keeps two; what is on its way is not spared.
+#[test]
+fn a_snapshot_that_is_gone_before_it_has_arrived_is_told_and_the_newest_sent() {
+    let (mut lab, leader, slow) = lab_with_one_behind();
     let mut client = lab.client(leader);
     let mut written = 0;
     let mut write = |lab: &mut Lab, count: u64| {
@@ -163,17 +169,7 @@ fn a_snapshot_that_is_gone_before_it_has_arrived_is_told_and_the_newest_sent() {
 /// Fifty entries of 4 KiB, which take two seconds at the full rate.
 #[test]
 fn a_majority_that_waits_for_a_state_is_sent_it_at_the_full_rate() {
-    let mut lab = Lab::new(3, 3, |config| {
-        config.snapshots.entries = 10;
-        config.snapshots.piece_bytes = 8 << 10;
-        config.snapshots.bytes_per_second = 100 << 10;
-        config.raft.snapshot_margin_entries = 0;
-    });
-    let leader = lab.elect();
-    let slow = leader % 3 + 1;
-    lab.kill(slow);
-    // Who was heard lately is waited for.
-    lab.run_for(Duration::from_secs(1));
+    let (mut lab, leader, slow) = lab_with_one_behind();
     let mut client = lab.client(leader);
     let mut write = |lab: &mut Lab, id: u64| {
         client.send(&line::ask(id, line::command(&[id as u8; 4 << 10])));
