@@ -12,8 +12,9 @@ use super::SYNC_BYTES;
 use super::format::{BLOCK_BYTES, BLOCK_HEADER_BYTES, Front, Owner, block_header, trailer};
 use crate::storage::files::{File, Files, write_all_at};
 
-/// How much is written at once, and synced if others need the disk: a sync of the log waits for no more of a snapshot.
-const WRITE_BYTES: usize = 1 << 20;
+/// How much is written at once, and synced if others need the disk: a sync of the log waits for no more of a snapshot,
+/// and who wants the processor for not much longer than a piece takes to be made.
+const WRITE_BYTES: usize = 256 << 10;
 
 /// After each piece the disk and the processor are left to others for so many times as long as it took: a log that
 /// shares them with a snapshot that is written as fast as it goes takes several times as long for its own writes.

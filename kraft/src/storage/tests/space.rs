@@ -149,7 +149,7 @@ fn a_snapshot_leaves_the_disk_to_the_log_until_the_log_fills_up() {
         rig.files.rests() - before
     };
     rig.write(1, &[b"a"]);
-    assert_eq!(save(&mut rig), 3);
+    assert_eq!(save(&mut rig), 12);
     while rig.log.room() > 200 << 10 {
         rig.write(1, &[&[7; 16 << 10]]);
     }
