@@ -212,6 +212,9 @@ pub(crate) struct Serve {
     /// End when standard input does: it is a pipe, and our parent has the other end
     #[arg(long)]
     pub(crate) leash: bool,
+    /// Count allocations: a job with connections says at each byte of standard input how many there were, and ends with it
+    #[arg(long)]
+    pub(crate) count: bool,
     /// The core of a second thread, if the job has one
     #[arg(long)]
     pub(crate) beside: Option<usize>,

@@ -305,12 +305,15 @@ static FAULTY: [Engine; 11] = [
         "answers a byte at a time, each later than the one before",
         faulty::trickle,
     ),
-    faulty(
-        "test-interrupts",
-        None,
-        "sends its parent a SIGINT, and then nothing",
-        faulty::interrupt,
-    ),
+    Engine {
+        lacks: job::NOTHING,
+        ..faulty(
+            "test-interrupts",
+            None,
+            "sends its parent a SIGINT, and then nothing",
+            faulty::interrupt,
+        )
+    },
     Engine {
         lacks: job::NOTHING,
         ..faulty("test-deaf", None, "loses wakes, and is no node", faulty::deaf)

@@ -14,16 +14,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-// Elsewhere none of the three is there, and nothing is unsafe.
-#[cfg_attr(
-    any(
-        target_os = "android",
-        target_os = "freebsd",
-        target_os = "linux",
-        feature = "rivals",
-        have_libuv
-    ),
-    expect(unsafe_code, reason = "io_uring, C and another process's clock")
+#[expect(
+    unsafe_code,
+    reason = "an allocator, kqueue, io_uring, C and another process's clock"
 )]
 mod bare;
 mod cli;
@@ -61,8 +54,13 @@ mod stats;
 mod targets;
 mod workload;
 
+use crate::bare::allocations;
 use crate::cli::{Cli, Kind, Serve, What};
 use crate::engines::Family;
+
+/// Of a server it counts what a message takes, in a round of its own.
+#[global_allocator]
+static ALLOCATOR: allocations::Counting = allocations::Counting;
 
 /// An engine failed and the rest was measured, something became worse, a method was not honest.
 const BAD_NEWS: u8 = 1;
@@ -163,8 +161,10 @@ fn list() -> io::Result<ExitCode> {
 }
 
 fn serve(options: &Serve) -> io::Result<()> {
-    if options.leash {
-        pin::end_with_input();
+    match options.count {
+        true => serve::count(options.job),
+        false if options.leash => pin::end_with_input(),
+        false => {}
     }
     let engine = engines::find(&options.engine).ok_or_else(|| io::Error::other("there is no such engine"))?;
     let task = serve::Task {

@@ -66,7 +66,7 @@ pub(crate) fn end_with_input() {
 }
 
 /// The exit status of a server whose run is gone. Nobody is there to see it.
-const ORPHANED: i32 = 1;
+pub(crate) const ORPHANED: i32 = 1;
 
 /// Raises the soft limit of open files so that `connections` fit, and never lowers it.
 ///

@@ -207,13 +207,15 @@ impl Running {
         }
     }
 
-    /// What a contender showed counts; where this fails the column is empty.
+    /// What a contender does wrong counts here as in any round. Where it is we who cannot count, the columns are empty.
     fn count(&self, planned: &Planned, contender: &Contender, shown: &mut Shown) {
         if shown.fault.is_some() || interrupt::is_asked() {
             return;
         }
-        if let Ok(Some(count)) = measure::syscalls(planned.work, contender, &self.conditions) {
-            shown.counts.insert(Figure::SyscallsPerMessage, count);
+        match measure::counts(planned.work, contender, &self.conditions) {
+            Ok(counts) => shown.counts.extend(counts),
+            Err(Fault::Interrupted | Fault::Own(_)) => {}
+            Err(fault) => shown.fault = Some(fault),
         }
     }
 

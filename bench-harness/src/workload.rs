@@ -120,6 +120,7 @@ impl Work {
                 Figure::LatencyP50Us,
                 Figure::LatencyP99Us,
                 Figure::LatencyP999Us,
+                Figure::AllocationsPerMessage,
             ],
             Self::KillLeader => &[
                 Figure::MessagesPerSecond,
@@ -138,6 +139,8 @@ impl Work {
                 Figure::ServerCpuUsPerMessage,
                 Figure::ContextSwitchesPerMessage,
                 Figure::SyscallsPerMessage,
+                Figure::CompletionsPerMessage,
+                Figure::AllocationsPerMessage,
                 Figure::ResidentBytes,
                 Figure::LoadBusyShare,
             ],
@@ -153,12 +156,20 @@ impl Work {
                 Figure::LoadBusyShare,
                 Figure::RepeatedRounds,
             ],
-            Self::Timers { .. } => &[Figure::MessagesPerSecond, Figure::ServerCpuUsPerMessage],
+            Self::Timers { .. } => &[
+                Figure::MessagesPerSecond,
+                Figure::ServerCpuUsPerMessage,
+                Figure::AllocationsPerMessage,
+            ],
+            // Of a slow reader's server nothing is counted, and the columns are left out.
             Self::Beside { .. } | Self::SlowReader { .. } => &[
                 Figure::MessagesPerSecond,
                 Figure::LatencyP50Us,
                 Figure::LatencyP99Us,
                 Figure::ServerCpuUsPerMessage,
+                Figure::SyscallsPerMessage,
+                Figure::CompletionsPerMessage,
+                Figure::AllocationsPerMessage,
                 Figure::GrowthBytes,
                 Figure::LoadBusyShare,
             ],
@@ -170,6 +181,8 @@ impl Work {
                 Figure::ServerCpuUsPerMessage,
                 Figure::ContextSwitchesPerMessage,
                 Figure::SyscallsPerMessage,
+                Figure::CompletionsPerMessage,
+                Figure::AllocationsPerMessage,
                 Figure::ResidentBytes,
                 Figure::LoadBusyShare,
             ],
@@ -185,10 +198,10 @@ impl Work {
         }
     }
 
-    /// Whether its system calls are counted, in one more round.
+    /// Whether there is one more round, in which system calls and allocations are counted.
     pub(crate) fn is_counted(self) -> bool {
         let is_odd = matches!(self, Self::Idle { .. } | Self::SlowReader { .. });
-        !is_odd && !self.is_of_clusters() && self.job().has_connections()
+        !is_odd && !self.is_of_clusters()
     }
 
     pub(crate) fn in_flight(self) -> usize {

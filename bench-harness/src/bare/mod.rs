@@ -1,6 +1,7 @@
 //! Hand-written servers, each as good as its mechanism allows and no more general than the workloads need: what a backend
-//! of Kraft costs is what it is slower than these. The unsafe code of this crate stands here.
+//! of Kraft costs is what it is slower than these. The unsafe code of this crate stands here, that which counts too.
 
+pub(crate) mod allocations;
 pub(crate) mod clock;
 #[cfg(any(feature = "rivals", target_os = "linux"))]
 pub(crate) mod conns;

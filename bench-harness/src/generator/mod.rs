@@ -106,8 +106,10 @@ pub(crate) struct Figures {
 pub(crate) struct Clocks {
     /// Context switches of the server.
     pub(crate) switches: Option<u64>,
-    /// System calls of the server, where they are counted.
+    /// System calls of the server, completions of its ring, and how often it allocated memory, where that is counted.
     pub(crate) syscalls: Option<u64>,
+    pub(crate) completions: Option<u64>,
+    pub(crate) allocations: Option<u64>,
     /// CPU time of the server.
     pub(crate) server: Option<Duration>,
     /// CPU time of this process.
@@ -124,6 +126,8 @@ impl Clocks {
         Self {
             switches: count(self.switches, before.switches),
             syscalls: count(self.syscalls, before.syscalls),
+            completions: count(self.completions, before.completions),
+            allocations: count(self.allocations, before.allocations),
             server: time(self.server, before.server),
             own: time(self.own, before.own),
         }
@@ -328,4 +332,4 @@ fn rest(long: Duration) -> Result<(), Fault> {
 }
 
 /// How long one who waits for nothing sleeps between looks for ^C.
-const INTERRUPT_NAP: Duration = Duration::from_millis(50);
+pub(crate) const INTERRUPT_NAP: Duration = Duration::from_millis(50);

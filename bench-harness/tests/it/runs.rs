@@ -68,6 +68,30 @@ fn a_csv_has_a_line_for_each_round() {
 }
 
 #[test]
+fn what_a_message_allocates_is_counted() {
+    let words =
+        "run --workloads ping-pong --engines raw-threads,test-hoards --sizes 64 --rounds 2 --seconds 0.1 -o csv";
+    let output = bench(words);
+    assert!(output.status.success(), "{}", said(&output));
+    let text = stdout(&output);
+    let mut lines = text.lines();
+    let mut headings = lines.next().expect("there is one").split(',');
+    let place = headings.position(|heading| heading == "allocations_per_message");
+    let of = |contender: &str| -> Vec<f64> {
+        let own = text.lines().filter(|line| line.split(',').nth(1) == Some(contender));
+        let fields = own.filter_map(|line| line.split(',').nth(place?));
+        fields.filter_map(|field| field.parse().ok()).collect()
+    };
+    // A thread answers from the buffer that it reads into; the hoarder copies every message, and has a list of them.
+    let (none, some) = (of("raw-threads"), of("test-hoards"));
+    assert!(none.len() == 2 && none.iter().all(|each| *each < 0.1), "{text}");
+    assert!(
+        some.len() == 2 && some.iter().all(|each| (0.5..2.0).contains(each)),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_document_has_every_round() {
     let output = bench(
         "run --engines raw-threads,raw-threads#2 --sizes 64 --conns 2 --depth 1 --rounds 2 --seconds 0.02 -o json",
@@ -175,8 +199,14 @@ fn what_failed_in_one_cell_is_tried_in_the_next() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn who_is_interrupted_while_connections_are_made_or_filled_has_not_failed() {
-    for words in ["--sizes 64 --conns 1 --depth 1", "--workloads slow-reader"] {
+fn who_is_interrupted_while_he_is_waited_for_has_not_failed() {
+    // While connections are made, while they are filled, and where there are none.
+    let all = [
+        "--sizes 64 --conns 1 --depth 1",
+        "--workloads slow-reader",
+        "--workloads wake",
+    ];
+    for words in all {
         let output = bench(&format!(
             "run --engines test-interrupts --rounds 3 --seconds 0.02 --patience 3 {words}"
         ));
