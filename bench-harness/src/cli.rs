@@ -97,9 +97,9 @@ pub(crate) struct Run {
     /// Connections of the idle workload [default: 10000]
     #[arg(long, value_name = "COUNT", value_parser = count::<1, 25_000>)]
     pub(crate) idle_conns: Option<usize>,
-    /// Operations a second of the open loops over a cluster
-    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
-    pub(crate) cluster_rate: u64,
+    /// Operations a second of the open loops over a cluster [default: 5000]
+    #[arg(long, value_delimiter = ',', value_name = "LIST", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub(crate) cluster_rate: Option<Vec<u64>>,
     /// Where nodes of a cluster keep their data: a disk, or memory; the system's folder for temporary files without it
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,

@@ -67,6 +67,9 @@ const ELECTION: Duration = Duration::from_millis(1_500);
 const OPEN_CONNS: usize = 64;
 const FRAMES_CONNS: usize = 64;
 
+/// Operations a second of the open loops over a cluster.
+const CLUSTER_RATE: u64 = 5_000;
+
 /// A reply of `pump`: what a loop reads or writes at a time.
 const REPLY_BYTES: usize = 64 * 1024;
 
@@ -281,15 +284,14 @@ fn cells(kind: Kind, options: &Run) -> Vec<Work> {
     }
 }
 
-/// One client, many, and as many at a fixed rate.
+/// One client, many, and as many at fixed rates.
 fn cluster(ask: Ask, options: &Run) -> Vec<Work> {
-    let (clients, rate) = (OPEN_CONNS, options.cluster_rate);
-    let paces = [
-        Pace::Closed { clients: 1 },
-        Pace::Closed { clients },
-        Pace::Open { clients, rate },
-    ];
-    paces.map(|pace| Work::Cluster { ask, pace }).to_vec()
+    let clients = OPEN_CONNS;
+    let rates = options.cluster_rate.clone().unwrap_or_else(|| vec![CLUSTER_RATE]);
+    let open = rates.into_iter().map(|rate| Pace::Open { clients, rate });
+    let closed = [1, clients].map(|clients| Pace::Closed { clients });
+    let paces = closed.into_iter().chain(open);
+    paces.map(|pace| Work::Cluster { ask, pace }).collect()
 }
 
 /// What matters most stands first: it goes last when time is short.

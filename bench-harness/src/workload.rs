@@ -62,6 +62,17 @@ pub(crate) enum Ask {
     Mixed,
 }
 
+impl Ask {
+    /// As tables have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::Get => "get",
+            Self::Mixed => "mixed",
+        }
+    }
+}
+
 /// When it is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -255,11 +266,7 @@ impl fmt::Display for Work {
             Self::Timers { expire: false } => f.write_str("million-timers start and stop"),
             Self::Timers { expire: true } => f.write_str("million-timers expire"),
             Self::Cluster { ask, pace } => {
-                let ask = match ask {
-                    Ask::Put => "put",
-                    Ask::Get => "get",
-                    Ask::Mixed => "mixed",
-                };
+                let ask = ask.name();
                 match pace {
                     Pace::Closed { clients } => write!(f, "{ask} 256Bx{clients}"),
                     Pace::Open { clients, rate } => write!(f, "{ask} 256Bx{clients} at {rate}/s"),

@@ -2,7 +2,7 @@
 
 use super::svg::escaped;
 use super::tables::ratio_text;
-use super::{LEVELS, key, ratios_drawn};
+use super::{LEVELS, key, load, ratios_drawn};
 use crate::record::{Cell, Record, Row};
 
 /// What is in the run and not in the page, as a browser wrote it down.
@@ -23,7 +23,21 @@ pub(crate) fn missing(record: &Record, page: &str) -> Vec<String> {
             missing.extend(of_row.map(|what| format!("{}, {}: {what}", cell.name, row.contender)));
         }
     }
+    let curves = load::curves(record).into_iter().filter_map(|curve| {
+        let points = drawn(page, &format!("data-curve=\"{}\"", curve.key), &["M", "L"]);
+        let (expected, figure) = (curve.points.len(), curve.figure.noun());
+        let contender = &curve.row.contender;
+        (points != expected).then(|| format!("{contender} against load: {expected} rates of {figure}, {points} points"))
+    });
+    missing.extend(curves);
     missing
+}
+
+/// How many of these steps the path with this attribute has; none if there is no such path.
+fn drawn(page: &str, attribute: &str, steps: &[&str]) -> usize {
+    let path = page.split_once(&format!("{attribute} d=\""));
+    let path = path.and_then(|(_, rest)| rest.split('"').next()).unwrap_or_default();
+    steps.iter().map(|step| path.matches(step).count()).sum()
 }
 
 /// The texts of a row that are not there.
@@ -50,13 +64,11 @@ fn numbers(number: usize, at: usize, cell: &Cell, row: &Row, page: &str) -> impl
 
 /// The rounds of a row that are not drawn, though its drawing is there.
 fn points(number: usize, at: usize, cell: &Cell, row: &Row, level: usize, page: &str) -> impl Iterator<Item = String> {
-    let drawn = ratios_drawn(cell, LEVELS[level]).into_iter();
-    drawn.filter_map(move |figure| {
+    let figures = ratios_drawn(cell, LEVELS[level]).into_iter();
+    figures.filter_map(move |figure| {
         let rounds = row.comparison(figure)?.ratio.rounds;
         let key = key(number, at, figure);
-        let path = page.split_once(&format!("data-points=\"{key}\" d=\""));
-        let path = path.and_then(|(_, rest)| rest.split('"').next()).unwrap_or_default();
-        let points = path.matches("h0").count();
+        let points = drawn(page, &format!("data-points=\"{key}\""), &["h0"]);
         (points != rounds).then(|| format!("{rounds} rounds of {}, {points} points", figure.noun()))
     })
 }

@@ -157,6 +157,7 @@ fn place(figure: Figure) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::Fault;
     use crate::record::Trial;
     use crate::record::tests::sample;
     use crate::workload::Work;
@@ -213,6 +214,7 @@ mod tests {
             let rounds = cell.rows.iter_mut().flat_map(|row| row.rounds.iter_mut().flatten());
             rounds.for_each(|round| {
                 round.insert(Figure::LatencyP99Us, 90.0);
+                round.insert(Figure::ServiceP99Us, 60.0);
             });
             record.cells.push(cell);
         }
@@ -224,7 +226,8 @@ mod tests {
         record.conclude();
         let page = html(&record);
         for drawn in [
-            "64B over 64 connections: p99",
+            "64B over 64 connections: p99 in µs from when each was due; faint: service time",
+            "64B over 64 connections: p50 in µs",
             "slow, throughput to fast",
             "from a leader&#39;s death",
             "200 ms",
@@ -232,6 +235,55 @@ mod tests {
             let drawn = drawn.replace("&#39;", "'");
             assert!(page.contains(&drawn), "{drawn}");
         }
+        assert_eq!(missing(&record, &page), Vec::<String>::new());
+    }
+
+    /// Two rates of an open loop, with latencies and service times; `slow` waits for what is before it.
+    fn at_two_rates() -> Record {
+        let mut record = sample();
+        record.cells = [1000, 2000].map(|rate| at_rate(&record.cells[0], rate)).to_vec();
+        record.conclude();
+        record
+    }
+
+    fn at_rate(cell: &Cell, rate: u64) -> Cell {
+        let mut cell = cell.clone();
+        let (conns, size) = (64, 64);
+        cell.work = Work::Open { conns, size, rate };
+        cell.name = cell.work.to_string();
+        for round in cell.rows.iter_mut().flat_map(|row| row.rounds.iter_mut().flatten()) {
+            round.insert(Figure::LatencyP99Us, 90.0 * rate as f64);
+            round.insert(Figure::ServiceP99Us, 60.0);
+        }
+        cell
+    }
+
+    #[test]
+    fn what_service_times_leave_out_is_drawn_beside_the_latency() {
+        let record = at_two_rates();
+        let page = html(&record);
+        assert_eq!(missing(&record, &page), Vec::<String>::new());
+        // Of two contenders the latency and the service time; nobody has a p50 of both.
+        let keys = ["0.0", "0.1"].map(|row| [Figure::LatencyP99Us, Figure::ServiceP99Us].map(|of| (row, of)));
+        for (row, figure) in keys.concat() {
+            let attribute = format!("data-curve=\"{row}.{}\" d=\"M", place(figure));
+            assert_eq!(page.matches(&attribute).count(), 1, "{attribute}");
+            // Without it, or without one of its rates, a page is not whole.
+            for broken in [
+                page.replacen(&attribute, "d=\"M", 1),
+                page.replacen(&attribute, &format!("{attribute}1 1L"), 1),
+            ] {
+                let missing = missing(&record, &broken);
+                assert_eq!(missing.len(), 1, "{missing:?}");
+                assert!(missing[0].contains(" against load: 2 rates of "), "{missing:?}");
+            }
+        }
+        // Who failed at a rate is drawn at the others, and one alone makes no curve.
+        let mut record = record;
+        record.cells[1].rows[1].fault = Some(Fault::Stalled("too much".into()));
+        record.conclude();
+        let page = html(&record);
+        assert!(page.contains("data-curve=\"0.0.") && !page.contains("data-curve=\"0.1."));
         assert_eq!(missing(&record, &page), Vec::<String>::new());
     }
 

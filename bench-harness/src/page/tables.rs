@@ -83,7 +83,7 @@ pub(super) fn summary(record: &Record) -> String {
 
 /// The medians of a cell and its ratios. Who failed stays, with the reason.
 pub(super) fn cell(number: usize, cell: &Cell) -> String {
-    let has = |figure: &&Figure| cell.rows.iter().any(|row| row.median.contains_key(figure));
+    let has = |figure: &&Figure| cell.rows.iter().any(|row| row.shown(**figure).is_some());
     let figures: Vec<Figure> = cell.work.columns().iter().filter(has).copied().collect();
     let is_compared = |figure: &&Figure| cell.rows.iter().any(|row| row.comparison(**figure).is_some());
     let compared: Vec<Figure> = cell.work.compared().iter().filter(is_compared).copied().collect();

@@ -230,6 +230,12 @@ impl Row {
         self.by_round(figure).into_iter().flatten().collect()
     }
 
+    /// Its median, unless it failed: nobody knows what its other rounds are worth.
+    pub(crate) fn shown(&self, figure: Figure) -> Option<f64> {
+        let median = self.median.get(&figure);
+        median.copied().filter(|_| self.fault.is_none())
+    }
+
     /// The ratios to a baseline of the rounds in which both have the figure.
     pub(crate) fn ratios(&self, baseline: &Self, figure: Figure) -> Vec<f64> {
         stats::ratios(&self.by_round(figure), &baseline.by_round(figure))
@@ -239,7 +245,7 @@ impl Row {
         self.comparisons.iter().find(|comparison| comparison.figure == figure)
     }
 
-    /// Nothing of who failed, in whichever round: nobody knows what its other rounds are worth.
+    /// Nothing of who failed, in whichever round.
     fn compare(&self, baseline: &Self, figure: Figure, judge: Judge) -> Option<Comparison> {
         if self.fault.is_some() || baseline.fault.is_some() {
             return None;
@@ -361,7 +367,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn who_failed_in_some_round_is_compared_in_none() {
+    fn who_failed_in_some_round_is_shown_and_compared_in_none() {
         for failed in ["slow", "fast"] {
             let mut record = sample();
             let row = record.cells[0].rows.iter_mut().find(|row| row.contender == failed);
@@ -369,6 +375,9 @@ pub(crate) mod tests {
             record.conclude();
             let slow = record.cells[0].row("slow").expect("it is kept");
             assert!(slow.comparisons.is_empty(), "{failed} failed");
+            let failed = record.cells[0].row(failed).expect("it is kept");
+            assert_eq!(failed.shown(Figure::MessagesPerSecond), None);
+            assert!(failed.median.contains_key(&Figure::MessagesPerSecond));
         }
     }
 
