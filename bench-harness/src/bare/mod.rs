@@ -3,11 +3,13 @@
 
 pub(crate) mod allocations;
 pub(crate) mod clock;
-#[cfg(any(feature = "rivals", target_os = "linux"))]
+#[cfg(any(feature = "rivals", have_kqueue, target_os = "linux"))]
 pub(crate) mod conns;
 // epoll and io_uring are Linux's own.
 #[cfg(target_os = "linux")]
 pub(crate) mod epoll;
+#[cfg(have_kqueue)]
+pub(crate) mod kqueue;
 #[cfg(have_libuv)]
 pub(crate) mod libuv;
 #[cfg(feature = "rivals")]

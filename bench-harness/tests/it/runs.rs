@@ -496,4 +496,10 @@ fn engines_and_workloads_are_listed() {
         );
     }
     assert!(!text.contains("test-bent"), "{text}");
+    // What another system's loop is made of is said where it is missing.
+    let why = "(not built: needs kqueue, which the BSDs and macOS have)";
+    let mut lines = text.lines();
+    let kqueue = lines.find(|line| line.trim_start().starts_with("raw-kqueue "));
+    let is_here = cfg!(not(target_os = "linux"));
+    assert!(kqueue.is_some_and(|line| is_here || line.ends_with(why)), "{text}");
 }
