@@ -122,7 +122,7 @@ impl Work {
         }
     }
 
-    /// Which figures its tables have.
+    /// Which figures its tables have, of those that somebody has.
     pub(crate) fn columns(self) -> &'static [Figure] {
         match self {
             Self::Idle { .. } => &[Figure::GrowthBytes, Figure::ServerCpuShare],
@@ -138,33 +138,6 @@ impl Work {
                 Figure::DetectedMs,
                 Figure::ElectedMs,
                 Figure::FirstWriteMs,
-                Figure::RepeatedRounds,
-            ],
-            Self::Open { .. } => &[
-                Figure::MessagesPerSecond,
-                Figure::LatencyP50Us,
-                Figure::LatencyP99Us,
-                Figure::LatencyP999Us,
-                Figure::ServiceP50Us,
-                Figure::ServiceP99Us,
-                Figure::ServerCpuUsPerMessage,
-                Figure::ContextSwitchesPerMessage,
-                Figure::SyscallsPerMessage,
-                Figure::CompletionsPerMessage,
-                Figure::AllocationsPerMessage,
-                Figure::ResidentBytes,
-                Figure::LoadBusyShare,
-            ],
-            // Service times where the pace is given; elsewhere nobody has them, and the column is left out.
-            Self::Cluster { .. } => &[
-                Figure::MessagesPerSecond,
-                Figure::LatencyP50Us,
-                Figure::LatencyP99Us,
-                Figure::LatencyP999Us,
-                Figure::ServiceP50Us,
-                Figure::ServiceP99Us,
-                Figure::ServerCpuUsPerMessage,
-                Figure::LoadBusyShare,
                 Figure::RepeatedRounds,
             ],
             Self::Timers { .. } => &[
@@ -184,11 +157,14 @@ impl Work {
                 Figure::GrowthBytes,
                 Figure::LoadBusyShare,
             ],
+            // Service times are those of open loops, repeated rounds those of clusters; what nobody has is no column.
             _ => &[
                 Figure::MessagesPerSecond,
                 Figure::LatencyP50Us,
                 Figure::LatencyP99Us,
                 Figure::LatencyP999Us,
+                Figure::ServiceP50Us,
+                Figure::ServiceP99Us,
                 Figure::ServerCpuUsPerMessage,
                 Figure::ContextSwitchesPerMessage,
                 Figure::SyscallsPerMessage,
@@ -196,6 +172,7 @@ impl Work {
                 Figure::AllocationsPerMessage,
                 Figure::ResidentBytes,
                 Figure::LoadBusyShare,
+                Figure::RepeatedRounds,
             ],
         }
     }

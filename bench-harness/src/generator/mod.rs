@@ -220,30 +220,61 @@ impl Load {
 
     /// A byte there and back over each connection.
     pub(crate) fn see_all_alive(&mut self, span: Span) -> Result<(), Fault> {
-        let mut meter = Meter::new(span, 0);
         for conn in &mut self.conns {
             conn.owe(1, 0);
             conn.send(self.pattern)?;
         }
-        let mut events = Events::with_capacity(EVENTS);
-        while self.conns.iter().any(|conn| conn.outstanding() > 0) {
-            meter.look()?;
-            self.wait(&mut events, &mut meter)?;
-            for event in &events {
-                let number = event.token().0;
-                let (conn, now) = (&mut self.conns[number], meter.now());
-                conn.receive(&mut self.buffer, self.pattern, 1, |times| {
-                    meter.note(number, now, times)
-                })?;
-            }
-            meter.worked(true);
-        }
-        Ok(())
+        self.hear_all(span)
+    }
+
+    /// Hears what all connections expect, in messages of a byte.
+    fn hear_all(&mut self, span: Span) -> Result<(), Fault> {
+        let Self { conns, pattern, .. } = self;
+        let buffer = &mut self.buffer;
+        let is_through = |conn: &Conn| conn.outstanding() == 0;
+        settle(
+            conns,
+            &mut self.poll,
+            self.waiting,
+            span,
+            is_through,
+            |conn, number, meter| {
+                let now = meter.now();
+                // Who speaks in a fan-out hears nothing.
+                if !is_through(conn) {
+                    conn.receive(buffer, pattern, 1, |times| meter.note(number, now, times))?;
+                }
+                Ok(())
+            },
+        )
     }
 
     fn wait(&mut self, events: &mut Events, meter: &mut Meter) -> Result<bool, Fault> {
         wait(&mut self.poll, self.waiting, events, meter)
     }
+}
+
+/// Waits until all `conns` are through; `hear` acts on one that has events, by its number.
+fn settle<C>(
+    conns: &mut [C],
+    poll: &mut Poll,
+    waiting: Waiting,
+    span: Span,
+    is_through: impl Fn(&C) -> bool,
+    mut hear: impl FnMut(&mut C, usize, &mut Meter) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let mut meter = Meter::new(span, 0);
+    let mut events = Events::with_capacity(EVENTS);
+    while !conns.iter().all(&is_through) {
+        meter.look()?;
+        wait(poll, waiting, &mut events, &mut meter)?;
+        for event in &events {
+            let number = event.token().0;
+            hear(&mut conns[number], number, &mut meter)?;
+        }
+        meter.worked(true);
+    }
+    Ok(())
 }
 
 /// One wait. Whether there were events.
