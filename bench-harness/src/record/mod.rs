@@ -183,7 +183,7 @@ impl Cell {
         for row in &mut self.rows {
             let medians = crate::figures::ALL.into_iter();
             row.median = medians
-                .filter_map(|figure| Some((figure, median(row.values(figure))?)))
+                .filter_map(|figure| Some((figure, row.middle(figure)?)))
                 .collect();
             row.median.extend(&row.counts);
             let busy = row.median.get(&Figure::LoadBusyShare);
@@ -228,6 +228,14 @@ impl Row {
 
     pub(crate) fn values(&self, figure: Figure) -> Vec<f64> {
         self.by_round(figure).into_iter().flatten().collect()
+    }
+
+    /// The median of its rounds, if at least half of them have the figure: what few rounds have, such as percentiles that
+    /// want many answers, those have that were not like the others.
+    fn middle(&self, figure: Figure) -> Option<f64> {
+        let values = self.values(figure);
+        let rounds = self.rounds.iter().flatten().count();
+        median(values.iter().copied()).filter(|_| values.len() * 2 >= rounds)
     }
 
     /// Its median, unless it failed: nobody knows what its other rounds are worth.
@@ -364,6 +372,20 @@ pub(crate) mod tests {
         let trend = record.cells[0].drift.as_ref().expect("eight rounds are enough");
         assert_eq!(trend.contender, "fast");
         assert!(!trend.drift.is_shown());
+    }
+
+    #[test]
+    fn what_few_rounds_have_is_no_figure_of_all() {
+        for (rounds, is_told) in [(3, false), (4, true)] {
+            let mut record = sample();
+            let own = record.cells[0].rows[0].rounds.iter_mut().flatten();
+            own.take(rounds).for_each(|round| {
+                round.insert(Figure::LatencyP999Us, 7.0);
+            });
+            record.conclude();
+            let median = record.cells[0].rows[0].median.get(&Figure::LatencyP999Us);
+            assert_eq!(median.is_some(), is_told, "{rounds} of 8");
+        }
     }
 
     #[test]
