@@ -195,7 +195,7 @@ fn loaded(figures: Figures, resident: Option<u64>) -> Sample {
         (Figure::ServerCpuShare, server.map(|cpu| cpu.as_secs_f64() / elapsed)),
         (
             Figure::ContextSwitchesPerMessage,
-            figures.used.switches.map(|count| count as f64 / messages),
+            figures.used.switches.map(|switches| switches.count as f64 / messages),
         ),
         (Figure::GrowthBytes, figures.growth),
         (Figure::ResidentBytes, resident.map(|bytes| bytes as f64)),

@@ -15,11 +15,12 @@ use crate::bare::clock;
 #[cfg(target_os = "linux")]
 use crate::bare::syscalls::{Events, Tracepoint};
 use crate::fault::Fault;
-use crate::generator::{Clocks, Figures, INTERRUPT_NAP, Span};
+use crate::generator::{Clocks, Figures, INTERRUPT_NAP, Span, Switches};
 use crate::inside;
 use crate::interrupt;
 use crate::pin;
 use crate::serve::{ALLOCATED, ANNOUNCEMENT};
+use crate::stats::Random;
 use crate::workload::{Contender, Work};
 
 /// A process that serves one engine. Killed when it is dropped.
@@ -202,9 +203,12 @@ impl Server {
     }
 }
 
+/// Lines of a process that wait to be read; it says no more than it is asked for.
+const LINES_MAX: usize = 16;
+
 /// What a process says, line by line.
 fn lines(stdout: Option<impl BufRead + Send + 'static>) -> Receiver<String> {
-    let (say, lines) = mpsc::channel();
+    let (say, lines) = mpsc::sync_channel(LINES_MAX);
     // A read of a pipe has no time-out, a channel has. The thread ends with the process at the latest.
     thread::spawn(move || {
         let mut all = stdout.into_iter().flat_map(BufRead::lines).map_while(Result::ok);
@@ -286,18 +290,22 @@ fn threads(pid: u32, most: usize) -> Option<Vec<PathBuf>> {
 }
 
 /// How often the threads of a process gave their core up or lost it: what getrusage(2) says to the process itself.
-fn switches(pid: u32) -> Option<u64> {
-    let threads = threads(pid, THREADS_MAX)?;
+fn switches(pid: u32) -> Option<Switches> {
     let of = |status: &str| -> u64 {
         let fields = status.lines().filter_map(|line| line.split_once(':'));
         let counts = fields.filter(|(name, _)| name.ends_with("ctxt_switches"));
         counts.filter_map(|(_, count)| count.trim().parse::<u64>().ok()).sum()
     };
-    // A thread that ends meanwhile takes its count with it.
-    let statuses = threads
-        .iter()
-        .filter_map(|thread| fs::read_to_string(thread.join("status")).ok());
-    Some(statuses.map(|status| of(&status)).sum())
+    let mut all = Switches { count: 0, threads: 0 };
+    for thread in threads(pid, THREADS_MAX)? {
+        // One that ends meanwhile is none of them.
+        if let Ok(status) = fs::read_to_string(thread.join("status")) {
+            let number = thread.file_name()?.to_str()?.parse().ok()?;
+            all.count += of(&status);
+            all.threads = all.threads.wrapping_add(Random::new(number).draw());
+        }
+    }
+    Some(all)
 }
 
 /// The state stands behind the name, which may hold anything, parentheses too.

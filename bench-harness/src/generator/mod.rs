@@ -105,7 +105,7 @@ pub(crate) struct Figures {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Clocks {
     /// Context switches of the server.
-    pub(crate) switches: Option<u64>,
+    pub(crate) switches: Option<Switches>,
     /// System calls of the server, completions of its ring, and how often it allocated memory, where that is counted.
     pub(crate) syscalls: Option<u64>,
     pub(crate) completions: Option<u64>,
@@ -116,6 +116,22 @@ pub(crate) struct Clocks {
     pub(crate) own: Option<Duration>,
 }
 
+/// How often threads gave their core up or lost it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Switches {
+    pub(crate) count: u64,
+    /// What tells these threads from others.
+    pub(crate) threads: u64,
+}
+
+impl Switches {
+    /// Those behind `before`; `None` if it was of other threads: one that has ended takes its count with it.
+    fn since(self, before: Self) -> Option<Self> {
+        let count = self.count.saturating_sub(before.count);
+        (self.threads == before.threads).then_some(Self { count, ..self })
+    }
+}
+
 /// Reads the clocks.
 pub(crate) type ReadClocks<'a> = &'a dyn Fn() -> Clocks;
 
@@ -124,7 +140,7 @@ impl Clocks {
         let time = |to: Option<Duration>, from: Option<Duration>| Some(to?.saturating_sub(from?));
         let count = |to: Option<u64>, from: Option<u64>| Some(to?.saturating_sub(from?));
         Self {
-            switches: count(self.switches, before.switches),
+            switches: self.switches.and_then(|now| now.since(before.switches?)),
             syscalls: count(self.syscalls, before.syscalls),
             completions: count(self.completions, before.completions),
             allocations: count(self.allocations, before.allocations),
