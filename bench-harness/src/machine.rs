@@ -97,7 +97,10 @@ impl Machine {
     pub(crate) fn line(&self) -> String {
         let mut parts = vec![
             self.cpu.clone(),
-            format!("{} cores", self.cores.len()),
+            match self.cores.len() {
+                0 => "cores unknown".into(),
+                count => format!("{count} cores"),
+            },
             format!("{} {}", self.system, self.kernel),
         ];
         parts.extend(self.governor.iter().map(|governor| format!("governor {governor}")));

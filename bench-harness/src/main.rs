@@ -76,7 +76,10 @@ fn main() -> ExitCode {
         What::Report(options) => report(&options),
         What::Honesty(options) => interrupt::listen()
             .and_then(|()| honesty::ask(&options, &mut io::stdout()))
-            .map(|is_honest| news(!is_honest)),
+            .map(|is_honest| match interrupt::is_asked() {
+                true => ExitCode::from(interrupt::EXIT_CODE),
+                false => news(!is_honest),
+            }),
         What::List => list(),
         What::Serve(options) => serve(&options).map(|()| ExitCode::SUCCESS),
     };
@@ -96,12 +99,15 @@ fn run(options: &cli::Run) -> io::Result<ExitCode> {
     }
     interrupt::listen()?;
     let (record, logs) = run::run(options)?;
-    if let Some(folder) = &options.out {
+    let kept = options.out.as_ref().map(|folder| {
         record::write(folder, &record, &logs)?;
         let shown = folder.display();
         eprintln!("kraft-bench: kept in {shown}; `kraft-bench report {shown}` makes a page of it");
-    }
+        Ok::<_, io::Error>(())
+    });
+    // What cannot be kept is shown all the same, and the other way round.
     report::print(options.output, &record, &mut io::stdout().lock())?;
+    kept.transpose()?;
     if record.interrupted {
         return Ok(ExitCode::from(interrupt::EXIT_CODE));
     }

@@ -92,6 +92,13 @@ impl Plan {
             let filter = options.filter.as_ref();
             filter.is_none_or(|filter| work.to_string().contains(filter))
         });
+        // A cell that is asked for twice is one cell.
+        let mut seen = Vec::new();
+        works.retain(|work| {
+            let is_new = !seen.contains(work);
+            seen.push(*work);
+            is_new
+        });
         let (works, too_much): (Vec<_>, Vec<_>) = works.into_iter().partition(|work| work.in_flight() <= IN_FLIGHT_MAX);
         let left_out = too_much.iter().map(|work| {
             let mib = work.in_flight() >> 20;
@@ -378,6 +385,35 @@ mod tests {
             plan.left_out[0].contains("1000 MiB on their way"),
             "{:?}",
             plan.left_out
+        );
+    }
+
+    #[test]
+    fn a_cell_that_is_asked_for_twice_is_one() {
+        let twice = plan(&Run {
+            workloads: Some(vec![Kind::Echo, Kind::Open, Kind::Echo]),
+            sizes: Some(vec![64, 64]),
+            conns: Some(vec![1]),
+            depth: Some(vec![1, 1]),
+            rate: Some(vec![1000, 2000, 1000]),
+            ..Run::default()
+        });
+        let names: Vec<String> = twice.cells.iter().map(|cell| cell.work.to_string()).collect();
+        assert_eq!(names, ["echo 64Bx1", "open 64Bx64 at 1000/s", "open 64Bx64 at 2000/s"]);
+    }
+
+    #[test]
+    fn what_all_others_are_to_hear_counts_for_each_of_them() {
+        let deep = plan(&Run {
+            workloads: Some(vec![Kind::FanOut]),
+            depth: Some(vec![1024]),
+            ..Run::default()
+        });
+        assert_eq!(deep.cells.len(), 3);
+        assert!(
+            deep.left_out[0].starts_with("fan-out 16KiB to 64 1024 deep: 1024 MiB on their way"),
+            "{:?}",
+            deep.left_out
         );
     }
 

@@ -192,10 +192,12 @@ impl Work {
         !is_odd && !self.is_of_clusters()
     }
 
+    /// Bytes on their way at once.
     pub(crate) fn in_flight(self) -> usize {
         match self {
             Self::Echo { conns, size, depth } => conns * size * depth,
             Self::Frames { conns, size } => conns * size * FRAMES,
+            Self::FanOut { others, size, depth } => others * size * depth,
             _ => 0,
         }
     }

@@ -217,6 +217,9 @@ fn who_is_interrupted_while_he_is_waited_for_has_not_failed() {
             "{words}: {text}"
         );
     }
+    // Of what was not asked to the end nothing is said.
+    let output = bench("honesty --engine test-interrupts --seconds 0.02 --repeats 1");
+    assert_eq!(output.status.code(), Some(130), "{}", said(&output));
 }
 
 /// A folder for a run, removed in the end.
@@ -266,6 +269,53 @@ fn a_run_that_is_kept_can_be_compared_and_shown() {
     // What was kept is never overwritten.
     let output = bench(&format!("{words} --out {}", folder.show()));
     assert!(said(&output).contains("is there already"), "{}", said(&output));
+}
+
+// Elsewhere file systems want names to be text.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_may_have_any_name() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let folder = Folder::new("any-name");
+    let words = "run --engines raw-threads --sizes 64 --conns 1 --depth 1 --rounds 1 --seconds 0.02 --out";
+    let output = Command::new(env!("CARGO_BIN_EXE_kraft-bench"))
+        .args(words.split_whitespace())
+        .arg(folder.0.join(OsStr::from_bytes(b"no text: \xff")))
+        .output()
+        .expect("the program was built");
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+#[test]
+fn what_cannot_be_kept_is_shown_all_the_same() {
+    let folder = Folder::new("cannot-be-kept");
+    // In the way of what is written.
+    std::fs::create_dir_all(folder.0.join("results.json.partial")).expect("there is room");
+    let words = "run --engines raw-threads --sizes 64 --conns 1 --depth 1 --rounds 1 --seconds 0.02";
+    let output = bench(&format!("{words} --out {}", folder.show()));
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(stdout(&output).contains("\necho 64Bx1\n"), "{}", said(&output));
+    assert!(said(&output).contains("results.json.partial: "), "{}", said(&output));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn switches_of_threads_that_come_and_go_are_not_told() {
+    let words = "run --workloads multi-accept --engines raw-threads,raw-epoll-et --rounds 1 --seconds 0.05 -o csv";
+    let output = bench(words);
+    assert!(output.status.success(), "{}", said(&output));
+    let text = stdout(&output);
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
+    let place = lines[0].iter().position(|name| *name == "context_switches_per_message");
+    let place = place.expect("it is a column");
+    let of = |contender: &str| lines.iter().find(|line| line[1] == contender).map(|line| line[place]);
+    assert_eq!(of("raw-threads"), Some(""), "{text}");
+    assert!(
+        of("raw-epoll-et").is_some_and(|each| each.parse::<f64>().is_ok()),
+        "{text}"
+    );
 }
 
 #[cfg(target_os = "linux")]
@@ -483,7 +533,20 @@ fn what_cannot_be_run_is_said_before_the_run() {
     assert!(said(&output).contains("did you mean epoll"), "{}", said(&output));
     let output = bench("run --filter no-such-cell");
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("no cell is left to run"), "{}", said(&output));
+    assert!(said(&output).contains("--filter takes a part"), "{}", said(&output));
+    let output = bench("run --sizes 1048576 --conns 1000 --depth 1");
+    assert!(
+        said(&output).contains("no cell is left to run: echo 1024KiBx1000: "),
+        "{}",
+        said(&output)
+    );
+    let output = bench("run --engines raw-threads,raw-threads");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said(&output).contains("raw-threads is named twice"),
+        "{}",
+        said(&output)
+    );
 }
 
 #[test]
