@@ -10,7 +10,7 @@ use crate::engines::{self, Family};
 use crate::fault::Fault;
 use crate::figures::{Figure, Round};
 use crate::interrupt;
-use crate::machine::Machine;
+use crate::machine::{Machine, Ticks};
 use crate::measure::{self, Conditions};
 use crate::pin;
 use crate::plan::{Plan, Planned};
@@ -53,9 +53,10 @@ pub(crate) fn run(options: &Run) -> io::Result<(Record, Vec<LatencyLog>)> {
         progress,
         logs: Vec::new(),
     };
-    let clock = Instant::now();
+    let (clock, ticks) = (Instant::now(), Ticks::now());
     let cells = plan.cells.iter().enumerate();
     let cells = cells.map(|(at, planned)| run.cell(at, planned)).collect();
+    machine.end(ticks.and_then(Ticks::stolen_since));
     let mut record = Record {
         schema: SCHEMA,
         build: Build::own(),

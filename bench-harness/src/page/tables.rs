@@ -259,6 +259,9 @@ pub(super) fn environment(record: &Record) -> String {
     if let Some(share) = machine.used_by_others {
         lines.push(("used by others".into(), format!("{:.1} %", share * 100.0)));
     }
+    if let Some(share) = machine.stolen {
+        lines.push(("taken by the host".into(), format!("{:.1} %", share * 100.0)));
+    }
     lines.extend(machine.limits.iter().map(|(name, value)| (name.clone(), value.clone())));
     let mitigations = machine.mitigations.iter();
     lines.extend(mitigations.map(|(name, value)| (name.replace('_', " "), value.clone())));
