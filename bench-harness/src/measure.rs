@@ -199,7 +199,8 @@ fn loaded(figures: Figures, resident: Option<u64>) -> Sample {
         ),
         (Figure::GrowthBytes, figures.growth),
         (Figure::ResidentBytes, resident.map(|bytes| bytes as f64)),
-        (Figure::LoadBusyShare, Some(figures.busy)),
+        // Who measures himself has no load.
+        (Figure::LoadBusyShare, Some(figures.busy).filter(|busy| *busy > 0.0)),
         (Figure::LoadCpuShare, own.map(|cpu| cpu.as_secs_f64() / elapsed)),
     ];
     Sample {

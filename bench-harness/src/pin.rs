@@ -138,7 +138,7 @@ pub(crate) fn raise_open_files(connections: usize) -> io::Result<()> {
         let has = limit.maximum.unwrap_or(needed);
         let text = format!(
             "{connections} connections need {needed} open files in each of two processes, and one may have {has} \
-             ({error}): run `ulimit -Hn {needed}` as root first, or fewer connections (--conns)"
+             ({error}): run `ulimit -Hn {needed}` as root first, or ask for fewer connections (--conns, --idle-conns)"
         );
         io::Error::other(text)
     })
