@@ -124,6 +124,12 @@ pub(crate) struct Run {
     /// How results are printed
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
+    /// As `--output json`
+    #[arg(long, conflicts_with = "output")]
+    pub(crate) json: bool,
+    /// Make the run's page, too, and show it
+    #[arg(long, requires = "out")]
+    pub(crate) open: bool,
     /// Also keep every round and every latency in this folder, for `compare` and `report`
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,

@@ -9,8 +9,10 @@
 
 #![deny(unsafe_code)]
 
+use std::fs;
 use std::io::{self, Write};
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
 
 use clap::Parser;
 
@@ -99,15 +101,24 @@ fn run(options: &cli::Run) -> io::Result<ExitCode> {
     }
     interrupt::listen()?;
     let (record, logs) = run::run(options)?;
-    let kept = options.out.as_ref().map(|folder| {
+    let keep = |folder: &PathBuf| -> io::Result<()> {
         record::write(folder, &record, &logs)?;
         let shown = folder.display();
         eprintln!("kraft-bench: kept in {shown}; `kraft-bench report {shown}` makes a page of it");
-        Ok::<_, io::Error>(())
-    });
-    // What cannot be kept is shown all the same, and the other way round.
-    report::print(options.output, &record, &mut io::stdout().lock())?;
-    kept.transpose()?;
+        Ok(())
+    };
+    let kept = options.out.as_ref().map(keep).transpose();
+    // What cannot be kept is shown all the same.
+    let format = if options.json {
+        cli::Format::Json
+    } else {
+        options.output
+    };
+    report::print(format, &record, &mut io::stdout().lock())?;
+    kept?;
+    if let Some(folder) = options.out.as_ref().filter(|_| options.open) {
+        open(&write_page(folder, &record)?)?;
+    }
     if record.interrupted {
         return Ok(ExitCode::from(interrupt::EXIT_CODE));
     }
@@ -124,7 +135,8 @@ fn compare(options: &cli::Compare) -> io::Result<ExitCode> {
 fn report(options: &cli::Report) -> io::Result<ExitCode> {
     let record = record::read(&options.dir)?;
     if let Some(shown) = &options.check {
-        let missing = page::missing(&record, &std::fs::read_to_string(shown)?);
+        let text = fs::read_to_string(shown).map_err(|error| named(shown, &error))?;
+        let missing = page::missing(&record, &text);
         for what in &missing {
             eprintln!("kraft-bench: not in the page: {what}");
         }
@@ -135,10 +147,43 @@ fn report(options: &cli::Report) -> io::Result<ExitCode> {
     } else {
         options.dir.parent().unwrap_or(&options.dir)
     };
-    let path = folder.join("report.html");
-    std::fs::write(&path, page::html(&record))?;
+    let path = write_page(folder, &record)?;
     writeln!(io::stdout(), "{}", path.display())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where a run's page is, which is made.
+fn write_page(folder: &Path, record: &record::Record) -> io::Result<PathBuf> {
+    let path = folder.join("report.html");
+    fs::write(&path, page::html(record)).map_err(|error| named(&path, &error))?;
+    Ok(path)
+}
+
+/// Shows a page in whatever shows pages here.
+fn open(page: &Path) -> io::Result<()> {
+    let program = if cfg!(target_vendor = "apple") {
+        "open"
+    } else {
+        "xdg-open"
+    };
+    let ended = Command::new(program)
+        .arg(page)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status();
+    let why = match ended {
+        Ok(status) if status.success() => return Ok(()),
+        Ok(status) => status.to_string(),
+        Err(error) => error.to_string(),
+    };
+    Err(io::Error::other(format!(
+        "{program} does not open {}: {why}; a browser does",
+        page.display()
+    )))
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 fn list() -> io::Result<ExitCode> {
