@@ -205,7 +205,7 @@ fn loaded(figures: Figures, resident: Option<u64>) -> Sample {
     ];
     Sample {
         figures: told(all),
-        answers: Some((figures.since, figures.elapsed, figures.latency)),
+        answers: Answers::of(figures.since, figures.elapsed, &figures.latency),
         trials: figures.trials,
     }
 }

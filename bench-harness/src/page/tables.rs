@@ -179,6 +179,13 @@ pub(super) fn notes(cell: &Cell) -> String {
             trend.drift.p
         );
     }
+    for (contender, baseline) in cell.without_baseline() {
+        let (contender, baseline) = (escaped(contender), escaped(baseline));
+        let _ = write!(
+            text,
+            "<p><small>{contender}: not compared, since {baseline} failed.</small></p>"
+        );
+    }
     let bound = cell.rows.iter().filter(|row| row.load_bound);
     let bound: Vec<String> = bound.map(|row| escaped(&row.contender)).collect();
     if !bound.is_empty() {

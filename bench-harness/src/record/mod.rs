@@ -174,6 +174,17 @@ impl Cell {
         self.rows.iter().find(|row| row.contender == contender)
     }
 
+    /// Those that are held against nobody because their baseline failed, and that.
+    pub(crate) fn without_baseline(&self) -> impl Iterator<Item = (&str, &str)> {
+        let alone = self.rows.iter().filter(|row| row.fault.is_none());
+        alone.filter_map(|row| {
+            let baseline = self.baseline(row)?;
+            let has_failed = baseline.fault.as_ref().is_some_and(Fault::is_failure);
+            (has_failed && !self.work.compared().is_empty())
+                .then_some((row.contender.as_str(), baseline.contender.as_str()))
+        })
+    }
+
     /// The row that a row is held against.
     pub(crate) fn baseline(&self, row: &Row) -> Option<&Row> {
         self.row(row.baseline.as_deref()?)
@@ -399,6 +410,8 @@ pub(crate) mod tests {
             assert!(slow.comparisons.is_empty(), "{failed} failed");
             let failed = record.cells[0].row(failed).expect("it is kept");
             assert_eq!(failed.shown(Figure::MessagesPerSecond), None);
+            let lost: Vec<_> = record.cells[0].without_baseline().collect();
+            assert_eq!(lost, [("slow", "fast")][usize::from(failed.contender == "slow")..]);
             assert!(failed.median.contains_key(&Figure::MessagesPerSecond));
         }
     }

@@ -99,6 +99,9 @@ fn notes(cell: &Cell, out: &mut impl Write) -> io::Result<()> {
             None => {}
         }
     }
+    for (contender, baseline) in cell.without_baseline() {
+        writeln!(out, "  {contender}: not compared, since {baseline} failed")?;
+    }
     if let Some(trend) = cell.drift.as_ref().filter(|trend| trend.drift.is_shown()) {
         writeln!(
             out,

@@ -117,6 +117,12 @@ fn bytes_that_come_back_wrong_are_noticed_and_the_run_goes_on() {
     let lived = text.lines().find(|line| line.trim_start().starts_with("raw-threads "));
     let rate = lived.and_then(|line| line.split_whitespace().nth(1));
     assert!(rate.is_some_and(|rate| rate != "-"), "{text}");
+    // Nor is it shown what it was worth before.
+    let bent = text.lines().find(|line| line.trim_start().starts_with("test-bent "));
+    assert!(
+        bent.is_some_and(|line| line.split_whitespace().skip(1).all(|cell| cell == "-")),
+        "{text}"
+    );
 }
 
 #[test]
