@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 
 use super::shares::Shares;
 use super::{Clocks, Figures, ReadClocks, Span};
+use crate::cli::Waiting;
 use crate::fault::Fault;
 use crate::interrupt;
 
@@ -173,9 +174,9 @@ impl Meter {
         Ok(())
     }
 
-    /// A wait has ended.
-    pub(super) fn waited(&mut self, found: bool) {
-        if !found {
+    /// A wait has ended. One that found something at once was work; who sleeps until there is something had nothing to do.
+    pub(super) fn waited(&mut self, found: bool, waiting: Waiting) {
+        if !found || waiting == Waiting::Block {
             let now = self.now();
             self.idle += now - self.last;
             self.last = now;
@@ -272,6 +273,21 @@ mod tests {
         }
         meter.note(0, 0, Times::due(0));
         assert!(is_over(&mut meter));
+    }
+
+    #[test]
+    fn a_load_that_sleeps_until_it_is_woken_is_not_busy() {
+        for (waiting, found, is_idle) in [
+            (Waiting::Spin, true, false),
+            (Waiting::Spin, false, true),
+            (Waiting::Block, true, true),
+            (Waiting::Block, false, true),
+        ] {
+            let mut meter = Meter::new(AT_ONCE, 0);
+            while meter.now() == 0 {}
+            meter.waited(found, waiting);
+            assert_eq!(meter.idle > 0, is_idle, "{waiting:?}, {found}");
+        }
     }
 
     #[test]

@@ -306,7 +306,7 @@ fn wait(poll: &mut Poll, waiting: Waiting, events: &mut Events, meter: &mut Mete
         _ => {}
     }
     let found = !events.is_empty();
-    meter.waited(found);
+    meter.waited(found, waiting);
     no_answer(meter, found)?;
     Ok(found)
 }
