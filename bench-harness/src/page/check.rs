@@ -1,8 +1,8 @@
 //! Whether a page has what its run has.
 
 use super::svg::escaped;
-use super::tables::ratio_text;
-use super::{LEVELS, key, load, ratios_drawn};
+use super::tables::{median_cell, ratio_cell, row_key};
+use super::{LEVELS, columns, key, load, ratios_drawn};
 use crate::record::{Cell, Record, Row};
 
 /// What is in the run and not in the page, as a browser wrote it down.
@@ -19,7 +19,7 @@ pub(crate) fn missing(record: &Record, page: &str) -> Vec<String> {
     let mut missing = Vec::new();
     for (number, cell) in record.cells.iter().enumerate() {
         for (at, row) in cell.rows.iter().enumerate() {
-            let of_row = numbers(number, at, cell, row, page).chain(points(number, at, cell, row, level, page));
+            let of_row = numbers(number, at, cell, row, level, page).chain(points(number, at, cell, row, level, page));
             missing.extend(of_row.map(|what| format!("{}, {}: {what}", cell.name, row.contender)));
         }
     }
@@ -40,25 +40,23 @@ fn drawn(page: &str, attribute: &str, steps: &[&str]) -> usize {
     steps.iter().map(|step| path.matches(step).count()).sum()
 }
 
-/// The texts of a row that are not there.
-fn numbers(number: usize, at: usize, cell: &Cell, row: &Row, page: &str) -> impl Iterator<Item = String> {
+/// The cells of a row's table that are not there.
+fn numbers(number: usize, at: usize, cell: &Cell, row: &Row, level: usize, page: &str) -> impl Iterator<Item = String> {
     let mut expected = Vec::new();
     if let Some(fault) = &row.fault {
         expected.push(format!("<td>{}</td><td class=\"why\"", escaped(&row.contender)));
         expected.push(escaped(&fault.to_string()));
     } else {
-        for figure in cell.work.columns() {
-            if let Some(median) = row.median.get(figure) {
-                let (key, shown) = (key(number, at, *figure), escaped(&figure.show(*median)));
-                expected.push(format!("data-key=\"{key}\">{shown}<"));
-            }
+        for figure in columns(cell, LEVELS[level]) {
+            expected.extend(row.median.get(&figure).map(|median| median_cell(figure, *median)));
         }
-        for comparison in &row.comparisons {
-            let key = key(number, at, comparison.figure);
-            expected.push(format!("data-ratio=\"{key}\">{}", ratio_text(comparison)));
-        }
+        expected.extend(row.comparisons.iter().map(ratio_cell));
     }
-    expected.retain(|expected| !page.contains(expected));
+    let shown = page.split_once(&format!("<tr {}>", row_key(number, at)));
+    let shown = shown
+        .and_then(|(_, rest)| rest.split("</tr>").next())
+        .unwrap_or_default();
+    expected.retain(|expected| !shown.contains(expected));
     expected.into_iter()
 }
 

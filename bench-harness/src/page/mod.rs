@@ -1,7 +1,7 @@
 //! A run as one page that needs nothing else: no script, no network.
 //!
 //! Drawings are SVG within it. They are as wide as a telephone and stand beside each other where there is room. What is
-//! drawn stands as a number as well, in tables whose cells bear a key, by which [`missing`] finds what a browser has of
+//! drawn stands as a number as well, in tables whose rows bear a key, by which [`missing`] finds what a browser has of
 //! them.
 
 mod check;
@@ -25,18 +25,26 @@ use crate::record::{Cell, Record};
 /// What a page may weigh: it is to be passed on by mail.
 const BYTES_MAX: usize = 395_000;
 
-/// Drawings of cells that are left out where there are too many: first what a table says nearly as well.
-const LEVELS: [&[Drawing]; 5] = [
-    &[Drawing::Ratio, Drawing::Spectrum, Drawing::SecondRatio, Drawing::Cost],
-    &[Drawing::Ratio, Drawing::Spectrum, Drawing::SecondRatio],
-    &[Drawing::Ratio, Drawing::Spectrum],
-    &[Drawing::Ratio],
-    &[],
-];
+/// What of cells is left out where there are too many: first the drawings of what a table says nearly as well.
+const LEVELS: [&[Part]; 6] = {
+    use Part::{Columns, Cost, Grid, Ratio, SecondRatio, Spectrum};
+    [
+        &[Grid, Columns, Ratio, Spectrum, SecondRatio, Cost],
+        &[Grid, Columns, Ratio, Spectrum, SecondRatio],
+        &[Grid, Columns, Ratio, Spectrum],
+        &[Grid, Columns, Ratio],
+        &[Grid, Columns],
+        &[],
+    ]
+};
 
-/// A drawing of a cell.
+/// A part of the page, of all cells or of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Drawing {
+enum Part {
+    /// Size by connections.
+    Grid,
+    /// Those columns of its table that neither stand first nor are compared.
+    Columns,
     /// Of the figure that the workload is about.
     Ratio,
     /// Of the other figures that are compared.
@@ -59,17 +67,19 @@ pub(crate) fn html(record: &Record) -> String {
 
 fn page(record: &Record, level: usize) -> String {
     let palette = Palette::of(record);
-    let drawings = LEVELS[level];
+    let parts = LEVELS[level];
     let mut body = tables::head(record, level > 0);
     body += &section("Verdicts", &tables::summary(record));
-    body += &section("By size and connections", &charts(&heat::draw(record)));
+    if parts.contains(&Part::Grid) {
+        body += &section("By size and connections", &charts(&heat::draw(record)));
+    }
     body += &section("Latency against load", &charts(&load::draw(record, &palette)));
-    if drawings.contains(&Drawing::Cost) {
+    if parts.contains(&Part::Cost) {
         let drawn = charts(&cost::draw(record, &palette));
         body += &section("CPU time of the server for a message, µs", &drawn);
     }
     let cells = record.cells.iter().enumerate();
-    let cells = cells.map(|(number, cell)| self::cell(number, cell, drawings, &palette));
+    let cells = cells.map(|(number, cell)| self::cell(number, cell, parts, &palette));
     body += &section("Cells", &cells.collect::<String>());
     body += &section("Targets", &tables::targets(record));
     body += &section("Not measured", &tables::left_out(record));
@@ -83,34 +93,43 @@ fn page(record: &Record, level: usize) -> String {
     )
 }
 
-fn cell(number: usize, cell: &Cell, drawings: &[Drawing], palette: &Palette) -> String {
+fn cell(number: usize, cell: &Cell, parts: &[Part], palette: &Palette) -> String {
     let mut drawn = String::new();
-    for figure in ratios_drawn(cell, drawings) {
+    for figure in ratios_drawn(cell, parts) {
         drawn += &whiskers::draw(number, cell, figure, palette);
     }
-    if drawings.contains(&Drawing::Spectrum) {
+    if parts.contains(&Part::Spectrum) {
         drawn += &spectrum::draw(cell, palette);
     }
     drawn += &kill::draw(cell);
     format!(
         "<h3>{}</h3>{}{}{}\n",
         escaped(&cell.name),
-        tables::cell(number, cell),
+        tables::cell(number, cell, &columns(cell, parts)),
         tables::notes(cell),
         charts(&drawn)
     )
 }
 
+/// Columns that every table has room for: the figure that it is about, and two that belong to it.
+const COLUMNS_MIN: usize = 3;
+
+/// The figures of a cell's table.
+fn columns(cell: &Cell, parts: &[Part]) -> Vec<Figure> {
+    let has = |figure: &Figure| cell.rows.iter().any(|row| row.shown(*figure).is_some());
+    let known = cell.work.columns().iter().copied().filter(has).enumerate();
+    let is_kept =
+        |at, figure| parts.contains(&Part::Columns) || at < COLUMNS_MIN || cell.work.compared().contains(&figure);
+    known
+        .filter(|(at, figure)| is_kept(*at, *figure))
+        .map(|(_, figure)| figure)
+        .collect()
+}
+
 /// The figures whose ratios are drawn.
-fn ratios_drawn(cell: &Cell, drawings: &[Drawing]) -> Vec<Figure> {
+fn ratios_drawn(cell: &Cell, parts: &[Part]) -> Vec<Figure> {
     let figures = cell.work.compared().iter().enumerate();
-    let is_drawn = |at: usize| {
-        drawings.contains(if at == 0 {
-            &Drawing::Ratio
-        } else {
-            &Drawing::SecondRatio
-        })
-    };
+    let is_drawn = |at: usize| parts.contains(if at == 0 { &Part::Ratio } else { &Part::SecondRatio });
     figures
         .filter(|(at, _)| is_drawn(*at))
         .map(|(_, figure)| *figure)
@@ -142,7 +161,7 @@ fn figure(caption: &str, svg: Svg) -> String {
     )
 }
 
-/// What a number of the page is found by: the places of cell, row and figure.
+/// What a drawing of the page is found by: the places of cell, row and figure.
 fn key(cell: usize, row: usize, figure: Figure) -> String {
     format!("{cell}.{row}.{}", place(figure))
 }
@@ -297,6 +316,40 @@ mod tests {
         assert!(page.contains("To keep this page small"));
         assert_eq!(missing(&record, &page), Vec::<String>::new());
         assert!(!html(&sample()).contains("To keep this page small"));
+    }
+
+    #[test]
+    fn a_page_of_a_full_run_of_all_engines_can_be_passed_on() {
+        let mut record = sample();
+        // As many cells and engines as --full has with rivals, and every column.
+        let mut cell = record.cells[0].clone();
+        for round in cell.rows.iter_mut().flat_map(|row| row.rounds.iter_mut().flatten()) {
+            for figure in cell.work.columns() {
+                round.insert(*figure, 123_456.7);
+            }
+        }
+        let (fast, slow) = (cell.rows[0].clone(), cell.rows[1].clone());
+        let again = (0..17).map(|at| {
+            let mut row = slow.clone();
+            row.contender = format!("an-engine-with-a-name-{at}");
+            row
+        });
+        cell.rows = [fast].into_iter().chain(again).collect();
+        let grid = (0..45).map(|at| {
+            let (conns, size, depth) = ([1, 64, 1000, 10_000][at % 4], 64 << (at / 4 % 4), 1 + at / 16);
+            let work = Work::Echo { conns, size, depth };
+            let name = work.to_string();
+            Cell {
+                work,
+                name,
+                ..cell.clone()
+            }
+        });
+        record.cells = grid.collect();
+        record.conclude();
+        let page = html(&record);
+        assert!(page.len() < 400_000, "{}", page.len());
+        assert_eq!(missing(&record, &page), Vec::<String>::new());
     }
 
     #[test]
