@@ -91,6 +91,19 @@ fn what_a_message_allocates_is_counted() {
     );
 }
 
+#[cfg(feature = "libuv")]
+#[test]
+fn what_is_allocated_in_c_is_counted() {
+    let output = bench("run --workloads multi-accept --engines raw-libuv --rounds 1 --seconds 0.1 -o csv");
+    assert!(output.status.success(), "{}", said(&output));
+    let text = stdout(&output);
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
+    let place = lines[0].iter().position(|name| *name == "allocations_per_message");
+    let each = place.and_then(|place| lines[1][place].parse::<f64>().ok());
+    // Each connection has a handle.
+    assert!(each.is_some_and(|each| each > 0.5), "{text}");
+}
+
 #[test]
 fn a_document_has_every_round() {
     let output = bench(
