@@ -6,8 +6,16 @@ use std::process::Command;
 #[path = "build/commit.rs"]
 mod commit;
 
+/// Systems with kqueue.
+const KQUEUE: &[&str] = &["dragonfly", "freebsd", "macos", "netbsd", "openbsd"];
+
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(have_libuv)");
+    println!("cargo::rustc-check-cfg=cfg(have_kqueue)");
+    let system = std::env::var("CARGO_CFG_TARGET_OS").unwrap_or_default();
+    if KQUEUE.contains(&system.as_str()) {
+        println!("cargo::rustc-cfg=have_kqueue");
+    }
     note_source();
     #[cfg(feature = "libuv")]
     build();

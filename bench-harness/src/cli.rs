@@ -97,9 +97,9 @@ pub(crate) struct Run {
     /// Connections of the idle workload [default: 10000]
     #[arg(long, value_name = "COUNT", value_parser = count::<1, 25_000>)]
     pub(crate) idle_conns: Option<usize>,
-    /// Operations a second of the open loops over a cluster
-    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
-    pub(crate) cluster_rate: u64,
+    /// Operations a second of the open loops over a cluster [default: 5000]
+    #[arg(long, value_delimiter = ',', value_name = "LIST", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub(crate) cluster_rate: Option<Vec<u64>>,
     /// Where nodes of a cluster keep their data: a disk, or memory; the system's folder for temporary files without it
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
@@ -124,6 +124,12 @@ pub(crate) struct Run {
     /// How results are printed
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
+    /// As `--output json`
+    #[arg(long, conflicts_with = "output")]
+    pub(crate) json: bool,
+    /// Make the run's page, too, and show it
+    #[arg(long, requires = "out")]
+    pub(crate) open: bool,
     /// Also keep every round and every latency in this folder, for `compare` and `report`
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
@@ -212,6 +218,9 @@ pub(crate) struct Serve {
     /// End when standard input does: it is a pipe, and our parent has the other end
     #[arg(long)]
     pub(crate) leash: bool,
+    /// Count allocations: a job with connections says at each byte of standard input how many there were, and ends with it
+    #[arg(long)]
+    pub(crate) count: bool,
     /// The core of a second thread, if the job has one
     #[arg(long)]
     pub(crate) beside: Option<usize>,

@@ -338,8 +338,26 @@ fn head(old: &Record, new: &Record, out: &mut impl Write) -> io::Result<()> {
             "warning: these are different machines or kernels; what changed may be that"
         )?;
     }
-    if old.method.measured_seconds != new.method.measured_seconds {
-        writeln!(out, "warning: rounds were not equally long")?;
+    let differences = [
+        (
+            old.method.measured_seconds != new.method.measured_seconds,
+            "rounds were not equally long",
+        ),
+        (
+            old.build.optimised != new.build.optimised,
+            "one of the programs was built without optimisation",
+        ),
+        (
+            old.build.compiler != new.build.compiler,
+            "different compilers built them; what changed may be that",
+        ),
+        (
+            old.method.generator_spins != new.method.generator_spins,
+            "the load of one spun, that of the other slept",
+        ),
+    ];
+    for (_, what) in differences.iter().filter(|(is_there, _)| *is_there) {
+        writeln!(out, "warning: {what}")?;
     }
     Ok(())
 }
@@ -520,6 +538,18 @@ mod tests {
             !is_worse && text.contains("measured before, and not any more"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_makes_two_runs_hard_to_compare_is_said() {
+        let (old, mut new) = (sample(), sample());
+        assert!(!text(&old, &new).0.contains("warning: "));
+        new.build.optimised = !old.build.optimised;
+        new.build.compiler = Some("another one".into());
+        new.method.generator_spins = !old.method.generator_spins;
+        new.method.measured_seconds = 2.0 * old.method.measured_seconds;
+        let (text, _) = text(&old, &new);
+        assert_eq!(text.matches("warning: ").count(), 4, "{text}");
     }
 
     #[test]

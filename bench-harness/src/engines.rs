@@ -117,8 +117,14 @@ const fn faulty(name: &'static str, baseline: Option<&'static str>, about: &'sta
     }
 }
 
-/// The hand-written loop that readiness backends are held against.
-pub(crate) const REFERENCE: &str = "raw-epoll-et";
+/// The hand-written loop that readiness backends are held against, where there is epoll.
+const EPOLL: &str = "raw-epoll-et";
+
+/// And where there is kqueue.
+const KQUEUE: &str = "raw-kqueue";
+
+/// That of this system. epoll is Linux's own.
+pub(crate) const REFERENCE: &str = if cfg!(target_os = "linux") { EPOLL } else { KQUEUE };
 
 // The systems: epoll and io_uring are Linux's own.
 static KRAFT: [[Engine; 2]; 5] = [
@@ -175,11 +181,11 @@ static KRAFT: [[Engine; 2]; 5] = [
     ),
 ];
 
-static BARE: [Engine; 7] = [
+static BARE: [Engine; 8] = [
     Engine {
         lacks: job::TIMERS,
         ..bare(
-            REFERENCE,
+            EPOLL,
             None,
             "hand-written: edge-triggered epoll, stops at a short read; woken by an eventfd",
             built!(target_os = "linux", bare::epoll::serve_edge, "needs Linux"),
@@ -190,20 +196,42 @@ static BARE: [Engine; 7] = [
         lacks: job::TIMERS,
         ..bare(
             "raw-epoll-et+spin",
-            Some(REFERENCE),
+            Some(EPOLL),
             "the same, spinning for 50 µs before it sleeps",
             built!(target_os = "linux", bare::epoll::serve_edge, "needs Linux"),
         )
     },
     bare(
         "raw-epoll-lt",
-        Some(REFERENCE),
+        Some(EPOLL),
         "hand-written: level-triggered epoll, a read an event",
         built!(target_os = "linux", bare::epoll::serve_level, "needs Linux"),
     ),
+    Engine {
+        // Elsewhere kqueue has no event that a program triggers.
+        lacks: if cfg!(any(
+            target_vendor = "apple",
+            target_os = "dragonfly",
+            target_os = "freebsd"
+        )) {
+            job::TIMERS
+        } else {
+            job::ALL_BUT_CONNECTIONS
+        },
+        ..bare(
+            KQUEUE,
+            if cfg!(target_os = "linux") { Some(EPOLL) } else { None },
+            "hand-written: kqueue, told of changes alone, stops at a short read; woken by an EVFILT_USER",
+            built!(
+                have_kqueue,
+                bare::kqueue::serve,
+                "needs kqueue, which the BSDs and macOS have"
+            ),
+        )
+    },
     bare(
         "raw-io-uring",
-        Some(REFERENCE),
+        Some(EPOLL),
         "hand-written: io_uring, deferred task-run, multishot receive, buffer ring",
         built!(
             all(feature = "io-uring", target_os = "linux"),
@@ -305,12 +333,15 @@ static FAULTY: [Engine; 11] = [
         "answers a byte at a time, each later than the one before",
         faulty::trickle,
     ),
-    faulty(
-        "test-interrupts",
-        None,
-        "sends its parent a SIGINT, and then nothing",
-        faulty::interrupt,
-    ),
+    Engine {
+        lacks: job::NOTHING,
+        ..faulty(
+            "test-interrupts",
+            None,
+            "sends its parent a SIGINT, and then nothing",
+            faulty::interrupt,
+        )
+    },
     Engine {
         lacks: job::NOTHING,
         ..faulty("test-deaf", None, "loses wakes, and is no node", faulty::deaf)
@@ -325,7 +356,8 @@ pub(crate) const SLOW: &str = "test-slow";
 
 /// Those of a quick run: what one would choose, and what that is held against.
 const QUICK: &[&str] = &[
-    "epoll",
+    // What is built of the two.
+    if cfg!(target_os = "linux") { "epoll" } else { "kqueue" },
     "io-uring",
     "threads",
     "libuv",

@@ -122,27 +122,34 @@ pub(crate) fn trickle(_: &Task) -> io::Result<()> {
     })
 }
 
-/// Echoes what a connection says first, if that is longer than a byte; at anything else it does to its parent what ^C
-/// does, once, and says nothing.
-pub(crate) fn interrupt(_: &Task) -> io::Result<()> {
-    static HAS_DONE_IT: AtomicBool = AtomicBool::new(false);
+/// Echoes what a connection says first, if that is longer than a byte; at anything else, and at once where there are no
+/// connections, it does to its parent what ^C does, once, and says nothing.
+pub(crate) fn interrupt(task: &Task) -> io::Result<()> {
+    if !task.job.has_connections() {
+        interrupt_parent();
+    }
     each(|mut stream| {
         let mut buffer = [0; 4096];
         let first = stream.read(&mut buffer).unwrap_or(0);
         if first > 1 && (stream.write_all(&buffer[..first]).is_err() || !matches!(stream.read(&mut buffer), Ok(1..))) {
             return;
         }
-        if !HAS_DONE_IT.swap(true, Ordering::Relaxed)
-            && let Some(parent) = rustix::process::getppid()
-        {
-            // If it is gone so are we.
-            let _ = rustix::process::kill_process(parent, rustix::process::Signal::INT);
-        }
-        // Until the parent ends us.
-        loop {
-            thread::park();
-        }
+        interrupt_parent()
     })
+}
+
+fn interrupt_parent() -> ! {
+    static HAS_DONE_IT: AtomicBool = AtomicBool::new(false);
+    if !HAS_DONE_IT.swap(true, Ordering::Relaxed)
+        && let Some(parent) = rustix::process::getppid()
+    {
+        // If it is gone so are we.
+        let _ = rustix::process::kill_process(parent, rustix::process::Signal::INT);
+    }
+    // Until the parent ends us.
+    loop {
+        thread::park();
+    }
 }
 
 /// Echoes. As what measures itself it says that a wake was lost; of a node there is no such backend.

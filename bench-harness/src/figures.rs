@@ -34,6 +34,10 @@ pub(crate) enum Figure {
     /// System calls of the server for a message: counted in a round of its own behind the others, since counting takes
     /// time.
     SyscallsPerMessage,
+    /// What a ring of the server told for a message, counted likewise; servers without one have none.
+    CompletionsPerMessage,
+    /// How often the server asked for memory, new or more of it, for a message, counted likewise.
+    AllocationsPerMessage,
     /// Memory of the server that is resident behind the measured span.
     ResidentBytes,
     /// Bytes by which idle connections made the server grow.
@@ -57,7 +61,7 @@ pub(crate) enum Better {
 }
 
 /// All figures, in the order of columns.
-pub(crate) const ALL: [Figure; 18] = [
+pub(crate) const ALL: [Figure; 20] = [
     Figure::MessagesPerSecond,
     Figure::LatencyP50Us,
     Figure::LatencyP99Us,
@@ -71,6 +75,8 @@ pub(crate) const ALL: [Figure; 18] = [
     Figure::ServerCpuShare,
     Figure::ContextSwitchesPerMessage,
     Figure::SyscallsPerMessage,
+    Figure::CompletionsPerMessage,
+    Figure::AllocationsPerMessage,
     Figure::ResidentBytes,
     Figure::GrowthBytes,
     Figure::LoadBusyShare,
@@ -96,6 +102,8 @@ impl Figure {
             | Self::ServerCpuUsPerMessage
             | Self::ContextSwitchesPerMessage
             | Self::SyscallsPerMessage
+            | Self::CompletionsPerMessage
+            | Self::AllocationsPerMessage
             | Self::ResidentBytes
             | Self::GrowthBytes => Some(Better::Less),
             Self::ServerCpuShare | Self::LoadBusyShare | Self::LoadCpuShare | Self::RepeatedRounds => None,
@@ -150,6 +158,8 @@ impl Figure {
             Self::ServerCpuShare => "server CPU",
             Self::ContextSwitchesPerMessage => "switches each",
             Self::SyscallsPerMessage => "syscalls each",
+            Self::CompletionsPerMessage => "completions each",
+            Self::AllocationsPerMessage => "allocations each",
             Self::ResidentBytes => "resident MiB",
             Self::GrowthBytes => "growth MiB",
             Self::LoadBusyShare => "load busy",
@@ -174,6 +184,8 @@ impl Figure {
             Self::ServerCpuShare => "server CPU",
             Self::ContextSwitchesPerMessage => "switches",
             Self::SyscallsPerMessage => "syscalls",
+            Self::CompletionsPerMessage => "completions",
+            Self::AllocationsPerMessage => "allocations",
             Self::ResidentBytes => "memory",
             Self::GrowthBytes => "growth",
             Self::LoadBusyShare => "load busy",
@@ -198,6 +210,8 @@ impl Figure {
             Self::ServerCpuShare => "server_cpu_share",
             Self::ContextSwitchesPerMessage => "context_switches_per_message",
             Self::SyscallsPerMessage => "syscalls_per_message",
+            Self::CompletionsPerMessage => "completions_per_message",
+            Self::AllocationsPerMessage => "allocations_per_message",
             Self::ResidentBytes => "resident_bytes",
             Self::GrowthBytes => "growth_bytes",
             Self::LoadBusyShare => "load_busy_share",
@@ -219,7 +233,10 @@ impl Figure {
             }
             Self::DetectedMs | Self::ElectedMs | Self::FirstWriteMs => format!("{value:.1}"),
             Self::RepeatedRounds => grouped(value),
-            Self::ServerCpuUsPerMessage | Self::SyscallsPerMessage => format!("{value:.2}"),
+            Self::ServerCpuUsPerMessage
+            | Self::SyscallsPerMessage
+            | Self::CompletionsPerMessage
+            | Self::AllocationsPerMessage => format!("{value:.2}"),
             Self::ContextSwitchesPerMessage => format!("{value:.3}"),
             Self::ResidentBytes | Self::GrowthBytes => format!("{:.1}", value / MIB),
             Self::ServerCpuShare if value < 0.01 => format!("{:.2} %", value * 100.0),

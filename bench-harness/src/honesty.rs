@@ -33,7 +33,7 @@ pub(crate) fn ask(options: &Honesty, out: &mut impl Write) -> io::Result<bool> {
     let known = vec![STEADY.to_owned(), SLOW.to_owned()];
     let (mut alike, mut slower, mut asked) = (0, 0, 0);
     for repeat in 0..options.repeats {
-        let seed = options.seed.map(|seed| seed + repeat as u64);
+        let seed = options.seed.map(|seed| seed.wrapping_add(repeat as u64));
         let measure = |engines: &[String], conns, depth| {
             let (record, _) = run::run(&Run {
                 engines: engines.to_vec(),

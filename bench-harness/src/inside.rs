@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hdrhistogram::Histogram;
 
-use crate::bare::clock;
+use crate::bare::{allocations, clock};
 use crate::generator::{Clocks, Figures};
 use crate::job::Job;
 use crate::pin;
@@ -87,17 +87,22 @@ pub(crate) fn fail(error: &io::Error) -> io::Error {
 fn round_trips(task: &Task, bell: &Bell, wake: &impl Fn()) -> io::Result<()> {
     let mut latency = histogram();
     let (mut count, mut elapsed) = (0, Duration::ZERO);
+    let mut before = None;
     let origin = Instant::now();
     for number in 1.. {
         let began = Instant::now();
         if count > 0 && began - origin >= task.warm_up + task.measured {
             break;
         }
+        let is_measured = began - origin >= task.warm_up;
+        if is_measured && count == 0 {
+            before = allocations::count();
+        }
         bell.rung.store(number, Ordering::Release);
         wake();
         wait_until_heard(task, bell, number)?;
         let passed = began.elapsed();
-        if began - origin >= task.warm_up {
+        if is_measured {
             (count, elapsed) = (count + 1, elapsed + passed);
             latency.saturating_record(u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX));
         }
@@ -106,14 +111,14 @@ fn round_trips(task: &Task, bell: &Bell, wake: &impl Fn()) -> io::Result<()> {
             idle(task);
         }
     }
-    print(count, elapsed, None, &latency)
+    print(count, elapsed, None, allocated(before), &latency)
 }
 
 /// Wakes without waiting; the time ends when the last one is heard.
 fn flood(task: &Task, bell: &Bell, wake: &impl Fn()) -> io::Result<()> {
     let mut number = 0;
     for (span, is_measured) in [(task.warm_up, false), (task.measured, true)] {
-        let (began, first) = (Instant::now(), number);
+        let (began, first, before) = (Instant::now(), number, allocations::count());
         while number == first || began.elapsed() < span {
             for _ in 0..BURST {
                 number += 1;
@@ -123,7 +128,8 @@ fn flood(task: &Task, bell: &Bell, wake: &impl Fn()) -> io::Result<()> {
         }
         wait_until_heard(task, bell, number)?;
         if is_measured {
-            return print(number - first, began.elapsed(), None, &histogram());
+            let elapsed = began.elapsed();
+            return print(number - first, elapsed, None, allocated(before), &histogram());
         }
     }
     unreachable!("the second span is measured")
@@ -203,13 +209,14 @@ fn run_timers(task: &Task, clockwork: &mut impl Clockwork) -> io::Result<()> {
     while warm.elapsed() < task.warm_up {
         turn()?;
     }
+    let before = allocations::count();
     let (began, cpu_began, mut count) = (Instant::now(), cpu(), 0);
     while count == 0 || began.elapsed() < task.measured {
         count += turn()?;
     }
     let (elapsed, cpu_end) = (began.elapsed(), cpu());
     let used = cpu_began.zip(cpu_end).map(|(from, to)| to.saturating_sub(from));
-    print(count as u64, elapsed, used, &histogram())
+    print(count as u64, elapsed, used, allocated(before), &histogram())
 }
 
 /// Within the hour behind the next one, in no order.
@@ -245,9 +252,22 @@ fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are in order")
 }
 
-fn print(count: u64, elapsed: Duration, cpu: Option<Duration>, latency: &Histogram<u64>) -> io::Result<()> {
-    let cpu = cpu.map_or_else(|| "-".to_owned(), |cpu| cpu.as_nanos().to_string());
-    let mut text = format!("{FOUND}{count} {} {cpu}", elapsed.as_nanos());
+/// How often memory was allocated since, if that is counted.
+fn allocated(before: Option<u64>) -> Option<u64> {
+    Some(allocations::count()? - before?)
+}
+
+fn print(
+    count: u64,
+    elapsed: Duration,
+    cpu: Option<Duration>,
+    allocated: Option<u64>,
+    latency: &Histogram<u64>,
+) -> io::Result<()> {
+    let known = |number: Option<u128>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+    let cpu = known(cpu.map(|cpu| cpu.as_nanos()));
+    let allocated = known(allocated.map(u128::from));
+    let mut text = format!("{FOUND}{count} {} {cpu} {allocated}", elapsed.as_nanos());
     for step in latency.iter_recorded() {
         let (value, count) = (step.value_iterated_to(), step.count_since_last_iteration());
         // Memory takes it.
@@ -263,10 +283,11 @@ pub(crate) fn parse(line: &str) -> Option<Figures> {
     let mut words = line.strip_prefix(FOUND)?.split_whitespace();
     let messages = words.next()?.parse().ok()?;
     let elapsed = Duration::from_nanos(words.next()?.parse().ok()?);
-    let server = match words.next()? {
-        "-" => None,
-        nanos => Some(Duration::from_nanos(nanos.parse().ok()?)),
+    let mut known = || match words.next()? {
+        "-" => Some(None),
+        number => Some(Some(number.parse().ok()?)),
     };
+    let (server, allocations) = (known()?.map(Duration::from_nanos), known()?);
     let mut latency = histogram();
     for word in words {
         let (value, count) = word.split_once(':')?;
@@ -280,6 +301,7 @@ pub(crate) fn parse(line: &str) -> Option<Figures> {
         since: SystemTime::now(),
         used: Clocks {
             server,
+            allocations,
             ..Clocks::default()
         },
         busy: 0.0,
@@ -327,13 +349,25 @@ mod tests {
 
     #[test]
     fn what_is_said_is_understood() {
-        let figures = parse("found 12 3000 - 5:2 900:10\n").expect("it is well-formed");
+        let figures = parse("found 12 3000 - - 5:2 900:10\n").expect("it is well-formed");
         assert_eq!((figures.messages, figures.elapsed), (12, Duration::from_nanos(3000)));
-        assert_eq!((figures.used.server, figures.latency.len()), (None, 12));
+        assert_eq!((figures.used.server, figures.used.allocations), (None, None));
+        assert_eq!(figures.latency.len(), 12);
         assert_eq!(figures.latency.value_at_quantile(0.5), 900);
-        let figures = parse("found 1 2 3").expect("no histogram is one");
-        assert_eq!(figures.used.server, Some(Duration::from_nanos(3)));
-        for bad in ["", "listening 127.0.0.1:1", "found 1", "found 1 2", "found 1 2 3 4"] {
+        let figures = parse("found 1 2 3 4").expect("no histogram is one");
+        let used = figures.used;
+        assert_eq!(
+            (used.server, used.allocations),
+            (Some(Duration::from_nanos(3)), Some(4))
+        );
+        for bad in [
+            "",
+            "listening 127.0.0.1:1",
+            "found 1",
+            "found 1 2",
+            "found 1 2 3",
+            "found 1 2 3 4 5",
+        ] {
             assert!(parse(bad).is_none(), "{bad}");
         }
     }

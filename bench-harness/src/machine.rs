@@ -27,6 +27,9 @@ pub(crate) struct Machine {
     pub(crate) load: Option<f64>,
     /// The share of all cores that others used while we looked.
     pub(crate) used_by_others: Option<f64>,
+    /// The share of all cores that the host gave to others during the run, though we wanted it.
+    #[serde(default)]
+    pub(crate) stolen: Option<f64>,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -37,16 +40,15 @@ const LOOK: Duration = Duration::from_millis(300);
 /// more than the differences that are looked for.
 const OTHERS_MAX: f64 = 0.03;
 
+/// The share that a host takes from which on a run is warned about: what is looked for is a few per cent.
+const STOLEN_MAX: f64 = 0.01;
+
 impl Machine {
     /// Looks for a moment.
     pub(crate) fn look() -> Self {
-        let before = busy_and_total();
+        let before = Ticks::now();
         thread::sleep(LOOK);
-        let after = busy_and_total();
-        let used = before.zip(after).map(|(before, after)| {
-            let total = after.1.saturating_sub(before.1).max(1);
-            after.0.saturating_sub(before.0) as f64 / total as f64
-        });
+        let used = before.and_then(|before| before.share(Ticks::now()?, |ticks| ticks.busy));
         let governor = read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
         let mut machine = Self {
             cpu: cpu_model().unwrap_or_else(|| std::env::consts::ARCH.into()),
@@ -60,6 +62,7 @@ impl Machine {
             limits: limits(),
             load: read("/proc/loadavg").and_then(|text| text.split_whitespace().next()?.parse().ok()),
             used_by_others: used,
+            stolen: None,
             warnings: Vec::new(),
         };
         machine.warnings = machine.doubts();
@@ -69,6 +72,17 @@ impl Machine {
     /// Notes that something did not go as it should.
     pub(crate) fn warn(&mut self, text: String) {
         self.warnings.push(text);
+    }
+
+    /// Notes what share the host took during the run.
+    pub(crate) fn end(&mut self, stolen: Option<f64>) {
+        self.stolen = stolen;
+        if let Some(stolen) = self.stolen.filter(|stolen| *stolen > STOLEN_MAX) {
+            self.warn(format!(
+                "the host took {:.1} % of the time away while it was measured: rounds that it took more of are off",
+                stolen * 100.0
+            ));
+        }
     }
 
     /// What makes figures of this machine, at this time, doubtful.
@@ -97,7 +111,10 @@ impl Machine {
     pub(crate) fn line(&self) -> String {
         let mut parts = vec![
             self.cpu.clone(),
-            format!("{} cores", self.cores.len()),
+            match self.cores.len() {
+                0 => "cores unknown".into(),
+                count => format!("{count} cores"),
+            },
             format!("{} {}", self.system, self.kernel),
         ];
         parts.extend(self.governor.iter().map(|governor| format!("governor {governor}")));
@@ -122,6 +139,7 @@ impl Machine {
             limits: BTreeMap::new(),
             load: None,
             used_by_others: None,
+            stolen: None,
             warnings: Vec::new(),
         }
     }
@@ -178,25 +196,45 @@ fn cpu_model() -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// Ticks of all cores: busy, and all.
-fn busy_and_total() -> Option<(u64, u64)> {
-    parse_stat(&read("/proc/stat")?)
+/// Ticks of all cores since the system started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticks {
+    busy: u64,
+    /// Of the busy ones those that the host gave to others.
+    stolen: u64,
+    total: u64,
 }
 
-/// The first line of proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal; what a guest used is in user
-/// already.
-fn parse_stat(text: &str) -> Option<(u64, u64)> {
-    let fields: Option<Vec<u64>> = text
-        .lines()
-        .next()?
-        .split_whitespace()
-        .skip(1)
-        .take(8)
-        .map(|f| f.parse().ok())
-        .collect();
-    let fields = fields.filter(|fields| fields.len() >= 5)?;
-    let total: u64 = fields.iter().sum();
-    Some((total - fields[3] - fields[4], total))
+impl Ticks {
+    /// `None` where the system does not tell.
+    pub(crate) fn now() -> Option<Self> {
+        Self::parse(&read("/proc/stat")?)
+    }
+
+    /// The share that the host took of what passed since.
+    pub(crate) fn stolen_since(self) -> Option<f64> {
+        self.share(Self::now()?, |ticks| ticks.stolen)
+    }
+
+    /// The share that something has of what passed until `now`.
+    fn share(self, now: Self, of: fn(Self) -> u64) -> Option<f64> {
+        let total = now.total.saturating_sub(self.total).max(1);
+        Some(of(now).saturating_sub(of(self)) as f64 / total as f64)
+    }
+
+    /// The first line of proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal; what a guest used is in
+    /// user already.
+    fn parse(text: &str) -> Option<Self> {
+        let fields = text.lines().next()?.split_whitespace().skip(1).take(8);
+        let fields: Option<Vec<u64>> = fields.map(|field| field.parse().ok()).collect();
+        let fields = fields.filter(|fields| fields.len() >= 5)?;
+        let total: u64 = fields.iter().sum();
+        Some(Self {
+            busy: total - fields[3] - fields[4],
+            stolen: fields.get(7).copied().unwrap_or(0),
+            total,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -206,7 +244,29 @@ mod tests {
     #[test]
     fn idle_and_waiting_cores_are_not_busy() {
         let text = "cpu  10 1 20 1000 5 2 3 4 7 0\ncpu0 5 0 0 0 0 0 0 0 0 0\n";
-        assert_eq!(parse_stat(text), Some((40, 1045)));
-        assert_eq!(parse_stat("cpu 1 2"), None);
+        let expected = Ticks {
+            busy: 40,
+            stolen: 4,
+            total: 1045,
+        };
+        assert_eq!(Ticks::parse(text), Some(expected));
+        assert_eq!(Ticks::parse("cpu 1 2"), None);
+    }
+
+    #[test]
+    fn a_host_that_takes_time_is_warned_of() {
+        let began = Ticks {
+            busy: 10,
+            stolen: 1,
+            total: 1000,
+        };
+        let after = |stolen| {
+            let mut machine = Machine::unknown();
+            let (busy, stolen, total) = (began.busy, began.stolen + stolen, began.total + 1000);
+            machine.end(began.share(Ticks { busy, stolen, total }, |ticks| ticks.stolen));
+            (machine.stolen, machine.warnings.len())
+        };
+        assert_eq!(after(10), (Some(0.01), 0));
+        assert_eq!(after(30), (Some(0.03), 1));
     }
 }

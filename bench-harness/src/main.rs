@@ -9,21 +9,16 @@
 
 #![deny(unsafe_code)]
 
+use std::fs;
 use std::io::{self, Write};
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
 
 use clap::Parser;
 
-// Elsewhere none of the three is there, and nothing is unsafe.
-#[cfg_attr(
-    any(
-        target_os = "android",
-        target_os = "freebsd",
-        target_os = "linux",
-        feature = "rivals",
-        have_libuv
-    ),
-    expect(unsafe_code, reason = "io_uring, C and another process's clock")
+#[expect(
+    unsafe_code,
+    reason = "an allocator, kqueue, io_uring, C and another process's clock"
 )]
 mod bare;
 mod cli;
@@ -61,8 +56,13 @@ mod stats;
 mod targets;
 mod workload;
 
+use crate::bare::allocations;
 use crate::cli::{Cli, Kind, Serve, What};
 use crate::engines::Family;
+
+/// Of a server it counts what a message takes, in a round of its own.
+#[global_allocator]
+static ALLOCATOR: allocations::Counting = allocations::Counting;
 
 /// An engine failed and the rest was measured, something became worse, a method was not honest.
 const BAD_NEWS: u8 = 1;
@@ -78,7 +78,10 @@ fn main() -> ExitCode {
         What::Report(options) => report(&options),
         What::Honesty(options) => interrupt::listen()
             .and_then(|()| honesty::ask(&options, &mut io::stdout()))
-            .map(|is_honest| news(!is_honest)),
+            .map(|is_honest| match interrupt::is_asked() {
+                true => ExitCode::from(interrupt::EXIT_CODE),
+                false => news(!is_honest),
+            }),
         What::List => list(),
         What::Serve(options) => serve(&options).map(|()| ExitCode::SUCCESS),
     };
@@ -98,12 +101,24 @@ fn run(options: &cli::Run) -> io::Result<ExitCode> {
     }
     interrupt::listen()?;
     let (record, logs) = run::run(options)?;
-    if let Some(folder) = &options.out {
+    let keep = |folder: &PathBuf| -> io::Result<()> {
         record::write(folder, &record, &logs)?;
         let shown = folder.display();
         eprintln!("kraft-bench: kept in {shown}; `kraft-bench report {shown}` makes a page of it");
+        Ok(())
+    };
+    let kept = options.out.as_ref().map(keep).transpose();
+    // What cannot be kept is shown all the same.
+    let format = if options.json {
+        cli::Format::Json
+    } else {
+        options.output
+    };
+    report::print(format, &record, &mut io::stdout().lock())?;
+    kept?;
+    if let Some(folder) = options.out.as_ref().filter(|_| options.open) {
+        open(&write_page(folder, &record)?)?;
     }
-    report::print(options.output, &record, &mut io::stdout().lock())?;
     if record.interrupted {
         return Ok(ExitCode::from(interrupt::EXIT_CODE));
     }
@@ -120,7 +135,8 @@ fn compare(options: &cli::Compare) -> io::Result<ExitCode> {
 fn report(options: &cli::Report) -> io::Result<ExitCode> {
     let record = record::read(&options.dir)?;
     if let Some(shown) = &options.check {
-        let missing = page::missing(&record, &std::fs::read_to_string(shown)?);
+        let text = fs::read_to_string(shown).map_err(|error| named(shown, &error))?;
+        let missing = page::missing(&record, &text);
         for what in &missing {
             eprintln!("kraft-bench: not in the page: {what}");
         }
@@ -131,10 +147,43 @@ fn report(options: &cli::Report) -> io::Result<ExitCode> {
     } else {
         options.dir.parent().unwrap_or(&options.dir)
     };
-    let path = folder.join("report.html");
-    std::fs::write(&path, page::html(&record))?;
+    let path = write_page(folder, &record)?;
     writeln!(io::stdout(), "{}", path.display())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where a run's page is, which is made.
+fn write_page(folder: &Path, record: &record::Record) -> io::Result<PathBuf> {
+    let path = folder.join("report.html");
+    fs::write(&path, page::html(record)).map_err(|error| named(&path, &error))?;
+    Ok(path)
+}
+
+/// Shows a page in whatever shows pages here.
+fn open(page: &Path) -> io::Result<()> {
+    let program = if cfg!(target_vendor = "apple") {
+        "open"
+    } else {
+        "xdg-open"
+    };
+    let ended = Command::new(program)
+        .arg(page)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status();
+    let why = match ended {
+        Ok(status) if status.success() => return Ok(()),
+        Ok(status) => status.to_string(),
+        Err(error) => error.to_string(),
+    };
+    Err(io::Error::other(format!(
+        "{program} does not open {}: {why}; a browser does",
+        page.display()
+    )))
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 fn list() -> io::Result<ExitCode> {
@@ -163,8 +212,10 @@ fn list() -> io::Result<ExitCode> {
 }
 
 fn serve(options: &Serve) -> io::Result<()> {
-    if options.leash {
-        pin::end_with_input();
+    match options.count {
+        true => serve::count(options.job),
+        false if options.leash => pin::end_with_input(),
+        false => {}
     }
     let engine = engines::find(&options.engine).ok_or_else(|| io::Error::other("there is no such engine"))?;
     let task = serve::Task {

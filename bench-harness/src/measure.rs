@@ -1,7 +1,13 @@
 //! One contender in one round: a process of its own, connections of its own.
 
+#[cfg(target_os = "linux")]
+use std::cell::OnceCell;
+
 use hdrhistogram::Histogram;
 
+// perf_event_open(2) is Linux's own.
+#[cfg(target_os = "linux")]
+use crate::bare::syscalls::{Events, Tracepoint};
 use crate::cli::Waiting;
 #[cfg(feature = "cluster")]
 use crate::cluster;
@@ -10,7 +16,7 @@ use crate::fault::Fault;
 use crate::figures::{Figure, Round};
 use crate::generator::{Clocks, Figures, Span};
 use crate::record::{Answers, BEYOND_MIN, Trial};
-use crate::server::{self, Server};
+use crate::server::{self, Purpose, Server};
 use crate::stats::median;
 use crate::workload::{Contender, Work};
 
@@ -58,10 +64,10 @@ pub(crate) fn round(
     let _ = repeats;
     if !work.job().has_connections() {
         let (core, beside) = (conditions.server_core, conditions.own_core);
-        let figures = server::alone(contender, work, core, beside, conditions.span)?;
+        let figures = server::alone(contender, work, core, beside, conditions.span, Purpose::Times)?;
         return Ok(loaded(figures, None));
     }
-    let mut server = Server::start(contender, work, conditions.server_core)?;
+    let mut server = Server::start(contender, work, conditions.server_core, Purpose::Times)?;
     let sample = match work {
         Work::Idle { conns, spoken } => {
             let idle = drive::idle(conns, spoken, &server, conditions);
@@ -73,38 +79,71 @@ pub(crate) fn round(
     sample.map_err(|fault| blame(fault, &mut server))
 }
 
-/// How many system calls a message takes, in a round that counts for nothing else. `None` where nobody counts them.
+/// What a message takes of what is counted, in a round that shows nothing else. What nobody counts is missing.
 ///
 /// # Errors
 ///
 /// As [`round`].
-pub(crate) fn syscalls(work: Work, contender: &Contender, conditions: &Conditions) -> Result<Option<f64>, Fault> {
-    let mut server = Server::start(contender, work, conditions.server_core)?;
-    // Threads come with connections, so the counter is made when the first clock is read: all are there by then.
-    let counter = std::cell::OnceCell::new();
-    let clocks = || {
-        // Elsewhere nobody counts.
-        #[cfg(target_os = "linux")]
-        let count = || {
-            let counter: &Option<_> = counter.get_or_init(|| server.count_syscalls());
-            counter.as_ref().and_then(crate::bare::syscalls::Syscalls::read)
-        };
-        #[cfg(not(target_os = "linux"))]
-        let count = || {
-            let nobody: &Option<u64> = counter.get_or_init(|| None);
-            *nobody
-        };
+pub(crate) fn counts(work: Work, contender: &Contender, conditions: &Conditions) -> Result<Round, Fault> {
+    let (core, purpose) = (conditions.server_core, Purpose::Counts);
+    if !work.job().has_connections() {
+        let figures = server::alone(contender, work, core, conditions.own_core, conditions.span, purpose)?;
+        return Ok(counted(&figures));
+    }
+    let mut server = Server::start(contender, work, core, purpose)?;
+    let counters = Counters::default();
+    match drive::drive(work, &server, conditions, &|| counters.read(&server)) {
+        Ok(figures) => Ok(counted(&figures)),
+        Err(fault) => Err(blame(fault, &mut server)),
+    }
+}
+
+fn counted(figures: &Figures) -> Round {
+    let each = |count: Option<u64>| Some(count? as f64 / figures.messages as f64);
+    let used = &figures.used;
+    told([
+        (Figure::SyscallsPerMessage, each(used.syscalls)),
+        (
+            Figure::CompletionsPerMessage,
+            // Who has no ring has no completions.
+            each(used.completions.filter(|count| *count > 0)),
+        ),
+        (Figure::AllocationsPerMessage, each(used.allocations)),
+    ])
+}
+
+/// The kernel's counters of a server.
+#[derive(Default)]
+struct Counters {
+    /// Threads come with connections, so these are made when the first clock is read: all are there by then.
+    #[cfg(target_os = "linux")]
+    events: OnceCell<[Option<Events>; 2]>,
+}
+
+impl Counters {
+    /// Each count, first and last: what it takes to ask the server for its allocations is not among its system calls.
+    #[cfg(target_os = "linux")]
+    fn read(&self, server: &Server) -> Clocks {
+        let early = self.events.get().is_none().then(|| server.allocations());
+        let events = self
+            .events
+            .get_or_init(|| [Tracepoint::Syscall, Tracepoint::Completion].map(|what| server.count(what)));
+        let [syscalls, completions] = events.each_ref().map(|events| events.as_ref()?.read());
         Clocks {
-            syscalls: count(),
+            syscalls,
+            completions,
+            allocations: early.unwrap_or_else(|| server.allocations()),
             ..server.clocks()
         }
-    };
-    match drive::drive(work, &server, conditions, &clocks) {
-        Ok(figures) => {
-            let messages = figures.messages as f64;
-            Ok(figures.used.syscalls.map(|count| count as f64 / messages))
+    }
+
+    /// Elsewhere the kernel counts nothing for us.
+    #[cfg(not(target_os = "linux"))]
+    fn read(&self, server: &Server) -> Clocks {
+        Clocks {
+            allocations: server.allocations(),
+            ..server.clocks()
         }
-        Err(fault) => Err(blame(fault, &mut server)),
     }
 }
 
@@ -156,16 +195,17 @@ fn loaded(figures: Figures, resident: Option<u64>) -> Sample {
         (Figure::ServerCpuShare, server.map(|cpu| cpu.as_secs_f64() / elapsed)),
         (
             Figure::ContextSwitchesPerMessage,
-            figures.used.switches.map(|count| count as f64 / messages),
+            figures.used.switches.map(|switches| switches.count as f64 / messages),
         ),
         (Figure::GrowthBytes, figures.growth),
         (Figure::ResidentBytes, resident.map(|bytes| bytes as f64)),
-        (Figure::LoadBusyShare, Some(figures.busy)),
+        // Who measures himself has no load.
+        (Figure::LoadBusyShare, Some(figures.busy).filter(|busy| *busy > 0.0)),
         (Figure::LoadCpuShare, own.map(|cpu| cpu.as_secs_f64() / elapsed)),
     ];
     Sample {
         figures: told(all),
-        answers: Some((figures.since, figures.elapsed, figures.latency)),
+        answers: Answers::of(figures.since, figures.elapsed, &figures.latency),
         trials: figures.trials,
     }
 }

@@ -67,6 +67,9 @@ const ELECTION: Duration = Duration::from_millis(1_500);
 const OPEN_CONNS: usize = 64;
 const FRAMES_CONNS: usize = 64;
 
+/// Operations a second of the open loops over a cluster.
+const CLUSTER_RATE: u64 = 5_000;
+
 /// A reply of `pump`: what a loop reads or writes at a time.
 const REPLY_BYTES: usize = 64 * 1024;
 
@@ -88,6 +91,13 @@ impl Plan {
         works.retain(|work| {
             let filter = options.filter.as_ref();
             filter.is_none_or(|filter| work.to_string().contains(filter))
+        });
+        // A cell that is asked for twice is one cell.
+        let mut seen = Vec::new();
+        works.retain(|work| {
+            let is_new = !seen.contains(work);
+            seen.push(*work);
+            is_new
         });
         let (works, too_much): (Vec<_>, Vec<_>) = works.into_iter().partition(|work| work.in_flight() <= IN_FLIGHT_MAX);
         let left_out = too_much.iter().map(|work| {
@@ -281,15 +291,14 @@ fn cells(kind: Kind, options: &Run) -> Vec<Work> {
     }
 }
 
-/// One client, many, and as many at a fixed rate.
+/// One client, many, and as many at fixed rates.
 fn cluster(ask: Ask, options: &Run) -> Vec<Work> {
-    let (clients, rate) = (OPEN_CONNS, options.cluster_rate);
-    let paces = [
-        Pace::Closed { clients: 1 },
-        Pace::Closed { clients },
-        Pace::Open { clients, rate },
-    ];
-    paces.map(|pace| Work::Cluster { ask, pace }).to_vec()
+    let clients = OPEN_CONNS;
+    let rates = options.cluster_rate.clone().unwrap_or_else(|| vec![CLUSTER_RATE]);
+    let open = rates.into_iter().map(|rate| Pace::Open { clients, rate });
+    let closed = [1, clients].map(|clients| Pace::Closed { clients });
+    let paces = closed.into_iter().chain(open);
+    paces.map(|pace| Work::Cluster { ask, pace }).collect()
 }
 
 /// What matters most stands first: it goes last when time is short.
@@ -376,6 +385,35 @@ mod tests {
             plan.left_out[0].contains("1000 MiB on their way"),
             "{:?}",
             plan.left_out
+        );
+    }
+
+    #[test]
+    fn a_cell_that_is_asked_for_twice_is_one() {
+        let twice = plan(&Run {
+            workloads: Some(vec![Kind::Echo, Kind::Open, Kind::Echo]),
+            sizes: Some(vec![64, 64]),
+            conns: Some(vec![1]),
+            depth: Some(vec![1, 1]),
+            rate: Some(vec![1000, 2000, 1000]),
+            ..Run::default()
+        });
+        let names: Vec<String> = twice.cells.iter().map(|cell| cell.work.to_string()).collect();
+        assert_eq!(names, ["echo 64Bx1", "open 64Bx64 at 1000/s", "open 64Bx64 at 2000/s"]);
+    }
+
+    #[test]
+    fn what_all_others_are_to_hear_counts_for_each_of_them() {
+        let deep = plan(&Run {
+            workloads: Some(vec![Kind::FanOut]),
+            depth: Some(vec![1024]),
+            ..Run::default()
+        });
+        assert_eq!(deep.cells.len(), 3);
+        assert!(
+            deep.left_out[0].starts_with("fan-out 16KiB to 64 1024 deep: 1024 MiB on their way"),
+            "{:?}",
+            deep.left_out
         );
     }
 

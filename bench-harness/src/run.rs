@@ -10,7 +10,7 @@ use crate::engines::{self, Family};
 use crate::fault::Fault;
 use crate::figures::{Figure, Round};
 use crate::interrupt;
-use crate::machine::Machine;
+use crate::machine::{Machine, Ticks};
 use crate::measure::{self, Conditions};
 use crate::pin;
 use crate::plan::{Plan, Planned};
@@ -26,10 +26,14 @@ use crate::workload::Contender;
 ///
 /// Nothing can be measured at all: too few open files, no such cell. What goes wrong with an engine is in its row.
 pub(crate) fn run(options: &Run) -> io::Result<(Record, Vec<LatencyLog>)> {
+    let refused = |text: String| io::Error::new(io::ErrorKind::InvalidInput, text);
+    if let Some(twice) = twice(&options.engines) {
+        let text = format!("{twice} is named twice: --engines {twice},{twice}#again enters it a second time");
+        return Err(refused(text));
+    }
     let plan = Plan::of(options);
     if plan.cells.is_empty() {
-        let text = "no cell is left to run: --filter takes a part of a name such as `echo 64Bx1000`";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        return Err(refused(nothing_left(&plan.left_out)));
     }
     pin::raise_open_files(plan.connections_max())?;
     let began = SystemTime::now();
@@ -49,13 +53,17 @@ pub(crate) fn run(options: &Run) -> io::Result<(Record, Vec<LatencyLog>)> {
         progress,
         logs: Vec::new(),
     };
-    let clock = Instant::now();
+    let (clock, ticks) = (Instant::now(), Ticks::now());
     let cells = plan.cells.iter().enumerate();
     let cells = cells.map(|(at, planned)| run.cell(at, planned)).collect();
+    machine.end(ticks.and_then(Ticks::stolen_since));
     let mut record = Record {
         schema: SCHEMA,
         build: Build::own(),
-        command: std::env::args().collect(),
+        // A folder may have any name.
+        command: std::env::args_os()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect(),
         began: since_1970.as_secs(),
         took_seconds: clock.elapsed().as_secs_f64(),
         interrupted: interrupt::is_asked(),
@@ -78,17 +86,29 @@ pub(crate) fn run(options: &Run) -> io::Result<(Record, Vec<LatencyLog>)> {
     Ok((record, run.logs))
 }
 
+/// What stands in a list for a second time.
+fn twice(names: &[String]) -> Option<&String> {
+    let mut all = names.iter().enumerate();
+    all.find_map(|(at, name)| names[..at].contains(name).then_some(name))
+}
+
+fn nothing_left(left_out: &[String]) -> String {
+    if left_out.is_empty() {
+        return "no cell is left to run: --filter takes a part of a name such as `echo 64Bx1000`".into();
+    }
+    format!("no cell is left to run: {}", left_out.join("; "))
+}
+
 /// Seeds that are drawn are short enough to be typed.
 const SEEDS: u64 = 1_000_000;
 
 /// Binds this process to its core. What cannot be bound is measured all the same, with a warning.
 fn conditions(options: &Run, plan: &Plan, machine: &mut Machine) -> Conditions {
-    let (server_core, own_core) = match machine.cores[..] {
-        [first, second, ..] => (Some(first), Some(second)),
-        [only] => (Some(only), Some(only)),
-        [] => (None, None),
-    };
-    let is_shared = server_core == own_core;
+    let pair = pin::Pair::of(&machine.cores, pin::siblings);
+    if pair.are_siblings {
+        machine.warn("server and load are threads of one core: each slows the other down as it works".into());
+    }
+    let (server_core, own_core) = (pair.server, pair.load);
     let mut conditions = Conditions {
         server_core,
         own_core,
@@ -97,9 +117,10 @@ fn conditions(options: &Run, plan: &Plan, machine: &mut Machine) -> Conditions {
             core: server_core,
             data: options.data.clone(),
         },
-        waiting: options
-            .generator
-            .unwrap_or(if is_shared { Waiting::Block } else { Waiting::Spin }),
+        waiting: options.generator.unwrap_or_else(|| match pair.is_shared() {
+            true => Waiting::Block,
+            false => Waiting::Spin,
+        }),
         span: plan.span,
     };
     if let Some(core) = own_core
@@ -207,13 +228,15 @@ impl Running {
         }
     }
 
-    /// What a contender showed counts; where this fails the column is empty.
+    /// What a contender does wrong counts here as in any round. Where it is we who cannot count, the columns are empty.
     fn count(&self, planned: &Planned, contender: &Contender, shown: &mut Shown) {
         if shown.fault.is_some() || interrupt::is_asked() {
             return;
         }
-        if let Ok(Some(count)) = measure::syscalls(planned.work, contender, &self.conditions) {
-            shown.counts.insert(Figure::SyscallsPerMessage, count);
+        match measure::counts(planned.work, contender, &self.conditions) {
+            Ok(counts) => shown.counts.extend(counts),
+            Err(Fault::Interrupted | Fault::Own(_)) => {}
+            Err(fault) => shown.fault = Some(fault),
         }
     }
 

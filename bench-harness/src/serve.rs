@@ -1,12 +1,14 @@
 //! A server as a process of its own: `kraft-bench serve`, which `run` starts once a round and engine.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::thread;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::bare::allocations;
 use crate::engines::Engine;
 use crate::job::Job;
 use crate::pin;
@@ -70,6 +72,30 @@ pub(crate) fn announce(address: SocketAddr) -> io::Result<()> {
     writeln!(out, "{ANNOUNCEMENT}{address}")?;
     out.flush()
 }
+
+/// Counts allocations, before anything is set up. A process that the load connects to says how many there were whenever it
+/// is asked, and ends when nobody can ask any more; others say it with what they found.
+pub(crate) fn count(job: Job) {
+    allocations::begin();
+    #[cfg(have_libuv)]
+    crate::bare::libuv::count_allocations();
+    if !job.has_connections() {
+        return;
+    }
+    thread::spawn(|| {
+        for _asked in io::stdin().lock().bytes().map_while(Result::ok) {
+            let count = allocations::count().unwrap_or_default();
+            let mut out = io::stdout().lock();
+            if writeln!(out, "{ALLOCATED}{count}").and_then(|()| out.flush()).is_err() {
+                break;
+            }
+        }
+        std::process::exit(pin::ORPHANED);
+    });
+}
+
+/// How an answer to who asks for allocations begins.
+pub(crate) const ALLOCATED: &str = "allocated ";
 
 /// How the line on standard output begins.
 pub(crate) const ANNOUNCEMENT: &str = "listening ";

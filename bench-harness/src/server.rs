@@ -1,24 +1,26 @@
 //! A server process under measurement.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::bare::clock;
 // perf_event_open(2) is Linux's own.
 #[cfg(target_os = "linux")]
-use crate::bare::syscalls::Syscalls;
+use crate::bare::syscalls::{Events, Tracepoint};
 use crate::fault::Fault;
-use crate::generator::{Clocks, Figures, Span};
+use crate::generator::{Clocks, Figures, INTERRUPT_NAP, Span, Switches};
 use crate::inside;
+use crate::interrupt;
 use crate::pin;
-use crate::serve::ANNOUNCEMENT;
+use crate::serve::{ALLOCATED, ANNOUNCEMENT};
+use crate::stats::Random;
 use crate::workload::{Contender, Work};
 
 /// A process that serves one engine. Killed when it is dropped.
@@ -26,12 +28,28 @@ use crate::workload::{Contender, Work};
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
+    /// What it says, line by line.
+    lines: Receiver<String>,
+}
+
+/// What a server is started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To be timed.
+    Times,
+    /// To be counted, which takes time.
+    Counts,
 }
 
 impl Server {
     /// Starts it, bound to `core`, and waits until it listens.
-    pub(crate) fn start(contender: &Contender, work: Work, core: Option<usize>) -> Result<Self, Fault> {
-        let mut server = Self::spawn(contender, work, core, |_| {})?;
+    pub(crate) fn start(
+        contender: &Contender,
+        work: Work,
+        core: Option<usize>,
+        purpose: Purpose,
+    ) -> Result<Self, Fault> {
+        let mut server = Self::spawn(contender, work, core, purpose, |_| {})?;
         server.address = server.announced()?;
         Ok(server)
     }
@@ -40,6 +58,7 @@ impl Server {
         contender: &Contender,
         work: Work,
         core: Option<usize>,
+        purpose: Purpose,
         tell: impl FnOnce(&mut Command),
     ) -> Result<Self, Fault> {
         let own = std::env::current_exe().map_err(|error| Fault::own("this program's path", &error))?;
@@ -54,7 +73,8 @@ impl Server {
             .process_group(0)
             // So no signal of the terminal's reaches it: it ends with the pipe where the system has nothing for that.
             .args(pin::IS_LEASHED.then_some("--leash"))
-            .stdin(if pin::IS_LEASHED {
+            .args((purpose == Purpose::Counts).then_some("--count"))
+            .stdin(if pin::IS_LEASHED || purpose == Purpose::Counts {
                 Stdio::piped()
             } else {
                 Stdio::null()
@@ -62,18 +82,20 @@ impl Server {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         tell(&mut command);
-        let child = command
+        let mut child = command
             .spawn()
             .map_err(|error| Fault::own("start the server", &error))?;
+        let stdout = child.stdout.take().map(BufReader::new);
         Ok(Self {
             child,
             address: SocketAddr::from(([0; 4], 0)),
+            lines: lines(stdout),
         })
     }
 
     /// The address that it announces.
     fn announced(&mut self) -> Result<SocketAddr, Fault> {
-        let Some(text) = self.line(START_MAX) else {
+        let Some(text) = self.line(START_MAX)? else {
             let patience = START_MAX.as_secs();
             return Err(Fault::Stalled(format!("does not listen after {patience} s")));
         };
@@ -83,17 +105,21 @@ impl Server {
         address.ok_or_else(|| self.ended_early())
     }
 
-    /// The line that it says, empty if it ends; `None` if it says none within `patience`, or has said it already.
-    fn line(&mut self, patience: Duration) -> Option<String> {
-        let stdout = self.child.stdout.take()?;
-        let (line, lines) = mpsc::channel();
-        // A read of a pipe has no time-out, a channel has. The thread ends with the server at the latest.
-        thread::spawn(move || {
-            let mut text = String::new();
-            let _ = BufReader::new(stdout).read_line(&mut text);
-            let _ = line.send(text);
-        });
-        lines.recv_timeout(patience).ok()
+    /// The next line that it says, empty if it ends; `None` if it says none within `patience`.
+    fn line(&self, patience: Duration) -> Result<Option<String>, Fault> {
+        let end = Instant::now() + patience;
+        loop {
+            if interrupt::is_asked() {
+                return Err(Fault::Interrupted);
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left.min(INTERRUPT_NAP)) {
+                Ok(line) => return Ok(Some(line)),
+                Err(RecvTimeoutError::Disconnected) => return Ok(Some(String::new())),
+                Err(RecvTimeoutError::Timeout) if left.is_zero() => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
     }
 
     /// What it and we used so far.
@@ -101,17 +127,27 @@ impl Server {
         Clocks {
             switches: switches(self.child.id()),
             syscalls: None,
+            completions: None,
+            allocations: None,
             server: clock::cpu_time(self.child.id()),
             own: clock::cpu_time(std::process::id()),
         }
     }
 
-    /// Counts its system calls from here on; `None` where nobody counts, or with very many threads.
+    /// Counts its system calls, or what its rings tell it, from here on; `None` where nobody counts, or with very many
+    /// threads.
     #[cfg(target_os = "linux")]
-    pub(crate) fn count_syscalls(&self) -> Option<Syscalls> {
+    pub(crate) fn count(&self, what: Tracepoint) -> Option<Events> {
         let threads = threads(self.child.id(), COUNTED_MAX)?.into_iter();
         let numbers = threads.filter_map(|thread| thread.file_name()?.to_str()?.parse().ok());
-        Syscalls::of(&numbers.collect::<Vec<u32>>())
+        Events::of(&numbers.collect::<Vec<u32>>(), what)
+    }
+
+    /// How often it has asked for memory so far, if it was started to be counted.
+    pub(crate) fn allocations(&self) -> Option<u64> {
+        let mut asks = self.child.stdin.as_ref()?;
+        asks.write_all(b"\n").ok()?;
+        self.line(START_MAX).ok()??.strip_prefix(ALLOCATED)?.trim().parse().ok()
     }
 
     /// Resident memory in bytes: Linux's `VmRSS`.
@@ -150,7 +186,7 @@ impl Server {
     /// How it ended, and what it said before; `None` if it runs.
     fn end(&mut self) -> Option<(ExitStatus, String)> {
         // Its pipe breaks a moment before it can be waited for: give it that moment, not more.
-        let guard = std::time::Instant::now();
+        let guard = Instant::now();
         let status = loop {
             match self.child.try_wait() {
                 Ok(Some(status)) => break status,
@@ -165,6 +201,20 @@ impl Server {
         }
         Some((status, last_lines(&text, status)))
     }
+}
+
+/// Lines of a process that wait to be read; it says no more than it is asked for.
+const LINES_MAX: usize = 16;
+
+/// What a process says, line by line.
+fn lines(stdout: Option<impl BufRead + Send + 'static>) -> Receiver<String> {
+    let (say, lines) = mpsc::sync_channel(LINES_MAX);
+    // A read of a pipe has no time-out, a channel has. The thread ends with the process at the latest.
+    thread::spawn(move || {
+        let mut all = stdout.into_iter().flat_map(BufRead::lines).map_while(Result::ok);
+        while all.next().is_some_and(|line| say.send(line).is_ok()) {}
+    });
+    lines
 }
 
 /// Of what a process wrote, the end, and how it ended.
@@ -188,15 +238,16 @@ pub(crate) fn alone(
     core: Option<usize>,
     beside: Option<usize>,
     span: Span,
+    purpose: Purpose,
 ) -> Result<Figures, Fault> {
-    let mut process = Server::spawn(contender, work, core, |command| {
+    let mut process = Server::spawn(contender, work, core, purpose, |command| {
         command
             .args(["--seconds", &span.measured.as_secs_f64().to_string()])
             .args(beside.iter().map(|core| format!("--beside={core}")));
     })?;
     // Its spans, and what of a last turn is behind them.
     let patience = span.warm_up + span.measured + 2 * START_MAX;
-    let Some(text) = process.line(patience) else {
+    let Some(text) = process.line(patience)? else {
         return Err(Fault::Stalled(format!("found nothing in {} s", patience.as_secs())));
     };
     if let Some(why) = text.strip_prefix(inside::FAILED) {
@@ -227,9 +278,9 @@ impl Drop for Server {
 /// With more threads than this, reading what each of them has takes longer than a round may be disturbed for.
 const THREADS_MAX: usize = 64;
 
-/// A counter is a descriptor, and connections want theirs.
+/// A counter is a descriptor, there are two for a thread, and connections want theirs.
 #[cfg(target_os = "linux")]
-const COUNTED_MAX: usize = 256;
+const COUNTED_MAX: usize = 128;
 
 /// The folders of a process's threads. `None` where the system does not tell, or with more than `most`.
 fn threads(pid: u32, most: usize) -> Option<Vec<PathBuf>> {
@@ -239,18 +290,22 @@ fn threads(pid: u32, most: usize) -> Option<Vec<PathBuf>> {
 }
 
 /// How often the threads of a process gave their core up or lost it: what getrusage(2) says to the process itself.
-fn switches(pid: u32) -> Option<u64> {
-    let threads = threads(pid, THREADS_MAX)?;
+fn switches(pid: u32) -> Option<Switches> {
     let of = |status: &str| -> u64 {
         let fields = status.lines().filter_map(|line| line.split_once(':'));
         let counts = fields.filter(|(name, _)| name.ends_with("ctxt_switches"));
         counts.filter_map(|(_, count)| count.trim().parse::<u64>().ok()).sum()
     };
-    // A thread that ends meanwhile takes its count with it.
-    let statuses = threads
-        .iter()
-        .filter_map(|thread| fs::read_to_string(thread.join("status")).ok());
-    Some(statuses.map(|status| of(&status)).sum())
+    let mut all = Switches { count: 0, threads: 0 };
+    for thread in threads(pid, THREADS_MAX)? {
+        // One that ends meanwhile is none of them.
+        if let Ok(status) = fs::read_to_string(thread.join("status")) {
+            let number = thread.file_name()?.to_str()?.parse().ok()?;
+            all.count += of(&status);
+            all.threads = all.threads.wrapping_add(Random::new(number).draw());
+        }
+    }
+    Some(all)
 }
 
 /// The state stands behind the name, which may hold anything, parentheses too.
@@ -274,7 +329,7 @@ mod tests {
     fn giving_the_core_up_is_a_switch() {
         let own = std::process::id();
         let before = switches(own).expect("Linux tells");
-        let guard = std::time::Instant::now();
+        let guard = Instant::now();
         while switches(own).expect("Linux tells") == before {
             let (send, receive) = mpsc::channel();
             let waits = thread::spawn(move || receive.recv());

@@ -4,8 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engines::REFERENCE;
-use crate::figures::Figure;
+use crate::engines::{Family, REFERENCE, find};
+use crate::fault::Fault;
+use crate::figures::{Better, Figure};
 use crate::record::{Cell, Row};
 use crate::stats::{Judge, Ratio, VALUES_MIN, median};
 use crate::workload::{Contender, FRAMES, Work};
@@ -284,7 +285,31 @@ pub(crate) fn intervals(work: Work, rounds: usize, contenders: &[Contender]) -> 
                 None => rounds >= VALUES_MIN,
             }
     };
-    targets().iter().filter(|target| adds(target)).count()
+    targets().iter().filter(|target| adds(target)).count() + pairs_with_rivals(work, contenders)
+}
+
+/// The best backend of a cell is known afterwards: each that it may be has an interval with each rival.
+fn pairs_with_rivals(work: Work, contenders: &[Contender]) -> usize {
+    if against_rivals(work).is_none() {
+        return 0;
+    }
+    let count = |is: fn(&Contender) -> bool| contenders.iter().filter(|contender| is(contender)).count();
+    count(|one| is_calm(one.engine.family, one.engine.name)) * count(|one| one.engine.family == Family::Rival)
+}
+
+/// A backend of ours that does not spin: no rival does.
+fn is_calm(family: Family, engine: &str) -> bool {
+    family == Family::Kraft && find(engine).is_none_or(|engine| !engine.is_spinning())
+}
+
+/// No rival is to be better than our best backend at what a workload is about: there, on which side of 1 their ratio is.
+fn against_rivals(work: Work) -> Option<(Figure, Bound)> {
+    let figure = *work.compared().first()?;
+    let bound = match figure.better()? {
+        Better::More => Bound::AtLeast(1.0),
+        Better::Less => Bound::AtMost(1.0),
+    };
+    Some((figure, bound))
 }
 
 /// Every target that the cells of a run can be held against, by intervals that hold together with all others of the run.
@@ -295,7 +320,42 @@ pub(crate) fn judge(cells: &[Cell], judge: Judge) -> Vec<Judged> {
             judged.extend(target.judge(cell, judge));
         }
     }
+    judged.extend(cells.iter().flat_map(|cell| best_against_rivals(cell, judge)));
     judged
+}
+
+/// Our best backend of a cell against each rival that has the workload.
+fn best_against_rivals(cell: &Cell, judge: Judge) -> Vec<Judged> {
+    let Some((figure, bound)) = against_rivals(cell.work) else {
+        return Vec::new();
+    };
+    let lacks = |row: &Row| matches!(row.fault, Some(Fault::Lacks(_)));
+    let rivals = cell
+        .rows
+        .iter()
+        .filter(|row| row.family == Family::Rival && !lacks(row));
+    let ours = || cell.rows.iter().filter(|row| is_calm(row.family, &row.engine));
+    let worth = |row: &Row| match (row.shown(figure), bound) {
+        (Some(median), Bound::AtLeast(_)) => median,
+        (Some(median), Bound::AtMost(_)) => -median,
+        (None, _) => f64::NEG_INFINITY,
+    };
+    let judged = rivals.filter_map(|rival| {
+        let best = ours().max_by(|one, other| worth(one).total_cmp(&worth(other)))?;
+        let target = Target {
+            contender: best.contender.clone(),
+            baseline: Some(rival.contender.clone()),
+            figure,
+            bound,
+            cells: |_| true,
+        };
+        let judged = target.judge(cell, judge)?;
+        Some(Judged {
+            what: format!("{}, our best / {}", best.contender, rival.contender),
+            ..judged
+        })
+    });
+    judged.collect()
 }
 
 impl Target {
@@ -406,9 +466,8 @@ impl fmt::Display for Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engines::find;
-    use crate::fault::Fault;
     use crate::figures::Round;
+    use crate::record::Record;
     use crate::record::tests::sample;
     use crate::stats::Interval;
 
@@ -500,6 +559,39 @@ mod tests {
     }
 
     #[test]
+    fn our_best_backend_is_held_against_each_rival() {
+        let mut record = sample();
+        record.cells[0].rows.truncate(2);
+        let mut third = record.cells[0].rows[0].clone();
+        (third.contender, third.engine) = ("epoll+spin".into(), "epoll+spin".into());
+        record.cells[0].rows.push(third);
+        let of = |record: &Record| -> Vec<(String, Outcome)> {
+            let judged = record.targets.iter();
+            judged.map(|one| (one.what.clone(), one.outcome.clone())).collect()
+        };
+        record.conclude();
+        assert_eq!(of(&record), [], "there is no rival");
+        // By the same rounds the slower one is a rival, then the faster one is; who spins is not our best.
+        for (rival, what, outcome) in [
+            (1, "fast, our best / slow", Outcome::Shown),
+            (0, "slow, our best / fast", Outcome::Missed),
+        ] {
+            let mut record = record.clone();
+            record.cells[0].rows[rival].family = Family::Rival;
+            record.conclude();
+            assert_eq!(of(&record), [(what.to_owned(), outcome)]);
+            // What it lacks it is not asked for; who broke shows nothing.
+            record.cells[0].rows[rival].fault = Some(Fault::Lacks("it has no timers".into()));
+            record.conclude();
+            assert_eq!(of(&record), []);
+            record.cells[0].rows[rival].fault = Some(Fault::Corrupt("one byte".into()));
+            record.conclude();
+            let failed = Outcome::NotShown("its baseline failed".into());
+            assert_eq!(of(&record), [(what.to_owned(), failed)]);
+        }
+    }
+
+    #[test]
     fn whose_baseline_failed_is_told_nothing() {
         let mut record = sample();
         record.cells[0].rows[0].fault = Some(Fault::Corrupt("one byte".into()));
@@ -535,8 +627,23 @@ mod tests {
         let (reference, uring) = (contender(REFERENCE, None), contender("io-uring", Some(REFERENCE)));
         let both = [reference.clone(), uring.clone()];
         assert_eq!(intervals(work, 12, &both), 0);
-        let three = [reference, uring, contender("tokio", Some(REFERENCE))];
+        let rival = Contender {
+            engine: find("tokio").expect("it is listed"),
+            ..contender("tokio", Some(REFERENCE))
+        };
+        let three = [reference, uring, rival];
         assert_eq!(intervals(work, 12, &three), 1);
+        // Each that may be our best has an interval with each rival.
+        let epoll = Contender {
+            engine: find("epoll").expect("it is listed"),
+            ..contender("epoll", Some(REFERENCE))
+        };
+        let spinning = Contender {
+            engine: find("epoll+spin").expect("it is listed"),
+            ..contender("epoll+spin", Some("epoll"))
+        };
+        let five = [three.to_vec(), vec![epoll, spinning]].concat();
+        assert_eq!(intervals(work, 12, &five), 1 + 1);
         let flood = Work::Wake { flood: true };
         assert_eq!((intervals(flood, 12, &both), intervals(flood, 3, &both)), (1, 0));
     }

@@ -62,6 +62,17 @@ pub(crate) enum Ask {
     Mixed,
 }
 
+impl Ask {
+    /// As tables have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::Get => "get",
+            Self::Mixed => "mixed",
+        }
+    }
+}
+
 /// When it is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -111,7 +122,7 @@ impl Work {
         }
     }
 
-    /// Which figures its tables have.
+    /// Which figures its tables have, of those that somebody has.
     pub(crate) fn columns(self) -> &'static [Figure] {
         match self {
             Self::Idle { .. } => &[Figure::GrowthBytes, Figure::ServerCpuShare],
@@ -120,6 +131,7 @@ impl Work {
                 Figure::LatencyP50Us,
                 Figure::LatencyP99Us,
                 Figure::LatencyP999Us,
+                Figure::AllocationsPerMessage,
             ],
             Self::KillLeader => &[
                 Figure::MessagesPerSecond,
@@ -128,50 +140,39 @@ impl Work {
                 Figure::FirstWriteMs,
                 Figure::RepeatedRounds,
             ],
-            Self::Open { .. } => &[
+            Self::Timers { .. } => &[
                 Figure::MessagesPerSecond,
-                Figure::LatencyP50Us,
-                Figure::LatencyP99Us,
-                Figure::LatencyP999Us,
-                Figure::ServiceP50Us,
-                Figure::ServiceP99Us,
                 Figure::ServerCpuUsPerMessage,
-                Figure::ContextSwitchesPerMessage,
-                Figure::SyscallsPerMessage,
-                Figure::ResidentBytes,
-                Figure::LoadBusyShare,
+                Figure::AllocationsPerMessage,
             ],
-            // Service times where the pace is given; elsewhere nobody has them, and the column is left out.
-            Self::Cluster { .. } => &[
-                Figure::MessagesPerSecond,
-                Figure::LatencyP50Us,
-                Figure::LatencyP99Us,
-                Figure::LatencyP999Us,
-                Figure::ServiceP50Us,
-                Figure::ServiceP99Us,
-                Figure::ServerCpuUsPerMessage,
-                Figure::LoadBusyShare,
-                Figure::RepeatedRounds,
-            ],
-            Self::Timers { .. } => &[Figure::MessagesPerSecond, Figure::ServerCpuUsPerMessage],
+            // Of a slow reader's server nothing is counted, and the columns are left out.
             Self::Beside { .. } | Self::SlowReader { .. } => &[
                 Figure::MessagesPerSecond,
                 Figure::LatencyP50Us,
                 Figure::LatencyP99Us,
                 Figure::ServerCpuUsPerMessage,
+                Figure::SyscallsPerMessage,
+                Figure::CompletionsPerMessage,
+                Figure::AllocationsPerMessage,
                 Figure::GrowthBytes,
                 Figure::LoadBusyShare,
             ],
+            // Service times are those of open loops, repeated rounds those of clusters; what nobody has is no column.
             _ => &[
                 Figure::MessagesPerSecond,
                 Figure::LatencyP50Us,
                 Figure::LatencyP99Us,
                 Figure::LatencyP999Us,
+                Figure::ServiceP50Us,
+                Figure::ServiceP99Us,
                 Figure::ServerCpuUsPerMessage,
                 Figure::ContextSwitchesPerMessage,
                 Figure::SyscallsPerMessage,
+                Figure::CompletionsPerMessage,
+                Figure::AllocationsPerMessage,
                 Figure::ResidentBytes,
                 Figure::LoadBusyShare,
+                Figure::RepeatedRounds,
             ],
         }
     }
@@ -185,16 +186,18 @@ impl Work {
         }
     }
 
-    /// Whether its system calls are counted, in one more round.
+    /// Whether there is one more round, in which system calls and allocations are counted.
     pub(crate) fn is_counted(self) -> bool {
         let is_odd = matches!(self, Self::Idle { .. } | Self::SlowReader { .. });
-        !is_odd && !self.is_of_clusters() && self.job().has_connections()
+        !is_odd && !self.is_of_clusters()
     }
 
+    /// Bytes on their way at once.
     pub(crate) fn in_flight(self) -> usize {
         match self {
             Self::Echo { conns, size, depth } => conns * size * depth,
             Self::Frames { conns, size } => conns * size * FRAMES,
+            Self::FanOut { others, size, depth } => others * size * depth,
             _ => 0,
         }
     }
@@ -242,11 +245,7 @@ impl fmt::Display for Work {
             Self::Timers { expire: false } => f.write_str("million-timers start and stop"),
             Self::Timers { expire: true } => f.write_str("million-timers expire"),
             Self::Cluster { ask, pace } => {
-                let ask = match ask {
-                    Ask::Put => "put",
-                    Ask::Get => "get",
-                    Ask::Mixed => "mixed",
-                };
+                let ask = ask.name();
                 match pace {
                     Pace::Closed { clients } => write!(f, "{ask} 256Bx{clients}"),
                     Pace::Open { clients, rate } => write!(f, "{ask} 256Bx{clients} at {rate}/s"),

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 mod bsd;
 mod canaries;
+mod ceilings;
 mod chaos;
 mod command;
 mod counts;

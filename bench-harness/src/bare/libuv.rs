@@ -6,12 +6,14 @@ use std::os::fd::IntoRawFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::bare::allocations;
 use crate::inside::{self, Bell, Clockwork};
 use crate::job::Job;
 use crate::pattern::Pattern;
 use crate::serve::{self, BACKLOG, Task};
 
 unsafe extern "C" {
+    fn kraft_bench_uv_count(callback: extern "C" fn()) -> c_int;
     fn kraft_bench_uv_serve(fd: c_int, backlog: c_int, job: c_int, pattern: *const c_char, bytes: usize) -> c_int;
     fn kraft_bench_uv_wake_open(callback: extern "C" fn(*mut c_void), data: *mut c_void) -> c_int;
     fn kraft_bench_uv_wake();
@@ -40,6 +42,19 @@ pub(crate) fn serve(task: &Task) -> io::Result<()> {
     // itself.
     let outcome = unsafe { kraft_bench_uv_serve(fd, BACKLOG, job, pattern.as_ptr().cast(), pattern.len()) };
     Err(error(outcome))
+}
+
+extern "C" fn note() {
+    allocations::note();
+}
+
+/// Has what libuv and the loops in C allocate counted with the rest, the backend's libuv included. To be called before
+/// anything else of libuv is.
+pub(crate) fn count_allocations() {
+    // SAFETY: the callback may be called on any thread and at any time. libuv takes other functions for the system's only
+    // before it has any memory of its own, which is so at the beginning of a process; it refuses none of ours, for all are
+    // there.
+    unsafe { kraft_bench_uv_count(note) };
 }
 
 /// On Unix libuv's errors are the system's, negated.

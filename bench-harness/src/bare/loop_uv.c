@@ -29,6 +29,30 @@ struct rest {
     char bytes[];
 };
 
+// Is called at each allocation, where they are counted.
+static void (*allocated)(void);
+
+static void *allocate(size_t bytes) {
+    if (allocated != NULL) allocated();
+    return malloc(bytes);
+}
+
+static void *allocate_zeroed(size_t count, size_t bytes) {
+    if (allocated != NULL) allocated();
+    return calloc(count, bytes);
+}
+
+static void *allocate_more(void *at, size_t bytes) {
+    if (allocated != NULL) allocated();
+    return realloc(at, bytes);
+}
+
+// Calls `callback` at each allocation of libuv and of this file from here on. It is to be the first call of libuv.
+int kraft_bench_uv_count(void (*callback)(void)) {
+    allocated = callback;
+    return uv_replace_allocator(allocate, allocate_more, allocate_zeroed, free);
+}
+
 static char buffer[READ_BUFFER];
 static enum job job;
 static const char *pattern;
@@ -79,7 +103,7 @@ static void put(struct conn *conn, const char *bytes, size_t count, int stays) {
     }
     if (sent < 0) sent = 0;
     size_t left = count - (size_t)sent;
-    struct rest *rest = malloc(sizeof *rest + (stays ? 0 : left));
+    struct rest *rest = allocate(sizeof *rest + (stays ? 0 : left));
     if (rest == NULL) abort();
     if (!stays) memcpy(rest->bytes, bytes + sent, left);
     rest->slice = uv_buf_init(stays ? (char *)bytes + sent : rest->bytes, (unsigned)left);
@@ -132,7 +156,7 @@ static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *read) {
 
 static void on_connection(uv_stream_t *listener, int status) {
     if (status < 0) return;
-    struct conn *conn = calloc(1, sizeof *conn);
+    struct conn *conn = allocate_zeroed(1, sizeof *conn);
     if (conn == NULL) abort();
     uv_tcp_init(listener->loop, &conn->handle);
     conn->next = conns;
@@ -197,7 +221,7 @@ static void on_timer(uv_timer_t *timer) { ((struct timers *)timer->data)->expire
 
 // A loop with so many timers that do not run. NULL if there is no memory.
 struct timers *kraft_bench_uv_timers_open(size_t count) {
-    struct timers *all = calloc(1, sizeof *all + count * sizeof all->timers[0]);
+    struct timers *all = allocate_zeroed(1, sizeof *all + count * sizeof all->timers[0]);
     if (all == NULL || uv_loop_init(&all->loop) < 0) return NULL;
     for (size_t at = 0; at < count; at++) {
         uv_timer_init(&all->loop, &all->timers[at]);

@@ -1,12 +1,15 @@
 //! Hand-written servers, each as good as its mechanism allows and no more general than the workloads need: what a backend
-//! of Kraft costs is what it is slower than these. The unsafe code of this crate stands here.
+//! of Kraft costs is what it is slower than these. The unsafe code of this crate stands here, that which counts too.
 
+pub(crate) mod allocations;
 pub(crate) mod clock;
-#[cfg(any(feature = "rivals", target_os = "linux"))]
+#[cfg(any(feature = "rivals", have_kqueue, target_os = "linux"))]
 pub(crate) mod conns;
 // epoll and io_uring are Linux's own.
 #[cfg(target_os = "linux")]
 pub(crate) mod epoll;
+#[cfg(have_kqueue)]
+pub(crate) mod kqueue;
 #[cfg(have_libuv)]
 pub(crate) mod libuv;
 #[cfg(feature = "rivals")]

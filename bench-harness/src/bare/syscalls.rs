@@ -1,14 +1,34 @@
-//! How many system calls a process makes, counted by the kernel.
+//! How many system calls a process makes, and what its rings tell it, counted by the kernel.
 
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::{FromRawFd, OwnedFd};
 
+/// What is counted: a place in the kernel, below the folder of its events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tracepoint {
+    /// A system call is entered.
+    Syscall,
+    /// A completion is put into a ring. The kernel does that in the threads whose ring it is, but for what its own
+    /// threads did for them.
+    Completion,
+}
+
+impl Tracepoint {
+    fn path(self) -> &'static str {
+        match self {
+            Self::Syscall => "raw_syscalls/sys_enter",
+            Self::Completion => "io_uring/io_uring_complete",
+        }
+    }
+}
+
 /// Counters of some threads and of those that they start.
 ///
-/// While there is one, every system call of the machine takes some 50 ns more: nothing that is timed may be counted.
+/// While there is one of system calls, every system call of the machine takes some 50 ns more: nothing that is timed may
+/// be counted.
 #[derive(Debug)]
-pub(crate) struct Syscalls {
+pub(crate) struct Events {
     counters: Vec<File>,
 }
 
@@ -40,10 +60,10 @@ const INHERIT: u64 = 1 << 1;
 /// `PERF_FLAG_FD_CLOEXEC`.
 const CLOSE_ON_EXEC: libc::c_ulong = 1 << 3;
 
-impl Syscalls {
+impl Events {
     /// Counts from here on. `None` where the kernel does not count, or not for us: it takes CAP_PERFMON and tracefs.
-    pub(crate) fn of(threads: &[u32]) -> Option<Self> {
-        let number = fs::read_to_string("/sys/kernel/tracing/events/raw_syscalls/sys_enter/id").ok()?;
+    pub(crate) fn of(threads: &[u32], what: Tracepoint) -> Option<Self> {
+        let number = fs::read_to_string(format!("/sys/kernel/tracing/events/{}/id", what.path())).ok()?;
         let attributes = Attributes {
             kind: TRACEPOINT,
             size: u32::try_from(size_of::<Attributes>()).ok()?,
@@ -55,7 +75,7 @@ impl Syscalls {
         Some(Self { counters: counters? })
     }
 
-    /// System calls so far.
+    /// How often it happened so far.
     pub(crate) fn read(&self) -> Option<u64> {
         let each = self.counters.iter().map(|mut counter| {
             let mut count = [0; 8];
@@ -101,7 +121,7 @@ mod tests {
             return;
         };
         let own = own.file_name().and_then(|name| name.to_str()?.parse().ok());
-        let Some(counter) = own.and_then(|own: u32| Syscalls::of(&[own])) else {
+        let Some(counter) = own.and_then(|own: u32| Events::of(&[own], Tracepoint::Syscall)) else {
             println!("SKIPPED: this kernel does not count system calls for us");
             return;
         };

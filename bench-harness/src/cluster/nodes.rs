@@ -14,6 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Ground;
 use crate::fault::Fault;
+use crate::interrupt;
 use crate::pin;
 use crate::server::{LAST_MOMENT, last_lines};
 
@@ -197,6 +198,9 @@ impl Cluster {
         let mut client = self.client()?;
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
+            if interrupt::is_asked() {
+                return Err(Fault::Interrupted);
+            }
             let statuses = client.status().map_err(failed)?;
             let reports = statuses.iter().flat_map(|status| &status.report);
             let leaders: Vec<u64> = reports.map(|report| report.leader.0).collect();

@@ -21,7 +21,7 @@ use mio::{Events, Poll};
 use super::meter::{Meter, Times, UNSENT};
 use super::opening::{Opening, register};
 use super::pace::{self, Crowd};
-use super::{EVENTS, Figures, ReadClocks, Span, list, wait};
+use super::{EVENTS, Figures, ReadClocks, Span, list, settle, wait};
 use crate::cli::Waiting;
 use crate::fault::Fault;
 use crate::pattern::{Pattern, Place, WINDOW};
@@ -116,25 +116,12 @@ impl Askers {
             conn.greet(&mut all.shared)?;
             all.conns.push(conn);
         }
-        let mut meter = Meter::new(span, 0);
-        let mut events = Events::with_capacity(EVENTS);
-        while !all.conns.iter().all(Asker::is_welcome) {
-            meter.look()?;
-            wait(&mut all.poll, waiting, &mut events, &mut meter)?;
-            for event in &events {
-                let conn = &mut all.conns[event.token().0];
-                conn.receive(&mut all.shared, meter.now(), |_| {})?;
-                conn.flush(&mut all.shared)?;
-            }
-            meter.worked(true);
-        }
+        all.settle(span, Asker::is_welcome)?;
         Ok(all)
     }
 
     /// Puts every key once.
     pub(crate) fn fill(&mut self, span: Span) -> Result<(), Fault> {
-        let mut meter = Meter::new(span, 0);
-        let mut events = Events::with_capacity(EVENTS);
         let count = self.conns.len();
         for key in 0..KEYS {
             self.conns[key % count].ask(&mut self.shared, Op::Put, key, 0)?;
@@ -142,18 +129,19 @@ impl Askers {
         for conn in &mut self.conns {
             conn.flush(&mut self.shared)?;
         }
-        while self.conns.iter().any(|conn| !conn.asked.is_empty()) {
-            meter.look()?;
-            wait(&mut self.poll, self.waiting, &mut events, &mut meter)?;
-            for event in &events {
-                let (at, now) = (event.token().0, meter.now());
-                let conn = &mut self.conns[at];
-                conn.receive(&mut self.shared, now, |times| meter.note(at, now, times))?;
-                conn.flush(&mut self.shared)?;
-            }
-            meter.worked(true);
-        }
-        Ok(())
+        self.settle(span, |conn| conn.asked.is_empty())
+    }
+
+    /// Waits until all are through.
+    fn settle(&mut self, span: Span, is_through: impl Fn(&Asker) -> bool) -> Result<(), Fault> {
+        let Self {
+            poll, conns, shared, ..
+        } = self;
+        settle(conns, poll, self.waiting, span, is_through, |conn, at, meter| {
+            let now = meter.now();
+            conn.receive(shared, now, |times| meter.note(at, now, times))?;
+            conn.flush(shared)
+        })
     }
 
     /// Each client has one request on its way, and asks again when it is answered.

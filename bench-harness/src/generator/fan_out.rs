@@ -68,25 +68,11 @@ impl Load {
 
     /// A byte from the last to all others: when it has come all have been accepted.
     fn see_all_hear(&mut self, span: Span) -> Result<(), Fault> {
-        let mut meter = Meter::new(span, 0);
-        let mut events = Events::with_capacity(EVENTS);
         if let Some((speaker, hearers)) = self.conns.split_last_mut() {
             hearers.iter_mut().for_each(|conn| conn.expect(0));
             speaker.say(1);
             speaker.send(self.pattern)?;
         }
-        while self.conns.iter().any(|conn| conn.outstanding() > 0) {
-            meter.look()?;
-            self.wait(&mut events, &mut meter)?;
-            for event in &events {
-                let (at, now) = (event.token().0, meter.now());
-                let conn = &mut self.conns[at];
-                if conn.outstanding() > 0 {
-                    conn.receive(&mut self.buffer, self.pattern, 1, |times| meter.note(at, now, times))?;
-                }
-            }
-            meter.worked(true);
-        }
-        Ok(())
+        self.hear_all(span)
     }
 }

@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 
 use super::shares::Shares;
 use super::{Clocks, Figures, ReadClocks, Span};
+use crate::cli::Waiting;
 use crate::fault::Fault;
 use crate::interrupt;
 
@@ -173,9 +174,9 @@ impl Meter {
         Ok(())
     }
 
-    /// A wait has ended.
-    pub(super) fn waited(&mut self, found: bool) {
-        if !found {
+    /// A wait has ended. One that found something at once was work; who sleeps until there is something had nothing to do.
+    pub(super) fn waited(&mut self, found: bool, waiting: Waiting) {
+        if !found || waiting == Waiting::Block {
             let now = self.now();
             self.idle += now - self.last;
             self.last = now;
@@ -210,8 +211,9 @@ impl Meter {
         if is_kept {
             self.latency.saturating_record(now.saturating_sub(times.due));
             if let Some(service) = &mut self.service {
-                // An answer to what seems not to be sent came between two looks.
-                service.saturating_record(now.saturating_sub(times.sent));
+                // Of what a socket took while there was more behind it nobody knows when that was: not before it was due.
+                let sent = if times.sent == UNSENT { times.due } else { times.sent };
+                service.saturating_record(now.saturating_sub(sent));
             }
         }
     }
@@ -274,6 +276,21 @@ mod tests {
     }
 
     #[test]
+    fn a_load_that_sleeps_until_it_is_woken_is_not_busy() {
+        for (waiting, found, is_idle) in [
+            (Waiting::Spin, true, false),
+            (Waiting::Spin, false, true),
+            (Waiting::Block, true, true),
+            (Waiting::Block, false, true),
+        ] {
+            let mut meter = Meter::new(AT_ONCE, 0);
+            while meter.now() == 0 {}
+            meter.waited(found, waiting);
+            assert_eq!(meter.idle > 0, is_idle, "{waiting:?}, {found}");
+        }
+    }
+
+    #[test]
     fn a_round_without_an_end_is_given_up() {
         let mut meter = Meter::new(AT_ONCE, 0);
         meter.last = 21_000_000_000;
@@ -303,5 +320,17 @@ mod tests {
         };
         near(&latency, 2_500_000);
         near(&service, 500_000);
+    }
+
+    #[test]
+    fn what_is_answered_before_it_is_known_to_be_sent_was_in_service_since_it_was_due() {
+        let mut meter = Meter::open(AT_ONCE);
+        assert!(!is_over(&mut meter));
+        let due = meter.now();
+        meter.note(0, due + 2_000_000, Times::due(due));
+        meter.worked(true);
+        assert!(is_over(&mut meter));
+        let service = meter.figures().service.expect("an open loop takes it");
+        assert!(service.min() >= 1_990_000, "{}", service.min());
     }
 }

@@ -105,13 +105,31 @@ pub(crate) struct Figures {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Clocks {
     /// Context switches of the server.
-    pub(crate) switches: Option<u64>,
-    /// System calls of the server, where they are counted.
+    pub(crate) switches: Option<Switches>,
+    /// System calls of the server, completions of its ring, and how often it allocated memory, where that is counted.
     pub(crate) syscalls: Option<u64>,
+    pub(crate) completions: Option<u64>,
+    pub(crate) allocations: Option<u64>,
     /// CPU time of the server.
     pub(crate) server: Option<Duration>,
     /// CPU time of this process.
     pub(crate) own: Option<Duration>,
+}
+
+/// How often threads gave their core up or lost it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Switches {
+    pub(crate) count: u64,
+    /// What tells these threads from others.
+    pub(crate) threads: u64,
+}
+
+impl Switches {
+    /// Those behind `before`; `None` if it was of other threads: one that has ended takes its count with it.
+    fn since(self, before: Self) -> Option<Self> {
+        let count = self.count.saturating_sub(before.count);
+        (self.threads == before.threads).then_some(Self { count, ..self })
+    }
 }
 
 /// Reads the clocks.
@@ -122,8 +140,10 @@ impl Clocks {
         let time = |to: Option<Duration>, from: Option<Duration>| Some(to?.saturating_sub(from?));
         let count = |to: Option<u64>, from: Option<u64>| Some(to?.saturating_sub(from?));
         Self {
-            switches: count(self.switches, before.switches),
+            switches: self.switches.and_then(|now| now.since(before.switches?)),
             syscalls: count(self.syscalls, before.syscalls),
+            completions: count(self.completions, before.completions),
+            allocations: count(self.allocations, before.allocations),
             server: time(self.server, before.server),
             own: time(self.own, before.own),
         }
@@ -216,30 +236,61 @@ impl Load {
 
     /// A byte there and back over each connection.
     pub(crate) fn see_all_alive(&mut self, span: Span) -> Result<(), Fault> {
-        let mut meter = Meter::new(span, 0);
         for conn in &mut self.conns {
             conn.owe(1, 0);
             conn.send(self.pattern)?;
         }
-        let mut events = Events::with_capacity(EVENTS);
-        while self.conns.iter().any(|conn| conn.outstanding() > 0) {
-            meter.look()?;
-            self.wait(&mut events, &mut meter)?;
-            for event in &events {
-                let number = event.token().0;
-                let (conn, now) = (&mut self.conns[number], meter.now());
-                conn.receive(&mut self.buffer, self.pattern, 1, |times| {
-                    meter.note(number, now, times)
-                })?;
-            }
-            meter.worked(true);
-        }
-        Ok(())
+        self.hear_all(span)
+    }
+
+    /// Hears what all connections expect, in messages of a byte.
+    fn hear_all(&mut self, span: Span) -> Result<(), Fault> {
+        let Self { conns, pattern, .. } = self;
+        let buffer = &mut self.buffer;
+        let is_through = |conn: &Conn| conn.outstanding() == 0;
+        settle(
+            conns,
+            &mut self.poll,
+            self.waiting,
+            span,
+            is_through,
+            |conn, number, meter| {
+                let now = meter.now();
+                // Who speaks in a fan-out hears nothing.
+                if !is_through(conn) {
+                    conn.receive(buffer, pattern, 1, |times| meter.note(number, now, times))?;
+                }
+                Ok(())
+            },
+        )
     }
 
     fn wait(&mut self, events: &mut Events, meter: &mut Meter) -> Result<bool, Fault> {
         wait(&mut self.poll, self.waiting, events, meter)
     }
+}
+
+/// Waits until all `conns` are through; `hear` acts on one that has events, by its number.
+fn settle<C>(
+    conns: &mut [C],
+    poll: &mut Poll,
+    waiting: Waiting,
+    span: Span,
+    is_through: impl Fn(&C) -> bool,
+    mut hear: impl FnMut(&mut C, usize, &mut Meter) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let mut meter = Meter::new(span, 0);
+    let mut events = Events::with_capacity(EVENTS);
+    while !conns.iter().all(&is_through) {
+        meter.look()?;
+        wait(poll, waiting, &mut events, &mut meter)?;
+        for event in &events {
+            let number = event.token().0;
+            hear(&mut conns[number], number, &mut meter)?;
+        }
+        meter.worked(true);
+    }
+    Ok(())
 }
 
 /// One wait. Whether there were events.
@@ -255,7 +306,7 @@ fn wait(poll: &mut Poll, waiting: Waiting, events: &mut Events, meter: &mut Mete
         _ => {}
     }
     let found = !events.is_empty();
-    meter.waited(found);
+    meter.waited(found, waiting);
     no_answer(meter, found)?;
     Ok(found)
 }
@@ -328,4 +379,4 @@ fn rest(long: Duration) -> Result<(), Fault> {
 }
 
 /// How long one who waits for nothing sleeps between looks for ^C.
-const INTERRUPT_NAP: Duration = Duration::from_millis(50);
+pub(crate) const INTERRUPT_NAP: Duration = Duration::from_millis(50);

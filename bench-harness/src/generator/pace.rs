@@ -119,6 +119,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::cli::Waiting;
     use crate::generator::{Clocks, no_answer};
 
     const NO_CLOCKS: ReadClocks<'static> = &Clocks::default;
@@ -172,7 +173,7 @@ mod tests {
             let is_ready = |conn: &usize| !self.asked[*conn].is_empty() && (self.answers)(meter, *conn, self.count);
             ready.clear();
             ready.extend((0..self.conns).find(is_ready));
-            meter.waited(!ready.is_empty());
+            meter.waited(!ready.is_empty(), Waiting::Spin);
             no_answer(meter, !ready.is_empty())?;
             Ok(!ready.is_empty())
         }

@@ -21,7 +21,7 @@ fn one(cell: &Cell, palette: &Palette) -> String {
     let rows: Vec<(&Row, f64)> = cell
         .rows
         .iter()
-        .filter_map(|row| Some((row, *row.median.get(&what)?)))
+        .filter_map(|row| Some((row, row.shown(what)?)))
         .collect();
     let most = rows.iter().map(|(_, micros)| *micros).fold(0.0, f64::max);
     if most <= 0.0 {

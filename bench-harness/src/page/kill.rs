@@ -10,7 +10,8 @@ const TOP: f64 = 30.0;
 
 /// A drawing for each row that has trials.
 pub(super) fn draw(cell: &Cell) -> String {
-    let rows = cell.rows.iter().filter(|row| !row.trials.is_empty());
+    let has_some = |row: &&Row| !row.trials.is_empty() && row.fault.is_none();
+    let rows = cell.rows.iter().filter(has_some);
     rows.map(|row| one(cell, row)).collect()
 }
 

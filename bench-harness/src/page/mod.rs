@@ -1,7 +1,7 @@
 //! A run as one page that needs nothing else: no script, no network.
 //!
 //! Drawings are SVG within it. They are as wide as a telephone and stand beside each other where there is room. What is
-//! drawn stands as a number as well, in tables whose cells bear a key, by which [`missing`] finds what a browser has of
+//! drawn stands as a number as well, in tables whose rows bear a key, by which [`missing`] finds what a browser has of
 //! them.
 
 mod check;
@@ -25,18 +25,26 @@ use crate::record::{Cell, Record};
 /// What a page may weigh: it is to be passed on by mail.
 const BYTES_MAX: usize = 395_000;
 
-/// Drawings of cells that are left out where there are too many: first what a table says nearly as well.
-const LEVELS: [&[Drawing]; 5] = [
-    &[Drawing::Ratio, Drawing::Spectrum, Drawing::SecondRatio, Drawing::Cost],
-    &[Drawing::Ratio, Drawing::Spectrum, Drawing::SecondRatio],
-    &[Drawing::Ratio, Drawing::Spectrum],
-    &[Drawing::Ratio],
-    &[],
-];
+/// What of cells is left out where there are too many: first the drawings of what a table says nearly as well.
+const LEVELS: [&[Part]; 6] = {
+    use Part::{Columns, Cost, Grid, Ratio, SecondRatio, Spectrum};
+    [
+        &[Grid, Columns, Ratio, Spectrum, SecondRatio, Cost],
+        &[Grid, Columns, Ratio, Spectrum, SecondRatio],
+        &[Grid, Columns, Ratio, Spectrum],
+        &[Grid, Columns, Ratio],
+        &[Grid, Columns],
+        &[],
+    ]
+};
 
-/// A drawing of a cell.
+/// A part of the page, of all cells or of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Drawing {
+enum Part {
+    /// Size by connections.
+    Grid,
+    /// Those columns of its table that neither stand first nor are compared.
+    Columns,
     /// Of the figure that the workload is about.
     Ratio,
     /// Of the other figures that are compared.
@@ -59,17 +67,19 @@ pub(crate) fn html(record: &Record) -> String {
 
 fn page(record: &Record, level: usize) -> String {
     let palette = Palette::of(record);
-    let drawings = LEVELS[level];
+    let parts = LEVELS[level];
     let mut body = tables::head(record, level > 0);
     body += &section("Verdicts", &tables::summary(record));
-    body += &section("By size and connections", &charts(&heat::draw(record)));
+    if parts.contains(&Part::Grid) {
+        body += &section("By size and connections", &charts(&heat::draw(record)));
+    }
     body += &section("Latency against load", &charts(&load::draw(record, &palette)));
-    if drawings.contains(&Drawing::Cost) {
+    if parts.contains(&Part::Cost) {
         let drawn = charts(&cost::draw(record, &palette));
         body += &section("CPU time of the server for a message, µs", &drawn);
     }
     let cells = record.cells.iter().enumerate();
-    let cells = cells.map(|(number, cell)| self::cell(number, cell, drawings, &palette));
+    let cells = cells.map(|(number, cell)| self::cell(number, cell, parts, &palette));
     body += &section("Cells", &cells.collect::<String>());
     body += &section("Targets", &tables::targets(record));
     body += &section("Not measured", &tables::left_out(record));
@@ -83,34 +93,43 @@ fn page(record: &Record, level: usize) -> String {
     )
 }
 
-fn cell(number: usize, cell: &Cell, drawings: &[Drawing], palette: &Palette) -> String {
+fn cell(number: usize, cell: &Cell, parts: &[Part], palette: &Palette) -> String {
     let mut drawn = String::new();
-    for figure in ratios_drawn(cell, drawings) {
+    for figure in ratios_drawn(cell, parts) {
         drawn += &whiskers::draw(number, cell, figure, palette);
     }
-    if drawings.contains(&Drawing::Spectrum) {
+    if parts.contains(&Part::Spectrum) {
         drawn += &spectrum::draw(cell, palette);
     }
     drawn += &kill::draw(cell);
     format!(
         "<h3>{}</h3>{}{}{}\n",
         escaped(&cell.name),
-        tables::cell(number, cell),
+        tables::cell(number, cell, &columns(cell, parts)),
         tables::notes(cell),
         charts(&drawn)
     )
 }
 
+/// Columns that every table has room for: the figure that it is about, and two that belong to it.
+const COLUMNS_MIN: usize = 3;
+
+/// The figures of a cell's table.
+fn columns(cell: &Cell, parts: &[Part]) -> Vec<Figure> {
+    let has = |figure: &Figure| cell.rows.iter().any(|row| row.shown(*figure).is_some());
+    let known = cell.work.columns().iter().copied().filter(has).enumerate();
+    let is_kept =
+        |at, figure| parts.contains(&Part::Columns) || at < COLUMNS_MIN || cell.work.compared().contains(&figure);
+    known
+        .filter(|(at, figure)| is_kept(*at, *figure))
+        .map(|(_, figure)| figure)
+        .collect()
+}
+
 /// The figures whose ratios are drawn.
-fn ratios_drawn(cell: &Cell, drawings: &[Drawing]) -> Vec<Figure> {
+fn ratios_drawn(cell: &Cell, parts: &[Part]) -> Vec<Figure> {
     let figures = cell.work.compared().iter().enumerate();
-    let is_drawn = |at: usize| {
-        drawings.contains(if at == 0 {
-            &Drawing::Ratio
-        } else {
-            &Drawing::SecondRatio
-        })
-    };
+    let is_drawn = |at: usize| parts.contains(if at == 0 { &Part::Ratio } else { &Part::SecondRatio });
     figures
         .filter(|(at, _)| is_drawn(*at))
         .map(|(_, figure)| *figure)
@@ -142,7 +161,7 @@ fn figure(caption: &str, svg: Svg) -> String {
     )
 }
 
-/// What a number of the page is found by: the places of cell, row and figure.
+/// What a drawing of the page is found by: the places of cell, row and figure.
 fn key(cell: usize, row: usize, figure: Figure) -> String {
     format!("{cell}.{row}.{}", place(figure))
 }
@@ -157,6 +176,7 @@ fn place(figure: Figure) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::Fault;
     use crate::record::Trial;
     use crate::record::tests::sample;
     use crate::workload::Work;
@@ -213,6 +233,7 @@ mod tests {
             let rounds = cell.rows.iter_mut().flat_map(|row| row.rounds.iter_mut().flatten());
             rounds.for_each(|round| {
                 round.insert(Figure::LatencyP99Us, 90.0);
+                round.insert(Figure::ServiceP99Us, 60.0);
             });
             record.cells.push(cell);
         }
@@ -224,7 +245,8 @@ mod tests {
         record.conclude();
         let page = html(&record);
         for drawn in [
-            "64B over 64 connections: p99",
+            "64B over 64 connections: p99 in µs from when each was due; faint: service time",
+            "64B over 64 connections: p50 in µs",
             "slow, throughput to fast",
             "from a leader&#39;s death",
             "200 ms",
@@ -232,6 +254,55 @@ mod tests {
             let drawn = drawn.replace("&#39;", "'");
             assert!(page.contains(&drawn), "{drawn}");
         }
+        assert_eq!(missing(&record, &page), Vec::<String>::new());
+    }
+
+    /// Two rates of an open loop, with latencies and service times; `slow` waits for what is before it.
+    fn at_two_rates() -> Record {
+        let mut record = sample();
+        record.cells = [1000, 2000].map(|rate| at_rate(&record.cells[0], rate)).to_vec();
+        record.conclude();
+        record
+    }
+
+    fn at_rate(cell: &Cell, rate: u64) -> Cell {
+        let mut cell = cell.clone();
+        let (conns, size) = (64, 64);
+        cell.work = Work::Open { conns, size, rate };
+        cell.name = cell.work.to_string();
+        for round in cell.rows.iter_mut().flat_map(|row| row.rounds.iter_mut().flatten()) {
+            round.insert(Figure::LatencyP99Us, 90.0 * rate as f64);
+            round.insert(Figure::ServiceP99Us, 60.0);
+        }
+        cell
+    }
+
+    #[test]
+    fn what_service_times_leave_out_is_drawn_beside_the_latency() {
+        let record = at_two_rates();
+        let page = html(&record);
+        assert_eq!(missing(&record, &page), Vec::<String>::new());
+        // Of two contenders the latency and the service time; nobody has a p50 of both.
+        let keys = ["0.0", "0.1"].map(|row| [Figure::LatencyP99Us, Figure::ServiceP99Us].map(|of| (row, of)));
+        for (row, figure) in keys.concat() {
+            let attribute = format!("data-curve=\"{row}.{}\" d=\"M", place(figure));
+            assert_eq!(page.matches(&attribute).count(), 1, "{attribute}");
+            // Without it, or without one of its rates, a page is not whole.
+            for broken in [
+                page.replacen(&attribute, "d=\"M", 1),
+                page.replacen(&attribute, &format!("{attribute}1 1L"), 1),
+            ] {
+                let missing = missing(&record, &broken);
+                assert_eq!(missing.len(), 1, "{missing:?}");
+                assert!(missing[0].contains(" against load: 2 rates of "), "{missing:?}");
+            }
+        }
+        // Who failed at a rate is drawn at the others, and one alone makes no curve.
+        let mut record = record;
+        record.cells[1].rows[1].fault = Some(Fault::Stalled("too much".into()));
+        record.conclude();
+        let page = html(&record);
+        assert!(page.contains("data-curve=\"0.0.") && !page.contains("data-curve=\"0.1."));
         assert_eq!(missing(&record, &page), Vec::<String>::new());
     }
 
@@ -245,6 +316,40 @@ mod tests {
         assert!(page.contains("To keep this page small"));
         assert_eq!(missing(&record, &page), Vec::<String>::new());
         assert!(!html(&sample()).contains("To keep this page small"));
+    }
+
+    #[test]
+    fn a_page_of_a_full_run_of_all_engines_can_be_passed_on() {
+        let mut record = sample();
+        // As many cells and engines as --full has with rivals, and every column.
+        let mut cell = record.cells[0].clone();
+        for round in cell.rows.iter_mut().flat_map(|row| row.rounds.iter_mut().flatten()) {
+            for figure in cell.work.columns() {
+                round.insert(*figure, 123_456.7);
+            }
+        }
+        let (fast, slow) = (cell.rows[0].clone(), cell.rows[1].clone());
+        let again = (0..17).map(|at| {
+            let mut row = slow.clone();
+            row.contender = format!("an-engine-with-a-name-{at}");
+            row
+        });
+        cell.rows = [fast].into_iter().chain(again).collect();
+        let grid = (0..45).map(|at| {
+            let (conns, size, depth) = ([1, 64, 1000, 10_000][at % 4], 64 << (at / 4 % 4), 1 + at / 16);
+            let work = Work::Echo { conns, size, depth };
+            let name = work.to_string();
+            Cell {
+                work,
+                name,
+                ..cell.clone()
+            }
+        });
+        record.cells = grid.collect();
+        record.conclude();
+        let page = html(&record);
+        assert!(page.len() < 400_000, "{}", page.len());
+        assert_eq!(missing(&record, &page), Vec::<String>::new());
     }
 
     #[test]

@@ -14,7 +14,8 @@ const BOTTOM: f64 = 24.0;
 
 /// The spectra of a cell; empty if no row has one.
 pub(super) fn draw(cell: &Cell, palette: &Palette) -> String {
-    let rows: Vec<&Row> = cell.rows.iter().filter(|row| row.spectrum.len() > 1).collect();
+    let has_one = |row: &&Row| row.spectrum.len() > 1 && row.fault.is_none();
+    let rows: Vec<&Row> = cell.rows.iter().filter(has_one).collect();
     if rows.is_empty() {
         return String::new();
     }

@@ -71,11 +71,15 @@ impl Svg {
 
     /// A line through points.
     pub(super) fn curve(&mut self, class: &str, points: &[(f64, f64)]) {
-        let mut path = String::new();
-        for (at, (x, y)) in points.iter().enumerate() {
-            let _ = write!(path, "{}{} {}", if at == 0 { 'M' } else { 'L' }, n(*x), n(*y));
-        }
-        self.push(format_args!("<path class=\"{class}\" d=\"{path}\"/>"));
+        self.push(format_args!("<path class=\"{class}\" d=\"{}\"/>", path(points)));
+    }
+
+    /// One that is found by its key.
+    pub(super) fn keyed_curve(&mut self, class: &str, key: &str, points: &[(f64, f64)]) {
+        let path = path(points);
+        self.push(format_args!(
+            "<path class=\"{class}\" data-curve=\"{key}\" d=\"{path}\"/>"
+        ));
     }
 
     /// Dots on a line from left to right, which are lines of no length with round ends.
@@ -119,6 +123,13 @@ impl Svg {
         // Memory takes all.
         let _ = self.body.write_fmt(shape);
     }
+}
+
+/// Through points, from each to the next.
+fn path(points: &[(f64, f64)]) -> String {
+    let steps = points.iter().enumerate();
+    let steps = steps.map(|(at, (x, y))| format!("{}{} {}", if at == 0 { 'M' } else { 'L' }, n(*x), n(*y)));
+    steps.collect()
 }
 
 /// A tenth of a pixel is all that one sees, and pages are to be small.

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
+use super::place;
 use super::svg::escaped;
-use super::{key, place};
 use crate::figures::{self, Figure, Verdict};
 use crate::record::{Cell, Comparison, Record, Row};
 use crate::report::{asked, interval, plain};
@@ -23,8 +23,8 @@ pub(super) fn head(record: &Record, is_reduced: bool) -> String {
         method.confidence * 100.0
     );
     if is_reduced {
-        text +=
-            "<p class=\"soft\">To keep this page small some drawings are left out; results.json has everything.</p>";
+        text += "<p class=\"soft\">To keep this page small some drawings or columns are left out; results.json has \
+                 everything.</p>";
     }
     if record.interrupted {
         text += "<p class=\"warn\">The run was interrupted: rounds are missing.</p>";
@@ -81,14 +81,12 @@ pub(super) fn summary(record: &Record) -> String {
     text + "</tbody></table>"
 }
 
-/// The medians of a cell and its ratios. Who failed stays, with the reason.
-pub(super) fn cell(number: usize, cell: &Cell) -> String {
-    let has = |figure: &&Figure| cell.rows.iter().any(|row| row.median.contains_key(figure));
-    let figures: Vec<Figure> = cell.work.columns().iter().filter(has).copied().collect();
+/// The medians of a cell, of these figures, and its ratios. Who failed stays, with the reason.
+pub(super) fn cell(number: usize, cell: &Cell, figures: &[Figure]) -> String {
     let is_compared = |figure: &&Figure| cell.rows.iter().any(|row| row.comparison(**figure).is_some());
     let compared: Vec<Figure> = cell.work.compared().iter().filter(is_compared).copied().collect();
     let mut text = String::from("<table class=\"figures\"><thead><tr><th>engine</th>");
-    for figure in &figures {
+    for figure in figures {
         let _ = write!(text, "<th>{}</th>", figure.heading());
     }
     for figure in &compared {
@@ -96,13 +94,19 @@ pub(super) fn cell(number: usize, cell: &Cell) -> String {
     }
     text += "</tr></thead><tbody>";
     for (at, row) in cell.rows.iter().enumerate() {
-        text += &self::row(row, &figures, &compared, |figure| key(number, at, figure));
+        let _ = write!(text, "<tr {}>", row_key(number, at));
+        text += &self::row(row, figures, &compared);
     }
     text + "</tbody></table>"
 }
 
-fn row(row: &Row, figures: &[Figure], compared: &[Figure], key: impl Fn(Figure) -> String) -> String {
-    let mut text = format!("<tr><td>{}</td>", escaped(&row.contender));
+/// What a row is found by.
+pub(super) fn row_key(cell: usize, row: usize) -> String {
+    format!("data-row=\"{cell}.{row}\"")
+}
+
+fn row(row: &Row, figures: &[Figure], compared: &[Figure]) -> String {
+    let mut text = format!("<td>{}</td>", escaped(&row.contender));
     if let Some(fault) = &row.fault {
         let columns = figures.len() + compared.len();
         let _ = write!(
@@ -114,23 +118,15 @@ fn row(row: &Row, figures: &[Figure], compared: &[Figure], key: impl Fn(Figure) 
         return text;
     }
     for figure in figures {
-        let place = place(*figure);
-        let _ = match row.median.get(figure) {
-            Some(median) => {
-                let (key, shown) = (key(*figure), escaped(&figure.show(*median)));
-                write!(text, "<td class=\"f{place}\" data-key=\"{key}\">{shown}</td>")
-            }
-            None => write!(text, "<td class=\"f{place}\">–</td>"),
+        text += &match row.median.get(figure) {
+            Some(median) => median_cell(*figure, *median),
+            None => format!("<td class=\"f{}\">–</td>", place(*figure)),
         };
     }
     for figure in compared {
-        let place = place(*figure);
-        let _ = match row.comparison(*figure) {
-            Some(comparison) => {
-                let (key, shown) = (key(*figure), ratio_text(comparison));
-                write!(text, "<td class=\"r{place}\" data-ratio=\"{key}\">{shown}</td>")
-            }
-            None => write!(text, "<td class=\"r{place}\">–</td>"),
+        text += &match row.comparison(*figure) {
+            Some(comparison) => ratio_cell(comparison),
+            None => format!("<td class=\"r{}\">–</td>", place(*figure)),
         };
     }
     text + "</tr>"
@@ -145,8 +141,19 @@ pub(super) fn headings() -> String {
     format!("@media (max-width:820px){{{}}}", rules.collect::<String>())
 }
 
-/// A ratio, its interval and its verdict, as HTML.
-pub(super) fn ratio_text(comparison: &Comparison) -> String {
+/// A median in its column.
+pub(super) fn median_cell(figure: Figure, median: f64) -> String {
+    let (place, shown) = (place(figure), escaped(&figure.show(median)));
+    format!("<td class=\"f{place}\">{shown}</td>")
+}
+
+/// A ratio, its interval and its verdict in their column.
+pub(super) fn ratio_cell(comparison: &Comparison) -> String {
+    let (place, text) = (place(comparison.figure), ratio_text(comparison));
+    format!("<td class=\"r{place}\">{text}</td>")
+}
+
+fn ratio_text(comparison: &Comparison) -> String {
     let Comparison { figure, ratio, verdict } = comparison;
     let words = figure.words(*verdict);
     let interval = interval(ratio.corrected);
@@ -177,6 +184,13 @@ pub(super) fn notes(cell: &Cell) -> String {
             escaped(&trend.contender),
             trend.drift.a_round * 100.0,
             trend.drift.p
+        );
+    }
+    for (contender, baseline) in cell.without_baseline() {
+        let (contender, baseline) = (escaped(contender), escaped(baseline));
+        let _ = write!(
+            text,
+            "<p><small>{contender}: not compared, since {baseline} failed.</small></p>"
         );
     }
     let bound = cell.rows.iter().filter(|row| row.load_bound);
@@ -258,6 +272,9 @@ pub(super) fn environment(record: &Record) -> String {
     }
     if let Some(share) = machine.used_by_others {
         lines.push(("used by others".into(), format!("{:.1} %", share * 100.0)));
+    }
+    if let Some(share) = machine.stolen {
+        lines.push(("taken by the host".into(), format!("{:.1} %", share * 100.0)));
     }
     lines.extend(machine.limits.iter().map(|(name, value)| (name.clone(), value.clone())));
     let mitigations = machine.mitigations.iter();

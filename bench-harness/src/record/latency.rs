@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, IntervalLogWriterError};
+use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 
 /// The rounds of a row as a HdrHistogram interval log, which HdrHistogram's own tools read: a line a round, nanoseconds.
 #[derive(Clone, Debug)]
@@ -13,8 +13,28 @@ pub(crate) struct LatencyLog {
     text: Vec<u8>,
 }
 
-/// A round's answers: since when, how long, and how late each came.
-pub(crate) type Answers = (SystemTime, Duration, Histogram<u64>);
+/// A round's answers: since when, how long, and how late each came. Packed, since a histogram has room for all that could
+/// have been, and those of all rounds of a cell wait for its end.
+#[derive(Clone, Debug)]
+pub(crate) struct Answers {
+    since: SystemTime,
+    long: Duration,
+    packed: Vec<u8>,
+}
+
+impl Answers {
+    /// `None` of what cannot be packed, which is no histogram of ours.
+    pub(crate) fn of(since: SystemTime, long: Duration, late: &Histogram<u64>) -> Option<Self> {
+        let mut packed = Vec::new();
+        V2DeflateSerializer::new().serialize(late, &mut packed).ok()?;
+        packed.shrink_to_fit();
+        Some(Self { since, long, packed })
+    }
+
+    fn late(&self) -> Option<Histogram<u64>> {
+        Deserializer::new().deserialize(&mut self.packed.as_slice()).ok()
+    }
+}
 
 /// Nanoseconds of a microsecond. The greatest value of an interval stands in its line in microseconds.
 const MICROSECOND: f64 = 1000.0;
@@ -22,7 +42,7 @@ const MICROSECOND: f64 = 1000.0;
 impl LatencyLog {
     /// `None` if there is no round.
     pub(crate) fn of(cell: &str, contender: &str, rounds: &[Answers]) -> Option<Self> {
-        let (first, _, _) = rounds.first()?;
+        let first = rounds.first()?.since;
         let mut text = Vec::new();
         let mut serializer = V2DeflateSerializer::new();
         let written = (|| -> Result<(), IntervalLogWriterError<_>> {
@@ -32,13 +52,15 @@ impl LatencyLog {
                     " kraft-bench {}: {cell}, {contender}",
                     env!("CARGO_PKG_VERSION")
                 ))
-                .with_start_time(*first)
-                .with_base_time(*first)
+                .with_start_time(first)
+                .with_base_time(first)
                 .with_max_value_divisor(MICROSECOND);
             let mut log = builder.begin_log_with(&mut text, &mut serializer)?;
-            for (since, long, answers) in rounds {
-                let start = since.duration_since(*first).unwrap_or_default();
-                log.write_histogram(answers, start, *long, None)?;
+            for round in rounds {
+                let start = round.since.duration_since(first).unwrap_or_default();
+                if let Some(late) = round.late() {
+                    log.write_histogram(&late, start, round.long, None)?;
+                }
             }
             Ok(())
         })();
@@ -71,13 +93,13 @@ pub(crate) const BEYOND_MIN: f64 = 10.0;
 /// Percentiles of all rounds together in microseconds, four to a power of ten of what lies beyond, as far as the
 /// answers allow.
 pub(crate) fn spectrum(rounds: &[Answers]) -> Vec<[f64; 2]> {
-    let Some((_, _, first)) = rounds.first() else {
+    let mut each = rounds.iter().filter_map(Answers::late);
+    let Some(mut all) = each.next() else {
         return Vec::new();
     };
-    let mut all = first.clone();
-    for (_, _, answers) in &rounds[1..] {
+    for late in each {
         // The bounds are the same in all rounds.
-        let _ = all.add(answers);
+        let _ = all.add(&late);
     }
     let beyond = (0..=20).map(|step| 0.5 * 10_f64.powf(-f64::from(step) / 4.0));
     beyond
@@ -91,7 +113,6 @@ pub(crate) fn spectrum(rounds: &[Answers]) -> Vec<[f64; 2]> {
 
 #[cfg(test)]
 mod tests {
-    use hdrhistogram::serialization::Deserializer;
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
     use super::*;
@@ -101,17 +122,22 @@ mod tests {
         for value in values {
             histogram.saturating_record(value);
         }
-        (
-            SystemTime::UNIX_EPOCH + Duration::from_secs(100),
-            Duration::from_millis(250),
-            histogram,
-        )
+        let since = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
+        Answers::of(since, Duration::from_millis(250), &histogram).expect("it is one of ours")
+    }
+
+    #[test]
+    fn answers_of_a_thousand_rounds_fit_into_memory() {
+        // A second's worth, as far apart as those of a loop that is busy.
+        let round = answers((0..200_000).map(|at| 20_000 + at * 7));
+        assert!(round.packed.capacity() < 16 << 10, "{}", round.packed.capacity());
+        assert_eq!(round.late().expect("it was packed").len(), 200_000);
     }
 
     #[test]
     fn a_log_holds_every_round_with_all_its_answers() {
         let mut second = answers(2000..2500);
-        second.0 += Duration::from_secs(2);
+        second.since += Duration::from_secs(2);
         let log = LatencyLog::of("echo 64Bx64", "epoll", &[answers(1000..1100), second]).expect("there are rounds");
         assert_eq!(log.file_name(), "echo_64Bx64--epoll.hlog");
         let intervals: Vec<_> = IntervalLogIterator::new(log.text())

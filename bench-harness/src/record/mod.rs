@@ -174,6 +174,17 @@ impl Cell {
         self.rows.iter().find(|row| row.contender == contender)
     }
 
+    /// Those that are held against nobody because their baseline failed, and that.
+    pub(crate) fn without_baseline(&self) -> impl Iterator<Item = (&str, &str)> {
+        let alone = self.rows.iter().filter(|row| row.fault.is_none());
+        alone.filter_map(|row| {
+            let baseline = self.baseline(row)?;
+            let has_failed = baseline.fault.as_ref().is_some_and(Fault::is_failure);
+            (has_failed && !self.work.compared().is_empty())
+                .then_some((row.contender.as_str(), baseline.contender.as_str()))
+        })
+    }
+
     /// The row that a row is held against.
     pub(crate) fn baseline(&self, row: &Row) -> Option<&Row> {
         self.row(row.baseline.as_deref()?)
@@ -183,7 +194,7 @@ impl Cell {
         for row in &mut self.rows {
             let medians = crate::figures::ALL.into_iter();
             row.median = medians
-                .filter_map(|figure| Some((figure, median(row.values(figure))?)))
+                .filter_map(|figure| Some((figure, row.middle(figure)?)))
                 .collect();
             row.median.extend(&row.counts);
             let busy = row.median.get(&Figure::LoadBusyShare);
@@ -230,6 +241,20 @@ impl Row {
         self.by_round(figure).into_iter().flatten().collect()
     }
 
+    /// The median of its rounds, if at least half of them have the figure: what few rounds have, such as percentiles that
+    /// want many answers, those have that were not like the others.
+    fn middle(&self, figure: Figure) -> Option<f64> {
+        let values = self.values(figure);
+        let rounds = self.rounds.iter().flatten().count();
+        median(values.iter().copied()).filter(|_| values.len() * 2 >= rounds)
+    }
+
+    /// Its median, unless it failed: nobody knows what its other rounds are worth.
+    pub(crate) fn shown(&self, figure: Figure) -> Option<f64> {
+        let median = self.median.get(&figure);
+        median.copied().filter(|_| self.fault.is_none())
+    }
+
     /// The ratios to a baseline of the rounds in which both have the figure.
     pub(crate) fn ratios(&self, baseline: &Self, figure: Figure) -> Vec<f64> {
         stats::ratios(&self.by_round(figure), &baseline.by_round(figure))
@@ -239,7 +264,7 @@ impl Row {
         self.comparisons.iter().find(|comparison| comparison.figure == figure)
     }
 
-    /// Nothing of who failed, in whichever round: nobody knows what its other rounds are worth.
+    /// Nothing of who failed, in whichever round.
     fn compare(&self, baseline: &Self, figure: Figure, judge: Judge) -> Option<Comparison> {
         if self.fault.is_some() || baseline.fault.is_some() {
             return None;
@@ -361,7 +386,21 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn who_failed_in_some_round_is_compared_in_none() {
+    fn what_few_rounds_have_is_no_figure_of_all() {
+        for (rounds, is_told) in [(3, false), (4, true)] {
+            let mut record = sample();
+            let own = record.cells[0].rows[0].rounds.iter_mut().flatten();
+            own.take(rounds).for_each(|round| {
+                round.insert(Figure::LatencyP999Us, 7.0);
+            });
+            record.conclude();
+            let median = record.cells[0].rows[0].median.get(&Figure::LatencyP999Us);
+            assert_eq!(median.is_some(), is_told, "{rounds} of 8");
+        }
+    }
+
+    #[test]
+    fn who_failed_in_some_round_is_shown_and_compared_in_none() {
         for failed in ["slow", "fast"] {
             let mut record = sample();
             let row = record.cells[0].rows.iter_mut().find(|row| row.contender == failed);
@@ -369,6 +408,11 @@ pub(crate) mod tests {
             record.conclude();
             let slow = record.cells[0].row("slow").expect("it is kept");
             assert!(slow.comparisons.is_empty(), "{failed} failed");
+            let failed = record.cells[0].row(failed).expect("it is kept");
+            assert_eq!(failed.shown(Figure::MessagesPerSecond), None);
+            let lost: Vec<_> = record.cells[0].without_baseline().collect();
+            assert_eq!(lost, [("slow", "fast")][usize::from(failed.contender == "slow")..]);
+            assert!(failed.median.contains_key(&Figure::MessagesPerSecond));
         }
     }
 

@@ -49,9 +49,9 @@ fn head(record: &Record, out: &mut impl Write) -> io::Result<()> {
     )
 }
 
-/// The medians, as far as anybody has them.
+/// The medians, as far as anybody has them who did not fail.
 fn measured(cell: &Cell) -> Table {
-    let has = |figure: &&Figure| cell.rows.iter().any(|row| row.median.contains_key(figure));
+    let has = |figure: &&Figure| cell.rows.iter().any(|row| row.shown(**figure).is_some());
     let figures: Vec<Figure> = cell.work.columns().iter().filter(has).copied().collect();
     let mut headings = vec!["engine"];
     headings.extend(figures.iter().map(|figure| figure.heading()));
@@ -59,8 +59,8 @@ fn measured(cell: &Cell) -> Table {
     for row in &cell.rows {
         let mut cells = vec![row.contender.clone()];
         cells.extend(figures.iter().map(|figure| {
-            let median = row.median.get(figure);
-            median.map_or_else(dash, |median| figure.show(*median))
+            let median = row.shown(*figure);
+            median.map_or_else(dash, |median| figure.show(median))
         }));
         table.row(cells);
     }
@@ -98,6 +98,9 @@ fn notes(cell: &Cell, out: &mut impl Write) -> io::Result<()> {
             Some(lacks) => writeln!(out, "  {}: not here, {lacks}", row.contender)?,
             None => {}
         }
+    }
+    for (contender, baseline) in cell.without_baseline() {
+        writeln!(out, "  {contender}: not compared, since {baseline} failed")?;
     }
     if let Some(trend) = cell.drift.as_ref().filter(|trend| trend.drift.is_shown()) {
         writeln!(

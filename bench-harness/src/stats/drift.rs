@@ -25,14 +25,15 @@ const EXACT_MAX: usize = 40;
 const ROUNDS_MIN: usize = 6;
 
 impl Drift {
-    /// `None` if there are too few rounds.
+    /// `None` if there are too few rounds, or in the middle one the figure is 0.
     pub(crate) fn of(rounds: &[Option<f64>]) -> Option<Self> {
         let places = rounds.iter().enumerate();
         let values: Vec<(f64, f64)> = places.filter_map(|(at, value)| Some((at as f64, (*value)?))).collect();
         if values.len() < ROUNDS_MIN {
             return None;
         }
-        let middle = median(values.iter().map(|(_, value)| *value))?;
+        // A share of nothing is none.
+        let middle = median(values.iter().map(|(_, value)| *value)).filter(|middle| *middle != 0.0)?;
         let mut slopes = Vec::new();
         let mut score = 0_i64;
         for (at, (early, before)) in values.iter().enumerate() {
@@ -126,6 +127,8 @@ mod tests {
         let drift = Drift::of(&rounds).expect("twelve are enough");
         assert!(drift.is_shown() && (drift.a_round + 0.0106).abs() < 1e-3, "{drift:?}");
         assert_eq!(Drift::of(&rounds[..5]), None);
+        // A clock that counts in ticks may have none in most rounds.
+        assert_eq!(Drift::of(&[Some(0.0); 12]), None);
     }
 
     #[test]

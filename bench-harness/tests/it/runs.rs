@@ -68,6 +68,43 @@ fn a_csv_has_a_line_for_each_round() {
 }
 
 #[test]
+fn what_a_message_allocates_is_counted() {
+    let words =
+        "run --workloads ping-pong --engines raw-threads,test-hoards --sizes 64 --rounds 2 --seconds 0.1 -o csv";
+    let output = bench(words);
+    assert!(output.status.success(), "{}", said(&output));
+    let text = stdout(&output);
+    let mut lines = text.lines();
+    let mut headings = lines.next().expect("there is one").split(',');
+    let place = headings.position(|heading| heading == "allocations_per_message");
+    let of = |contender: &str| -> Vec<f64> {
+        let own = text.lines().filter(|line| line.split(',').nth(1) == Some(contender));
+        let fields = own.filter_map(|line| line.split(',').nth(place?));
+        fields.filter_map(|field| field.parse().ok()).collect()
+    };
+    // A thread answers from the buffer that it reads into; the hoarder copies every message, and has a list of them.
+    let (none, some) = (of("raw-threads"), of("test-hoards"));
+    assert!(none.len() == 2 && none.iter().all(|each| *each < 0.1), "{text}");
+    assert!(
+        some.len() == 2 && some.iter().all(|each| (0.5..2.0).contains(each)),
+        "{text}"
+    );
+}
+
+#[cfg(feature = "libuv")]
+#[test]
+fn what_is_allocated_in_c_is_counted() {
+    let output = bench("run --workloads multi-accept --engines raw-libuv --rounds 1 --seconds 0.1 -o csv");
+    assert!(output.status.success(), "{}", said(&output));
+    let text = stdout(&output);
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
+    let place = lines[0].iter().position(|name| *name == "allocations_per_message");
+    let each = place.and_then(|place| lines[1][place].parse::<f64>().ok());
+    // Each connection has a handle.
+    assert!(each.is_some_and(|each| each > 0.5), "{text}");
+}
+
+#[test]
 fn a_document_has_every_round() {
     let output = bench(
         "run --engines raw-threads,raw-threads#2 --sizes 64 --conns 2 --depth 1 --rounds 2 --seconds 0.02 -o json",
@@ -93,6 +130,12 @@ fn bytes_that_come_back_wrong_are_noticed_and_the_run_goes_on() {
     let lived = text.lines().find(|line| line.trim_start().starts_with("raw-threads "));
     let rate = lived.and_then(|line| line.split_whitespace().nth(1));
     assert!(rate.is_some_and(|rate| rate != "-"), "{text}");
+    // Nor is it shown what it was worth before.
+    let bent = text.lines().find(|line| line.trim_start().starts_with("test-bent "));
+    assert!(
+        bent.is_some_and(|line| line.split_whitespace().skip(1).all(|cell| cell == "-")),
+        "{text}"
+    );
 }
 
 #[test]
@@ -175,8 +218,14 @@ fn what_failed_in_one_cell_is_tried_in_the_next() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn who_is_interrupted_while_connections_are_made_or_filled_has_not_failed() {
-    for words in ["--sizes 64 --conns 1 --depth 1", "--workloads slow-reader"] {
+fn who_is_interrupted_while_he_is_waited_for_has_not_failed() {
+    // While connections are made, while they are filled, and where there are none.
+    let all = [
+        "--sizes 64 --conns 1 --depth 1",
+        "--workloads slow-reader",
+        "--workloads wake",
+    ];
+    for words in all {
         let output = bench(&format!(
             "run --engines test-interrupts --rounds 3 --seconds 0.02 --patience 3 {words}"
         ));
@@ -187,6 +236,9 @@ fn who_is_interrupted_while_connections_are_made_or_filled_has_not_failed() {
             "{words}: {text}"
         );
     }
+    // Of what was not asked to the end nothing is said.
+    let output = bench("honesty --engine test-interrupts --seconds 0.02 --repeats 1");
+    assert_eq!(output.status.code(), Some(130), "{}", said(&output));
 }
 
 /// A folder for a run, removed in the end.
@@ -236,6 +288,93 @@ fn a_run_that_is_kept_can_be_compared_and_shown() {
     // What was kept is never overwritten.
     let output = bench(&format!("{words} --out {}", folder.show()));
     assert!(said(&output).contains("is there already"), "{}", said(&output));
+}
+
+// Elsewhere file systems want names to be text.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_may_have_any_name() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let folder = Folder::new("any-name");
+    let words = "run --engines raw-threads --sizes 64 --conns 1 --depth 1 --rounds 1 --seconds 0.02 --out";
+    let output = Command::new(env!("CARGO_BIN_EXE_kraft-bench"))
+        .args(words.split_whitespace())
+        .arg(folder.0.join(OsStr::from_bytes(b"no text: \xff")))
+        .output()
+        .expect("the program was built");
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+// Elsewhere it is another program.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_page_is_made_and_shown_if_that_is_asked_for() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = Folder::new("shown");
+    std::fs::create_dir_all(&folder.0).expect("there is room");
+    let (program, seen) = (folder.0.join("xdg-open"), folder.0.join("seen"));
+    let run = |name: &str, shows: &str| {
+        std::fs::write(&program, format!("#!/bin/sh\n{shows}\n")).expect("there is room");
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&program, mode).expect("it is ours");
+        let words =
+            "run --engines raw-threads --sizes 64 --conns 1 --depth 1 --rounds 1 --seconds 0.02 --json --open --out";
+        Command::new(env!("CARGO_BIN_EXE_kraft-bench"))
+            .args(words.split_whitespace())
+            .arg(folder.0.join(name))
+            .env("PATH", &folder.0)
+            .output()
+            .expect("the program was built")
+    };
+    let output = run("one", &format!("echo \"$1\" > {}", seen.display()));
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(stdout(&output).starts_with("{\"schema\":"), "{}", said(&output));
+    let page = folder.file("seen");
+    assert!(page.trim_end().ends_with("one/report.html"), "{page}");
+    assert!(folder.file("one/report.html").starts_with("<!doctype html>"));
+    // Where nothing shows pages it is said where this one is.
+    let output = run("two", "exit 3");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(
+        said(&output).contains("two/report.html: exit status: 3"),
+        "{}",
+        said(&output)
+    );
+    let output = bench("run --open");
+    assert!(said(&output).contains("--out"), "{}", said(&output));
+}
+
+#[test]
+fn what_cannot_be_kept_is_shown_all_the_same() {
+    let folder = Folder::new("cannot-be-kept");
+    // In the way of what is written.
+    std::fs::create_dir_all(folder.0.join("results.json.partial")).expect("there is room");
+    let words = "run --engines raw-threads --sizes 64 --conns 1 --depth 1 --rounds 1 --seconds 0.02";
+    let output = bench(&format!("{words} --out {}", folder.show()));
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(stdout(&output).contains("\necho 64Bx1\n"), "{}", said(&output));
+    assert!(said(&output).contains("results.json.partial: "), "{}", said(&output));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn switches_of_threads_that_come_and_go_are_not_told() {
+    let words = "run --workloads multi-accept --engines raw-threads,raw-epoll-et --rounds 1 --seconds 0.05 -o csv";
+    let output = bench(words);
+    assert!(output.status.success(), "{}", said(&output));
+    let text = stdout(&output);
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
+    let place = lines[0].iter().position(|name| *name == "context_switches_per_message");
+    let place = place.expect("it is a column");
+    let of = |contender: &str| lines.iter().find(|line| line[1] == contender).map(|line| line[place]);
+    assert_eq!(of("raw-threads"), Some(""), "{text}");
+    assert!(
+        of("raw-epoll-et").is_some_and(|each| each.parse::<f64>().is_ok()),
+        "{text}"
+    );
 }
 
 #[cfg(target_os = "linux")]
@@ -453,7 +592,20 @@ fn what_cannot_be_run_is_said_before_the_run() {
     assert!(said(&output).contains("did you mean epoll"), "{}", said(&output));
     let output = bench("run --filter no-such-cell");
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("no cell is left to run"), "{}", said(&output));
+    assert!(said(&output).contains("--filter takes a part"), "{}", said(&output));
+    let output = bench("run --sizes 1048576 --conns 1000 --depth 1");
+    assert!(
+        said(&output).contains("no cell is left to run: echo 1024KiBx1000: "),
+        "{}",
+        said(&output)
+    );
+    let output = bench("run --engines raw-threads,raw-threads");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said(&output).contains("raw-threads is named twice"),
+        "{}",
+        said(&output)
+    );
 }
 
 #[test]
@@ -466,4 +618,10 @@ fn engines_and_workloads_are_listed() {
         );
     }
     assert!(!text.contains("test-bent"), "{text}");
+    // What another system's loop is made of is said where it is missing.
+    let why = "(not built: needs kqueue, which the BSDs and macOS have)";
+    let mut lines = text.lines();
+    let kqueue = lines.find(|line| line.trim_start().starts_with("raw-kqueue "));
+    let is_here = cfg!(not(target_os = "linux"));
+    assert!(kqueue.is_some_and(|line| is_here || line.ends_with(why)), "{text}");
 }
