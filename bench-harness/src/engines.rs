@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::job::{self, Lacks};
 use crate::serve::Task;
 use crate::workload::Work;
-use crate::{bare, faulty, ours};
+use crate::{bare, cores, faulty, ours};
 
 /// A server loop.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub(crate) struct Engine {
     /// What it is, in a line.
     pub(crate) about: &'static str,
     pub(crate) family: Family,
+    pub(crate) nature: Nature,
     /// The engine that its figures are divided by.
     pub(crate) baseline: Option<&'static str>,
     /// How long it looks for work before it sleeps.
@@ -42,6 +43,15 @@ pub(crate) enum Family {
     Rival,
     /// Does wrong, so that tests see it noticed. Never run unless it is named.
     Faulty,
+}
+
+/// What an engine is, and so what it can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nature {
+    /// An event loop. Those that are backends of Kraft's run nodes too.
+    Loop,
+    /// Raft alone.
+    Core,
 }
 
 /// How long engines whose name ends so look for work before they sleep. A round trip over loopback between two
@@ -71,6 +81,7 @@ const fn backend(
         name,
         about,
         family: Family::Kraft,
+        nature: Nature::Loop,
         baseline: Some(baseline),
         spin: Duration::ZERO,
         serve,
@@ -80,6 +91,7 @@ const fn backend(
         name: spinning,
         about: "the same, spinning for 50 µs before it sleeps",
         family: Family::Kraft,
+        nature: Nature::Loop,
         baseline: Some(name),
         spin: SPIN,
         serve,
@@ -98,6 +110,7 @@ const fn bare(
         name,
         about,
         family: Family::Bare,
+        nature: Nature::Loop,
         baseline,
         spin: Duration::ZERO,
         serve,
@@ -110,6 +123,7 @@ const fn faulty(name: &'static str, baseline: Option<&'static str>, about: &'sta
         name,
         about,
         family: Family::Faulty,
+        nature: Nature::Loop,
         baseline,
         spin: Duration::ZERO,
         serve: Ok(serve),
@@ -287,6 +301,40 @@ static RIVALS: [Engine; 5] = [
     ),
 ];
 
+/// The core that the others are held against.
+const CORE: &str = "kraft-core";
+
+const fn core(name: &'static str, about: &'static str, serve: Result<Serve, &'static str>) -> Engine {
+    Engine {
+        nature: Nature::Core,
+        ..rival(name, job::NOTHING, about, serve)
+    }
+}
+
+static CORES: [Engine; 3] = [
+    Engine {
+        family: Family::Kraft,
+        baseline: None,
+        ..core(CORE, "Kraft's Raft alone", Ok(cores::kraft::serve))
+    },
+    Engine {
+        baseline: Some(CORE),
+        ..core(
+            "raft-rs",
+            "TiKV's Raft alone, its RawNode over its MemStorage",
+            built!(feature = "rivals", cores::raft_rs::serve, "needs feature rivals"),
+        )
+    },
+    Engine {
+        baseline: Some(CORE),
+        ..core(
+            "openraft",
+            "openraft alone, on tokio with one thread, without which it does not run",
+            built!(feature = "rivals", cores::openraft::serve, "needs feature rivals"),
+        )
+    },
+];
+
 static FAULTY: [Engine; 11] = [
     faulty(
         "test-hoards",
@@ -337,7 +385,13 @@ const QUICK: &[&str] = &[
 
 /// All engines, ours first.
 pub(crate) fn all() -> impl Iterator<Item = &'static Engine> {
-    KRAFT.iter().flatten().chain(&BARE).chain(&RIVALS).chain(&FAULTY)
+    KRAFT
+        .iter()
+        .flatten()
+        .chain(&BARE)
+        .chain(&RIVALS)
+        .chain(&CORES)
+        .chain(&FAULTY)
 }
 
 /// The engine of this name. Behind a `#` stands what tells two entries of the same engine apart.
@@ -353,6 +407,11 @@ impl Engine {
     ///
     /// Why it cannot.
     pub(crate) fn answers(&self, work: Work) -> Result<(), &'static str> {
+        match (self.nature, work.is_of_cores()) {
+            (Nature::Loop, true) => return Err("it is a loop, and has no Raft"),
+            (Nature::Core, false) => return Err("it is Raft alone, without a loop"),
+            _ => {}
+        }
         if work.is_of_clusters() {
             return match self.family {
                 _ if cfg!(not(feature = "cluster")) => Err("needs feature cluster"),
@@ -376,7 +435,7 @@ impl Engine {
 
     /// Whether it takes part in a quick run.
     pub(crate) fn is_quick(&self) -> bool {
-        QUICK.contains(&self.name)
+        self.nature != Nature::Loop || QUICK.contains(&self.name)
     }
 
     pub(crate) fn is_spinning(&self) -> bool {

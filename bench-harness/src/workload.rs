@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engines::{Engine, Family};
+use crate::engines::{Engine, Family, Nature};
 use crate::figures::Figure;
 use crate::job::Job;
 
@@ -46,6 +46,8 @@ pub(crate) enum Work {
     Wake { flood: bool },
     /// Timers are started and stopped, or started and half of them expire.
     Timers { expire: bool },
+    /// Closed loop of commands to three nodes of a Raft core in one process, without network and disk.
+    Replicate { clients: usize },
     /// Operations of a key-value machine on three nodes.
     Cluster { ask: Ask, pace: Pace },
     /// The leader of three nodes is killed, again and again.
@@ -85,6 +87,7 @@ impl Work {
             Self::PingPong { .. } => 1,
             Self::FanOut { others, .. } => others + 1,
             Self::MultiAccept { clients } => 4 * clients,
+            Self::Replicate { clients } => clients,
             Self::Beside { idle, busy } => idle + busy,
             Self::SlowReader { slow, busy } => slow + busy,
             Self::Cluster { pace, .. } => match pace {
@@ -153,7 +156,7 @@ impl Work {
                 Figure::LoadBusyShare,
                 Figure::RepeatedRounds,
             ],
-            Self::Timers { .. } => &[Figure::MessagesPerSecond, Figure::ServerCpuUsPerMessage],
+            Self::Timers { .. } | Self::Replicate { .. } => &[Figure::MessagesPerSecond, Figure::ServerCpuUsPerMessage],
             Self::Beside { .. } | Self::SlowReader { .. } => &[
                 Figure::MessagesPerSecond,
                 Figure::LatencyP50Us,
@@ -204,6 +207,11 @@ impl Work {
         matches!(self, Self::Cluster { .. } | Self::KillLeader)
     }
 
+    /// Whether it is asked of a Raft core, and not of a loop.
+    pub(crate) fn is_of_cores(self) -> bool {
+        matches!(self, Self::Replicate { .. })
+    }
+
     /// What the server does.
     ///
     /// # Panics
@@ -218,6 +226,7 @@ impl Work {
             Self::Wake { flood: true } => Job::Flood,
             Self::Timers { expire: false } => Job::Churn,
             Self::Timers { expire: true } => Job::Expire,
+            Self::Replicate { .. } => Job::Replicate,
             _ => Job::Echo,
         }
     }
@@ -241,6 +250,7 @@ impl fmt::Display for Work {
             Self::Wake { flood: true } => f.write_str("wake flood"),
             Self::Timers { expire: false } => f.write_str("million-timers start and stop"),
             Self::Timers { expire: true } => f.write_str("million-timers expire"),
+            Self::Replicate { clients } => write!(f, "replicate 256Bx{clients}"),
             Self::Cluster { ask, pace } => {
                 let ask = match ask {
                     Ask::Put => "put",
@@ -292,7 +302,8 @@ pub(crate) const SMALL: usize = 64;
 /// Who takes part in a cell. `named` are chosen engines, as they were written; without them the default ones.
 pub(crate) fn contenders(work: Work, named: &[String], usable: &[&'static Engine]) -> Vec<Contender> {
     let chosen: Vec<(String, &'static Engine)> = if named.is_empty() {
-        let fit = usable.iter().filter(|engine| spins_where_it_matters(work, engine));
+        let fit = usable.iter().filter(|engine| is_meant(work, engine));
+        let fit = fit.filter(|engine| spins_where_it_matters(work, engine));
         fit.map(|engine| (engine.name.to_owned(), *engine)).collect()
     } else {
         let found = named.iter().filter_map(|name| {
@@ -322,6 +333,11 @@ pub(crate) fn contenders(work: Work, named: &[String], usable: &[&'static Engine
         }
     });
     contenders.collect()
+}
+
+/// Who was not named takes no part where he could only say that it is not for him.
+fn is_meant(work: Work, engine: &Engine) -> bool {
+    (engine.nature == Nature::Core) == work.is_of_cores()
 }
 
 /// A spinning server is another answer to few connections; with many it has no time to spin. Idle connections and an

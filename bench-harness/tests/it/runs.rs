@@ -370,6 +370,44 @@ fn every_engine_is_woken_and_keeps_time_or_says_why_not() {
     );
 }
 
+#[test]
+fn every_core_that_is_built_replicates() {
+    let output = bench("run --workloads replicate --rounds 1 --seconds 0.02 -o csv");
+    assert!(output.status.success(), "{}", said(&output));
+    let text = stdout(&output);
+    let cores: &[&str] = if cfg!(feature = "rivals") {
+        &["kraft-core", "raft-rs", "openraft"]
+    } else {
+        &["kraft-core"]
+    };
+    assert_eq!(text.lines().count(), 1 + 2 * cores.len(), "{text}");
+    for cell in ["replicate 256Bx1", "replicate 256Bx64"] {
+        for core in cores {
+            let start = format!("{cell},{core},1,");
+            let row = text.lines().find_map(|line| line.strip_prefix(&start));
+            let row = row.unwrap_or_else(|| panic!("{start}: {}", said(&output)));
+            let rate = row.split(',').next().and_then(|rate| rate.parse::<f64>().ok());
+            assert!(rate.is_some_and(|rate| rate > 0.0), "{start}{row}");
+        }
+    }
+}
+
+#[test]
+fn loops_and_cores_say_what_they_are_not() {
+    let output = bench(
+        "run --workloads replicate,echo --engines raw-threads,kraft-core --sizes 64 --conns 1 --depth 1 --rounds 1 \
+         --seconds 0.02",
+    );
+    assert!(output.status.success(), "{}", said(&output));
+    let text = stdout(&output);
+    for why in [
+        "raw-threads: not here, it is a loop, and has no Raft",
+        "kraft-core: not here, it is Raft alone, without a loop",
+    ] {
+        assert!(text.contains(why), "{why}: {text}");
+    }
+}
+
 #[cfg(feature = "cluster")]
 #[test]
 fn clusters_answer_in_every_format_and_lose_nothing_with_their_leader() {
