@@ -52,6 +52,8 @@ pub(crate) enum Nature {
     Loop,
     /// Raft alone.
     Core,
+    /// Another program's three nodes.
+    Cluster,
 }
 
 /// How long engines whose name ends so look for work before they sleep. A round trip over loopback between two
@@ -335,6 +337,27 @@ static CORES: [Engine; 3] = [
     },
 ];
 
+static CLUSTERS: [Engine; 1] = [Engine {
+    baseline: None,
+    nature: Nature::Cluster,
+    ..rival(
+        "etcd",
+        job::NOTHING,
+        "three etcd that are installed, by gRPC, with its own batches and files",
+        built!(
+            all(feature = "cluster", feature = "rivals"),
+            no_loop,
+            "needs features cluster and rivals"
+        ),
+    )
+}];
+
+/// What is asked of another program is asked by [`cluster`](crate::cluster).
+#[cfg(all(feature = "cluster", feature = "rivals"))]
+fn no_loop(_: &Task) -> io::Result<()> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "it is a program of its own"))
+}
+
 static FAULTY: [Engine; 11] = [
     faulty(
         "test-hoards",
@@ -391,6 +414,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Engine> {
         .chain(&BARE)
         .chain(&RIVALS)
         .chain(&CORES)
+        .chain(&CLUSTERS)
         .chain(&FAULTY)
 }
 
@@ -407,9 +431,12 @@ impl Engine {
     ///
     /// Why it cannot.
     pub(crate) fn answers(&self, work: Work) -> Result<(), &'static str> {
-        match (self.nature, work.is_of_cores()) {
-            (Nature::Loop, true) => return Err("it is a loop, and has no Raft"),
-            (Nature::Core, false) => return Err("it is Raft alone, without a loop"),
+        match self.nature {
+            Nature::Loop if work.is_of_cores() => return Err("it is a loop, and has no Raft"),
+            Nature::Core if !work.is_of_cores() => return Err("it is Raft alone, without a loop"),
+            Nature::Cluster if !work.is_of_clusters() => return Err("it is a program of its own, and no loop"),
+            Nature::Cluster if work == Work::KillLeader => return Err("its leader is not killed here"),
+            Nature::Cluster => return self.serve.map(drop),
             _ => {}
         }
         if work.is_of_clusters() {

@@ -337,7 +337,11 @@ pub(crate) fn contenders(work: Work, named: &[String], usable: &[&'static Engine
 
 /// Who was not named takes no part where he could only say that it is not for him.
 fn is_meant(work: Work, engine: &Engine) -> bool {
-    (engine.nature == Nature::Core) == work.is_of_cores()
+    match engine.nature {
+        Nature::Loop => !work.is_of_cores(),
+        Nature::Core => work.is_of_cores(),
+        Nature::Cluster => matches!(work, Work::Cluster { .. }),
+    }
 }
 
 /// A spinning server is another answer to few connections; with many it has no time to spin. Idle connections and an
@@ -352,13 +356,28 @@ fn spins_where_it_matters(work: Work, engine: &Engine) -> bool {
     !engine.is_spinning() || few(work)
 }
 
-/// Every backend with the first format, the first backend with every format. Loops that are no backend are there if they
-/// were named, to say that they are not.
-fn clusters(chosen: Vec<(String, &'static Engine)>, only_nodes: bool) -> Vec<Contender> {
+/// What another program's nodes are spoken to by.
+const FOREIGN: &str = "gRPC";
+
+/// Every backend with the first format, the first backend with every format, then other programs. Loops that are no backend
+/// are there if they were named, to say that they are not.
+fn clusters(mut chosen: Vec<(String, &'static Engine)>, only_nodes: bool) -> Vec<Contender> {
+    // The first is what others are held against.
+    chosen.sort_by_key(|(_, engine)| engine.nature == Nature::Cluster);
     let label = |name: &str, format: &str| format!("{name}, {format}");
     let mut all: Vec<Contender> = Vec::new();
     for (name, engine) in chosen {
-        let is_backend = engine.family == Family::Kraft && !engine.is_spinning();
+        if engine.nature == Nature::Cluster {
+            all.push(Contender {
+                label: label(&name, FOREIGN),
+                engine,
+                puts: 1,
+                format: FOREIGN,
+                baseline: all.first().map(|first| first.label.clone()),
+            });
+            continue;
+        }
+        let is_backend = engine.family == Family::Kraft && engine.nature == Nature::Loop && !engine.is_spinning();
         if only_nodes && !is_backend {
             continue;
         }
@@ -470,6 +489,36 @@ mod tests {
         );
         let named = contenders(Work::KillLeader, &[REFERENCE.to_owned()], &usable);
         assert_eq!(pairs(named), [(format!("{REFERENCE}, binary"), None)]);
+    }
+
+    #[test]
+    fn other_programs_are_held_against_the_first_backend() {
+        let pairs = |named: &[&str]| -> Vec<(String, Option<String>)> {
+            let named: Vec<String> = named.iter().map(|name| (*name).to_owned()).collect();
+            let pace = Pace::Closed { clients: 1 };
+            let all = contenders(Work::Cluster { ask: Ask::Put, pace }, &named, &[]);
+            all.into_iter().map(|one| (one.label, one.baseline)).collect()
+        };
+        let both = pairs(&["etcd", "threads"]);
+        assert_eq!(both[0], ("threads, binary".to_owned(), None));
+        let first = Some("threads, binary".to_owned());
+        assert_eq!(both.last(), Some(&("etcd, gRPC".to_owned(), first)));
+        assert_eq!(pairs(&["etcd"]), [("etcd, gRPC".to_owned(), None)]);
+    }
+
+    #[test]
+    fn cores_and_loops_are_kept_apart_unless_they_are_named() {
+        let usable: Vec<_> = ["threads", "kraft-core", "etcd"].into_iter().filter_map(find).collect();
+        let labels = |work| -> Vec<String> {
+            let all = contenders(work, &[], &usable);
+            all.into_iter().map(|one| one.label).collect()
+        };
+        assert_eq!(labels(Work::Replicate { clients: 1 }), ["kraft-core"]);
+        assert_eq!(labels(Work::Wake { flood: true }), ["threads"]);
+        assert!(!labels(Work::KillLeader).contains(&"etcd, gRPC".to_owned()));
+        let pace = Pace::Closed { clients: 1 };
+        let clusters = labels(Work::Cluster { ask: Ask::Get, pace });
+        assert_eq!(clusters.last().map(String::as_str), Some("etcd, gRPC"), "{clusters:?}");
     }
 
     #[test]

@@ -452,6 +452,55 @@ fn clusters_answer_in_every_format_and_lose_nothing_with_their_leader() {
     }
 }
 
+/// Runs `kraft-bench` where programs are found in these folders alone.
+#[cfg(all(feature = "cluster", feature = "rivals"))]
+fn bench_etcd(path: &std::ffi::OsStr) -> Output {
+    let words = "run --workloads mixed --engines etcd --cluster-rate 200 --rounds 1 --seconds 0.05";
+    Command::new(env!("CARGO_BIN_EXE_kraft-bench"))
+        .args(words.split_whitespace())
+        .env("PATH", path)
+        .output()
+        .expect("the program was built")
+}
+
+#[cfg(all(feature = "cluster", feature = "rivals"))]
+#[test]
+fn etcd_answers_if_it_is_installed_and_is_no_failure_if_not() {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_installed = std::env::split_paths(&path).any(|folder| folder.join("etcd").is_file());
+    let output = bench_etcd(&path);
+    let text = said(&output);
+    if !is_installed {
+        println!("SKIPPED: etcd is not installed");
+        assert!(output.status.success(), "{text}");
+        let why = "etcd, gRPC: not here, etcd is not installed, or not on the path: `apt-get install etcd-server`";
+        assert_eq!(text.matches(why).count(), 3, "{text}");
+        return;
+    }
+    // Members that do not get their core in time elect others, and should.
+    if text.contains("FAILED, deposed: ") || text.contains("FAILED, stalled: ") {
+        println!("SKIPPED: {text}");
+        return;
+    }
+    assert!(output.status.success(), "{text}");
+    assert!(!text.contains("etcd, gRPC: "), "{text}");
+}
+
+#[cfg(all(feature = "cluster", feature = "rivals"))]
+#[test]
+fn an_etcd_that_dies_is_a_failed_row_with_its_last_words() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("etcd");
+    std::fs::write(&program, "#!/bin/sh\necho no quorum today >&2\nexit 3\n").expect("a file");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let output = bench_etcd(folder.path().as_os_str());
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("etcd, gRPC: FAILED, broken: node "), "{text}");
+    assert!(text.contains(" ended: no quorum today (exit status: 3)"), "{text}");
+}
+
 #[test]
 fn a_loop_that_is_no_node_says_so() {
     let output = bench("run --workloads put --engines raw-threads --rounds 1 --seconds 0.02");
