@@ -157,8 +157,8 @@ impl Wire {
         &nodes[self.to as usize - 1]
     }
 
-    fn answer<T, E: std::error::Error>(&self, outcome: Result<T, E>) -> Result<T, RPCError<u64, EmptyNode, E>> {
-        outcome.map_err(|error| RPCError::RemoteError(RemoteError::new(self.to, error)))
+    fn failed<E: std::error::Error>(&self, error: E) -> RPCError<u64, EmptyNode, E> {
+        RPCError::RemoteError(RemoteError::new(self.to, error))
     }
 }
 
@@ -177,7 +177,8 @@ impl RaftNetwork<Types> for Wire {
         request: AppendEntriesRequest<Types>,
         _: RPCOption,
     ) -> Answer<AppendEntriesResponse<u64>> {
-        self.answer(self.node().append_entries(request).await)
+        let answer = self.node().append_entries(request).await;
+        answer.map_err(|error| self.failed(error))
     }
 
     async fn install_snapshot(
@@ -185,11 +186,13 @@ impl RaftNetwork<Types> for Wire {
         request: InstallSnapshotRequest<Types>,
         _: RPCOption,
     ) -> Answer<InstallSnapshotResponse<u64>, RaftError<u64, InstallSnapshotError>> {
-        self.answer(self.node().install_snapshot(request).await)
+        let answer = self.node().install_snapshot(request).await;
+        answer.map_err(|error| self.failed(error))
     }
 
     async fn vote(&mut self, request: VoteRequest<u64>, _: RPCOption) -> Answer<VoteResponse<u64>> {
-        self.answer(self.node().vote(request).await)
+        let answer = self.node().vote(request).await;
+        answer.map_err(|error| self.failed(error))
     }
 }
 
@@ -380,7 +383,7 @@ impl RaftSnapshotBuilder<Types> for Machine {
 
 /// openraft's own suite, over a log and a machine as nodes have them.
 #[cfg(test)]
-pub(super) fn judge() -> Result<(), StorageError<u64>> {
+pub(super) fn judge() -> Result<(), String> {
     use openraft::testing::{StoreBuilder, Suite};
 
     struct Fresh;
@@ -391,5 +394,5 @@ pub(super) fn judge() -> Result<(), StorageError<u64>> {
         }
     }
 
-    Suite::test_all(Fresh)
+    Suite::test_all(Fresh).map_err(|error| error.to_string())
 }

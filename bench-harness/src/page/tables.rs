@@ -179,6 +179,10 @@ pub(super) fn notes(cell: &Cell) -> String {
             trend.drift.p
         );
     }
+    for row in cell.foreign() {
+        let (contender, about) = (escaped(&row.contender), escaped(&row.about));
+        let _ = write!(text, "<p><small>{contender}: {about}.</small></p>");
+    }
     let bound = cell.rows.iter().filter(|row| row.load_bound);
     let bound: Vec<String> = bound.map(|row| escaped(&row.contender)).collect();
     if !bound.is_empty() {

@@ -174,6 +174,13 @@ impl Cell {
         self.rows.iter().find(|row| row.contender == contender)
     }
 
+    /// Rows whose names do not say in what they differ from ours: other people's cores, and programs.
+    pub(crate) fn foreign(&self) -> impl Iterator<Item = &Row> {
+        let is_of_raft = self.work.is_of_clusters() || self.work.is_of_cores();
+        let rows = self.rows.iter().filter(move |_| is_of_raft);
+        rows.filter(|row| row.family == Family::Rival && row.fault.is_none())
+    }
+
     /// The row that a row is held against.
     pub(crate) fn baseline(&self, row: &Row) -> Option<&Row> {
         self.row(row.baseline.as_deref()?)

@@ -99,6 +99,9 @@ fn notes(cell: &Cell, out: &mut impl Write) -> io::Result<()> {
             None => {}
         }
     }
+    for row in cell.foreign() {
+        writeln!(out, "  {}: {}", row.contender, row.about)?;
+    }
     if let Some(trend) = cell.drift.as_ref().filter(|trend| trend.drift.is_shown()) {
         writeln!(
             out,

@@ -483,7 +483,9 @@ fn etcd_answers_if_it_is_installed_and_is_no_failure_if_not() {
         return;
     }
     assert!(output.status.success(), "{text}");
-    assert!(!text.contains("etcd, gRPC: "), "{text}");
+    assert!(!text.contains("etcd, gRPC: not here"), "{text}");
+    let what = "etcd, gRPC: three etcd that are installed, by gRPC";
+    assert_eq!(text.matches(what).count(), 3, "{text}");
 }
 
 #[cfg(all(feature = "cluster", feature = "rivals"))]
