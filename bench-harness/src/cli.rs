@@ -55,6 +55,8 @@ pub(crate) enum Kind {
     SlowReader,
     /// Another thread wakes the loop: one wake at a time, and as many as it can
     Wake,
+    /// Three nodes of a Raft core in one process, without network and disk: commands one by one, and 64 on their way
+    Replicate,
     /// Three nodes: puts by one client, by 64, and by 64 at a fixed rate
     Put,
     /// Three nodes: linearizable gets, likewise

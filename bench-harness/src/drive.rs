@@ -34,7 +34,12 @@ pub(crate) fn drive(
             drop(Load::connect(at, 1, SPOKEN_BYTES, waiting, patience)?);
             Comers::new(at, clients, waiting)?.come_and_go(clients, SMALL, span, clocks)
         }
-        Work::Idle { .. } | Work::Wake { .. } | Work::Timers { .. } | Work::Cluster { .. } | Work::KillLeader => {
+        Work::Idle { .. }
+        | Work::Wake { .. }
+        | Work::Timers { .. }
+        | Work::Replicate { .. }
+        | Work::Cluster { .. }
+        | Work::KillLeader => {
             unreachable!("they have no such load")
         }
         Work::Echo { .. }

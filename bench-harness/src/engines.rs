@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::job::{self, Lacks};
 use crate::serve::Task;
 use crate::workload::Work;
-use crate::{bare, faulty, ours};
+use crate::{bare, cores, faulty, ours};
 
 /// A server loop.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub(crate) struct Engine {
     /// What it is, in a line.
     pub(crate) about: &'static str,
     pub(crate) family: Family,
+    pub(crate) nature: Nature,
     /// The engine that its figures are divided by.
     pub(crate) baseline: Option<&'static str>,
     /// How long it looks for work before it sleeps.
@@ -42,6 +43,17 @@ pub(crate) enum Family {
     Rival,
     /// Does wrong, so that tests see it noticed. Never run unless it is named.
     Faulty,
+}
+
+/// What an engine is, and so what it can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nature {
+    /// An event loop. Those that are backends of Kraft's run nodes too.
+    Loop,
+    /// Raft alone.
+    Core,
+    /// Another program's three nodes.
+    Cluster,
 }
 
 /// How long engines whose name ends so look for work before they sleep. A round trip over loopback between two
@@ -71,6 +83,7 @@ const fn backend(
         name,
         about,
         family: Family::Kraft,
+        nature: Nature::Loop,
         baseline: Some(baseline),
         spin: Duration::ZERO,
         serve,
@@ -80,6 +93,7 @@ const fn backend(
         name: spinning,
         about: "the same, spinning for 50 µs before it sleeps",
         family: Family::Kraft,
+        nature: Nature::Loop,
         baseline: Some(name),
         spin: SPIN,
         serve,
@@ -98,6 +112,7 @@ const fn bare(
         name,
         about,
         family: Family::Bare,
+        nature: Nature::Loop,
         baseline,
         spin: Duration::ZERO,
         serve,
@@ -110,6 +125,7 @@ const fn faulty(name: &'static str, baseline: Option<&'static str>, about: &'sta
         name,
         about,
         family: Family::Faulty,
+        nature: Nature::Loop,
         baseline,
         spin: Duration::ZERO,
         serve: Ok(serve),
@@ -315,6 +331,61 @@ static RIVALS: [Engine; 5] = [
     ),
 ];
 
+/// The core that the others are held against.
+const CORE: &str = "kraft-core";
+
+const fn core(name: &'static str, about: &'static str, serve: Result<Serve, &'static str>) -> Engine {
+    Engine {
+        nature: Nature::Core,
+        ..rival(name, job::NOTHING, about, serve)
+    }
+}
+
+static CORES: [Engine; 3] = [
+    Engine {
+        family: Family::Kraft,
+        baseline: None,
+        ..core(CORE, "Kraft's Raft alone", Ok(cores::kraft::serve))
+    },
+    Engine {
+        baseline: Some(CORE),
+        ..core(
+            "raft-rs",
+            "TiKV's Raft alone, its RawNode over its MemStorage",
+            built!(feature = "rivals", cores::raft_rs::serve, "needs feature rivals"),
+        )
+    },
+    Engine {
+        baseline: Some(CORE),
+        ..core(
+            "openraft",
+            "openraft alone, on tokio with one thread, without which it does not run",
+            built!(feature = "rivals", cores::openraft::serve, "needs feature rivals"),
+        )
+    },
+];
+
+static CLUSTERS: [Engine; 1] = [Engine {
+    baseline: None,
+    nature: Nature::Cluster,
+    ..rival(
+        "etcd",
+        job::NOTHING,
+        "three etcd that are installed, by gRPC, with its own batches and files",
+        built!(
+            all(feature = "cluster", feature = "rivals"),
+            no_loop,
+            "needs features cluster and rivals"
+        ),
+    )
+}];
+
+/// What is asked of another program is asked by [`cluster`](crate::cluster).
+#[cfg(all(feature = "cluster", feature = "rivals"))]
+fn no_loop(_: &Task) -> io::Result<()> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "it is a program of its own"))
+}
+
 static FAULTY: [Engine; 11] = [
     faulty(
         "test-hoards",
@@ -369,7 +440,14 @@ const QUICK: &[&str] = &[
 
 /// All engines, ours first.
 pub(crate) fn all() -> impl Iterator<Item = &'static Engine> {
-    KRAFT.iter().flatten().chain(&BARE).chain(&RIVALS).chain(&FAULTY)
+    KRAFT
+        .iter()
+        .flatten()
+        .chain(&BARE)
+        .chain(&RIVALS)
+        .chain(&CORES)
+        .chain(&CLUSTERS)
+        .chain(&FAULTY)
 }
 
 /// The engine of this name. Behind a `#` stands what tells two entries of the same engine apart.
@@ -385,6 +463,14 @@ impl Engine {
     ///
     /// Why it cannot.
     pub(crate) fn answers(&self, work: Work) -> Result<(), &'static str> {
+        match self.nature {
+            Nature::Loop if work.is_of_cores() => return Err("it is a loop, and has no Raft"),
+            Nature::Core if !work.is_of_cores() => return Err("it is Raft alone, without a loop"),
+            Nature::Cluster if !work.is_of_clusters() => return Err("it is a program of its own, and no loop"),
+            Nature::Cluster if work == Work::KillLeader => return Err("its leader is not killed here"),
+            Nature::Cluster => return self.serve.map(drop),
+            _ => {}
+        }
         if work.is_of_clusters() {
             return match self.family {
                 _ if cfg!(not(feature = "cluster")) => Err("needs feature cluster"),
@@ -408,7 +494,7 @@ impl Engine {
 
     /// Whether it takes part in a quick run.
     pub(crate) fn is_quick(&self) -> bool {
-        QUICK.contains(&self.name)
+        self.nature != Nature::Loop || QUICK.contains(&self.name)
     }
 
     pub(crate) fn is_spinning(&self) -> bool {

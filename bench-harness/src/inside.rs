@@ -248,6 +248,11 @@ fn expire_half(clockwork: &mut impl Clockwork) -> io::Result<usize> {
     }
 }
 
+/// Says what a loop without waiting did: without times, which are but the inverse of its rate.
+pub(crate) fn tell(count: u64, elapsed: Duration, cpu: Option<Duration>, allocated: Option<u64>) -> io::Result<()> {
+    print(count, elapsed, cpu, allocated, &histogram())
+}
+
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are in order")
 }

@@ -20,6 +20,8 @@ pub(crate) enum Job {
     Churn,
     /// No connections: timers are started, half of them stopped, and the rest expires.
     Expire,
+    /// No connections: three nodes of a Raft core get commands and hand each other messages.
+    Replicate,
 }
 
 /// Why engines that have sockets alone do not answer the rest.
@@ -74,6 +76,7 @@ impl Job {
             Self::Flood => "flood",
             Self::Churn => "churn",
             Self::Expire => "expire",
+            Self::Replicate => "replicate",
         }
     }
 }

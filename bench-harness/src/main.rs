@@ -25,6 +25,7 @@ mod cli;
 #[cfg(feature = "cluster")]
 mod cluster;
 mod compare;
+mod cores;
 mod drive;
 mod engines;
 mod fault;

@@ -284,6 +284,7 @@ fn cells(kind: Kind, options: &Run) -> Vec<Work> {
         }],
         Kind::Wake => [false, true].map(|flood| Work::Wake { flood }).to_vec(),
         Kind::MillionTimers => [false, true].map(|expire| Work::Timers { expire }).to_vec(),
+        Kind::Replicate => [1, OPEN_CONNS].map(|clients| Work::Replicate { clients }).to_vec(),
         Kind::Put => cluster(Ask::Put, options),
         Kind::Get => cluster(Ask::Get, options),
         Kind::Mixed => cluster(Ask::Mixed, options),

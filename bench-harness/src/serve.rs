@@ -9,7 +9,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::bare::allocations;
-use crate::engines::Engine;
+use crate::engines::{Engine, Nature};
 use crate::job::Job;
 use crate::pin;
 
@@ -46,6 +46,10 @@ pub(crate) fn serve(engine: &Engine, core: Option<usize>, task: &Task) -> io::Re
     pin::raise_open_files(task.connections)?;
     if let Some(core) = core {
         pin::to_core(core)?;
+    }
+    if (engine.nature == Nature::Core) != (task.job == Job::Replicate) {
+        let text = format!("{} is not asked for {}", engine.name, task.job.name());
+        return Err(io::Error::new(io::ErrorKind::Unsupported, text));
     }
     match engine.serve {
         Ok(serve) => serve(task),

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engines::{Engine, Family};
+use crate::engines::{Engine, Family, Nature};
 use crate::figures::Figure;
 use crate::job::Job;
 
@@ -46,6 +46,8 @@ pub(crate) enum Work {
     Wake { flood: bool },
     /// Timers are started and stopped, or started and half of them expire.
     Timers { expire: bool },
+    /// Closed loop of commands to three nodes of a Raft core in one process, without network and disk.
+    Replicate { clients: usize },
     /// Operations of a key-value machine on three nodes.
     Cluster { ask: Ask, pace: Pace },
     /// The leader of three nodes is killed, again and again.
@@ -96,6 +98,7 @@ impl Work {
             Self::PingPong { .. } => 1,
             Self::FanOut { others, .. } => others + 1,
             Self::MultiAccept { clients } => 4 * clients,
+            Self::Replicate { clients } => clients,
             Self::Beside { idle, busy } => idle + busy,
             Self::SlowReader { slow, busy } => slow + busy,
             Self::Cluster { pace, .. } => match pace {
@@ -140,7 +143,7 @@ impl Work {
                 Figure::FirstWriteMs,
                 Figure::RepeatedRounds,
             ],
-            Self::Timers { .. } => &[
+            Self::Timers { .. } | Self::Replicate { .. } => &[
                 Figure::MessagesPerSecond,
                 Figure::ServerCpuUsPerMessage,
                 Figure::AllocationsPerMessage,
@@ -207,6 +210,11 @@ impl Work {
         matches!(self, Self::Cluster { .. } | Self::KillLeader)
     }
 
+    /// Whether it is asked of a Raft core, and not of a loop.
+    pub(crate) fn is_of_cores(self) -> bool {
+        matches!(self, Self::Replicate { .. })
+    }
+
     /// What the server does.
     ///
     /// # Panics
@@ -221,6 +229,7 @@ impl Work {
             Self::Wake { flood: true } => Job::Flood,
             Self::Timers { expire: false } => Job::Churn,
             Self::Timers { expire: true } => Job::Expire,
+            Self::Replicate { .. } => Job::Replicate,
             _ => Job::Echo,
         }
     }
@@ -244,6 +253,7 @@ impl fmt::Display for Work {
             Self::Wake { flood: true } => f.write_str("wake flood"),
             Self::Timers { expire: false } => f.write_str("million-timers start and stop"),
             Self::Timers { expire: true } => f.write_str("million-timers expire"),
+            Self::Replicate { clients } => write!(f, "replicate 256Bx{clients}"),
             Self::Cluster { ask, pace } => {
                 let ask = ask.name();
                 match pace {
@@ -291,7 +301,8 @@ pub(crate) const SMALL: usize = 64;
 /// Who takes part in a cell. `named` are chosen engines, as they were written; without them the default ones.
 pub(crate) fn contenders(work: Work, named: &[String], usable: &[&'static Engine]) -> Vec<Contender> {
     let chosen: Vec<(String, &'static Engine)> = if named.is_empty() {
-        let fit = usable.iter().filter(|engine| spins_where_it_matters(work, engine));
+        let fit = usable.iter().filter(|engine| is_meant(work, engine));
+        let fit = fit.filter(|engine| spins_where_it_matters(work, engine));
         fit.map(|engine| (engine.name.to_owned(), *engine)).collect()
     } else {
         let found = named.iter().filter_map(|name| {
@@ -323,6 +334,15 @@ pub(crate) fn contenders(work: Work, named: &[String], usable: &[&'static Engine
     contenders.collect()
 }
 
+/// Who was not named takes no part where he could only say that it is not for him.
+fn is_meant(work: Work, engine: &Engine) -> bool {
+    match engine.nature {
+        Nature::Loop => !work.is_of_cores(),
+        Nature::Core => work.is_of_cores(),
+        Nature::Cluster => matches!(work, Work::Cluster { .. }),
+    }
+}
+
 /// A spinning server is another answer to few connections; with many it has no time to spin. Idle connections and an
 /// open loop would only show that it spins.
 fn spins_where_it_matters(work: Work, engine: &Engine) -> bool {
@@ -335,13 +355,28 @@ fn spins_where_it_matters(work: Work, engine: &Engine) -> bool {
     !engine.is_spinning() || few(work)
 }
 
-/// Every backend with the first format, the first backend with every format. Loops that are no backend are there if they
-/// were named, to say that they are not.
-fn clusters(chosen: Vec<(String, &'static Engine)>, only_nodes: bool) -> Vec<Contender> {
+/// What another program's nodes are spoken to by.
+const FOREIGN: &str = "gRPC";
+
+/// Every backend with the first format, the first backend with every format, then other programs. Loops that are no backend
+/// are there if they were named, to say that they are not.
+fn clusters(mut chosen: Vec<(String, &'static Engine)>, only_nodes: bool) -> Vec<Contender> {
+    // The first is what others are held against.
+    chosen.sort_by_key(|(_, engine)| engine.nature == Nature::Cluster);
     let label = |name: &str, format: &str| format!("{name}, {format}");
     let mut all: Vec<Contender> = Vec::new();
     for (name, engine) in chosen {
-        let is_backend = engine.family == Family::Kraft && !engine.is_spinning();
+        if engine.nature == Nature::Cluster {
+            all.push(Contender {
+                label: label(&name, FOREIGN),
+                engine,
+                puts: 1,
+                format: FOREIGN,
+                baseline: all.first().map(|first| first.label.clone()),
+            });
+            continue;
+        }
+        let is_backend = engine.family == Family::Kraft && engine.nature == Nature::Loop && !engine.is_spinning();
         if only_nodes && !is_backend {
             continue;
         }
@@ -453,6 +488,36 @@ mod tests {
         );
         let named = contenders(Work::KillLeader, &[REFERENCE.to_owned()], &usable);
         assert_eq!(pairs(named), [(format!("{REFERENCE}, binary"), None)]);
+    }
+
+    #[test]
+    fn other_programs_are_held_against_the_first_backend() {
+        let pairs = |named: &[&str]| -> Vec<(String, Option<String>)> {
+            let named: Vec<String> = named.iter().map(|name| (*name).to_owned()).collect();
+            let pace = Pace::Closed { clients: 1 };
+            let all = contenders(Work::Cluster { ask: Ask::Put, pace }, &named, &[]);
+            all.into_iter().map(|one| (one.label, one.baseline)).collect()
+        };
+        let both = pairs(&["etcd", "threads"]);
+        assert_eq!(both[0], ("threads, binary".to_owned(), None));
+        let first = Some("threads, binary".to_owned());
+        assert_eq!(both.last(), Some(&("etcd, gRPC".to_owned(), first)));
+        assert_eq!(pairs(&["etcd"]), [("etcd, gRPC".to_owned(), None)]);
+    }
+
+    #[test]
+    fn cores_and_loops_are_kept_apart_unless_they_are_named() {
+        let usable: Vec<_> = ["threads", "kraft-core", "etcd"].into_iter().filter_map(find).collect();
+        let labels = |work| -> Vec<String> {
+            let all = contenders(work, &[], &usable);
+            all.into_iter().map(|one| one.label).collect()
+        };
+        assert_eq!(labels(Work::Replicate { clients: 1 }), ["kraft-core"]);
+        assert_eq!(labels(Work::Wake { flood: true }), ["threads"]);
+        assert!(!labels(Work::KillLeader).contains(&"etcd, gRPC".to_owned()));
+        let pace = Pace::Closed { clients: 1 };
+        let clusters = labels(Work::Cluster { ask: Ask::Get, pace });
+        assert_eq!(clusters.last().map(String::as_str), Some("etcd, gRPC"), "{clusters:?}");
     }
 
     #[test]

@@ -243,8 +243,8 @@ fn long() -> Result<Outcome, Failure> {
         &[("KRAFT_SEEDS", "50"), ("KRAFT_NO_SKIP", "1")],
         &words("test -p kraft-raft --release --test it e2e::"),
     )?;
-    // Other people's loops are in no default build; the rest of these tests is in `test`.
-    cargo(&words("test -p kraft-bench --features rivals --test it every_engine"))?;
+    // Other people's loops, cores and programs are in no default build.
+    cargo(&words("test -p kraft-bench --features cluster,rivals"))?;
     cargo(&words("run --release --bin kraftd -- demo"))?;
     // Targets of kind bench alone: libraries and binaries have no figures to print.
     cargo(&words("bench --workspace --bench *"))?;

@@ -34,6 +34,7 @@ pub(crate) fn serve(task: &Task) -> io::Result<()> {
         Job::FanOut => 2,
         Job::Wake | Job::Flood => return wake(task),
         Job::Churn | Job::Expire => return inside::timers(task, &mut Timers::open()?),
+        Job::Replicate => unreachable!("no loop is asked for it"),
     };
     let listener = serve::listen()?;
     let pattern = Pattern::shared().memory();

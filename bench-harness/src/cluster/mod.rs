@@ -3,16 +3,21 @@
 //! A node is `kraftd`, which this program is too when a variable says so ([`is_node`]): what is measured was
 //! built with what measures it.
 
+#[cfg(feature = "rivals")]
+mod etcd;
 mod kills;
 mod nodes;
+mod processes;
 mod watch;
 
 use std::path::PathBuf;
 
 use self::nodes::Cluster;
-pub(crate) use self::nodes::{is_node, run_node};
+pub(crate) use self::processes::{is_node, run_node};
 use crate::bare::clock;
 use crate::cli::Waiting;
+#[cfg(feature = "rivals")]
+use crate::engines::Nature;
 use crate::fault::Fault;
 use crate::generator::{Askers, Clocks, Figures, Span};
 use crate::workload::{Contender, Pace, Work};
@@ -39,6 +44,10 @@ pub(crate) fn measure(
     repeats: &mut usize,
 ) -> Result<Figures, Fault> {
     until_led(repeats, || {
+        #[cfg(feature = "rivals")]
+        if contender.engine.nature == Nature::Cluster {
+            return etcd::measure(work, ground, span, waiting);
+        }
         let mut cluster = Cluster::start(contender.engine.name, contender.format, ground)?;
         let outcome = match work {
             Work::KillLeader => kills::kill_leaders(&mut cluster, span),
@@ -79,16 +88,20 @@ fn ask(
     let mut askers = Askers::connect(cluster.client_address(leader), clients, contender.format, waiting, span)?;
     // Every key is there, so that each get has a value to be checked.
     askers.fill(span)?;
-    let own = std::process::id();
     let pids = cluster.pids();
-    let clocks = &|| Clocks {
-        server: pids.iter().map(|pid| clock::cpu_time(*pid)).sum(),
-        own: clock::cpu_time(own),
-        ..Clocks::default()
-    };
+    let clocks = &|| clocks(&pids);
     match pace {
         Pace::Closed { .. } => askers.closed(ask, span, clocks),
         Pace::Open { rate, .. } => askers.open(ask, rate, span, clocks),
+    }
+}
+
+/// What nodes and this process used so far.
+fn clocks(pids: &[u32]) -> Clocks {
+    Clocks {
+        server: pids.iter().map(|pid| clock::cpu_time(*pid)).sum(),
+        own: clock::cpu_time(std::process::id()),
+        ..Clocks::default()
     }
 }
 

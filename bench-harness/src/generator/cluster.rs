@@ -28,7 +28,7 @@ use crate::pattern::{Pattern, Place, WINDOW};
 use crate::workload::Ask;
 
 /// Different keys. Each has one value for good, a piece of the pattern, which every get is held against.
-const KEYS: usize = 1_000;
+pub(super) const KEYS: usize = 1_000;
 
 /// Bytes of a value.
 pub(crate) const VALUE_BYTES: usize = 256;
@@ -46,8 +46,7 @@ pub(crate) struct Askers {
     conns: Vec<Asker>,
     shared: Shared,
     waiting: Waiting,
-    /// How many operations were drawn.
-    drawn: usize,
+    draws: Draws,
 }
 
 /// What all connections need for a moment.
@@ -106,7 +105,7 @@ impl Askers {
                 body: BytesMut::new(),
             },
             waiting,
-            drawn: 0,
+            draws: Draws::default(),
         };
         let opening = Opening::new(at, count, span.patience);
         for number in 0..count {
@@ -156,15 +155,7 @@ impl Askers {
 
     /// The next operation, over the connection `at`.
     fn draw(&mut self, at: usize, ask: Ask, when: u64) -> Result<(), Fault> {
-        let op = match ask {
-            Ask::Put => Op::Put,
-            Ask::Get => Op::Get,
-            Ask::Mixed if self.drawn.is_multiple_of(2) => Op::Put,
-            Ask::Mixed => Op::Get,
-        };
-        self.drawn += 1;
-        // A prime, without a factor in common with the number of keys: all come, in no order.
-        let key = self.drawn.wrapping_mul(7_919) % KEYS;
+        let (op, key) = self.draws.draw(ask);
         self.conns[at].ask(&mut self.shared, op, key, when)
     }
 }
@@ -208,17 +199,36 @@ impl Crowd for Asking<'_> {
     }
 }
 
+/// An operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Op {
+pub(super) enum Op {
     Put,
     Get,
 }
 
-fn key_bytes(key: usize) -> [u8; 8] {
+/// Operations and their keys, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Draws(usize);
+
+impl Draws {
+    pub(super) fn draw(&mut self, ask: Ask) -> (Op, usize) {
+        let op = match ask {
+            Ask::Put => Op::Put,
+            Ask::Get => Op::Get,
+            Ask::Mixed if self.0.is_multiple_of(2) => Op::Put,
+            Ask::Mixed => Op::Get,
+        };
+        self.0 += 1;
+        // A prime, without a factor in common with the number of keys: all come, in no order.
+        (op, self.0.wrapping_mul(7_919) % KEYS)
+    }
+}
+
+pub(super) fn key_bytes(key: usize) -> [u8; 8] {
     (key as u64).to_be_bytes()
 }
 
-fn value(key: usize) -> &'static [u8] {
+pub(super) fn value(key: usize) -> &'static [u8] {
     Pattern::shared().window(Place::of(key), VALUE_BYTES)
 }
 

@@ -11,6 +11,8 @@ mod accepts;
 #[cfg(feature = "cluster")]
 mod cluster;
 mod conn;
+#[cfg(all(feature = "cluster", feature = "rivals"))]
+mod etcd;
 mod fan_out;
 mod meter;
 mod opening;
@@ -28,6 +30,8 @@ pub(crate) use self::accepts::Comers;
 #[cfg(feature = "cluster")]
 pub(crate) use self::cluster::Askers;
 use self::conn::Conn;
+#[cfg(all(feature = "cluster", feature = "rivals"))]
+pub(crate) use self::etcd::{Callers, Standing, standing};
 use self::meter::{Meter, Times};
 use self::opening::{Opening, register};
 use self::pace::Crowd;

@@ -66,6 +66,7 @@ pub(crate) fn serve<A: Adapter>(open: fn(&Config) -> io::Result<A>, task: &Task)
             }
         }
         Job::Churn | Job::Expire => inside::timers(task, &mut Timers(adapter)),
+        Job::Replicate => unreachable!("no loop is asked for it"),
     }
 }
 

@@ -186,6 +186,10 @@ pub(super) fn notes(cell: &Cell) -> String {
             trend.drift.p
         );
     }
+    for row in cell.foreign() {
+        let (contender, about) = (escaped(&row.contender), escaped(&row.about));
+        let _ = write!(text, "<p><small>{contender}: {about}.</small></p>");
+    }
     for (contender, baseline) in cell.without_baseline() {
         let (contender, baseline) = (escaped(contender), escaped(baseline));
         let _ = write!(

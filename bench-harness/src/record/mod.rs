@@ -174,6 +174,13 @@ impl Cell {
         self.rows.iter().find(|row| row.contender == contender)
     }
 
+    /// Rows whose names do not say in what they differ from ours: other people's cores, and programs.
+    pub(crate) fn foreign(&self) -> impl Iterator<Item = &Row> {
+        let is_of_raft = self.work.is_of_clusters() || self.work.is_of_cores();
+        let rows = self.rows.iter().filter(move |_| is_of_raft);
+        rows.filter(|row| row.family == Family::Rival && row.fault.is_none())
+    }
+
     /// Those that are held against nobody because their baseline failed, and that.
     pub(crate) fn without_baseline(&self) -> impl Iterator<Item = (&str, &str)> {
         let alone = self.rows.iter().filter(|row| row.fault.is_none());

@@ -99,6 +99,9 @@ fn notes(cell: &Cell, out: &mut impl Write) -> io::Result<()> {
             None => {}
         }
     }
+    for row in cell.foreign() {
+        writeln!(out, "  {}: {}", row.contender, row.about)?;
+    }
     for (contender, baseline) in cell.without_baseline() {
         writeln!(out, "  {contender}: not compared, since {baseline} failed")?;
     }

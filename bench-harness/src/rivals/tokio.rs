@@ -63,6 +63,7 @@ pub(crate) fn serve(task: &Task) -> io::Result<()> {
             })
         }
         Job::Churn | Job::Expire => inside::timers(task, &mut Timers::new(runtime)),
+        Job::Replicate => unreachable!("no loop is asked for it"),
     }
 }
 

@@ -509,6 +509,44 @@ fn every_engine_is_woken_and_keeps_time_or_says_why_not() {
     );
 }
 
+#[test]
+fn every_core_that_is_built_replicates() {
+    let output = bench("run --workloads replicate --rounds 1 --seconds 0.02 -o csv");
+    assert!(output.status.success(), "{}", said(&output));
+    let text = stdout(&output);
+    let cores: &[&str] = if cfg!(feature = "rivals") {
+        &["kraft-core", "raft-rs", "openraft"]
+    } else {
+        &["kraft-core"]
+    };
+    assert_eq!(text.lines().count(), 1 + 2 * cores.len(), "{text}");
+    for cell in ["replicate 256Bx1", "replicate 256Bx64"] {
+        for core in cores {
+            let start = format!("{cell},{core},1,");
+            let row = text.lines().find_map(|line| line.strip_prefix(&start));
+            let row = row.unwrap_or_else(|| panic!("{start}: {}", said(&output)));
+            let rate = row.split(',').next().and_then(|rate| rate.parse::<f64>().ok());
+            assert!(rate.is_some_and(|rate| rate > 0.0), "{start}{row}");
+        }
+    }
+}
+
+#[test]
+fn loops_and_cores_say_what_they_are_not() {
+    let output = bench(
+        "run --workloads replicate,echo --engines raw-threads,kraft-core --sizes 64 --conns 1 --depth 1 --rounds 1 \
+         --seconds 0.02",
+    );
+    assert!(output.status.success(), "{}", said(&output));
+    let text = stdout(&output);
+    for why in [
+        "raw-threads: not here, it is a loop, and has no Raft",
+        "kraft-core: not here, it is Raft alone, without a loop",
+    ] {
+        assert!(text.contains(why), "{why}: {text}");
+    }
+}
+
 #[cfg(feature = "cluster")]
 #[test]
 fn clusters_answer_in_every_format_and_lose_nothing_with_their_leader() {
@@ -551,6 +589,57 @@ fn clusters_answer_in_every_format_and_lose_nothing_with_their_leader() {
             }
         }
     }
+}
+
+/// Runs `kraft-bench` where programs are found in these folders alone.
+#[cfg(all(feature = "cluster", feature = "rivals"))]
+fn bench_etcd(path: &std::ffi::OsStr) -> Output {
+    let words = "run --workloads mixed --engines etcd --cluster-rate 200 --rounds 1 --seconds 0.05";
+    Command::new(env!("CARGO_BIN_EXE_kraft-bench"))
+        .args(words.split_whitespace())
+        .env("PATH", path)
+        .output()
+        .expect("the program was built")
+}
+
+#[cfg(all(feature = "cluster", feature = "rivals"))]
+#[test]
+fn etcd_answers_if_it_is_installed_and_is_no_failure_if_not() {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_installed = std::env::split_paths(&path).any(|folder| folder.join("etcd").is_file());
+    let output = bench_etcd(&path);
+    let text = said(&output);
+    if !is_installed {
+        println!("SKIPPED: etcd is not installed");
+        assert!(output.status.success(), "{text}");
+        let why = "etcd, gRPC: not here, etcd is not installed, or not on the path: `apt-get install etcd-server`";
+        assert_eq!(text.matches(why).count(), 3, "{text}");
+        return;
+    }
+    // Members that do not get their core in time elect others, and should.
+    if text.contains("FAILED, deposed: ") || text.contains("FAILED, stalled: ") {
+        println!("SKIPPED: {text}");
+        return;
+    }
+    assert!(output.status.success(), "{text}");
+    assert!(!text.contains("etcd, gRPC: not here"), "{text}");
+    let what = "etcd, gRPC: three etcd that are installed, by gRPC";
+    assert_eq!(text.matches(what).count(), 3, "{text}");
+}
+
+#[cfg(all(feature = "cluster", feature = "rivals"))]
+#[test]
+fn an_etcd_that_dies_is_a_failed_row_with_its_last_words() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("etcd");
+    std::fs::write(&program, "#!/bin/sh\necho no quorum today >&2\nexit 3\n").expect("a file");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let output = bench_etcd(folder.path().as_os_str());
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("etcd, gRPC: FAILED, broken: node "), "{text}");
+    assert!(text.contains(" ended: no quorum today (exit status: 3)"), "{text}");
 }
 
 #[test]

@@ -1,0 +1,161 @@
+//! Three etcd, found on the path, under the same load by their own protocol.
+
+use std::env;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::processes::{COUNT, PATIENCE, PROGRAM, Processes};
+use super::{Ground, clocks};
+use crate::cli::Waiting;
+use crate::fault::Fault;
+use crate::generator::{Callers, Figures, Span, Standing, standing};
+use crate::interrupt;
+use crate::workload::{Pace, Work};
+
+/// The program.
+const NAME: &str = "etcd";
+
+/// Between two questions to members that have no leader yet.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A round against a cluster of its own.
+pub(super) fn measure(work: Work, ground: &Ground, span: Span, waiting: Waiting) -> Result<Figures, Fault> {
+    let program = installed(env::split_paths(&env::var_os("PATH").unwrap_or_default()))?;
+    let mut members = Members::start(program, ground)?;
+    let outcome = members.ask(work, span, waiting);
+    outcome.map_err(|fault| members.processes.blame(fault))
+}
+
+/// Where it is.
+fn installed(mut folders: impl Iterator<Item = PathBuf>) -> Result<PathBuf, Fault> {
+    let found = folders.find_map(|folder| Some(folder.join(NAME)).filter(|path| path.is_file()));
+    found.ok_or_else(|| {
+        Fault::Lacks("etcd is not installed, or not on the path: `apt-get install etcd-server` on Debian".into())
+    })
+}
+
+/// Three members. Dropped, it kills them and removes their data.
+#[derive(Debug)]
+struct Members {
+    processes: Processes,
+    clients: Vec<SocketAddr>,
+}
+
+impl Members {
+    /// With the settings that it comes with.
+    fn start(program: PathBuf, ground: &Ground) -> Result<Self, Fault> {
+        let (mut processes, peers, clients) = Processes::new(ground)?;
+        let name = |at: usize| format!("node{}", at + 1);
+        let list = peers
+            .iter()
+            .enumerate()
+            .map(|(at, peer)| format!("{}=http://{peer}", name(at)));
+        let list = list.collect::<Vec<_>>().join(",");
+        for at in 0..COUNT {
+            let (peer, client) = (format!("http://{}", peers[at]), format!("http://{}", clients[at]));
+            let mut command = processes.command()?;
+            command
+                .env(PROGRAM, &program)
+                .args(["--name", &name(at)])
+                .arg("--data-dir")
+                .arg(processes.data(at))
+                .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+                .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+                .args(["--initial-cluster", &list, "--initial-cluster-state", "new"])
+                // What is said of every slow write would be another load.
+                .args(["--logger", "zap", "--log-level", "error"]);
+            processes.start(at, command)?;
+        }
+        Ok(Self { processes, clients })
+    }
+
+    fn ask(&mut self, work: Work, span: Span, waiting: Waiting) -> Result<Figures, Fault> {
+        let Work::Cluster { ask, pace } = work else {
+            unreachable!("nothing else is asked of it");
+        };
+        let (leader, term) = self.leader(span.patience)?;
+        let (Pace::Closed { clients } | Pace::Open { clients, .. }) = pace;
+        let mut callers = Callers::connect(self.clients[leader], clients, waiting, span)?;
+        // Every key is there, so that each get has a value to be checked.
+        callers.fill(span)?;
+        let pids = self.processes.pids();
+        let clocks = &|| clocks(&pids);
+        let figures = match pace {
+            Pace::Closed { .. } => callers.closed(ask, span, clocks),
+            Pace::Open { rate, .. } => callers.open(ask, rate, span, clocks),
+        }?;
+        // A member that is deposed passes on what it is asked, and answers all the same.
+        if self.leader(span.patience)? == (leader, term) {
+            Ok(figures)
+        } else {
+            Err(Fault::Deposed("another member leads, or led".into()))
+        }
+    }
+
+    /// The place of the leader that all members follow, and its term, as soon as there is one.
+    fn leader(&mut self, patience: Duration) -> Result<(usize, u64), Fault> {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            if interrupt::is_asked() {
+                return Err(Fault::Interrupted);
+            }
+            // One that does not listen yet is asked again.
+            let all = self.clients.iter().map(|at| standing(*at, patience));
+            if let Some(led) = all.collect::<Result<Vec<_>, _>>().ok().and_then(|all| agreed(&all)) {
+                return Ok(led);
+            }
+            if let Some(words) = self.processes.last_words() {
+                return Err(Fault::Closed(words));
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Err(Fault::Stalled(format!(
+            "three members agreed on no leader in {} s",
+            PATIENCE.as_secs()
+        )))
+    }
+}
+
+/// Whom all of them follow, by place, and in which term.
+fn agreed(all: &[Standing]) -> Option<(usize, u64)> {
+    let first = all.first()?;
+    let is_agreed = |other: &Standing| (other.leader, other.term) == (first.leader, first.term);
+    let leader = all.iter().position(|one| one.member == first.leader)?;
+    all.iter().all(is_agreed).then_some((leader, first.term))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_find_it_says_how_to_install_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = || [folder.path().to_owned()].into_iter();
+        let fault = installed(path()).expect_err("the folder is empty");
+        assert!(!fault.is_failure());
+        assert!(fault.to_string().contains("apt-get install etcd-server"), "{fault}");
+        // A folder of that name is no program.
+        std::fs::create_dir(folder.path().join(NAME)).expect("a folder");
+        assert!(installed(path()).is_err());
+        std::fs::remove_dir(folder.path().join(NAME)).expect("it is empty");
+        std::fs::write(folder.path().join(NAME), b"").expect("a file");
+        assert_eq!(installed(path()), Ok(folder.path().join(NAME)));
+    }
+
+    #[test]
+    fn a_leader_is_whom_all_follow_in_one_term() {
+        let one = |member, leader, term| Standing { member, leader, term };
+        assert_eq!(agreed(&[one(5, 7, 2), one(6, 7, 2), one(7, 7, 2)]), Some((2, 2)));
+        for apart in [
+            [one(5, 7, 2), one(6, 7, 3), one(7, 7, 3)],
+            [one(5, 0, 2), one(6, 0, 2), one(7, 0, 2)],
+            [one(5, 7, 2), one(6, 6, 2), one(7, 7, 2)],
+            [one(5, 9, 2), one(6, 9, 2), one(7, 9, 2)],
+        ] {
+            assert_eq!(agreed(&apart), None, "{apart:?}");
+        }
+        assert_eq!(agreed(&[]), None);
+    }
+}
