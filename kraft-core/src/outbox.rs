@@ -160,6 +160,8 @@ impl Outbox {
             Ok(_) if frame.full => Err(Full.into()),
             Ok(built) => {
                 frame.keep();
+                // Dropped it would be taken back.
+                mem::forget(frame);
                 Ok(built)
             }
             Err(error) => Err(error),
@@ -358,6 +360,27 @@ impl Frame<'_> {
         Ok(())
     }
 
+    /// Lets `fill` write behind the frame: it gets zeroes, and gives back how many bytes in front of them are to stay. What
+    /// is made where it stays need not be copied there. How many bytes these are.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`]; none was taken.
+    ///
+    /// # Panics
+    ///
+    /// If `fill` gives back more than `N`.
+    #[inline]
+    pub fn fill<const N: usize>(&mut self, fill: impl FnOnce(&mut [u8; N]) -> usize) -> Result<usize, Full> {
+        let count = self.outbox.waiting.fill_open(fill);
+        if let Err(full) = self.admit(count) {
+            self.outbox.waiting.shorten_open(count);
+            return Err(full);
+        }
+        self.open += count;
+        Ok(count)
+    }
+
     /// Takes `bytes` behind the frame, shared from [`SHARE_MIN`] up.
     ///
     /// # Errors
@@ -392,6 +415,7 @@ impl Frame<'_> {
     /// # Panics
     ///
     /// If the frame has not all of those bytes, or if one of them is in a shared payload.
+    #[inline]
     pub fn patch(&mut self, offset: usize, bytes: &[u8]) {
         let before = self.outbox.waiting.len() - self.start.len();
         if offset >= before && offset + bytes.len() <= before + self.open {
@@ -421,11 +445,9 @@ impl Frame<'_> {
 
     /// The frame is whole, and the outbox has it.
     #[inline]
-    fn keep(mut self) {
+    fn keep(&mut self) {
         self.close();
         self.outbox.put_total += self.len() as u64;
-        // Dropped it would be taken back.
-        mem::forget(self);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::message::Message;
-use crate::outbox::Outbox;
+use crate::outbox::{Full, Outbox};
 
 /// A wire format: messages to bytes and back. Stateless and object-safe.
 ///
@@ -216,6 +216,12 @@ pub enum Foreign {
     Http,
     /// Something else.
     Other,
+}
+
+impl From<Full> for EncodeError {
+    fn from(_: Full) -> Self {
+        Self::Full
+    }
 }
 
 impl fmt::Display for EncodeError {

@@ -3,6 +3,8 @@
 //! A field that is absent is zero or empty. One that has no meaning in a message, by another field of it, has to be
 //! absent: what it will mean comes with a kind or a number of its own.
 
+use std::mem;
+
 use kraft_core::handshake::Kind;
 use kraft_core::id::{ClusterId, GroupId, Incarnation, Index, NodeId, RequestId, Round, Sequence, SessionId, Term};
 use kraft_core::message::{
@@ -11,7 +13,7 @@ use kraft_core::message::{
     Refused, SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult, Standing, StatusReply, Transfer, Versions, Vote,
     VoteReply, Welcome,
 };
-use kraft_core::protocol::DecodeError;
+use kraft_core::protocol::{DecodeError, Decoded};
 
 use crate::frame::HEADER;
 use crate::kinds::SLOTS;
@@ -92,8 +94,15 @@ impl<'a> Record<'a> {
     #[must_use]
     pub fn of(message: &'a Message<'_>) -> Self {
         let mut record = Self::default();
+        record.message(message);
+        record
+    }
+
+    /// Sets the fields of a message in a record that has none: a record is moved as slowly as it is made.
+    #[inline]
+    pub(crate) fn message(&mut self, message: &'a Message<'_>) {
         let header = &message.header;
-        record.set(
+        self.set(
             1,
             [
                 header.cluster.0,
@@ -103,14 +112,15 @@ impl<'a> Record<'a> {
                 header.request.0,
             ],
         );
-        record.body(&message.body);
-        record
+        self.body(&message.body);
     }
 
     fn set<const N: usize>(&mut self, first: usize, numbers: [u64; N]) {
         self.numbers[first..first + N].copy_from_slice(&numbers);
     }
 
+    // Not inline: the few fields of a kind are set where they stand, not all of them together at the end.
+    #[inline(never)]
     fn body(&mut self, body: &'a Body<'_>) {
         match body {
             Body::Hello(hello) => self.hello(hello),
@@ -378,7 +388,20 @@ impl<'a> Received<'a> {
     /// # Errors
     ///
     /// [`DecodeError::Malformed`] at the field that is missing, unknown or without meaning.
-    pub fn message(self, kind: Kind) -> Result<Message<'a>> {
+    pub fn message(mut self, kind: Kind) -> Result<Message<'a>> {
+        self.made(kind, |message| message)
+    }
+
+    /// The same, as what a decoder gives back for a frame of so many bytes.
+    #[cfg(any(feature = "protobuf", feature = "msgpack", feature = "json"))]
+    pub(crate) fn decoded(&mut self, kind: Kind, consumed: usize) -> Result<Decoded<'a>> {
+        self.made(kind, |message| Decoded::Message { message, consumed })
+    }
+
+    /// What `make` makes of the message. A message is large, and moving it costs as much as reading its fields: it is
+    /// made where it is to stay.
+    #[inline]
+    fn made<T>(&mut self, kind: Kind, make: impl FnOnce(Message<'a>) -> T) -> Result<T> {
         let [cluster, _, from, term, request] = self.numbers(1);
         let header = Header {
             cluster: ClusterId(cluster),
@@ -387,12 +410,19 @@ impl<'a> Received<'a> {
             term: Term(term),
             request: RequestId(request),
         };
-        let body = match kind {
-            Kind::Append => Body::Append(self.append()?),
-            Kind::StatusReply => Body::StatusReply(self.status()?),
-            _ => self.body(kind)?,
-        };
-        Ok(Message { header, body })
+        let of = |body| Ok(make(Message { header, body }));
+        match kind {
+            Kind::Append => of(Body::Append(self.append()?)),
+            Kind::StatusReply => of(Body::StatusReply(self.status()?)),
+            Kind::Heartbeat => {
+                let [commit, round] = self.numbers(6);
+                of(Body::Heartbeat(Heartbeat {
+                    commit: Index(commit),
+                    round: Round(round),
+                }))
+            }
+            _ => of(self.body(kind)?),
+        }
     }
 
     fn numbers<const N: usize>(&self, first: usize) -> [u64; N] {
@@ -463,13 +493,6 @@ impl<'a> Received<'a> {
                 detail: self.record.texts[0],
             }),
             Kind::AppendReply => Body::AppendReply(self.append_reply()?),
-            Kind::Heartbeat => {
-                let [commit, round] = self.numbers(6);
-                Body::Heartbeat(Heartbeat {
-                    commit: Index(commit),
-                    round: Round(round),
-                })
-            }
             Kind::HeartbeatReply => {
                 let [round, promise_us] = self.numbers(6);
                 Body::HeartbeatReply(HeartbeatReply {
@@ -518,7 +541,7 @@ impl<'a> Received<'a> {
             Kind::FetchReply => Body::FetchReply(self.chunk()?),
             Kind::Reply => Body::Reply(self.outcome()?),
             Kind::Status => Body::Status,
-            Kind::Append | Kind::StatusReply => unreachable!("lists are moved out of what was received"),
+            Kind::Append | Kind::StatusReply | Kind::Heartbeat => unreachable!("they are made in place"),
         })
     }
 
@@ -540,7 +563,7 @@ impl<'a> Received<'a> {
         })
     }
 
-    fn append(self) -> Result<Append<'a>> {
+    fn append(&mut self) -> Result<Append<'a>> {
         let [prev_index, prev_term, commit, round] = self.numbers(6);
         // Everybody who counts on from `prev_index` may do so unchecked.
         if prev_index.checked_add(self.entries.len() as u64).is_none() {
@@ -554,7 +577,7 @@ impl<'a> Received<'a> {
             entries: if self.entries.is_empty() {
                 Entries::NONE
             } else {
-                Entries::Lent(self.entries)
+                Entries::Lent(mem::take(&mut self.entries))
             },
         })
     }
@@ -727,7 +750,7 @@ impl<'a> Received<'a> {
         }
     }
 
-    fn status(self) -> Result<StatusReply<'a>> {
+    fn status(&mut self) -> Result<StatusReply<'a>> {
         let [
             leader,
             commit,
@@ -752,7 +775,7 @@ impl<'a> Received<'a> {
             uptime_ms,
             version: self.record.texts[0],
             backend: self.record.texts[1],
-            members: self.members,
+            members: mem::take(&mut self.members),
         })
     }
 }

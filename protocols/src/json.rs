@@ -54,11 +54,8 @@ impl Protocol for Json {
             Opened::Whole(whole) => whole,
         };
         let (kind, body) = whole.known()?;
-        let received = reader::read(kind, body, limits, scratch)?;
-        Ok(Decoded::Message {
-            message: received.message(kind)?,
-            consumed: whole.consumed,
-        })
+        let mut received = reader::read(kind, body, limits, scratch)?;
+        received.decoded(kind, whole.consumed)
     }
 
     fn overhead(&self) -> Overhead {

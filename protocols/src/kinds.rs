@@ -30,9 +30,9 @@ macro_rules! kinds {
             VoteReply { 6 pre FLAG, 7 granted FLAG, 8 campaign_term U64, }
             ReadIndex {}
             ReadIndexReply { 6 result READ_INDEX_RESULT, 7 index U64, }
-            Snapshot { 6 index U64, 7 snapshot_term U64, 8 bytes U64, 9 crc U32, 10 offset U64, 11 data BYTES, }
+            Snapshot { 6 index U64, 7 snapshot_term U64, 8 bytes U64, 9 crc FIXED32, 10 offset U64, 11 data BYTES, }
             SnapshotReply {
-                6 index U64, 7 snapshot_term U64, 8 bytes U64, 9 crc U32, 10 offset U64, 11 result SNAPSHOT_RESULT,
+                6 index U64, 7 snapshot_term U64, 8 bytes U64, 9 crc FIXED32, 10 offset U64, 11 result SNAPSHOT_RESULT,
             }
             TimeoutNow {}
             OpenSession {}
@@ -42,8 +42,8 @@ macro_rules! kinds {
             Read { 6 consistency CONSISTENCY, 7 age_max_ms U64, 8 query BYTES, }
             Change { 6 change CHANGE_KIND, 7 node U64, 8 address TEXT0, 9 promote FLAG, 10 by U64, }
             Transfer { 6 to U64, }
-            Fetch { 6 index U64, 7 snapshot_term U64, 8 bytes U64, 9 crc U32, 10 offset U64, }
-            FetchReply { 6 index U64, 7 snapshot_term U64, 8 bytes U64, 9 crc U32, 10 offset U64, 11 data BYTES, }
+            Fetch { 6 index U64, 7 snapshot_term U64, 8 bytes U64, 9 crc FIXED32, 10 offset U64, }
+            FetchReply { 6 index U64, 7 snapshot_term U64, 8 bytes U64, 9 crc FIXED32, 10 offset U64, 11 data BYTES, }
             Reply {
                 6 outcome OUTCOME, 7 why REFUSAL, 8 leader U64, 9 detail TEXT0, 10 basis BASIS, 11 age_ms U64,
                 12 answer BYTES,

@@ -17,8 +17,8 @@ use crate::flat::{Received, Record};
 use crate::frame::{self, Cut, HEADER};
 use crate::kinds::{DEPTH_MAX, MEMBERS_MAX};
 use crate::numbers::{Numbered, TEXT_MAX};
-use crate::schema::{ENTRY, Field, Holds, MEMBER, fields};
-use crate::writer::{self, Small, Writer};
+use crate::schema::{ENTRY, Field, Holds, MEMBER, fields, is_numbers, numbers_in_front};
+use crate::writer::{self, GATHERED, Pieces, Writer};
 
 type Result<T> = std::result::Result<T, DecodeError>;
 
@@ -27,6 +27,12 @@ pub const FORMAT: u8 = 3;
 
 /// The field of an entry that holds its payload.
 const PAYLOAD: u8 = 4;
+
+/// Bytes of a field's number and a number, at the most.
+const KEYED: usize = 10;
+
+/// Bytes of an entry besides its payload, at the most.
+const ENTRY_ROOM: usize = 1 + 3 * KEYED + 6;
 
 /// Bytes of the shortest map of an entry: its kind, at least, is said.
 const ENTRY_BYTES_MIN: usize = 3;
@@ -45,9 +51,15 @@ impl Protocol for Msgpack {
         frame_max: usize,
         out: &mut Outbox,
     ) -> std::result::Result<(), EncodeError> {
+        let kind = Kind::of(&message.body);
+        let mut record = Record::default();
+        record.message(message);
+        if is_numbers(kind) {
+            let numbers = &record.numbers[1..=numbers_in_front(kind)];
+            return writer::write_numbers(FORMAT, kind, frame_max, out, |room| put_numbers(numbers, 0, room));
+        }
         writer::write(FORMAT, message, frame_max, out, |writer| {
-            // The writer remembers what was refused.
-            let _: std::result::Result<(), Refused> = put_message(message, writer);
+            put_message(kind, &record, &message.body, writer);
         })
     }
 
@@ -58,14 +70,17 @@ impl Protocol for Msgpack {
         };
         let consumed = frame.consumed();
         let mut checking = Checking::new(frame);
-        let message = if frame.is_append() {
-            let received = read(Kind::Append, frame.body(), limits, &mut checking);
-            checking.judge(received)?.message(Kind::Append)?
+        let mut received = Received::nothing(HEADER);
+        let kind = if frame.is_append() {
+            let read = read(Kind::Append, frame.body(), limits, &mut checking, &mut received);
+            checking.judge(read)?;
+            Kind::Append
         } else {
             let (kind, body) = frame.check()?.known()?;
-            read(kind, body, limits, &mut checking)?.message(kind)?
+            read(kind, body, limits, &mut checking, &mut received)?;
+            kind
         };
-        Ok(Decoded::Message { message, consumed })
+        received.decoded(kind, consumed)
     }
 
     fn name(&self) -> &'static str {
@@ -73,152 +88,170 @@ impl Protocol for Msgpack {
     }
 }
 
-fn read<'a>(kind: Kind, body: &'a [u8], limits: &Limits, checking: &mut Checking<'a>) -> Result<Received<'a>> {
+#[inline]
+fn read<'a>(
+    kind: Kind,
+    body: &'a [u8],
+    limits: &Limits,
+    checking: &mut Checking<'a>,
+    received: &mut Received<'a>,
+) -> Result<()> {
     let mut reader = Reader {
         rest: body,
         end: HEADER + body.len(),
         limits,
         checking,
     };
-    let mut received = Received::nothing(HEADER);
-    reader.map(fields(kind), &mut received)?;
+    reader.map(numbers_in_front(kind), fields(kind), received)?;
     if !reader.rest.is_empty() {
         return Err(reader.malformed());
     }
-    Ok(received)
+    Ok(())
 }
 
-/// The writer takes no more; it knows why.
-struct Refused;
-
-impl<E: encode::RmpWriteErr> From<encode::ValueWriteError<E>> for Refused {
-    fn from(_: encode::ValueWriteError<E>) -> Self {
-        Self
-    }
-}
-
-impl From<std::io::Error> for Refused {
-    fn from(_: std::io::Error) -> Self {
-        Self
-    }
-}
-
-fn put_message(message: &Message<'_>, writer: &mut Writer<'_, '_>) -> std::result::Result<(), Refused> {
-    let record = Record::of(message);
-    let fields = fields(Kind::of(&message.body));
-    let elements = match &message.body {
-        Body::Append(append) => append.entries.len(),
-        Body::StatusReply(status) => status.members.len(),
-        _ => 0,
+fn put_message(kind: Kind, record: &Record<'_>, body: &Body<'_>, writer: &mut Writer<'_, '_>) {
+    let fields = fields(kind);
+    // A list is the last of its message's fields.
+    let (behind, elements) = match body {
+        Body::Append(append) => (1, append.entries.len()),
+        Body::StatusReply(status) => (1, status.members.len()),
+        _ => (0, 0),
     };
-    put_map(&record, fields, elements > 0, writer)?;
-    if elements == 0 {
-        return Ok(());
-    }
-    // The list is the last of its message's fields.
-    let list = fields[fields.len() - 1].number;
-    encode::write_uint(writer, list.into())?;
-    encode::write_array_len(writer, length(elements))?;
-    match &message.body {
+    let (fields, list) = fields.split_at(fields.len() - behind);
+    writer.pieces(|out| {
+        put_map(record, numbers_in_front(kind), fields, elements > 0, out);
+        if let ([list], 1..) = (list, elements) {
+            out.put(&[list.number]);
+            taken(encode::write_array_len(out, length(elements)));
+        }
+    });
+    match body {
         Body::Append(append) => put_entries(&append.entries, writer),
-        Body::StatusReply(status) => status
-            .members
-            .iter()
-            .try_for_each(|member| put_map(&Record::of_member(member), MEMBER, false, writer)),
-        _ => Ok(()),
+        Body::StatusReply(status) => writer.pieces(|out| {
+            for member in &status.members {
+                put_any_map(&Record::of_member(member), MEMBER, false, out);
+            }
+        }),
+        _ => {}
     }
 }
 
-fn put_entries(entries: &Entries<'_>, writer: &mut Writer<'_, '_>) -> std::result::Result<(), Refused> {
+fn put_entries(entries: &Entries<'_>, writer: &mut Writer<'_, '_>) {
     match entries {
-        Entries::Lent(entries) => entries
-            .iter()
-            .try_for_each(|entry| put_map(&Record::of_entry(*entry), ENTRY, false, writer)),
-        Entries::Shared(front, back) => front.iter().chain(*back).try_for_each(|entry| {
-            let mut fields = Small::new();
-            put_entry(entry.as_ref(), &mut fields);
-            writer.put_element(&fields, entry);
-            Ok(())
-        }),
+        Entries::Lent(entries) => {
+            for entry in entries {
+                writer.pieces(|out| out.fill(|room| put_entry(*entry, room)));
+                writer.put(entry.payload);
+            }
+        }
+        Entries::Shared(front, back) => {
+            for entry in front.iter().chain(*back) {
+                writer.put_element(entry, |room| put_entry(entry.as_ref(), room));
+            }
+        }
     }
 }
 
 /// An entry up to its payload's bytes, which are the last of its fields so that they can be shared. Written out, since
-/// there may be thousands of them; a table says the same of it.
+/// there may be thousands of them; a table says the same of it. How many bytes these are.
 #[inline]
-fn put_entry(entry: EntryRef<'_>, out: &mut Small) {
-    let numbers = [
-        (1, entry.term.0),
-        (2, entry.kind.number().into()),
-        (3, entry.crc.into()),
-    ];
-    let said = numbers.iter().filter(|(_, number)| *number != 0).count();
-    // A map of so few is one byte.
-    out.put(&[0x80 | (said + usize::from(!entry.payload.is_empty())) as u8]);
-    for (key, number) in numbers {
+fn put_entry(entry: EntryRef<'_>, room: &mut [u8; ENTRY_ROOM]) -> usize {
+    let numbers = [entry.term.0, entry.kind.number().into(), entry.crc.into()];
+    let length = length(entry.payload.len());
+    let used = put_numbers(&numbers, usize::from(length > 0), room);
+    let (marker, bytes) = match length {
+        0 => return used,
+        1..0x100 => (0xc4, 1),
+        0x100..0x1_0000 => (0xc5, 2),
+        _ => (0xc6, 4),
+    };
+    room[used] = PAYLOAD;
+    room[used + 1] = marker;
+    room[used + 2..used + 6].copy_from_slice(&(length << (32 - 8 * bytes)).to_be_bytes());
+    used + 2 + bytes
+}
+
+/// Puts the number of a field, which is below 128, and the field's number in its shortest encoding. How many bytes these
+/// are.
+#[inline]
+fn put_number(key: u8, number: u64, room: &mut [u8; KEYED]) -> usize {
+    room[0] = key;
+    if number < 0x80 {
+        room[1] = number as u8;
+        return 2;
+    }
+    let (marker, bytes) = match number {
+        0..0x100 => (0xcc, 1),
+        0x100..0x1_0000 => (0xcd, 2),
+        0x1_0000..0x1_0000_0000 => (0xce, 4),
+        _ => (0xcf, 8),
+    };
+    room[1] = marker;
+    // The number's last bytes in front: what is behind them does not count.
+    room[2..].copy_from_slice(&(number << (64 - 8 * bytes)).to_be_bytes());
+    2 + bytes
+}
+
+/// The beginning of a map: its length, which is that of these numbers and `others` and below 16, and the numbers of the
+/// fields from 1 on that are not zero. How many bytes these are.
+#[inline]
+fn put_numbers<const N: usize>(numbers: &[u64], others: usize, room: &mut [u8; N]) -> usize {
+    let (mut said, mut used) = (others, 1);
+    for (key, &number) in (1..).zip(numbers) {
         if number != 0 {
-            out.put(&[key]);
-            put_number(number, |bytes| out.put(bytes));
+            let room = room[used..].first_chunk_mut();
+            used += put_number(key, number, room.expect("there is room for all of them"));
+            said += 1;
         }
     }
-    match entry.payload.len() {
-        0 => {}
-        length @ 1..0x100 => out.put(&[PAYLOAD, 0xc4, length as u8]),
-        length @ 0x100..0x1_0000 => {
-            let [a, b] = (length as u16).to_be_bytes();
-            out.put(&[PAYLOAD, 0xc5, a, b]);
-        }
-        payload => {
-            let [a, b, c, d] = length(payload).to_be_bytes();
-            out.put(&[PAYLOAD, 0xc6, a, b, c, d]);
-        }
-    }
+    // The length of a map of so few is one byte.
+    room[0] = 0x80 | said as u8;
+    used
 }
 
-/// Puts a number in its shortest encoding.
+/// The fields that are not zero or empty, of which `front` are numbers that no other field is in front of; the length of
+/// the map counts one more if `more` follows.
 #[inline]
-fn put_number(number: u64, mut put: impl FnMut(&[u8])) {
-    match number {
-        0..0x80 => put(&[number as u8]),
-        0x80..0x100 => put(&[0xcc, number as u8]),
-        0x100..0x1_0000 => {
-            let [a, b] = (number as u16).to_be_bytes();
-            put(&[0xcd, a, b]);
-        }
-        0x1_0000..0x1_0000_0000 => {
-            let [a, b, c, d] = (number as u32).to_be_bytes();
-            put(&[0xce, a, b, c, d]);
-        }
-        _ => {
-            let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
-            put(&[0xcf, a, b, c, d, e, f, g, h]);
-        }
+fn put_map(record: &Record<'_>, front: usize, fields: &[Field], more: bool, out: &mut Pieces<'_, '_, '_>) {
+    if fields.len() + usize::from(more) > 15 {
+        return put_any_map(record, fields, more, out);
+    }
+    let (numbers, behind) = (&record.numbers[1..=front], &fields[front..]);
+    let others = behind.iter().filter(|field| record.says(field)).count() + usize::from(more);
+    out.fill(|room: &mut [u8; GATHERED]| put_numbers(numbers, others, room));
+    if !behind.is_empty() {
+        put_fields(record, behind, out);
     }
 }
 
-/// The fields that are not zero or empty; the length of the map counts one more if `more` follows.
-fn put_map(
-    record: &Record<'_>,
-    fields: &[Field],
-    more: bool,
-    writer: &mut Writer<'_, '_>,
-) -> std::result::Result<(), Refused> {
-    let said = fields.iter().filter(|field| record.says(field));
-    encode::write_map_len(writer, length(said.clone().count() + usize::from(more)))?;
-    for field in said {
-        // Numbers of fields are below 128: a byte.
-        writer.put(&[field.number]);
+/// The same, whatever the fields are and however many.
+fn put_any_map(record: &Record<'_>, fields: &[Field], more: bool, out: &mut Pieces<'_, '_, '_>) {
+    let said = fields.iter().filter(|field| record.says(field)).count();
+    taken(encode::write_map_len(out, length(said + usize::from(more))));
+    put_fields(record, fields, out);
+}
+
+fn put_fields(record: &Record<'_>, fields: &[Field], out: &mut Pieces<'_, '_, '_>) {
+    for field in fields.iter().filter(|field| record.says(field)) {
         let number = record.numbers[usize::from(field.number)];
         match field.holds {
-            Holds::Number(_) | Holds::Choice(_) => put_number(number, |bytes| writer.put(bytes)),
-            Holds::Flag => encode::write_bool(writer, number != 0)?,
-            Holds::Text(at) => encode::write_str(writer, record.texts[at])?,
-            Holds::Bytes => encode::write_bin(writer, record.bytes)?,
+            Holds::Number(_) | Holds::Choice(_) => out.fill(|room| put_number(field.number, number, room)),
+            Holds::Flag => out.put(&[field.number, Marker::True.to_u8()]),
+            Holds::Text(at) => {
+                out.put(&[field.number]);
+                taken(encode::write_str(out, record.texts[at]));
+            }
+            Holds::Bytes => {
+                out.put(&[field.number]);
+                taken(encode::write_bin(out, record.bytes));
+            }
             Holds::Entries | Holds::Members => unreachable!("lists are written apart"),
         }
     }
-    Ok(())
 }
+
+/// Pieces take all there is; the writer remembers what the frame has no room for.
+fn taken<T, E>(_: std::result::Result<T, E>) {}
 
 /// A length or count. Above the format's limit it is above the frame's too, which the writer tells.
 fn length(length: usize) -> u32 {
@@ -235,13 +268,20 @@ struct Reader<'a, 'l> {
 }
 
 impl<'a> Reader<'a, '_> {
-    fn offset(&self) -> usize {
-        self.end - self.rest.len()
+    /// Where the `rest` of the body begins in the frame.
+    fn offset_of(&self, rest: &[u8]) -> usize {
+        self.end - rest.len()
+    }
+
+    /// The error that there is something wrong with what begins with `rest`.
+    fn malformed_at(&self, rest: &[u8]) -> DecodeError {
+        let offset = self.offset_of(rest);
+        DecodeError::Malformed { offset }
     }
 
     /// The error that there is something wrong with what comes next.
     fn malformed(&self) -> DecodeError {
-        DecodeError::Malformed { offset: self.offset() }
+        self.malformed_at(self.rest)
     }
 
     /// Reads by a function of the library; an error names where it began.
@@ -277,12 +317,12 @@ impl<'a> Reader<'a, '_> {
         str::from_utf8(self.take(length)?).map_err(|_| error)
     }
 
-    /// The map of a message, entry or member.
-    fn map(&mut self, fields: &[Field], received: &mut Received<'a>) -> Result<()> {
+    /// The map of a message, entry or member, of whose fields `front` are numbers that no other field is in front of.
+    fn map(&mut self, front: usize, fields: &[Field], received: &mut Received<'a>) -> Result<()> {
         let length = self.read(decode::read_map_len)?;
-        let mut seen = 0_u32;
-        for _ in 0..length {
-            let at_key = self.malformed();
+        let (mut seen, plain) = self.plain_numbers(length, front, fields, received);
+        for _ in plain..length {
+            let at_key = self.rest;
             let key = self.number()?;
             // Fields stand at their numbers, which begin with 1.
             let place = usize::try_from(key.wrapping_sub(1)).unwrap_or(usize::MAX);
@@ -292,19 +332,55 @@ impl<'a> Reader<'a, '_> {
             };
             // Which of two is meant nobody can tell.
             if seen & 1 << field.number != 0 {
-                return Err(at_key);
+                return Err(self.malformed_at(at_key));
             }
             seen |= 1 << field.number;
-            received.at.set(field.number.into(), self.offset());
+            received.at.set(field.number.into(), self.offset_of(self.rest));
             self.field(field, received)?;
         }
         Ok(())
     }
 
+    /// Reads those numbers of a map of `length` fields as encoders write them, in order: most of a message is such. Which
+    /// were read, as bits, and how many. What is anything else is left to [`map`](Self::map).
+    #[inline]
+    fn plain_numbers(
+        &mut self,
+        length: u32,
+        front: usize,
+        fields: &[Field],
+        received: &mut Received<'a>,
+    ) -> (u32, u32) {
+        let (mut seen, mut count, mut rest) = (0_u32, 0, self.rest);
+        for field in &fields[..front] {
+            let [key, behind @ ..] = rest else {
+                break;
+            };
+            if *key != field.number {
+                continue;
+            }
+            let (Some((number, after)), true) = (plain_number(behind), count < length) else {
+                break;
+            };
+            if let Holds::Number(max) = field.holds
+                && number > max
+            {
+                break;
+            }
+            received.at.set(field.number.into(), self.offset_of(behind));
+            received.record.numbers[usize::from(field.number)] = number;
+            seen |= 1 << field.number;
+            count += 1;
+            rest = after;
+        }
+        self.rest = rest;
+        (seen, count)
+    }
+
     /// The map of an entry or member.
     fn element(&mut self, fields: &[Field]) -> Result<Received<'a>> {
-        let mut received = Received::nothing(self.offset());
-        self.map(fields, &mut received)?;
+        let mut received = Received::nothing(self.offset_of(self.rest));
+        self.map(0, fields, &mut received)?;
         Ok(received)
     }
 

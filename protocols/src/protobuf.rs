@@ -1,10 +1,10 @@
 //! The `protobuf` format: Protocol Buffers by the schema `protocols/schema/kraft.proto`.
 //!
 //! A body is one message of the schema, which its kind names. The code of the messages is generated, by buffa, whose
-//! views borrow texts and payloads from what was received. Two things are done here and not by what is generated, so
-//! that nothing is copied and an append costs one allocation: the loop over a message's fields, which knows the offset
-//! of an error and decodes an append's entries into the list that is handed out, and the same list on the way out,
-//! whose payloads are shared with the outbox.
+//! views borrow texts and payloads from what was received. Three things are done here and not by what is generated: the
+//! loop over a message's fields, which knows the offset of an error and decodes an append's entries into the list that is
+//! handed out, and the same list on the way out, whose payloads are shared with the outbox, so that nothing is copied and
+//! an append costs one allocation; and the numbers that a message begins with, most of which have nothing else.
 
 mod generated;
 
@@ -12,7 +12,7 @@ use std::cell::Cell;
 
 use buffa::encoding::{Tag, WireType, check_wire_type};
 use buffa::types::{borrow_bytes, put_len_delimited_header};
-use buffa::{DecodeContext, EncodeSink, EnumValue, Enumeration, MessageView, SizeCache, ViewEncode};
+use buffa::{DecodeContext, EnumValue, Enumeration, MessageView, SizeCache, ViewEncode};
 use kraft_core::handshake::Kind;
 use kraft_core::id::Term;
 use kraft_core::message::{Body, Entries, EntryKind, EntryRef, MemberStatus, Message};
@@ -23,9 +23,10 @@ use self::generated::{EntryView, MemberView};
 use crate::checksum::Checking;
 use crate::flat::{Offsets, Received, Record};
 use crate::frame::{self, Cut, HEADER};
-use crate::kinds::{DEPTH_MAX, MEMBERS_MAX, kinds};
+use crate::kinds::{DEPTH_MAX, MEMBERS_MAX, SLOTS, kinds};
 use crate::numbers::{Numbered, TEXT_MAX};
-use crate::writer::{self, Small, Writer};
+use crate::schema::{is_numbers, numbers_in_front};
+use crate::writer::{self, GATHERED, Pieces, Writer};
 
 type Result<T> = std::result::Result<T, DecodeError>;
 
@@ -41,6 +42,9 @@ const MEMBERS: u8 = 18;
 /// The field of an entry that holds its payload, the last of them.
 const PAYLOAD: u32 = 4;
 
+/// The most numbers in front of a kind's other fields: their tags are a byte.
+const FRONT_MAX: usize = 15;
+
 /// The `protobuf` format.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Protobuf;
@@ -52,11 +56,25 @@ impl Protocol for Protobuf {
         frame_max: usize,
         out: &mut Outbox,
     ) -> std::result::Result<(), EncodeError> {
+        let kind = Kind::of(&message.body);
+        let mut record = Record::default();
+        record.message(message);
+        let numbers = &record.numbers[..=numbers_in_front(kind)];
+        if is_numbers(kind) {
+            return writer::write_numbers(FORMAT, kind, frame_max, out, |room| {
+                encode_numbers(numbers, wire_types(kind), room)
+            });
+        }
         writer::write(FORMAT, message, frame_max, out, |writer| {
-            encode_fields(Kind::of(&message.body), &Record::of(message), writer);
+            writer.pieces(|out| {
+                out.fill(|room| encode_numbers(numbers, wire_types(kind), room));
+                encode_fields(kind, &record, out);
+            });
             match &message.body {
                 Body::Append(append) => encode_entries(&append.entries, writer),
-                Body::StatusReply(status) => status.members.iter().for_each(|member| encode_member(member, writer)),
+                Body::StatusReply(status) => {
+                    writer.pieces(|out| status.members.iter().for_each(|member| encode_member(member, out)));
+                }
                 _ => {}
             }
         })
@@ -82,8 +100,7 @@ impl Protocol for Protobuf {
             }
             kind
         };
-        let message = received.message(kind)?;
-        Ok(Decoded::Message { message, consumed })
+        received.decoded(kind, consumed)
     }
 
     fn name(&self) -> &'static str {
@@ -138,21 +155,38 @@ impl<E: Enumeration> Slot for EnumValue<E> {
     }
 }
 
-/// From the record to a field of a view, by what it holds.
+/// The value of a field of a view, by what it holds: none if it is a list or one of the numbers in front.
 macro_rules! put {
-    ($view:ident $record:ident $number:literal $name:ident TEXT0) => {
-        $view.$name = $record.texts[0];
+    ($record:ident $front:ident $number:literal TEXT0) => {
+        $record.texts[0]
     };
-    ($view:ident $record:ident $number:literal $name:ident TEXT1) => {
-        $view.$name = $record.texts[1];
+    ($record:ident $front:ident $number:literal TEXT1) => {
+        $record.texts[1]
     };
-    ($view:ident $record:ident $number:literal $name:ident BYTES) => {
-        $view.$name = $record.bytes;
+    ($record:ident $front:ident $number:literal BYTES) => {
+        $record.bytes
     };
-    ($view:ident $record:ident $number:literal $name:ident ENTRIES) => {};
-    ($view:ident $record:ident $number:literal $name:ident MEMBERS) => {};
-    ($view:ident $record:ident $number:literal $name:ident $holds:ident) => {
-        $view.$name = Slot::of($record.numbers[$number]);
+    ($record:ident $front:ident $number:literal ENTRIES) => {
+        Default::default()
+    };
+    ($record:ident $front:ident $number:literal MEMBERS) => {
+        Default::default()
+    };
+    ($record:ident $front:ident $number:literal $holds:ident) => {
+        Slot::of(if $number > $front { $record.numbers[$number] } else { 0 })
+    };
+}
+
+/// How a number is written.
+macro_rules! wire_type {
+    (FIXED64) => {
+        WireType::Fixed64
+    };
+    (FIXED32) => {
+        WireType::Fixed32
+    };
+    ($holds:ident) => {
+        WireType::Varint
     };
 }
 
@@ -203,18 +237,29 @@ macro_rules! plain {
 
 macro_rules! views {
     ($($kind:ident { $($number:literal $name:ident $holds:ident,)* })*) => {
-        /// Writes the fields of a message, its lists apart.
-        fn encode_fields(kind: Kind, record: &Record<'_>, writer: &mut Writer<'_, '_>) {
+        /// How the numbers of a kind are written, by their fields.
+        const fn wire_types(kind: Kind) -> &'static WireTypes {
+            match kind {
+                $(Kind::$kind => const {
+                    let mut types = [WireType::Varint; SLOTS];
+                    types[1] = WireType::Fixed64;
+                    $(types[$number] = wire_type!($holds);)*
+                    &{ types }
+                },)*
+            }
+        }
+
+        /// Writes the fields of a message that are behind the numbers in front, its lists apart.
+        fn encode_fields(kind: Kind, record: &Record<'_>, out: &mut Pieces<'_, '_, '_>) {
             match kind {
                 $(Kind::$kind => {
-                    let mut view = views::$kind::default();
-                    put!(view record 1 cluster U64);
-                    put!(view record 2 group U32);
-                    put!(view record 3 from U64);
-                    put!(view record 4 term U64);
-                    put!(view record 5 request U64);
-                    $(put!(view record $number $name $holds);)*
-                    encode_view(&view, writer);
+                    const FRONT: usize = numbers_in_front(Kind::$kind);
+                    const { assert!(FRONT <= FRONT_MAX) };
+                    let view = views::$kind {
+                        $($name: put!(record FRONT $number $holds),)*
+                        ..Default::default()
+                    };
+                    encode_view(&view, out);
                 })*
             }
         }
@@ -296,10 +341,60 @@ impl Part<'_> {
     }
 }
 
-fn encode_view<'a>(view: &impl ViewEncode<'a>, writer: &mut impl EncodeSink) {
-    let mut sizes = SizeCache::new();
-    view.compute_size(&mut sizes);
-    view.write_to(&mut sizes, writer);
+/// Bytes of a tag and a number, at the most.
+const TAGGED: usize = 11;
+
+/// How fields are written, by their numbers.
+type WireTypes = [WireType; SLOTS];
+
+/// Writes the numbers of fields by their numbers, as what is generated does, which asks for room for each byte. How many
+/// bytes all have.
+#[inline]
+fn encode_numbers(numbers: &[u64], types: &WireTypes, room: &mut [u8; GATHERED]) -> usize {
+    const { assert!(FRONT_MAX * TAGGED <= GATHERED) };
+    let mut used = 0;
+    for (field, (&number, &wire_type)) in numbers.iter().zip(types).enumerate() {
+        if number == 0 {
+            continue;
+        }
+        let room = room[used..].first_chunk_mut::<TAGGED>();
+        let room = room.expect("there is room for all of them");
+        room[0] = (field << 3) as u8 | wire_type as u8;
+        used += match wire_type {
+            WireType::Varint => 1 + put_varint(number, room),
+            fixed => {
+                room[1..9].copy_from_slice(&number.to_le_bytes());
+                if matches!(fixed, WireType::Fixed32) { 5 } else { 9 }
+            }
+        };
+    }
+    used
+}
+
+/// Writes a number behind the first byte of `room`; how many bytes it has.
+#[inline]
+fn put_varint(number: u64, room: &mut [u8; TAGGED]) -> usize {
+    if number < 0x80 {
+        room[1] = number as u8;
+        return 1;
+    }
+    // Groups of seven bits, moved apart by halves: 28 of 56, 14 of 28, 7 of 14.
+    let mut groups = number & 0x0fff_ffff | number << 4 & 0x0fff_ffff << 32;
+    groups = groups & 0x0000_3fff_0000_3fff | groups << 2 & 0x3fff_0000_3fff_0000;
+    groups = groups & 0x007f_007f_007f_007f | groups << 1 & 0x7f00_7f00_7f00_7f00;
+    let bytes = (70 - number.leading_zeros() as usize) / 7;
+    // All bytes but the last say that there are more.
+    room[1..9].copy_from_slice(&(groups | 0x8080_8080_8080_8080).to_le_bytes());
+    room[9] = (number >> 56) as u8 | 0x80;
+    room[10] = (number >> 63) as u8;
+    room[bytes] &= 0x7f;
+    bytes
+}
+
+#[inline]
+fn encode_view<'a>(view: &impl ViewEncode<'a>, out: &mut Pieces<'_, '_, '_>) {
+    // Sizes are those of messages within it, and there are none: lists are written apart.
+    view.write_to(&mut SizeCache::new(), out);
 }
 
 /// Each entry behind its own length. Its payload is the last of its fields, and is shared if it is large.
@@ -307,23 +402,24 @@ fn encode_entries(entries: &Entries<'_>, writer: &mut Writer<'_, '_>) {
     match entries {
         Entries::Lent(entries) => {
             for entry in entries {
-                encode_entry(*entry, writer);
+                writer.pieces(|out| out.fill(|room| encode_entry(*entry, room)));
                 writer.put(entry.payload);
             }
         }
         Entries::Shared(front, back) => {
             for entry in front.iter().chain(*back) {
-                let mut fields = Small::new();
-                encode_entry(entry.as_ref(), &mut fields);
-                writer.put_element(&fields, entry);
+                writer.put_element(entry, |room| encode_entry(entry.as_ref(), room));
             }
         }
     }
 }
 
-/// An entry up to its payload's bytes.
+/// Bytes of an entry besides its payload, at the most.
+const ENTRY_ROOM: usize = 48;
+
+/// An entry up to its payload's bytes. How many bytes these are.
 #[inline]
-fn encode_entry(entry: EntryRef<'_>, writer: &mut impl EncodeSink) {
+fn encode_entry(entry: EntryRef<'_>, room: &mut [u8; ENTRY_ROOM]) -> usize {
     let mut view = EntryView {
         term: entry.term.0,
         kind: Slot::of(entry.kind.number().into()),
@@ -331,15 +427,17 @@ fn encode_entry(entry: EntryRef<'_>, writer: &mut impl EncodeSink) {
         payload: entry.payload,
     };
     let size = view.compute_size(&mut SizeCache::new());
-    put_len_delimited_header(ENTRIES.into(), size.into(), writer);
+    let mut out = &mut room[..];
+    put_len_delimited_header(ENTRIES.into(), size.into(), &mut out);
     view.payload = &[];
-    view.write_to(&mut SizeCache::new(), writer);
+    view.write_to(&mut SizeCache::new(), &mut out);
     if !entry.payload.is_empty() {
-        put_len_delimited_header(PAYLOAD, entry.payload.len() as u64, writer);
+        put_len_delimited_header(PAYLOAD, entry.payload.len() as u64, &mut out);
     }
+    ENTRY_ROOM - out.len()
 }
 
-fn encode_member(member: &MemberStatus<'_>, writer: &mut Writer<'_, '_>) {
+fn encode_member(member: &MemberStatus<'_>, out: &mut Pieces<'_, '_, '_>) {
     let view = MemberView {
         node: member.node.0,
         address: member.address,
@@ -349,8 +447,8 @@ fn encode_member(member: &MemberStatus<'_>, writer: &mut Writer<'_, '_>) {
         snapshot_percent: member.snapshot_percent.into(),
     };
     let size = view.compute_size(&mut SizeCache::new());
-    put_len_delimited_header(MEMBERS.into(), size.into(), writer);
-    encode_view(&view, writer);
+    put_len_delimited_header(MEMBERS.into(), size.into(), out);
+    encode_view(&view, out);
 }
 
 /// No field has this number.
@@ -363,7 +461,6 @@ fn decode_fields<'a>(kind: Kind, part: Part<'a>, received: &mut Received<'a>) ->
     check_texts(&received.record)
 }
 
-/// Entries are counted before there is room made for them.
 fn decode_append<'a>(
     body: &'a [u8],
     limits: &Limits,
@@ -371,19 +468,13 @@ fn decode_append<'a>(
     received: &mut Received<'a>,
 ) -> Result<()> {
     let part = Part { body, offset: HEADER };
-    let mut count = 0;
-    decode_kind(Kind::Append, part, ENTRIES, received, |_| {
-        count += 1;
-        Ok(())
-    })?;
-    if count > limits.entries_max {
+    let mut list = List::default();
+    decode_kind(Kind::Append, part, ENTRIES, received, |element| list.count(element))?;
+    if list.count > limits.entries_max {
         return Err(DecodeError::TooLarge);
     }
-    if count == 0 {
-        return Ok(());
-    }
-    received.entries.reserve_exact(count);
-    each_element(part, ENTRIES, |element| {
+    received.entries.reserve_exact(list.count);
+    list.each(part, ENTRIES, |element| {
         let entry = match plain_entry(element.body) {
             Some(entry) => entry,
             None => decode_entry(element)?,
@@ -462,20 +553,16 @@ fn decode_entry(element: Part<'_>) -> Result<EntryRef<'_>> {
 
 fn decode_status<'a>(body: &'a [u8], received: &mut Received<'a>) -> Result<()> {
     let part = Part { body, offset: HEADER };
-    let mut count = 0;
-    decode_kind(Kind::StatusReply, part, MEMBERS, received, |_| {
-        count += 1;
-        Ok(())
+    let mut list = List::default();
+    decode_kind(Kind::StatusReply, part, MEMBERS, received, |element| {
+        list.count(element)
     })?;
     check_texts(&received.record)?;
-    if count > MEMBERS_MAX {
+    if list.count > MEMBERS_MAX {
         return Err(DecodeError::TooLarge);
     }
-    if count == 0 {
-        return Ok(());
-    }
-    received.members.reserve_exact(count);
-    each_element(part, MEMBERS, |element| {
+    received.members.reserve_exact(list.count);
+    list.each(part, MEMBERS, |element| {
         let mut at = Offsets::default();
         let view: MemberView<'_> = decode_element(element, &mut at)?;
         let mut record = Record::default();
@@ -543,11 +630,36 @@ fn merge_view<'a, V: MessageView<'a>>(
     Ok(())
 }
 
-/// The elements of a list in a message that was read before.
-fn each_element<'a>(part: Part<'a>, list: u8, on_element: impl FnMut(Part<'a>) -> Result<()>) -> Result<()> {
-    // A message of no fields at all: what is not of the list is unknown to it.
-    let mut view = views::Status::default();
-    merge_view(&mut view, part, part.body, &mut Offsets::default(), list, on_element)
+/// The list of a message that was read already, but for its elements: they are counted before there is room made.
+#[derive(Default)]
+struct List<'a> {
+    count: usize,
+    first: Option<Part<'a>>,
+}
+
+impl<'a> List<'a> {
+    #[inline]
+    fn count(&mut self, element: Part<'a>) -> Result<()> {
+        self.count += 1;
+        self.first.get_or_insert(element);
+        Ok(())
+    }
+
+    /// Hands the elements out again. What is in front of the first was read, and mostly nothing else is behind it.
+    fn each(self, part: Part<'a>, list: u8, mut on_element: impl FnMut(Part<'a>) -> Result<()>) -> Result<()> {
+        let Some(first) = self.first else {
+            return Ok(());
+        };
+        let end = first.offset + first.body.len();
+        on_element(first)?;
+        let rest = Part {
+            body: &part.body[end - part.offset..],
+            offset: end,
+        };
+        // A message of no fields at all: what is not of the list is unknown to it.
+        let mut view = views::Status::default();
+        merge_view(&mut view, rest, rest.body, &mut Offsets::default(), list, on_element)
+    }
 }
 
 /// What [`element`] gives, if it is nothing out of the ordinary.
@@ -564,4 +676,24 @@ fn plain_element(rest: &[u8], list: u8) -> Option<(&[u8], &[u8])> {
 fn element<'a>(tag: Tag, rest: &mut &'a [u8]) -> std::result::Result<&'a [u8], buffa::DecodeError> {
     check_wire_type(tag, WireType::LengthDelimited)?;
     borrow_bytes(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn varints_are_those_of_the_library() {
+        let powers = (0..64).map(|power| 1_u64 << power);
+        let numbers = powers.flat_map(|power| [power - 1, power, power | 1, power | power >> 3, !power]);
+        for number in numbers.chain([0x0a0b_0c0d_0e0f_1011]) {
+            let mut expected = Vec::new();
+            buffa::encoding::encode_varint(number, &mut expected);
+            let mut room = [0x55; TAGGED];
+            let count = put_varint(number, &mut room);
+            assert_eq!(room[1..=count], expected, "{number:#x}");
+            assert_eq!(room[0], 0x55);
+            assert_eq!(plain_varint(&expected), Some((number, &[][..])));
+        }
+    }
 }

@@ -41,6 +41,8 @@ const U64: Holds = Holds::Number(u64::MAX);
 /// Eight bytes in `protobuf`, whose other numbers are as long as they are large.
 const FIXED64: Holds = U64;
 const U32: Holds = Holds::Number(u32::MAX as u64);
+/// Four bytes there.
+const FIXED32: Holds = U32;
 const U16: Holds = Holds::Number(u16::MAX as u64);
 
 const ROLE: Holds = Holds::Choice(&[(1, "peer"), (2, "client")]);
@@ -119,6 +121,16 @@ const fn field(number: u8, name: &'static str, holds: Holds) -> Field {
     Field { number, name, holds }
 }
 
+/// How many of these fields there are in front of the first that is no number.
+#[cfg(any(feature = "protobuf", feature = "msgpack"))]
+const fn leading(fields: &[Field]) -> usize {
+    let mut count = 0;
+    while count < fields.len() && matches!(fields[count].holds, Holds::Number(_) | Holds::Choice(_)) {
+        count += 1;
+    }
+    count
+}
+
 macro_rules! tables {
     ($($kind:ident { $($number:literal $name:ident $holds:ident,)* })*) => {
         /// The fields of a kind, by their numbers: the header's five first.
@@ -139,6 +151,22 @@ macro_rules! tables {
                     field(5, "request", U64),
                     $(field($number, stringify!($name), $holds),)*
                 ] },)*
+            }
+        }
+
+        /// Whether a kind has nothing but numbers.
+        #[cfg(any(feature = "protobuf", feature = "msgpack"))]
+        pub(crate) const fn is_numbers(kind: Kind) -> bool {
+            match kind {
+                $(Kind::$kind => const { leading(fields(Kind::$kind)) == fields(Kind::$kind).len() },)*
+            }
+        }
+
+        /// How many numbers a kind has in front of its first text, flag, payload or list: most of a message is such.
+        #[cfg(any(feature = "protobuf", feature = "msgpack"))]
+        pub(crate) const fn numbers_in_front(kind: Kind) -> usize {
+            match kind {
+                $(Kind::$kind => const { leading(fields(Kind::$kind)) },)*
             }
         }
     };

@@ -10,8 +10,9 @@ use crate::checksum::joined;
 use crate::frame::{Envelope, HEADER, kind_number};
 use crate::numbers::TEXT_MAX;
 
-/// Small pieces are gathered up to so many bytes before they are put: a put costs more than a byte.
-const GATHERED: usize = 128;
+/// Small pieces are gathered up to so many bytes before they are put: a put costs more than a byte. The numbers of any
+/// message are fewer.
+pub(crate) const GATHERED: usize = 192;
 
 /// Bytes after which their checksum is taken, while they are in the fastest cache; not sooner, since in long pieces the
 /// processor makes three checksums at once.
@@ -25,20 +26,26 @@ pub struct Writer<'f, 'o> {
     frame: &'f mut Frame<'o>,
     /// Bytes that the frame may still have.
     room: usize,
-    /// Of all but the last `unchecked` bytes of the body.
+    /// Of all but the last `unchecked` bytes of the body that were put.
     crc: u32,
     unchecked: usize,
-    gathered: [u8; GATHERED],
-    /// How many of those there are.
+    gathered: Gathered,
+    /// How many bytes of those there are.
     used: usize,
     failed: Option<EncodeError>,
 }
+
+/// Bytes that are not put yet. Aligned, so that nearly all of a small frame's checksum is taken eight bytes at once.
+#[derive(Debug)]
+#[repr(align(8))]
+struct Gathered([u8; GATHERED]);
 
 /// Puts `message` into `out` as one frame of `format`, its body written by `body`; the checksum covers all of it.
 ///
 /// # Errors
 ///
 /// As [`Protocol::encode`](kraft_core::protocol::Protocol::encode); the outbox is as it was then.
+#[inline]
 pub fn write(
     format: u8,
     message: &Message<'_>,
@@ -49,44 +56,56 @@ pub fn write(
     if longest_text(&message.body) > TEXT_MAX {
         return Err(EncodeError::TooLarge);
     }
-    let mut failed = None;
-    let written = out.frame(|frame| {
-        frame.put(&[0; HEADER])?;
-        let room = frame_max.checked_sub(HEADER);
+    let room = frame_max.checked_sub(HEADER).ok_or(EncodeError::TooLarge)?;
+    out.frame(|frame| {
         let mut writer = Writer {
             frame,
-            room: room.unwrap_or_default(),
+            room,
             crc: 0,
             unchecked: 0,
-            gathered: [0; GATHERED],
+            gathered: Gathered([0; GATHERED]),
             used: 0,
-            failed: room.is_none().then_some(EncodeError::TooLarge),
+            failed: None,
         };
         body(&mut writer);
-        writer.flush();
-        writer.check();
-        let Writer { crc, .. } = writer;
-        failed = writer.failed;
-        if failed.is_some() {
-            return Err(Full);
-        }
-        let Ok(length) = u32::try_from(frame.len() - HEADER) else {
-            failed = Some(EncodeError::TooLarge);
-            return Err(Full);
-        };
-        let envelope = Envelope {
-            format,
-            kind: kind_number(Kind::of(&message.body)),
-            length,
-            checked: length,
-            body_crc: crc,
-        };
-        frame.patch(0, &envelope.to_bytes());
-        Ok::<(), Full>(())
-    });
-    written.map_err(|Full| failed.unwrap_or(EncodeError::Full))
+        writer.finish(format, kind_number(Kind::of(&message.body)), room)
+    })
 }
 
+/// Puts a message of `kind`, which has nothing but numbers, into `out` as one frame of `format`. Its body is what `fill`
+/// leaves in front of the room that it gets; it gives back how many bytes that are.
+///
+/// Most messages are such, and small: they need no [`Writer`].
+#[cfg(any(feature = "protobuf", feature = "msgpack"))]
+#[inline]
+pub(crate) fn write_numbers(
+    format: u8,
+    kind: Kind,
+    frame_max: usize,
+    out: &mut Outbox,
+    fill: impl FnOnce(&mut [u8; GATHERED]) -> usize,
+) -> Result<(), EncodeError> {
+    let mut body = Gathered([0; GATHERED]);
+    let length = fill(&mut body.0);
+    if HEADER + length > frame_max {
+        return Err(EncodeError::TooLarge);
+    }
+    let body = &body.0[..length];
+    let envelope = Envelope {
+        format,
+        kind: kind_number(kind),
+        length: length as u32,
+        checked: length as u32,
+        body_crc: crc32c::crc32c(body),
+    };
+    out.frame(|frame| {
+        frame.put(&envelope.to_bytes())?;
+        frame.put(body)
+    })
+    .map_err(|Full| EncodeError::Full)
+}
+
+#[inline]
 fn longest_text(body: &Body<'_>) -> usize {
     match body {
         Body::Hello(hello) => hello.cluster_name.len(),
@@ -102,45 +121,57 @@ fn longest_text(body: &Body<'_>) -> usize {
     }
 }
 
-impl Writer<'_, '_> {
+impl<'f, 'o> Writer<'f, 'o> {
     /// Copies `bytes` behind the frame.
     #[inline]
     pub fn put(&mut self, bytes: &[u8]) {
-        if let Some(room) = self.gathered[self.used..].get_mut(..bytes.len()) {
-            room.copy_from_slice(bytes);
-            self.used += bytes.len();
-            return;
-        }
-        self.flush();
-        match self.gathered.get_mut(..bytes.len()) {
-            Some(room) => {
-                room.copy_from_slice(bytes);
-                self.used = bytes.len();
-            }
-            None => self.put_through(bytes),
-        }
+        self.used = self.put_at(self.used, bytes);
     }
 
-    /// Copies `bytes` behind what was put, past what is gathered.
+    /// Lets `put` copy small pieces behind the frame.
+    #[cfg(any(feature = "protobuf", feature = "msgpack"))]
     #[inline]
-    fn put_through(&mut self, bytes: &[u8]) {
-        if !self.admit(bytes.len()) {
+    pub(crate) fn pieces(&mut self, put: impl FnOnce(&mut Pieces<'_, 'f, 'o>)) {
+        let used = self.used;
+        let mut pieces = Pieces { writer: self, used };
+        put(&mut pieces);
+        let Pieces { writer, used } = pieces;
+        writer.used = used;
+    }
+
+    /// Copies `bytes` behind what is gathered, of which there is so much; how much there is then.
+    #[inline]
+    fn put_at(&mut self, used: usize, bytes: &[u8]) -> usize {
+        let Some(room) = self.gathered.0[used..].get_mut(..bytes.len()) else {
+            self.put_through(used, bytes);
+            return 0;
+        };
+        room.copy_from_slice(bytes);
+        used + bytes.len()
+    }
+
+    /// Puts what is gathered, of which there is so much, and `bytes` behind it.
+    #[inline(never)]
+    fn put_through(&mut self, used: usize, bytes: &[u8]) {
+        self.used = 0;
+        let (gathered, count) = (&self.gathered.0[..used], used + bytes.len());
+        if !admit(&mut self.room, &mut self.failed, count) {
             return;
         }
-        match self.frame.put(bytes) {
-            Ok(()) => self.unchecked += bytes.len(),
+        let put = if self.frame.is_empty() {
+            // The header is filled in last.
+            self.frame
+                .put_all(HEADER + count, [&[0; HEADER], gathered, bytes].into_iter())
+        } else {
+            self.frame.put_all(count, [gathered, bytes].into_iter())
+        };
+        match put {
+            Ok(()) => self.unchecked += count,
             Err(Full) => self.failed = Some(EncodeError::Full),
         }
         if self.unchecked >= CHECKED_AT {
             self.check();
         }
-    }
-
-    /// Puts what is gathered.
-    fn flush(&mut self) {
-        let (gathered, used) = (self.gathered, self.used);
-        self.used = 0;
-        self.put_through(&gathered[..used]);
     }
 
     /// Takes `bytes` behind the frame, shared from [`SHARE_MIN`] up.
@@ -161,33 +192,45 @@ impl Writer<'_, '_> {
         self.put_payload(&entry.payload, || entry.crc);
     }
 
-    /// Copies `fields` and takes the payload of `entry`, as [`put_entry`](Self::put_entry) does.
+    /// Takes `entry` behind the frame: its fields, which `fill` writes, and its payload, as [`put_entry`](Self::put_entry)
+    /// does. There may be thousands of them.
     #[cfg(any(feature = "protobuf", feature = "msgpack"))]
     #[inline]
-    pub(crate) fn put_element(&mut self, fields: &Small, entry: &Entry) {
-        if self.used > 0 {
-            self.flush();
+    pub(crate) fn put_element<const N: usize>(&mut self, entry: &Entry, fill: impl FnOnce(&mut [u8; N]) -> usize) {
+        if self.used > 0 || self.frame.is_empty() {
+            self.put_through(self.used, &[]);
         }
-        if entry.payload.len() >= SHARE_MIN {
-            self.put_through(fields.bytes());
-            return self.put_payload(&entry.payload, || entry.crc);
-        }
-        let count = fields.bytes().len() + entry.payload.len();
-        if !self.admit(count) {
+        if self.failed.is_some() {
             return;
         }
-        match self.frame.put_all(count, [fields.bytes(), &entry.payload].into_iter()) {
-            Ok(()) => self.unchecked += count,
+        let is_shared = entry.payload.len() >= SHARE_MIN;
+        let put = self.frame.fill(fill).and_then(|count| {
+            if is_shared {
+                return Ok(count);
+            }
+            self.frame.put(&entry.payload)?;
+            Ok(count + entry.payload.len())
+        });
+        match put {
+            Ok(count) => {
+                admit(&mut self.room, &mut self.failed, count);
+                self.unchecked += count;
+            }
             Err(Full) => self.failed = Some(EncodeError::Full),
         }
         if self.unchecked >= CHECKED_AT {
             self.check();
         }
+        if is_shared {
+            self.put_payload(&entry.payload, || entry.crc);
+        }
     }
 
     fn put_payload(&mut self, bytes: &Bytes, crc: impl FnOnce() -> u32) {
-        self.flush();
-        if !self.admit(bytes.len()) {
+        if self.used > 0 || self.frame.is_empty() {
+            self.put_through(self.used, &[]);
+        }
+        if !admit(&mut self.room, &mut self.failed, bytes.len()) {
             return;
         }
         self.check();
@@ -199,54 +242,111 @@ impl Writer<'_, '_> {
         }
     }
 
-    #[inline]
-    fn admit(&mut self, count: usize) -> bool {
-        if self.failed.is_some() {
-            return false;
-        }
-        match self.room.checked_sub(count) {
-            Some(rest) => self.room = rest,
-            None => self.failed = Some(EncodeError::TooLarge),
-        }
-        self.failed.is_none()
-    }
-
     /// Takes the checksum of what has none.
+    #[inline]
     fn check(&mut self) {
         self.crc = crc32c::crc32c_append(self.crc, self.frame.last(self.unchecked));
         self.unchecked = 0;
     }
+
+    /// Puts what is left of a body that had so much room, and the header in front of it.
+    #[inline]
+    fn finish(&mut self, format: u8, kind: u16, room: usize) -> Result<(), EncodeError> {
+        let is_small = self.frame.is_empty();
+        let gathered = &self.gathered.0[..self.used];
+        if is_small {
+            admit(&mut self.room, &mut self.failed, gathered.len());
+            self.crc = crc32c::crc32c(gathered);
+        } else {
+            if self.used > 0 {
+                self.put_through(self.used, &[]);
+            }
+            self.check();
+        }
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let length = u32::try_from(room - self.room).map_err(|_| EncodeError::TooLarge)?;
+        let envelope = Envelope {
+            format,
+            kind,
+            length,
+            checked: length,
+            body_crc: self.crc,
+        };
+        if is_small {
+            self.frame.put(&envelope.to_bytes())?;
+            self.frame.put(&self.gathered.0[..self.used])?;
+        } else {
+            self.frame.patch(0, &envelope.to_bytes());
+        }
+        Ok(())
+    }
 }
 
-/// The fields of an entry in front of its payload, in the reach of a few registers.
+/// Takes `count` bytes of `room`, unless something `failed` before.
+#[inline]
+fn admit(room: &mut usize, failed: &mut Option<EncodeError>, count: usize) -> bool {
+    if failed.is_some() {
+        return false;
+    }
+    match room.checked_sub(count) {
+        Some(rest) => *room = rest,
+        None => *failed = Some(EncodeError::TooLarge),
+    }
+    failed.is_none()
+}
+
+/// What a writer gathers. How much there is stands in a register, not in memory, from one small piece to the next.
 #[cfg(any(feature = "protobuf", feature = "msgpack"))]
-pub(crate) struct Small {
-    bytes: [u8; 64],
+#[derive(Debug)]
+pub(crate) struct Pieces<'w, 'f, 'o> {
+    writer: &'w mut Writer<'f, 'o>,
     used: usize,
 }
 
 #[cfg(any(feature = "protobuf", feature = "msgpack"))]
-impl Small {
-    #[inline]
-    pub(crate) fn new() -> Self {
-        let (bytes, used) = ([0; 64], 0);
-        Self { bytes, used }
-    }
-
+impl Pieces<'_, '_, '_> {
     #[inline]
     pub(crate) fn put(&mut self, bytes: &[u8]) {
-        self.bytes[self.used..self.used + bytes.len()].copy_from_slice(bytes);
-        self.used += bytes.len();
+        self.used = self.writer.put_at(self.used, bytes);
+    }
+
+    /// Lets `fill` write into room for the next `N` bytes. It gives back how many of them it wants to keep.
+    #[inline]
+    pub(crate) fn fill<const N: usize>(&mut self, fill: impl FnOnce(&mut [u8; N]) -> usize) {
+        const { assert!(N <= GATHERED) };
+        if N > GATHERED - self.used {
+            self.writer.put_through(self.used, &[]);
+            self.used = 0;
+        }
+        let room = self.writer.gathered.0[self.used..].first_chunk_mut();
+        self.used += fill(room.expect("there is room for as many"));
+    }
+}
+
+/// For encoders that write to anything. They are not told that nothing more is taken: what they write is small.
+#[cfg(feature = "msgpack")]
+impl std::io::Write for Pieces<'_, '_, '_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.put(bytes);
+        Ok(bytes.len())
     }
 
     #[inline]
-    fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.used]
+    fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.put(bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
 #[cfg(feature = "protobuf")]
-impl buffa::EncodeSink for Small {
+impl buffa::EncodeSink for Pieces<'_, '_, '_> {
     #[inline]
     fn put_u8(&mut self, value: u8) {
         self.put(&[value]);
@@ -286,28 +386,5 @@ impl std::io::Write for Writer<'_, '_> {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
-    }
-}
-
-#[cfg(feature = "protobuf")]
-impl buffa::EncodeSink for Writer<'_, '_> {
-    #[inline]
-    fn put_u8(&mut self, value: u8) {
-        self.put(&[value]);
-    }
-
-    #[inline]
-    fn put_slice(&mut self, bytes: &[u8]) {
-        self.put(bytes);
-    }
-
-    #[inline]
-    fn put_u32_le(&mut self, value: u32) {
-        self.put(&value.to_le_bytes());
-    }
-
-    #[inline]
-    fn put_u64_le(&mut self, value: u64) {
-        self.put(&value.to_le_bytes());
     }
 }

@@ -138,7 +138,8 @@ impl Segments {
     /// Drops all bytes. The buffers stay, unless one grew large and is little used.
     pub fn clear(&mut self) {
         let used = self.copied.len();
-        self.pieces.clear();
+        // There are few of them: less is done to take them out than for `clear`, which looks for both halves of a ring.
+        while self.pieces.pop_front().is_some() {}
         self.copied.clear();
         if self.copied.capacity() > KEEP_MAX && used < self.copied.capacity() / 4 {
             self.copied = Vec::new();
@@ -168,6 +169,22 @@ impl Segments {
         self.copied.len() - before
     }
 
+    /// The same with what `fill` leaves in front of the zeroes that it gets; how many bytes these are.
+    #[inline]
+    pub(super) fn fill_open<const N: usize>(&mut self, fill: impl FnOnce(&mut [u8; N]) -> usize) -> usize {
+        let before = self.copied.len();
+        self.copied.extend_from_slice(&[0; N]);
+        let count = fill(self.copied[before..].first_chunk_mut().expect("there are as many"));
+        assert!(count <= N, "no more bytes are kept than there are");
+        self.copied.truncate(before + count);
+        count
+    }
+
+    /// Takes the last `count` of those back.
+    pub(super) fn shorten_open(&mut self, count: usize) {
+        self.copied.truncate(self.copied.len() - count);
+    }
+
     /// The last bytes of those.
     #[inline]
     pub(super) fn last_open(&self, count: usize) -> &[u8] {
@@ -175,6 +192,7 @@ impl Segments {
     }
 
     /// Overwrites some of those, the first of which is this far from the end.
+    #[inline]
     pub(super) fn overwrite_open(&mut self, from_end: usize, bytes: &[u8]) {
         let from = self.copied.len() - from_end;
         self.copied[from..from + bytes.len()].copy_from_slice(bytes);

@@ -395,6 +395,39 @@ fn pieces_are_put_all_or_none() {
 }
 
 #[test]
+fn what_is_filled_in_is_kept_as_far_as_it_goes_or_not_at_all() {
+    let mut outbox = Outbox::new(8);
+    let put = outbox.frame(|frame| {
+        frame.put(b"ab")?;
+        let count = frame.fill(|room: &mut [u8; 16]| {
+            assert_eq!(room, &[0; 16]);
+            room[..5].copy_from_slice(b"cdexx");
+            3
+        })?;
+        assert_eq!((count, frame.len(), frame.last(3)), (3, 5, &b"cde"[..]));
+        assert_eq!(frame.fill(|room: &mut [u8; 4]| room.len()), Err(Full));
+        assert_eq!((frame.len(), frame.last(5)), (5, &b"abcde"[..]));
+        Ok::<_, Full>(())
+    });
+    assert_eq!(put, Err(Full), "a refusal that was overlooked");
+    let put = outbox.frame(|frame| {
+        frame.fill(|_: &mut [u8; 64]| 0)?;
+        frame.fill(|room: &mut [u8; 64]| {
+            room[..8].copy_from_slice(b"as large");
+            8
+        })
+    });
+    assert_eq!(put, Ok(8));
+    assert_eq!(taken(&mut outbox), b"as large");
+}
+
+#[test]
+#[should_panic(expected = "no more bytes are kept than there are")]
+fn no_more_is_kept_than_was_filled_in() {
+    let _ = Outbox::new(64).frame(|frame| frame.fill(|_: &mut [u8; 4]| 5));
+}
+
+#[test]
 #[should_panic(expected = "pieces of a frame are as long as was said")]
 fn pieces_are_as_long_as_was_said() {
     let mut outbox = Outbox::new(10);
