@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -156,7 +157,7 @@ pub(super) enum Member {
         #[arg(value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
         node: u64,
         /// Where its peers reach it, as its --listen says: HOST:PORT
-        #[arg(value_name = "ADDRESS")]
+        #[arg(value_name = "ADDRESS", value_parser = address)]
         address: String,
         /// Leave it a learner, which neither votes nor counts
         #[arg(long)]
@@ -185,7 +186,7 @@ pub(super) enum Member {
         #[arg(value_name = "NEW", value_parser = clap::value_parser!(u64).range(1..))]
         by: u64,
         /// Where its peers reach it, as its --listen says: HOST:PORT
-        #[arg(value_name = "ADDRESS")]
+        #[arg(value_name = "ADDRESS", value_parser = address)]
         address: String,
         #[command(flatten)]
         waiting: Waiting,
@@ -196,7 +197,7 @@ pub(super) enum Member {
         #[arg(value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
         node: u64,
         /// Where its peers reach it from now on: HOST:PORT
-        #[arg(value_name = "ADDRESS")]
+        #[arg(value_name = "ADDRESS", value_parser = address)]
         address: String,
     },
 }
@@ -331,6 +332,21 @@ fn commit(text: &str) -> Result<Commit, String> {
     }
 }
 
+/// Where a node is reached. The nodes take it as it is, and dial it for as long as the node is a member.
+fn address(text: &str) -> Result<String, String> {
+    let wrong = || "it is not of the form HOST:PORT, as 10.0.0.4:4001, node4.example:4001 or [::1]:4001".to_owned();
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(host) => host.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic() && !":,=/[]\"".contains(c)),
+    };
+    let is_port = port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse().is_ok_and(|port: u16| port > 0);
+    match is_host && is_port {
+        true => Ok(text.to_owned()),
+        false => Err(wrong()),
+    }
+}
+
 fn span(text: &str) -> Result<Duration, String> {
     let span = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if span.is_zero() {
@@ -391,6 +407,12 @@ mod tests {
             "kraftctl member add 0 h:1",
             "kraftctl member add 4 h:1 --wait 1s --no-wait",
             "kraftctl member replace 3 h:1",
+            "kraftctl member add 4 h",
+            "kraftctl member move 1 h:0",
+            "kraftctl member move 1 h:99999",
+            "kraftctl member move 1 http://h:1",
+            "kraftctl member move 1 ::1:1",
+            "kraftctl member replace 3 4 :1",
             "kraftctl --timeout 0s status",
             "kraftctl -o xml status",
             "kraftctl --backend epol status",
@@ -403,6 +425,14 @@ mod tests {
         ] {
             let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_names_and_numbers() {
+        for address in ["h:1", "10.0.0.4:4001", "node4.example:65535", "[::1]:4001"] {
+            let cli = Cli::try_parse_from(["kraftctl", "member", "move", "1", address]);
+            assert!(cli.is_ok(), "{address}");
         }
     }
 
