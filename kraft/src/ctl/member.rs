@@ -25,7 +25,7 @@ const WAIT_ON_TERMINAL: Duration = Duration::from_secs(3600);
 pub(super) fn run(client: &mut Client, what: &Member, format: Format, out: &mut impl Write) -> Result<Exit, Failure> {
     match what {
         Member::List => {
-            let members = client.members().map_err(Failure::Member)?;
+            let members = client.members().map_err(Failure::Members)?;
             print_list(&members, format, out)?;
         }
         Member::Add {
