@@ -250,7 +250,7 @@ fn the_first_line_tells_what_runs_and_what_was_recovered() {
     daemon.end();
     let again = Daemon::serve(&data, &[]).line("\"serving\"");
     assert!(
-        again.contains("\"log\":\"1..=1\"") && again.contains("\"term\":1"),
+        again.contains("\"log\":\"1-1\"") && again.contains("\"term\":1"),
         "{again}"
     );
 }
