@@ -157,6 +157,7 @@ fn print(kind: &'static str, notice: &Notice<'_>) {
     match notice {
         Notice::Role { state, term, leader } => {
             let state = match state {
+                NodeState::Follower if !leader.is_some() => "knows no leader",
                 NodeState::Follower => "follows",
                 NodeState::PreCandidate => "asks whether it would be elected",
                 NodeState::Candidate => "asks to be elected",
