@@ -27,6 +27,12 @@ pub(super) fn run(client: &mut Client, what: &Member, format: Format, out: &mut 
         Member::List => {
             let members = client.members().map_err(Failure::Members)?;
             print_list(&members, format, out)?;
+            if members.members.is_empty() {
+                let _ = writeln!(
+                    io::stderr(),
+                    "kraftctl: no members are known: a node that waits to be added knows none"
+                );
+            }
         }
         Member::Add {
             node,
