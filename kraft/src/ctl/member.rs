@@ -47,7 +47,10 @@ pub(super) fn run(client: &mut Client, what: &Member, format: Format, out: &mut 
                 Some(span) => wait(client, node, promote, span)?,
                 None => false,
             };
+            // One that is a member already is left as it is.
+            let votes = !caught_up && standing_of(client, node) == Some(Standing::Voter);
             let sentence = match (promote, caught_up) {
+                _ if votes => format!("node {node} is a member, and votes"),
                 (true, true) => format!("node {node} has caught up, and votes"),
                 (false, true) => format!("node {node} has caught up, and learns"),
                 (true, false) => format!("node {node} is a member, and votes when it has caught up"),
@@ -94,6 +97,12 @@ pub(super) fn run(client: &mut Client, what: &Member, format: Format, out: &mut 
 
 fn change(client: &mut Client, change: Change<'_>) -> Result<Index, Failure> {
     client.change(change).map_err(Failure::Member)
+}
+
+/// What a member is, if a leader says so.
+fn standing_of(client: &mut Client, node: NodeId) -> Option<Standing> {
+    let members = client.members().ok().filter(|members| members.is_by_leader)?;
+    members.get(node).map(|member| member.standing)
 }
 
 /// How long to wait for a new member, if at all.
