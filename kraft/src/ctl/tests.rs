@@ -292,13 +292,27 @@ fn bench_that_is_refused_says_why() {
 }
 
 #[test]
+fn a_snapshot_of_a_leader_that_is_not_named_says_so() {
+    let cluster = Cluster::start(1);
+    cluster.world().leader = 9;
+    let folder = tempfile::tempdir().expect("a folder");
+    let line = format!("snapshot save {}", folder.path().join("f").display());
+    let (exit, text) = ctl(&cluster, &line);
+    assert_eq!(exit, Exit::Refused);
+    assert!(
+        text.contains("follows node 9 (does --nodes name the leader's client address? "),
+        "{text}"
+    );
+}
+
+#[test]
 fn bench_without_a_leader_says_so() {
     let cluster = Cluster::start(1);
     cluster.world().leader = 9;
     let (exit, text) = ctl(&cluster, "bench");
     assert_eq!(exit, Exit::Failed);
     assert!(
-        text.contains("no node leads") && text.contains("follows node 9"),
+        text.contains("none of these nodes leads") && text.contains("follows node 9"),
         "{text}"
     );
 }
