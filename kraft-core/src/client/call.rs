@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use crate::handshake::shown;
 use crate::id::{NodeId, RequestId, Sequence, SessionId};
 use crate::membership::Wish;
 use crate::message::{self, Basis, Commit, Consistency, Fetch, Refusal};
@@ -167,7 +168,7 @@ const DETAIL_MAX: usize = 256;
 
 /// Text of a node for a person's terminal: escaped and cut.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().flat_map(char::escape_debug).take(DETAIL_MAX).collect()
+    shown(text).take(DETAIL_MAX).collect()
 }
 
 impl Refused {

@@ -16,7 +16,7 @@ use super::requests::{Asked, Origin};
 use super::{Config, Host, Notice, Task};
 use crate::adapter::Adapter;
 use crate::canary::{self, Canary};
-use crate::handshake::{DETAIL_MAX, Rejection};
+use crate::handshake::{DETAIL_MAX, Rejection, shown};
 use crate::id::{ConnId, Incarnation, Index, NodeId, RequestId, Term};
 use crate::machine::StateMachine;
 use crate::membership::{ADDRESS_BYTES_MAX, Configuration, Seat, Wish};
@@ -507,7 +507,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         if reason == GoawayReason::Removed && is_member {
             self.expelled(Some(node));
         }
-        let detail: String = detail.chars().flat_map(char::escape_debug).take(DETAIL_MAX).collect();
+        let detail: String = shown(detail).take(DETAIL_MAX).collect();
         self.dial_rejected(node, false, reason, &detail);
     }
 

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,35 +14,38 @@ use crate::client::{Commit, Consistency};
 #[command(name = "kraftctl", version, after_help = AFTER_HELP)]
 pub(super) struct Cli {
     /// Client addresses of the nodes, any of them: HOST:PORT,HOST:PORT,… [env: KRAFT_NODES]
-    #[arg(long, global = true, value_name = "LIST")]
+    #[arg(long, global = true, help_heading = COMMON, value_name = "LIST")]
     pub(super) nodes: Option<String>,
     /// How results are printed
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    #[arg(short, long, global = true, help_heading = COMMON, value_enum, default_value_t = Format::Table)]
     pub(super) output: Format,
     /// The event loop: auto, or a name, or names in the order in which they are tried; one name is strict. Without it the
     /// first that any thread may turn: a call at a time gains nothing by io_uring. [env: KRAFT_BACKEND]
-    #[arg(long, global = true, value_name = "LIST")]
+    #[arg(long, global = true, help_heading = COMMON, value_name = "LIST")]
     pub(super) backend: Option<Choice>,
     /// The wire format: binary, protobuf, msgpack or json; the nodes take each that they are built with, whatever they
     /// speak among themselves [env: KRAFT_PROTOCOL]
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, help_heading = COMMON, value_name = "NAME")]
     pub(super) protocol: Option<kraft_protocols::Format>,
     /// The authorities of the nodes, PEM: connections are encrypted, and nodes that no authority among them vouches for are
     /// not talked to [env: KRAFT_TLS_CA]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = COMMON, value_name = "FILE")]
     pub(super) tls_ca: Option<PathBuf>,
     /// The certificate to show to nodes that ask for one, PEM [env: KRAFT_TLS_CERT]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = COMMON, value_name = "FILE")]
     pub(super) tls_cert: Option<PathBuf>,
     /// Its key, PEM, readable by its owner alone [env: KRAFT_TLS_KEY]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = COMMON, value_name = "FILE")]
     pub(super) tls_key: Option<PathBuf>,
     /// How long a command may take, retries included
-    #[arg(long, global = true, value_name = "SPAN", default_value = "5s", value_parser = span)]
+    #[arg(long, global = true, help_heading = COMMON, value_name = "SPAN", default_value = "5s", value_parser = span)]
     pub(super) timeout: Duration,
     #[command(subcommand)]
     pub(super) what: What,
 }
+
+/// What each command takes stands apart from what it takes alone.
+const COMMON: &str = "Options of every command";
 
 const AFTER_HELP: &str = "\
 Exit status: 0 done, 1 failed, 2 usage, 3 not found or compare failed, 4 refused (nothing was changed), 5 unknown (it \
@@ -62,7 +66,7 @@ pub(super) enum Format {
 pub(super) enum What {
     /// Print the value of a key
     Get {
-        /// Which
+        /// The key
         key: String,
         /// What the answer must hold: linearizable; lease, the same as long as clocks keep their bound, without a round
         /// of questions where the leader has a lease; stale, what any node has applied; stale=AGE, unless it is older
@@ -71,9 +75,9 @@ pub(super) enum What {
     },
     /// Set a key
     Put {
-        /// Which
+        /// The key
         key: String,
-        /// To what; - reads standard input
+        /// Its new value; - reads standard input
         #[arg(allow_hyphen_values = true)]
         value: String,
         /// When it is answered: strong, when it is on a majority's disks and applied; leader, when it is on the leader's
@@ -83,27 +87,27 @@ pub(super) enum What {
     },
     /// Remove a key
     Del {
-        /// Which
+        /// The key
         key: String,
     },
     /// Set a key if it has the expected value
     #[command(group = ArgGroup::new("old").args(["expect", "absent"]).required(true))]
     Cas {
-        /// Which
+        /// The key
         key: String,
-        /// What it must have
+        /// The value that it must have
         #[arg(long, value_name = "OLD", allow_hyphen_values = true)]
         expect: Option<String>,
-        /// It must not exist
+        /// The key must not exist
         #[arg(long)]
         absent: bool,
-        /// To what; - reads standard input
+        /// Its new value; - reads standard input
         #[arg(allow_hyphen_values = true)]
         value: String,
     },
     /// Add to a key whose value is a number, and print the sum; an absent key counts as 0
     Incr {
-        /// Which
+        /// The key
         key: String,
         /// How much; may be negative
         #[arg(default_value_t = 1, allow_negative_numbers = true)]
@@ -153,7 +157,7 @@ pub(super) enum Member {
         #[arg(value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
         node: u64,
         /// Where its peers reach it, as its --listen says: HOST:PORT
-        #[arg(value_name = "ADDRESS")]
+        #[arg(value_name = "ADDRESS", value_parser = address)]
         address: String,
         /// Leave it a learner, which neither votes nor counts
         #[arg(long)]
@@ -163,13 +167,13 @@ pub(super) enum Member {
     },
     /// Make a voter of a learner that has caught up
     Promote {
-        /// Which
+        /// The node's id
         #[arg(value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
         node: u64,
     },
     /// Remove a node; it stops. Its id is not used again
     Remove {
-        /// Which
+        /// The node's id
         #[arg(value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
         node: u64,
     },
@@ -182,18 +186,18 @@ pub(super) enum Member {
         #[arg(value_name = "NEW", value_parser = clap::value_parser!(u64).range(1..))]
         by: u64,
         /// Where its peers reach it, as its --listen says: HOST:PORT
-        #[arg(value_name = "ADDRESS")]
+        #[arg(value_name = "ADDRESS", value_parser = address)]
         address: String,
         #[command(flatten)]
         waiting: Waiting,
     },
     /// Tell where a member is reached from now on
     Move {
-        /// Which
+        /// The node's id
         #[arg(value_name = "ID", value_parser = clap::value_parser!(u64).range(1..))]
         node: u64,
-        /// HOST:PORT
-        #[arg(value_name = "ADDRESS")]
+        /// Where its peers reach it from now on: HOST:PORT
+        #[arg(value_name = "ADDRESS", value_parser = address)]
         address: String,
     },
 }
@@ -238,7 +242,7 @@ pub(super) enum Snapshot {
     },
     /// Check all of a file, and print what is in it; talks to no node
     Inspect {
-        /// Which; any snapshot, also one in a node's data folder
+        /// A snapshot, also one in a node's data folder
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
@@ -328,6 +332,21 @@ fn commit(text: &str) -> Result<Commit, String> {
     }
 }
 
+/// Where a node is reached. The nodes take it as it is, and dial it for as long as the node is a member.
+fn address(text: &str) -> Result<String, String> {
+    let wrong = || "it is not of the form HOST:PORT, as 10.0.0.4:4001, node4.example:4001 or [::1]:4001".to_owned();
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(host) => host.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic() && !":,=/[]\"".contains(c)),
+    };
+    let is_port = port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse().is_ok_and(|port: u16| port > 0);
+    match is_host && is_port {
+        true => Ok(text.to_owned()),
+        false => Err(wrong()),
+    }
+}
+
 fn span(text: &str) -> Result<Duration, String> {
     let span = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if span.is_zero() {
@@ -388,6 +407,12 @@ mod tests {
             "kraftctl member add 0 h:1",
             "kraftctl member add 4 h:1 --wait 1s --no-wait",
             "kraftctl member replace 3 h:1",
+            "kraftctl member add 4 h",
+            "kraftctl member move 1 h:0",
+            "kraftctl member move 1 h:99999",
+            "kraftctl member move 1 http://h:1",
+            "kraftctl member move 1 ::1:1",
+            "kraftctl member replace 3 4 :1",
             "kraftctl --timeout 0s status",
             "kraftctl -o xml status",
             "kraftctl --backend epol status",
@@ -400,6 +425,29 @@ mod tests {
         ] {
             let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_names_and_numbers() {
+        for address in ["h:1", "10.0.0.4:4001", "node4.example:65535", "[::1]:4001"] {
+            let cli = Cli::try_parse_from(["kraftctl", "member", "move", "1", address]);
+            assert!(cli.is_ok(), "{address}");
+        }
+    }
+
+    #[test]
+    fn a_command_shows_what_it_alone_takes_first() {
+        let mut command = Cli::command();
+        command.build();
+        let cas = command.find_subcommand_mut("cas").expect("it is there");
+        let help = cas.render_help().to_string();
+        let (own, common) = help.split_once(COMMON).expect("two parts");
+        for flag in ["--expect", "--absent", "--help"] {
+            assert!(own.contains(flag) && !common.contains(&format!("  {flag} ")), "{help}");
+        }
+        for flag in ["--nodes", "--output", "--timeout", "--tls-key"] {
+            assert!(!own.contains(flag) && common.contains(flag), "{help}");
         }
     }
 

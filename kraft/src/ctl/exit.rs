@@ -8,7 +8,7 @@ use kraft_adapters::ParseError;
 use kraft_core::message::Refusal;
 use kraft_protocols::UnknownFormat;
 
-use crate::client::Error;
+use crate::client::{Error, Refused};
 
 /// The exit status, by which scripts tell outcomes apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub(super) enum Failure {
     Transfer(Error),
     /// The same, of a change of the members.
     Member(Error),
+    /// Nobody said who the members are.
+    Members(Error),
     /// A new member did not catch up while it was waited for.
     Lags(String),
     /// Standard output.
@@ -78,6 +80,7 @@ impl Failure {
                 Exit::Unknown
             }
             Self::Transfer(Error::Refused(_)) | Self::Member(Error::Refused(_)) => Exit::Refused,
+            Self::Members(_) => Exit::Failed,
             Self::Client(Error::Refused(_) | Error::NotANumber | Error::Overflow) => Exit::Refused,
             #[cfg(feature = "tls")]
             Self::TlsFile(_) => Exit::Failed,
@@ -102,7 +105,7 @@ impl fmt::Display for Failure {
             Self::Client(Error::Refused(refused)) => {
                 write!(f, "refused, nothing was changed: {refused}")?;
                 match refused.why {
-                    Refusal::NotLeader => f.write_str(" (is a majority up? see kraftctl status)"),
+                    Refusal::NotLeader => f.write_str(no_leader(refused)),
                     Refusal::NoSpace if refused.detail.is_empty() => {
                         f.write_str(" (make room, or raise log_bytes_max)")
                     }
@@ -124,7 +127,7 @@ impl fmt::Display for Failure {
                     Refusal::TimedOut => " (does it lag, or its disk? see kraftctl status; writes are taken again)",
                     Refusal::Unreachable => " (is it up, and connected? see kraftctl status)",
                     Refusal::UnknownMember => " (kraftctl status shows who there is)",
-                    Refusal::NotLeader => " (is a majority up? see kraftctl status)",
+                    Refusal::NotLeader => no_leader(refused),
                     _ => "",
                 })
             }
@@ -135,9 +138,9 @@ impl fmt::Display for Failure {
             Self::Member(Error::Refused(refused)) => {
                 write!(f, "the members were not changed: {refused}")?;
                 f.write_str(match refused.why {
+                    Refusal::NotLeader if refused.leader.is_some() => no_leader(refused),
                     Refusal::NotLeader => {
-                        " (is a majority up, and does --nodes name the leader? see kraftctl status; if a majority is lost \
-                         for good, kraftd recover --help)"
+                        " (is a majority up? see kraftctl status; if it is lost for good, kraftd recover --help)"
                     }
                     Refusal::NoSpace => " (make room for the log, or raise log_bytes_max)",
                     Refusal::Overloaded | Refusal::Transferring => " (try again)",
@@ -149,6 +152,11 @@ impl fmt::Display for Failure {
                  list, and give the same command again: what is so already is not done twice",
             ),
             Self::Member(error) => error.fmt(f),
+            Self::Members(Error::Refused(Refused { why: Refusal::NotLeader, detail, .. })) => write!(
+                f,
+                "no node said who the members are: {detail} (are they up, and are these their client addresses?)"
+            ),
+            Self::Members(error) => error.fmt(f),
             Self::Lags(message) => f.write_str(message),
             Self::Client(Error::Unknown) => f.write_str(
                 "unknown: no answer came in time, so a write may or may not have happened; read the key before you \
@@ -156,7 +164,11 @@ impl fmt::Display for Failure {
             ),
             Self::Client(Error::Address { address, error }) if is_malformed(error) => write!(
                 f,
-                "address {address:?}: {error}; give --nodes or KRAFT_NODES as HOST:PORT,HOST:PORT,…"
+                "address {address:?}: {}; give --nodes or KRAFT_NODES as HOST:PORT,HOST:PORT,…",
+                match is_without_port(address) {
+                    true => "it has no port".to_owned(),
+                    false => error.to_string(),
+                }
             ),
             Self::Client(error @ Error::Address { .. }) => {
                 write!(
@@ -170,6 +182,19 @@ impl fmt::Display for Failure {
             Self::Bench(message) | Self::Snapshot { message, .. } => f.write_str(message),
         }
     }
+}
+
+/// What to do where no leader was found. One that is known and was not reached is at none of the addresses given.
+fn no_leader(refused: &Refused) -> &'static str {
+    match refused.leader.is_some() {
+        true => " (add its client address to --nodes or KRAFT_NODES)",
+        false => " (is a majority up? see kraftctl status)",
+    }
+}
+
+/// The system calls it no socket address, and does not say why.
+fn is_without_port(address: &str) -> bool {
+    !address.is_empty() && !address.contains([':', ','])
 }
 
 /// No address of any host, whatever names it knows: the system was not even asked.

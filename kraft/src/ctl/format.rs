@@ -34,11 +34,11 @@ impl Table {
         for row in &self.rows {
             let mut line = String::new();
             for (column, cell) in row.iter().enumerate() {
-                let width = widths[column];
-                if self.right.get(column).copied().unwrap_or(false) {
-                    write!(line, "{cell:>width$}  ").expect("a String takes all");
-                } else {
-                    write!(line, "{cell:<width$}  ").expect("a String takes all");
+                // By hand: a width in a format string is 16 bits, and a value may have more characters.
+                let padding = " ".repeat(widths[column] - cell.chars().count());
+                match self.right.get(column) {
+                    Some(true) => line.extend([&padding, cell, "  "]),
+                    _ => line.extend([cell, padding.as_str(), "  "]),
                 }
             }
             writeln!(out, "{}", line.trim_end())?;
@@ -109,6 +109,24 @@ mod tests {
         let mut out = Vec::new();
         table.print(&mut out).expect("a Vec takes all");
         assert_eq!(String::from_utf8(out).unwrap(), "NAME     N\né       10\nlonger   7\n");
+    }
+
+    #[test]
+    fn a_cell_may_be_as_long_as_a_value() {
+        let value = "x".repeat(usize::from(u16::MAX) + 1);
+        let mut table = Table::new(&["KEY", "VALUE", "N"], &[false, false, true]);
+        table.row(vec!["k".into(), value.clone(), "7".into()]);
+        table.row(vec!["l".into(), "v".into(), "10".into()]);
+        let mut out = Vec::new();
+        table.print(&mut out).expect("a Vec takes all");
+        let lines = String::from_utf8(out).expect("text");
+        assert_eq!(lines.lines().nth(1), Some(format!("k    {value}   7").as_str()));
+        assert!(
+            lines
+                .lines()
+                .all(|line| line.len() == value.len() + "KEY    ".len() - 2 + " 10".len() + 1),
+            "aligned"
+        );
     }
 
     #[test]

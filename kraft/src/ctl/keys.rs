@@ -32,6 +32,14 @@ pub(super) fn run(client: &mut Client, what: &What, format: Format, out: &mut im
             match client.compare_and_set(key.as_bytes(), expected, &bytes_of(value)?)? {
                 Swap::Set => print_done(true, format, out),
                 Swap::Mismatch(actual) => {
+                    if let (Some(_), Format::Table | Format::Plain) = (&actual, format) {
+                        // Standard output is for the value alone.
+                        let key = printable(key.as_bytes());
+                        let _ = writeln!(
+                            io::stderr(),
+                            "kraftctl: nothing was changed: key {key:?} has another value"
+                        );
+                    }
                     print_read(key, actual.as_ref(), None, format, out)?;
                     Ok(Exit::NotFound)
                 }

@@ -25,8 +25,14 @@ const WAIT_ON_TERMINAL: Duration = Duration::from_secs(3600);
 pub(super) fn run(client: &mut Client, what: &Member, format: Format, out: &mut impl Write) -> Result<Exit, Failure> {
     match what {
         Member::List => {
-            let members = client.members().map_err(Failure::Member)?;
+            let members = client.members().map_err(Failure::Members)?;
             print_list(&members, format, out)?;
+            if members.members.is_empty() {
+                let _ = writeln!(
+                    io::stderr(),
+                    "kraftctl: no members are known: a node that waits to be added knows none"
+                );
+            }
         }
         Member::Add {
             node,
@@ -41,7 +47,10 @@ pub(super) fn run(client: &mut Client, what: &Member, format: Format, out: &mut 
                 Some(span) => wait(client, node, promote, span)?,
                 None => false,
             };
+            // One that is a member already is left as it is.
+            let votes = !caught_up && standing_of(client, node) == Some(Standing::Voter);
             let sentence = match (promote, caught_up) {
+                _ if votes => format!("node {node} is a member, and votes"),
                 (true, true) => format!("node {node} has caught up, and votes"),
                 (false, true) => format!("node {node} has caught up, and learns"),
                 (true, false) => format!("node {node} is a member, and votes when it has caught up"),
@@ -88,6 +97,12 @@ pub(super) fn run(client: &mut Client, what: &Member, format: Format, out: &mut 
 
 fn change(client: &mut Client, change: Change<'_>) -> Result<Index, Failure> {
     client.change(change).map_err(Failure::Member)
+}
+
+/// What a member is, if a leader says so.
+fn standing_of(client: &mut Client, node: NodeId) -> Option<Standing> {
+    let members = client.members().ok().filter(|members| members.is_by_leader)?;
+    members.get(node).map(|member| member.standing)
 }
 
 /// How long to wait for a new member, if at all.

@@ -73,7 +73,10 @@ fn cells(leader: Option<&NodeReport>, report: &NodeReport) -> Vec<String> {
         report.commit.to_string(),
         report.applied.to_string(),
         report.durable.to_string(),
-        format!("{}-{}", report.first, report.last),
+        match report.first <= report.last {
+            true => format!("{}-{}", report.first, report.last),
+            false => "empty".into(),
+        },
         seen.map_or_else(|| "-".into(), |member| member.matched.to_string()),
         match seen.map(|member| member.heard_ms) {
             None => "-".into(),

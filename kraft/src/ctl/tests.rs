@@ -1,5 +1,6 @@
 //! Whole command lines against nodes on real sockets.
 
+use kraft_core::id::NodeId;
 use kraft_core::message::Refusal;
 
 use super::*;
@@ -38,12 +39,60 @@ fn nodes_that_are_no_addresses_are_usage() {
             text.ends_with("give --nodes or KRAFT_NODES as HOST:PORT,HOST:PORT,…"),
             "{text}"
         );
+        assert_eq!(text.contains("it has no port"), list == "localhost", "{text}");
     }
     let unknown = Failure::Client(crate::client::Error::Address {
         address: "no.such.host:1".to_owned(),
         error: io::ErrorKind::Other.into(),
     });
     assert_eq!(unknown.exit(), Exit::Failed, "{unknown}");
+}
+
+#[test]
+fn a_failure_says_what_to_do_about_this_one() {
+    let refused = |leader, detail: &str| {
+        crate::client::Error::Refused(crate::client::Refused {
+            why: Refusal::NotLeader,
+            leader: NodeId(leader),
+            detail: detail.to_owned(),
+        })
+    };
+    for (failure, cure) in [
+        (
+            Failure::Client(refused(3, "")),
+            "(add its client address to --nodes or KRAFT_NODES)",
+        ),
+        (
+            Failure::Member(refused(3, "")),
+            "(add its client address to --nodes or KRAFT_NODES)",
+        ),
+        (
+            Failure::Transfer(refused(3, "")),
+            "(add its client address to --nodes or KRAFT_NODES)",
+        ),
+        (
+            Failure::Client(refused(0, "")),
+            "(is a majority up? see kraftctl status)",
+        ),
+        (
+            Failure::Transfer(refused(0, "")),
+            "(is a majority up? see kraftctl status)",
+        ),
+        (
+            Failure::Member(refused(0, "")),
+            "if it is lost for good, kraftd recover --help)",
+        ),
+    ] {
+        assert!(failure.to_string().ends_with(cure), "{failure}");
+        assert_eq!(failure.exit(), Exit::Refused);
+    }
+    let unknown = Failure::Members(refused(0, "127.0.0.1:1 connection refused"));
+    assert_eq!(
+        unknown.to_string(),
+        "no node said who the members are: 127.0.0.1:1 connection refused (are they up, and are these their client \
+         addresses?)"
+    );
+    assert_eq!(unknown.exit(), Exit::Failed, "nothing was to be changed");
 }
 
 #[test]
@@ -243,13 +292,27 @@ fn bench_that_is_refused_says_why() {
 }
 
 #[test]
+fn a_snapshot_of_a_leader_that_is_not_named_says_so() {
+    let cluster = Cluster::start(1);
+    cluster.world().leader = 9;
+    let folder = tempfile::tempdir().expect("a folder");
+    let line = format!("snapshot save {}", folder.path().join("f").display());
+    let (exit, text) = ctl(&cluster, &line);
+    assert_eq!(exit, Exit::Refused);
+    assert!(
+        text.contains("follows node 9 (does --nodes name the leader's client address? "),
+        "{text}"
+    );
+}
+
+#[test]
 fn bench_without_a_leader_says_so() {
     let cluster = Cluster::start(1);
     cluster.world().leader = 9;
     let (exit, text) = ctl(&cluster, "bench");
     assert_eq!(exit, Exit::Failed);
     assert!(
-        text.contains("no node leads") && text.contains("follows node 9"),
+        text.contains("none of these nodes leads") && text.contains("follows node 9"),
         "{text}"
     );
 }

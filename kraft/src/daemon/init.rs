@@ -95,6 +95,8 @@ pub(super) fn folder_failure(data: &Path, error: &FolderError) -> Failure {
             };
             format!("data folder {}: {system}; {cure}", path.display())
         }
+        // They name what they are about.
+        FolderError::Unrepaired(_) | FolderError::Invalid(..) => error.to_string(),
         error => format!("data folder {error}"),
     };
     Failure { exit, message }
@@ -117,6 +119,21 @@ mod tests {
         let failure = folder_failure(Path::new("/data"), &FolderError::Failed(PathBuf::new(), error));
         assert_eq!(failure.exit, exit, "{failure}");
         assert!(failure.message.contains(cure), "{failure}");
+    }
+
+    #[test]
+    fn a_failure_names_what_it_is_about_once() {
+        for (error, begin) in [
+            (FolderError::NoIdentity("d".into()), "data folder d holds no node"),
+            (
+                FolderError::Unrepaired("d".into()),
+                "the repair of the log in d was begun",
+            ),
+            (FolderError::Invalid("cluster", String::new()), "cluster cannot be"),
+        ] {
+            let failure = folder_failure(Path::new("d"), &error);
+            assert!(failure.message.starts_with(begin), "{failure}");
+        }
     }
 
     #[test]

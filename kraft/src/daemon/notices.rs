@@ -12,7 +12,7 @@ use kraft_core::node::Notice;
 use crate::tls;
 
 /// Words for the kinds of [`Notice`]: fields of log lines, labels of a metric.
-const KINDS: [&str; 24] = [
+const KINDS: [&str; 25] = [
     "role",
     "transfer",
     "peer_up",
@@ -30,6 +30,7 @@ const KINDS: [&str; 24] = [
     "room",
     "snapshot",
     "snapshot_sending",
+    "snapshot_lapsed",
     "snapshot_received",
     "snapshot_failed",
     "recovered",
@@ -85,7 +86,9 @@ impl Counts {
     }
 
     fn count(&self, kind: &str) {
-        if let Some(place) = KINDS.iter().position(|other| *other == kind) {
+        let place = KINDS.iter().position(|other| *other == kind);
+        debug_assert!(place.is_some(), "{kind} is not counted");
+        if let Some(place) = place {
             self.kinds[place].fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -154,6 +157,7 @@ fn print(kind: &'static str, notice: &Notice<'_>) {
     match notice {
         Notice::Role { state, term, leader } => {
             let state = match state {
+                NodeState::Follower if !leader.is_some() => "knows no leader",
                 NodeState::Follower => "follows",
                 NodeState::PreCandidate => "asks whether it would be elected",
                 NodeState::Candidate => "asks to be elected",
@@ -275,7 +279,11 @@ fn members(configuration: &Configuration) -> String {
 mod tests {
     use std::collections::BTreeSet;
 
-    use kraft_core::id::Term;
+    use std::fs;
+    use std::path::Path;
+
+    use kraft_core::id::{Index, Term};
+    use kraft_core::message::SnapshotId;
 
     use super::*;
 
@@ -296,5 +304,34 @@ mod tests {
         });
         let seen: Vec<_> = counts.all().into_iter().filter(|(_, count)| *count > 0).collect();
         assert_eq!(seen, [("role", 2), ("room", 1)]);
+    }
+
+    #[test]
+    fn a_snapshot_that_lapsed_is_counted() {
+        let counts = Counts::default();
+        counts.tell(&Notice::SnapshotLapsed {
+            node: NodeId(2),
+            id: SnapshotId {
+                index: Index(7),
+                term: Term(1),
+                bytes: 64,
+                crc: 0,
+            },
+        });
+        assert!(counts.has_told("snapshot_lapsed"));
+    }
+
+    #[test]
+    fn the_guide_has_every_kind() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md");
+        let guide = fs::read_to_string(&path).expect("the guide");
+        let rows: String = guide.lines().filter(|line| line.starts_with("| `")).collect();
+        // What has no words of its own cannot be explained.
+        for kind in KINDS.iter().chain(&["backend"]).filter(|kind| **kind != "other") {
+            assert!(
+                rows.contains(&format!("`{kind}`")),
+                "docs/operations.md does not explain the kind {kind}"
+            );
+        }
     }
 }

@@ -234,7 +234,7 @@ fn tell_start(data: &Path, config: &Config, server: &Daemon, recovered: &Recover
     let range = if last < first {
         "empty".to_owned()
     } else {
-        format!("{first}..={last}")
+        format!("{first}-{last}")
     };
     log::info!(
         node = config.id,

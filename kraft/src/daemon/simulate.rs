@@ -150,7 +150,10 @@ impl Plan {
         };
         print(&format!("{figures}\n"))?;
         let violation = match failed {
-            None => return self.judge(&total),
+            None => {
+                self.judge(&total)?;
+                return print(&held(&total));
+            }
             Some(Found::Unlike(what)) => return Err(Failure::new(what)),
             Some(Found::Broken(violation)) => violation,
         };
@@ -276,6 +279,11 @@ fn compare(options: &Options, one: &Report, other: Result<Report, Box<Violation>
     )))
 }
 
+/// What it came to, in the last line: the figures before it do not say.
+fn held(total: &Report) -> String {
+    format!("every law held in {} seeds\n", total.runs)
+}
+
 /// A violation with the steps that led there.
 fn told(violation: &Violation) -> String {
     let mut text = String::from("the last steps:\n");
@@ -373,7 +381,10 @@ impl fmt::Display for Figures<'_> {
             "operations: {} committed, {} unknown, {} refused; highest index {}, highest term {}; {} steps",
             total.committed, total.unknown, total.refused, total.commit, total.term, total.steps
         )?;
-        writeln!(f, "faults: {}: {}", total.fired.total(), total.fired)?;
+        match total.fired.total() {
+            0 => writeln!(f, "faults: none")?,
+            count => writeln!(f, "faults: {count}: {}", total.fired)?,
+        }
         writeln!(f, "answers on less: {}", total.weaker)?;
         writeln!(f, "members: {}", total.changed)?;
         writeln!(f, "snapshots: {}", total.snapped)?;
@@ -459,6 +470,7 @@ mod tests {
         };
         let text = figures.to_string();
         assert!(text.starts_with("1 seeds: ") && text.contains("AppendReply"), "{text}");
+        assert_eq!(held(&report), "every law held in 1 seeds\n");
     }
 
     #[test]

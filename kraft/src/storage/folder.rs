@@ -105,7 +105,7 @@ impl fmt::Display for FolderError {
         match self {
             Self::NoIdentity(path) => write!(
                 f,
-                "{} is no data folder: make one with `kraftd init`, or name the one that was made",
+                "{} holds no node, or is not there: make one with `kraftd init`, or name the one that was made",
                 path.display()
             ),
             Self::NotEmpty(path, name) => write!(

@@ -45,6 +45,25 @@ fn wrong_flags_are_usage() {
 }
 
 #[test]
+fn help_names_the_default_of_each_field() {
+    let help = run(&["serve", "--help"]).out;
+    let words: Vec<&str> = help.split_whitespace().collect();
+    let text = words.join(" ");
+    for default in [
+        "[default: 50]",
+        "[default: auto]",
+        "[default: binary]",
+        "[default: true]",
+    ] {
+        assert!(text.contains(default), "{default}: {help}");
+    }
+    assert!(
+        !text.contains("[default: 0]") && !text.contains("[default: ]"),
+        "{help}"
+    );
+}
+
+#[test]
 fn config_show_names_the_source_of_each_value() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("data");

@@ -73,7 +73,16 @@ fn wrong_fields_make_no_folder() {
         78,
         &["--peers: peers does not name the node itself: add 3=HOST:PORT"],
     );
-    refused(&with("--id", "0"), 78, &["--id: id is not set"]);
+    refused(
+        &with("--id", "0"),
+        78,
+        &["--id: id is not set: kraftd init takes it as --id N, a number from 1"],
+    );
+    refused(
+        &with("--peers", ""),
+        78,
+        &["--peers: peers is not set: kraftd init takes them as --peers ID=HOST:PORT"],
+    );
     refused(&with("--peers", "1=127.0.0.1"), 78, &["--peers", "HOST:PORT"]);
     refused(&with("--cluster", "a b"), 78, &["--cluster", "plain name"]);
     refused(&with("--client", "127.0.0.1:1"), 78, &["--client", "port of their own"]);

@@ -131,7 +131,7 @@ fn find_leader(client: &mut Client) -> Result<(Vec<Site>, usize), Failure> {
     });
     let nodes = nodes.collect::<Vec<_>>().join("; ");
     Err(Failure::Bench(format!(
-        "no node leads, so there is nothing to measure: {nodes}; see kraftctl status"
+        "none of these nodes leads, so there is nothing to measure: {nodes}; see kraftctl status"
     )))
 }
 

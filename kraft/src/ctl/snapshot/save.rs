@@ -8,7 +8,7 @@ use kraft_core::message::Refusal;
 
 use super::partial::{Partial, name_of};
 use super::{Fact, Seated, Value, check, facts_of, failure, members_of, print};
-use crate::client::{Client, FetchError, SnapshotSource, Whom};
+use crate::client::{Client, FetchError, NodeStatus, SnapshotSource, Whom};
 use crate::ctl::cli::{Format, Source};
 use crate::ctl::exit::{Exit, Failure};
 use crate::ctl::format::printable;
@@ -134,6 +134,10 @@ impl<'a> Order<'a> {
 
     fn unfetched(&self, error: FetchError) -> Failure {
         let (exit, cure) = match &error {
+            FetchError::NoSource(Whom::Leader, nodes) if follow(nodes) => (
+                Exit::Refused,
+                "does --nodes name the leader's client address? see kraftctl status, or use --from follower",
+            ),
             FetchError::NoSource(Whom::Leader, _) => (
                 Exit::Refused,
                 "is a majority up? see kraftctl status, or use --from follower",
@@ -152,6 +156,12 @@ impl<'a> Order<'a> {
         };
         failure(exit, format!("{}: nothing was saved: {error} ({cure})", self.shown))
     }
+}
+
+/// Whether one of them knows a leader, which is none of them then.
+fn follow(nodes: &[NodeStatus]) -> bool {
+    let mut reports = nodes.iter().filter_map(|status| status.report.as_ref().ok());
+    reports.any(|report| report.leader.is_some())
 }
 
 /// Shows how far it is, to whoever looks.

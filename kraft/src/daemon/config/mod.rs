@@ -21,9 +21,17 @@ impl Config {
     /// The field to blame, and a sentence with cause and cure.
     pub fn validate(&self) -> Result<(), (&'static str, String)> {
         self.validate_identity()?;
+        self.validate_protocol()?;
         self.validate_times()?;
         self.validate_tls()?;
         self.validate_sizes()
+    }
+
+    fn validate_protocol(&self) -> Result<(), (&'static str, String)> {
+        match self.protocol.parse::<kraft_protocols::Format>() {
+            Ok(_) => Ok(()),
+            Err(error) => Err(("protocol", format!("protocol is wrong: {error}"))),
+        }
     }
 
     /// Half of TLS is none, and none where it was asked for is not what was asked for.
@@ -50,15 +58,18 @@ impl Config {
     }
 
     fn validate_identity(&self) -> Result<(), (&'static str, String)> {
-        let init = "kraftd init writes it";
         check(!self.cluster.is_empty(), "cluster", || {
-            format!("cluster is not set: {init}")
+            "cluster is not set: kraftd init takes it as --cluster NAME".to_owned()
         })?;
         check(is_plain_name(&self.cluster), "cluster", || {
             format!("cluster is no plain name: use up to {CLUSTER_NAME_BYTES_MAX} letters, digits, '.', '_' and '-'")
         })?;
-        check(self.id > 0, "id", || format!("id is not set: {init}"))?;
-        check(!self.peers.is_empty(), "peers", || format!("peers is not set: {init}"))?;
+        check(self.id > 0, "id", || {
+            "id is not set: kraftd init takes it as --id N, a number from 1".to_owned()
+        })?;
+        check(!self.peers.is_empty(), "peers", || {
+            "peers is not set: kraftd init takes them as --peers ID=HOST:PORT,…".to_owned()
+        })?;
         check(
             self.peers.joins() || self.peers.address(self.id).is_some(),
             "peers",
@@ -69,8 +80,12 @@ impl Config {
                 )
             },
         )?;
-        check(self.listen.is_some(), "listen", || format!("listen is not set: {init}"))?;
-        check(self.client.is_some(), "client", || format!("client is not set: {init}"))?;
+        check(self.listen.is_some(), "listen", || {
+            "listen is not set: kraftd init takes it as --listen HOST:PORT".to_owned()
+        })?;
+        check(self.client.is_some(), "client", || {
+            "client is not set: kraftd init takes it as --client HOST:PORT".to_owned()
+        })?;
         let same = |a: &Option<HostPort>, b: &Option<HostPort>| a == b && a.as_ref().is_some_and(|at| at.port() != 0);
         check(!same(&self.listen, &self.client), "client", || {
             "client and listen are the same address: give clients a port of their own".to_owned()
@@ -299,6 +314,10 @@ mod tests {
         check(&[("cluster", &"x".repeat(65))], Err(("cluster", "up to 64")));
         check(&[("id", "0")], Err(("id", "not set")));
         check(&[("id", "4")], Err(("peers", "add 4=HOST:PORT")));
+        check(
+            &[("protocol", "xml")],
+            Err(("protocol", "no wire format is called xml")),
+        );
         check(&[("client", "a:1")], Err(("client", "same address")));
         check(&[("client", "a:0"), ("listen", "a:0")], Ok(()));
         check(&[("metrics", "a:2")], Err(("metrics", "port of its own")));

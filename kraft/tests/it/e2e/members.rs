@@ -34,6 +34,9 @@ fn add(cluster: &mut Cluster, name: &str, node: usize) {
     begin(cluster, name, node);
     let (id, at) = (node.to_string(), cluster.peers(node).to_owned());
     done(cluster, &["add", &id, &at, "--wait"]);
+    // Asked again, also to leave it a learner, it is what it is.
+    let ran = member(cluster, &["add", &id, &at, "--learner", "--no-wait"]);
+    assert_eq!(ran.out, format!("node {id} is a member, and votes\n"), "{ran:?}");
 }
 
 /// Waits until a node that was removed has ended, and says so; and at its next start again.
