@@ -98,11 +98,11 @@ fn a_second_lock_is_refused() {
 #[test]
 fn a_foreign_empty_or_damaged_folder_is_refused() {
     let root = tempfile::tempdir().unwrap();
-    check_refused(root.path(), Expected::default(), &["no data folder", "kraftd init"]);
+    check_refused(root.path(), Expected::default(), &["holds no node", "kraftd init"]);
     check_refused(
         &root.path().join("absent"),
         Expected::default(),
-        &["no data folder", "kraftd init"],
+        &["holds no node", "kraftd init"],
     );
 
     let path = root.path().join("data");
