@@ -25,8 +25,9 @@ pub(crate) const FOUND: &str = "found ";
 /// How it begins if the loop did wrong, which is no refusal to start.
 pub(crate) const FAILED: &str = "failed ";
 
-/// Between two lone wakes: long enough for a loop to fall asleep, unless it spins.
-const PAUSE: Duration = Duration::from_micros(20);
+/// Between two lone wakes: long enough for a loop to fall asleep, unless it spins. At 20 µs the slowest have not, and would
+/// be the fastest for it.
+const PAUSE: Duration = Duration::from_micros(100);
 
 /// Wakes of a flood between two looks at the clock.
 const BURST: u64 = 1024;

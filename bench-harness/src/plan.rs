@@ -104,6 +104,7 @@ impl Plan {
             let mib = work.in_flight() >> 20;
             format!("{work}: {mib} MiB on their way at once are more than the system's sockets hold")
         });
+        let mut left_out: Vec<String> = left_out.collect();
         let in_a_hurry = options.quick || options.full;
         let default = if options.quick { ROUNDS_QUICK } else { ROUNDS };
         let rounds = options.rounds.unwrap_or(default);
@@ -114,10 +115,12 @@ impl Plan {
             rounds: work.rounds(rounds),
             contenders: workload::contenders(work, &options.engines, &usable),
         });
+        let (cells, empty): (Vec<_>, Vec<_>) = cells.partition(|cell| cell.able().next().is_some());
+        left_out.extend(empty.iter().map(|cell| format!("{}: {}", cell.work, cell.why_nobody())));
         let measured = options.seconds.unwrap_or(MEASURED_MAX);
         let mut plan = Self {
-            cells: cells.collect(),
-            left_out: left_out.collect(),
+            cells,
+            left_out,
             rounds,
             span: span(measured, options.patience.unwrap_or(PATIENCE)),
         };
@@ -134,13 +137,13 @@ impl Plan {
 
     /// Processes that are measured.
     pub(crate) fn measurements(&self) -> usize {
-        self.cells.iter().map(|cell| cell.rounds * cell.contenders.len()).sum()
+        self.cells.iter().map(|cell| cell.rounds * cell.able().count()).sum()
     }
 
     /// Comparisons with a baseline, and what targets compare besides.
     pub(crate) fn comparisons(&self) -> usize {
         let of = |cell: &Planned| {
-            let compared = cell.contenders.iter().filter(|contender| contender.baseline.is_some());
+            let compared = cell.able().filter(|contender| contender.baseline.is_some());
             let targets = targets::intervals(cell.work, cell.rounds, &cell.contenders);
             compared.count() * cell.work.compared().len() + targets
         };
@@ -152,7 +155,7 @@ impl Plan {
         self.cells.iter().map(|cell| cell.work.conns()).max().unwrap_or(0)
     }
 
-    /// Makes rounds as long as the time allows; where that would be too short, cells from the end go.
+    /// Makes rounds as long as the time allows; where that would be too short, cells go.
     fn fit(&mut self, time: Duration) {
         loop {
             self.span = span(Duration::ZERO, self.span.patience);
@@ -164,13 +167,30 @@ impl Plan {
                 self.span = span(measured.clamp(MEASURED_MIN, MEASURED_MAX), self.span.patience);
                 return;
             }
-            if let Some(cell) = self.cells.pop() {
+            if let Some(at) = self.dearest() {
+                let cell = self.cells.remove(at);
                 self.left_out.push(format!(
                     "{}: there is no time for it with so many engines (--engines)",
                     cell.work
                 ));
             }
         }
+    }
+
+    /// What goes first, so that each workload stays: large messages where small ones are sent besides, then what is not
+    /// the only cell of its workload; of these what takes longest, and among equals the last.
+    fn dearest(&self) -> Option<usize> {
+        let value = |cell: &Planned| {
+            let others = || {
+                self.cells
+                    .iter()
+                    .filter(|other| other.work.is_like(cell.work) && other.work != cell.work)
+            };
+            let has_small = cell.work.is_large() && others().any(|other| !other.work.is_large());
+            (has_small, others().next().is_some(), cell.estimate(self.span))
+        };
+        let cells = self.cells.iter().enumerate();
+        cells.max_by_key(|(_, cell)| value(cell)).map(|(at, _)| at)
     }
 }
 
@@ -189,9 +209,39 @@ impl Planned {
         PROCESS + CONNECTION * conns + first + span.warm_up + measured
     }
 
+    /// Those that can be asked for it.
+    fn able(&self) -> impl Iterator<Item = &Contender> {
+        let is_able = |contender: &&Contender| contender.engine.answers(self.work).is_ok();
+        self.contenders.iter().filter(is_able)
+    }
+
+    /// Why it is asked of no contender.
+    fn why_nobody(&self) -> String {
+        let mut whys: Vec<(&str, Vec<&str>)> = Vec::new();
+        for contender in &self.contenders {
+            let Err(why) = contender.engine.answers(self.work) else {
+                continue;
+            };
+            match whys.iter_mut().find(|(other, _)| *other == why) {
+                Some((_, labels)) => labels.push(&contender.label),
+                None => whys.push((why, vec![&contender.label])),
+            }
+        }
+        match &whys[..] {
+            [] => "none of the engines takes part in it".into(),
+            [(why, _)] => (*why).into(),
+            whys => {
+                let whys = whys
+                    .iter()
+                    .map(|(why, labels)| format!("{} ({why})", labels.join(", ")));
+                whys.collect::<Vec<_>>().join(", ")
+            }
+        }
+    }
+
     /// How many there are, that in which system calls are counted included.
     fn processes(&self) -> usize {
-        (self.rounds + usize::from(self.work.is_counted())) * self.contenders.len()
+        (self.rounds + usize::from(self.work.is_counted())) * self.able().count()
     }
 
     fn estimate(&self, span: Span) -> Duration {
@@ -211,7 +261,7 @@ fn span(measured: Duration, patience: Duration) -> Span {
 fn works(options: &Run) -> Vec<Work> {
     let kinds = options.workloads.clone().unwrap_or_else(|| {
         if options.full {
-            // One that pings is in the grid of echo; clusters take as long again, and are asked for by name.
+            // One that pings is in the grid of echo; clusters take longer than all that, and are asked for by name.
             vec![
                 Kind::Echo,
                 Kind::Open,
@@ -222,6 +272,7 @@ fn works(options: &Run) -> Vec<Work> {
                 Kind::Wake,
                 Kind::MillionTimers,
                 Kind::Frames,
+                Kind::Replicate,
                 Kind::Idle,
             ]
         } else {
@@ -357,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn with_too_many_engines_the_last_cells_go_and_are_named() {
+    fn with_too_many_engines_cells_go_and_are_named() {
         let names: Vec<String> = (0..20).map(|at| format!("raw-threads#{at}")).collect();
         let many = plan(&Run {
             quick: true,
@@ -367,10 +418,77 @@ mod tests {
         assert!(many.estimate() < Duration::from_secs(60), "{:?}", many.estimate());
         assert_eq!(many.cells[0].work.to_string(), "echo 64Bx64");
         assert!(
-            many.left_out[0].starts_with("echo 64Bx1000: there is no time"),
+            many.left_out[0].starts_with("echo 16KiBx64: there is no time"),
             "{:?}",
             many.left_out
         );
+    }
+
+    #[test]
+    fn of_each_workload_a_cell_stays() {
+        // As many loops as there may be, all of which answer all that has connections.
+        let engines: Vec<String> = (0..18).map(|at| format!("raw-threads#{at}")).collect();
+        let kinds = [
+            Kind::Echo,
+            Kind::Open,
+            Kind::Pump,
+            Kind::FanOut,
+            Kind::MultiAccept,
+            Kind::Idle,
+        ];
+        let full = Plan::of(&Run {
+            full: true,
+            engines,
+            workloads: Some(kinds.to_vec()),
+            ..Run::default()
+        });
+        assert!(full.estimate() < Duration::from_secs(20 * 60), "{:?}", full.estimate());
+        let has = |name: &str| full.cells.iter().any(|cell| cell.work.to_string() == name);
+        for kept in [
+            "echo 64Bx64",
+            "echo 64Bx10000",
+            "open 64Bx64 at 100000/s",
+            "multi-accept 64",
+            "idle 10000 beside 10 busy",
+        ] {
+            assert!(has(kept), "{kept}: {:?}", full.left_out);
+        }
+        assert!(has("pump 64KiBx64") && has("fan-out 64B to 64 16 deep"));
+        // Large messages over many connections take longest.
+        assert!(full.left_out[0].contains("echo 64KiBx10000"), "{:?}", full.left_out);
+        assert!(!has("echo 16KiBx10000"));
+    }
+
+    #[test]
+    fn what_nobody_answers_is_left_out_with_the_reason() {
+        let of = |engines: &[&str], kind| {
+            Plan::of(&Run {
+                workloads: Some(vec![kind]),
+                engines: engines.iter().map(|name| (*name).to_owned()).collect(),
+                ..Run::default()
+            })
+        };
+        let none = of(&["raw-threads", "kraft-core"], Kind::Wake);
+        assert!(none.cells.is_empty());
+        assert!(
+            none.left_out[0].starts_with("wake: raw-threads ("),
+            "{:?}",
+            none.left_out
+        );
+        assert!(
+            none.left_out[0].ends_with("kraft-core (it is Raft alone, without a loop)"),
+            "{:?}",
+            none.left_out
+        );
+        let none = of(&["raw-readers"], Kind::Replicate);
+        assert_eq!(none.left_out[0], "replicate 256Bx1: it is a loop, and has no Raft");
+        let none = of(&["raw-readers"], Kind::Frames);
+        assert_eq!(
+            none.left_out[0],
+            "frames 16 of 64Bx64: none of the engines takes part in it"
+        );
+        // One that answers is enough.
+        assert_eq!(of(&["raw-threads", "kraft-core"], Kind::Replicate).cells.len(), 2);
     }
 
     #[test]

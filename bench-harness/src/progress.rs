@@ -24,8 +24,8 @@ impl Progress {
         let expected = plan.estimate();
         if !is_silent {
             eprintln!(
-                "kraft-bench: {} cells, {} measurements of {:?} behind {:?} of warm-up, about {}; seed {seed}",
-                plan.cells.len(),
+                "kraft-bench: {}, {} measurements of {:?} behind {:?} of warm-up, about {}; seed {seed}",
+                counted(plan.cells.len(), "cell"),
                 plan.measurements(),
                 rounded(plan.span.measured),
                 rounded(plan.span.warm_up),
@@ -84,6 +84,11 @@ impl Progress {
 /// To the millisecond.
 fn rounded(time: Duration) -> Duration {
     Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A count of things as one would say it.
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A time as one would say it.

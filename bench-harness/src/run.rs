@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 use crate::cli::{Run, Waiting};
 #[cfg(feature = "cluster")]
 use crate::cluster;
-use crate::engines::{self, Family};
+use crate::engines::{self, Engine, Family};
 use crate::fault::Fault;
 use crate::figures::{Figure, Round};
 use crate::interrupt;
@@ -30,6 +30,9 @@ pub(crate) fn run(options: &Run) -> io::Result<(Record, Vec<LatencyLog>)> {
     if let Some(twice) = twice(&options.engines) {
         let text = format!("{twice} is named twice: --engines {twice},{twice}#again enters it a second time");
         return Err(refused(text));
+    }
+    if let Some((name, why)) = options.engines.iter().find_map(|name| Some((name, not_in_this(name)?))) {
+        return Err(refused(format!("{name} is not in this program: {why}")));
     }
     let plan = Plan::of(options);
     if plan.cells.is_empty() {
@@ -90,6 +93,11 @@ pub(crate) fn run(options: &Run) -> io::Result<(Record, Vec<LatencyLog>)> {
 fn twice(names: &[String]) -> Option<&String> {
     let mut all = names.iter().enumerate();
     all.find_map(|(at, name)| names[..at].contains(name).then_some(name))
+}
+
+/// Why an engine was not built.
+fn not_in_this(name: &str) -> Option<&'static str> {
+    engines::find(name)?.serve.err()
 }
 
 fn nothing_left(left_out: &[String]) -> String {
@@ -171,6 +179,13 @@ struct Shown {
     repeats: usize,
 }
 
+impl Shown {
+    /// Whether it cannot be asked for this.
+    fn lacks(&self) -> bool {
+        matches!(self.fault, Some(Fault::Lacks(_)))
+    }
+}
+
 impl Running {
     fn cell(&mut self, number: usize, planned: &Planned) -> Cell {
         // Nothing that happened in another cell bars an engine from this one: that it did not start there may be due to
@@ -190,6 +205,9 @@ impl Running {
         let mut shown: Vec<Shown> = shown.collect();
         for round in 0..planned.rounds {
             for at in schedule::order(shown.len(), number, round, self.seed) {
+                if shown[at].lacks() {
+                    continue;
+                }
                 self.progress
                     .show(number, planned, round, &planned.contenders[at].label);
                 if shown[at].fault.is_none() && !interrupt::is_asked() {
@@ -199,16 +217,13 @@ impl Running {
             }
         }
         for (contender, shown) in planned.contenders.iter().zip(&mut shown) {
-            if planned.work.is_counted() {
+            if planned.work.is_counted() && !shown.lacks() {
                 self.count(planned, contender, shown);
                 self.progress.done(planned);
             }
         }
         if planned.work.is_of_clusters() {
-            for shown in shown
-                .iter_mut()
-                .filter(|shown| !matches!(shown.fault, Some(Fault::Lacks(_))))
-            {
+            for shown in shown.iter_mut().filter(|shown| !shown.lacks()) {
                 shown.counts.insert(Figure::RepeatedRounds, shown.repeats as f64);
             }
         }
@@ -253,11 +268,22 @@ impl Running {
     }
 }
 
+/// What it is. Of another program also which one is installed.
+fn about(engine: &Engine) -> String {
+    #[cfg(all(feature = "cluster", feature = "rivals"))]
+    if engine.nature == engines::Nature::Cluster
+        && let Some(version) = cluster::etcd_version()
+    {
+        return format!("{}; {version}", engine.about);
+    }
+    engine.about.into()
+}
+
 fn row(contender: &Contender, shown: Shown) -> Row {
     Row {
         contender: contender.label.clone(),
         engine: contender.engine.name.into(),
-        about: contender.engine.about.into(),
+        about: about(contender.engine),
         family: contender.engine.family,
         baseline: contender.baseline.clone(),
         fault: shown.fault,

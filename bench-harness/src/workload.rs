@@ -4,6 +4,7 @@
 //! command line.
 
 use std::fmt;
+use std::mem;
 
 use serde::{Deserialize, Serialize};
 
@@ -202,6 +203,22 @@ impl Work {
             Self::Frames { conns, size } => conns * size * FRAMES,
             Self::FanOut { others, size, depth } => others * size * depth,
             _ => 0,
+        }
+    }
+
+    /// Whether both are cells of one workload.
+    pub(crate) fn is_like(self, other: Self) -> bool {
+        mem::discriminant(&self) == mem::discriminant(&other)
+    }
+
+    /// Whether its messages are larger than those of which there are small ones.
+    pub(crate) fn is_large(self) -> bool {
+        match self {
+            Self::Echo { size, .. }
+            | Self::Frames { size, .. }
+            | Self::PingPong { size }
+            | Self::FanOut { size, .. } => size > SMALL,
+            _ => false,
         }
     }
 

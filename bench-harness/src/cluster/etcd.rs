@@ -3,6 +3,7 @@
 use std::env;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::processes::{COUNT, PATIENCE, PROGRAM, Processes};
@@ -21,10 +22,24 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// A round against a cluster of its own.
 pub(super) fn measure(work: Work, ground: &Ground, span: Span, waiting: Waiting) -> Result<Figures, Fault> {
-    let program = installed(env::split_paths(&env::var_os("PATH").unwrap_or_default()))?;
+    let program = installed(folders())?;
     let mut members = Members::start(program, ground)?;
     let outcome = members.ask(work, span, waiting);
     outcome.map_err(|fault| members.processes.blame(fault))
+}
+
+/// Which one it is, in its own words: `etcd Version: 3.4.23`.
+pub(crate) fn version() -> Option<String> {
+    let program = installed(folders()).ok()?;
+    let said = Command::new(program).arg("--version").output().ok()?;
+    let said = String::from_utf8(said.stdout).ok()?;
+    said.lines().next().map(str::to_owned)
+}
+
+/// Where programs are.
+fn folders() -> impl Iterator<Item = PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).collect::<Vec<_>>().into_iter()
 }
 
 /// Where it is.

@@ -12,6 +12,8 @@ mod watch;
 
 use std::path::PathBuf;
 
+#[cfg(feature = "rivals")]
+pub(crate) use self::etcd::version as etcd_version;
 use self::nodes::Cluster;
 pub(crate) use self::processes::{is_node, run_node};
 use crate::bare::clock;

@@ -2,9 +2,11 @@
 
 use std::io::{self, Write};
 
-/// Aligned columns: the first to the left, what begins with a letter too, numbers to the right.
+/// Aligned columns: the first to the left, what begins with a letter too, numbers to the right. A heading that is wider
+/// than what stands below it takes several lines.
 #[derive(Debug)]
 pub(crate) struct Table {
+    headings: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
@@ -12,7 +14,8 @@ impl Table {
     /// With a heading a column.
     pub(crate) fn new(headings: &[&str]) -> Self {
         Self {
-            rows: vec![headings.iter().map(|heading| (*heading).to_owned()).collect()],
+            headings: headings.iter().map(|heading| (*heading).to_owned()).collect(),
+            rows: Vec::new(),
         }
     }
 
@@ -22,33 +25,65 @@ impl Table {
     }
 
     pub(crate) fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        let columns = self.rows[0].len();
-        let width = |column: usize| {
-            self.rows
-                .iter()
-                .map(|row| row[column].chars().count())
-                .max()
-                .unwrap_or(0)
-        };
-        let is_text = |column: usize| {
-            let mut cells = self.rows[1..].iter().map(|row| row[column].as_str());
-            cells.any(|cell| cell.starts_with(|first: char| first.is_ascii_alphabetic()))
-        };
-        let shape: Vec<(usize, bool)> = (0..columns).map(|column| (width(column), is_text(column))).collect();
-        for row in &self.rows {
-            let mut line = String::from(" ");
-            for (cell, &(width, is_text)) in row.iter().zip(&shape) {
-                line.push(' ');
-                line.push_str(&if is_text {
-                    format!("{cell:<width$} ")
-                } else {
-                    format!("{cell:>width$} ")
-                });
-            }
-            writeln!(out, "{}", line.trim_end())?;
+        let columns: Vec<Column> = (0..self.headings.len()).map(|at| self.column(at)).collect();
+        let height = columns.iter().map(|column| column.heading.len()).max().unwrap_or(0);
+        for line in 0..height {
+            // Below each other, the last one above the cells.
+            let word = |column: &Column| {
+                let above = height - column.heading.len();
+                line.checked_sub(above)
+                    .map_or_else(String::new, |at| column.heading[at].clone())
+            };
+            let words: Vec<String> = columns.iter().map(word).collect();
+            print_line(&columns, &words, out)?;
         }
-        Ok(())
+        self.rows.iter().try_for_each(|row| print_line(&columns, row, out))
     }
+
+    fn column(&self, at: usize) -> Column {
+        let widest = |cells: &mut dyn Iterator<Item = &str>| cells.map(|cell| cell.chars().count()).max().unwrap_or(0);
+        let mut cells = self.rows.iter().map(|row| row[at].as_str());
+        let is_text = cells
+            .clone()
+            .any(|cell| cell.starts_with(|first: char| first.is_ascii_alphabetic()));
+        let width = widest(&mut cells).max(widest(&mut self.headings[at].split(' ')));
+        let mut heading: Vec<String> = Vec::new();
+        for word in self.headings[at].split(' ') {
+            match heading.last_mut() {
+                Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                    line.push(' ');
+                    line.push_str(word);
+                }
+                _ => heading.push(word.to_owned()),
+            }
+        }
+        Column {
+            width,
+            is_text,
+            heading,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Column {
+    width: usize,
+    is_text: bool,
+    /// In lines.
+    heading: Vec<String>,
+}
+
+fn print_line(columns: &[Column], cells: &[String], out: &mut impl Write) -> io::Result<()> {
+    let mut line = String::from(" ");
+    for (cell, &Column { width, is_text, .. }) in cells.iter().zip(columns) {
+        line.push(' ');
+        line.push_str(&if is_text {
+            format!("{cell:<width$} ")
+        } else {
+            format!("{cell:>width$} ")
+        });
+    }
+    writeln!(out, "{}", line.trim_end())
 }
 
 #[cfg(test)]
@@ -64,5 +99,22 @@ mod tests {
         table.print(&mut out).expect("memory takes all");
         let text = String::from_utf8(out).expect("it is text");
         assert_eq!(text, "  engine   rate\n  epoll   1,000\n  raw         9\n");
+    }
+
+    #[test]
+    fn headings_are_no_wider_than_what_they_stand_above() {
+        let mut table = Table::new(&["engine", "CPU µs each", "load busy", "what"]);
+        table.row(vec![
+            "epoll".into(),
+            "4.64".into(),
+            "99 %".into(),
+            "CPU a message".into(),
+        ]);
+        let mut out = Vec::new();
+        table.print(&mut out).expect("memory takes all");
+        let text = String::from_utf8(out).expect("it is text");
+        let expected =
+            "           CPU\n            µs  load\n  engine  each  busy  what\n  epoll   4.64  99 %  CPU a message\n";
+        assert_eq!(text, expected);
     }
 }

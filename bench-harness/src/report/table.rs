@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use super::grid::Table;
 use super::{asked, dash, interval, plain};
 use crate::figures::Figure;
+use crate::progress::counted;
 use crate::record::{Cell, Record, Row};
 use crate::targets::{Judged, Outcome};
 
@@ -33,9 +34,9 @@ fn head(record: &Record, out: &mut impl Write) -> io::Result<()> {
     }
     writeln!(
         out,
-        "{} rounds of {:.3} s behind {:.3} s of warm-up, in the order of seed {}, {} load; figures are medians; ratios \
-         are paired by round, and their intervals are those of {} comparisons at {:.0} %, all together",
-        method.rounds,
+        "{} of {:.3} s behind {:.3} s of warm-up, in the order of seed {}, {} load; figures are medians; ratios \
+         are paired by round, and their intervals are those of {} at {:.0} %, all together",
+        counted(method.rounds, "round"),
         method.measured_seconds,
         method.warm_up_seconds,
         method.seed,
@@ -44,7 +45,7 @@ fn head(record: &Record, out: &mut impl Write) -> io::Result<()> {
         } else {
             "a sleeping"
         },
-        method.comparisons,
+        counted(method.comparisons, "comparison"),
         method.confidence * 100.0
     )
 }

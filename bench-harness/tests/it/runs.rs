@@ -645,15 +645,15 @@ fn an_etcd_that_dies_is_a_failed_row_with_its_last_words() {
 #[test]
 fn a_loop_that_is_no_node_says_so() {
     let output = bench("run --workloads put --engines raw-threads --rounds 1 --seconds 0.02");
-    assert!(output.status.success(), "{}", said(&output));
-    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(1));
+    let text = said(&output);
     let why = if cfg!(feature = "cluster") {
         "no node runs on it"
     } else {
         "needs feature cluster"
     };
     assert!(
-        text.contains(&format!("raw-threads, binary: not here, {why}")),
+        text.contains(&format!("no cell is left to run: put 256Bx1: {why}")),
         "{text}"
     );
 }
@@ -668,7 +668,7 @@ fn a_server_that_keeps_what_nobody_reads_is_noticed() {
 
 #[test]
 fn what_an_engine_lacks_is_no_failure() {
-    let output = bench("run --workloads million-timers --engines raw-threads --rounds 1 --seconds 0.02");
+    let output = bench("run --workloads million-timers --engines threads,raw-threads --rounds 1 --seconds 0.02");
     assert!(output.status.success(), "{}", said(&output));
     let text = stdout(&output);
     assert!(text.contains("raw-threads: not here, it has no timers"), "{text}");
@@ -679,6 +679,18 @@ fn what_cannot_be_run_is_said_before_the_run() {
     let output = bench("run --engines epol");
     assert_eq!(output.status.code(), Some(2));
     assert!(said(&output).contains("did you mean epoll"), "{}", said(&output));
+    let absent = if cfg!(target_os = "linux") {
+        "raw-kqueue"
+    } else {
+        "raw-io-uring"
+    };
+    let output = bench(&format!("run --workloads echo,wake --engines threads,{absent}"));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said(&output).contains(&format!("{absent} is not in this program: needs ")),
+        "{}",
+        said(&output)
+    );
     let output = bench("run --filter no-such-cell");
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("--filter takes a part"), "{}", said(&output));
