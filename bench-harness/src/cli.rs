@@ -21,7 +21,7 @@ pub(crate) enum What {
     Run(Box<Run>),
     /// Say what changed between two runs; the exit code is 1 if something became worse
     Compare(Compare),
-    /// Make a page of a run: DIR/report.html
+    /// Make a page of a run, DIR/report.html, or print it
     Report(Report),
     /// See whether the method finds what is there and nothing else, on this machine
     Honesty(Honesty),
@@ -159,6 +159,8 @@ pub(crate) enum Format {
     Json,
     /// A line for each round
     Csv,
+    /// Tables for a document
+    Markdown,
 }
 
 /// Two runs.
@@ -178,6 +180,9 @@ pub(crate) struct Compare {
 pub(crate) struct Report {
     /// The folder that `run --out` left
     pub(crate) dir: PathBuf,
+    /// Instead: print it, as `run` would have
+    #[arg(short, long, value_enum)]
+    pub(crate) output: Option<Format>,
     /// Instead: say what of the run is missing in this page, as a browser has it
     #[arg(long, value_name = "FILE", hide = true)]
     pub(crate) check: Option<PathBuf>,

@@ -143,6 +143,10 @@ fn report(options: &cli::Report) -> io::Result<ExitCode> {
         }
         return Ok(news(!missing.is_empty()));
     }
+    if let Some(format) = options.output {
+        report::print(format, &record, &mut io::stdout().lock())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let folder = if options.dir.is_dir() {
         options.dir.as_path()
     } else {

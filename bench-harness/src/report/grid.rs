@@ -24,8 +24,25 @@ impl Table {
         self.rows.push(cells);
     }
 
+    /// One more column, a cell a line.
+    pub(crate) fn column(&mut self, heading: &str, cells: Vec<String>) {
+        self.headings.push(heading.to_owned());
+        for (row, cell) in self.rows.iter_mut().zip(cells) {
+            row.push(cell);
+        }
+    }
+
+    /// As Markdown has tables.
+    pub(crate) fn print_markdown(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(out, "| {} |", self.headings.join(" | "))?;
+        writeln!(out, "|{}", "--|".repeat(self.headings.len()))?;
+        self.rows
+            .iter()
+            .try_for_each(|row| writeln!(out, "| {} |", row.join(" | ")))
+    }
+
     pub(crate) fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        let columns: Vec<Column> = (0..self.headings.len()).map(|at| self.column(at)).collect();
+        let columns: Vec<Column> = (0..self.headings.len()).map(|at| self.shape(at)).collect();
         let height = columns.iter().map(|column| column.heading.len()).max().unwrap_or(0);
         for line in 0..height {
             // Below each other, the last one above the cells.
@@ -40,7 +57,7 @@ impl Table {
         self.rows.iter().try_for_each(|row| print_line(&columns, row, out))
     }
 
-    fn column(&self, at: usize) -> Column {
+    fn shape(&self, at: usize) -> Column {
         let widest = |cells: &mut dyn Iterator<Item = &str>| cells.map(|cell| cell.chars().count()).max().unwrap_or(0);
         let mut cells = self.rows.iter().map(|row| row[at].as_str());
         let is_text = cells

@@ -1,7 +1,8 @@
-//! Results in the three forms that are printed.
+//! Results in the forms that are printed.
 
 mod csv;
 mod grid;
+mod markdown;
 mod table;
 
 pub(crate) use self::grid::Table;
@@ -9,7 +10,7 @@ pub(crate) use self::grid::Table;
 use std::io::{self, Write};
 
 use crate::cli::Format;
-use crate::figures::Figure;
+use crate::figures::{Figure, grouped};
 use crate::record::Record;
 use crate::stats::Interval;
 use crate::targets::Bound;
@@ -20,6 +21,7 @@ pub(crate) fn print(format: Format, record: &Record, out: &mut impl Write) -> io
         Format::Table => table::print(record, out),
         Format::Json => writeln!(out, "{}", serde_json::to_string(record)?),
         Format::Csv => csv::print(record, out),
+        Format::Markdown => markdown::print(record, out),
     }
 }
 
@@ -37,13 +39,25 @@ pub(crate) fn plain(figure: Figure, value: f64) -> String {
     match figure {
         Figure::GrowthBytes => format!("{} MiB", figure.show(value)),
         Figure::ServerCpuShare => format!("{:.2} %", value * 100.0),
+        _ if value >= 1000.0 => grouped(value),
         _ => format!("{value:.2}"),
+    }
+}
+
+/// An end of an interval, or its middle.
+fn number(value: f64) -> String {
+    if value >= 1000.0 {
+        grouped(value)
+    } else {
+        format!("{value:.3}")
     }
 }
 
 /// From here to there, if it is known.
 pub(crate) fn interval(interval: Option<Interval>) -> String {
-    interval.map_or_else(dash, |interval| format!("[{:.3} {:.3}]", interval.low, interval.high))
+    interval.map_or_else(dash, |interval| {
+        format!("[{} {}]", number(interval.low), number(interval.high))
+    })
 }
 
 /// What is not known.

@@ -10,30 +10,40 @@ use crate::record::{Cell, Record, Row};
 use crate::targets::{Judged, Outcome};
 
 pub(super) fn print(record: &Record, out: &mut impl Write) -> io::Result<()> {
-    head(record, out)?;
+    for line in head(record) {
+        writeln!(out, "{line}")?;
+    }
     for cell in &record.cells {
         writeln!(out, "\n{}", cell.name)?;
         measured(cell).print(out)?;
         compared(cell, out)?;
-        notes(cell, out)?;
+        for note in notes(cell) {
+            writeln!(out, "  {note}")?;
+        }
     }
-    for left_out in &record.left_out {
-        writeln!(out, "\nnot run: {left_out}")?;
+    for line in absent(record) {
+        writeln!(out, "\n{line}")?;
     }
-    if record.interrupted {
-        writeln!(out, "\ninterrupted: this is what there was by then")?;
+    if !record.targets.is_empty() {
+        writeln!(out, "\ntargets")?;
+        targets(&record.targets).print(out)?;
+        writeln!(out, "{}", reached(&record.targets))?;
     }
-    targets(&record.targets, out)
+    Ok(())
 }
 
-fn head(record: &Record, out: &mut impl Write) -> io::Result<()> {
+/// Where it was measured, and how.
+pub(super) fn head(record: &Record) -> Vec<String> {
     let method = &record.method;
-    writeln!(out, "{}", record.machine.line())?;
-    for warning in &record.machine.warnings {
-        writeln!(out, "warning: {warning}")?;
-    }
-    writeln!(
-        out,
+    let mut lines = vec![record.machine.line()];
+    lines.extend(
+        record
+            .machine
+            .warnings
+            .iter()
+            .map(|warning| format!("warning: {warning}")),
+    );
+    lines.push(format!(
         "{} of {:.3} s behind {:.3} s of warm-up, in the order of seed {}, {} load; figures are medians; ratios \
          are paired by round, and their intervals are those of {} at {:.0} %, all together",
         counted(method.rounds, "round"),
@@ -47,11 +57,21 @@ fn head(record: &Record, out: &mut impl Write) -> io::Result<()> {
         },
         counted(method.comparisons, "comparison"),
         method.confidence * 100.0
-    )
+    ));
+    lines
+}
+
+/// What there is not.
+pub(super) fn absent(record: &Record) -> Vec<String> {
+    let mut lines: Vec<String> = record.left_out.iter().map(|cell| format!("not run: {cell}")).collect();
+    if record.interrupted {
+        lines.push("interrupted: this is what there was by then".into());
+    }
+    lines
 }
 
 /// The medians, as far as anybody has them who did not fail.
-fn measured(cell: &Cell) -> Table {
+pub(super) fn measured(cell: &Cell) -> Table {
     let has = |figure: &&Figure| cell.rows.iter().any(|row| row.shown(**figure).is_some());
     let figures: Vec<Figure> = cell.work.columns().iter().filter(has).copied().collect();
     let mut headings = vec!["engine"];
@@ -92,52 +112,38 @@ fn compared(cell: &Cell, out: &mut impl Write) -> io::Result<()> {
 }
 
 /// What a table cannot say in a column.
-fn notes(cell: &Cell, out: &mut impl Write) -> io::Result<()> {
-    for row in &cell.rows {
-        match &row.fault {
-            Some(fault) if fault.is_failure() => writeln!(out, "  {}: FAILED, {fault}", row.contender)?,
-            Some(lacks) => writeln!(out, "  {}: not here, {lacks}", row.contender)?,
-            None => {}
-        }
-    }
-    for row in cell.foreign() {
-        writeln!(out, "  {}: {}", row.contender, row.about)?;
-    }
-    for (contender, baseline) in cell.without_baseline() {
-        writeln!(out, "  {contender}: not compared, since {baseline} failed")?;
-    }
+pub(super) fn notes(cell: &Cell) -> Vec<String> {
+    let fault = |row: &Row| match &row.fault {
+        Some(fault) if fault.is_failure() => Some(format!("{}: FAILED, {fault}", row.contender)),
+        Some(lacks) => Some(format!("{}: not here, {lacks}", row.contender)),
+        None => None,
+    };
+    let mut lines: Vec<String> = cell.rows.iter().filter_map(fault).collect();
+    lines.extend(cell.foreign().map(|row| format!("{}: {}", row.contender, row.about)));
+    let alone = cell.without_baseline();
+    lines.extend(alone.map(|(contender, baseline)| format!("{contender}: not compared, since {baseline} failed")));
     if let Some(trend) = cell.drift.as_ref().filter(|trend| trend.drift.is_shown()) {
-        writeln!(
-            out,
-            "  drift: {} of {} changes by {:+.2} % a round (p = {:.4}); ratios are paired and bear it, medians do not",
+        lines.push(format!(
+            "drift: {} of {} changes by {:+.2} % a round (p = {:.4}); ratios are paired and bear it, medians do not",
             trend.figure.noun(),
             trend.contender,
             trend.drift.a_round * 100.0,
             trend.drift.p
-        )?;
+        ));
     }
-    let bound: Vec<&str> = cell
-        .rows
-        .iter()
-        .filter(|row: &&Row| row.load_bound)
-        .map(|row| row.contender.as_str())
-        .collect();
+    let bound = cell.rows.iter().filter(|row| row.load_bound);
+    let bound: Vec<&str> = bound.map(|row| row.contender.as_str()).collect();
     if !bound.is_empty() {
-        writeln!(
-            out,
-            "  client-bound: {}; the load was busy for more than 90 % of the time, so these may be its figures and \
+        lines.push(format!(
+            "client-bound: {}; the load was busy for more than 90 % of the time, so these may be its figures and \
              ratios to them are diluted: look at the CPU",
             bound.join(", ")
-        )?;
+        ));
     }
-    Ok(())
+    lines
 }
 
-fn targets(judged: &[Judged], out: &mut impl Write) -> io::Result<()> {
-    if judged.is_empty() {
-        return Ok(());
-    }
-    writeln!(out, "\ntargets")?;
+pub(super) fn targets(judged: &[Judged]) -> Table {
     let mut table = Table::new(&[
         "what",
         "where",
@@ -161,10 +167,13 @@ fn targets(judged: &[Judged], out: &mut impl Write) -> io::Result<()> {
             judged.outcome.to_string(),
         ]);
     }
-    table.print(out)?;
+    table
+}
+
+/// How many are what.
+pub(super) fn reached(judged: &[Judged]) -> String {
     let count = |is: fn(&Outcome) -> bool| judged.iter().filter(|judged| is(&judged.outcome)).count();
-    writeln!(
-        out,
+    format!(
         "{} of {} reached ({} with all of the interval), {} held in rounds that have none, {} missed, {} not shown",
         count(|outcome| matches!(outcome, Outcome::Shown | Outcome::Reached)),
         judged.len(),

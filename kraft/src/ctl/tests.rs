@@ -57,34 +57,18 @@ fn a_failure_says_what_to_do_about_this_one() {
             detail: detail.to_owned(),
         })
     };
-    for (failure, cure) in [
-        (
-            Failure::Client(refused(3, "")),
-            "(add its client address to --nodes or KRAFT_NODES)",
-        ),
-        (
-            Failure::Member(refused(3, "")),
-            "(add its client address to --nodes or KRAFT_NODES)",
-        ),
-        (
-            Failure::Transfer(refused(3, "")),
-            "(add its client address to --nodes or KRAFT_NODES)",
-        ),
-        (
-            Failure::Client(refused(0, "")),
-            "(is a majority up? see kraftctl status)",
-        ),
-        (
-            Failure::Transfer(refused(0, "")),
-            "(is a majority up? see kraftctl status)",
-        ),
-        (
-            Failure::Member(refused(0, "")),
-            "if it is lost for good, kraftd recover --help)",
-        ),
+    let elsewhere = [Failure::Client, Failure::Member, Failure::Transfer].map(|of| of(refused(3, "")));
+    let leaderless = [Failure::Client, Failure::Transfer].map(|of| of(refused(0, "")));
+    let for_good = [Failure::Member(refused(0, ""))];
+    for (failures, cure) in [
+        (&elsewhere[..], "(add its client address to --nodes or KRAFT_NODES)"),
+        (&leaderless, "(is a majority up? see kraftctl status)"),
+        (&for_good, "if it is lost for good, kraftd recover --help)"),
     ] {
-        assert!(failure.to_string().ends_with(cure), "{failure}");
-        assert_eq!(failure.exit(), Exit::Refused);
+        for failure in failures {
+            assert!(failure.to_string().ends_with(cure), "{failure}");
+            assert_eq!(failure.exit(), Exit::Refused);
+        }
     }
     let unknown = Failure::Members(refused(0, "127.0.0.1:1 connection refused"));
     assert_eq!(
