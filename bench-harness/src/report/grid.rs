@@ -2,8 +2,11 @@
 
 use std::io::{self, Write};
 
+/// Headings are broken beyond so many characters: `p99.9 µs` is one line.
+const HEADING: usize = 8;
+
 /// Aligned columns: the first to the left, what begins with a letter too, numbers to the right. A heading that is wider
-/// than what stands below it takes several lines.
+/// than what stands below it takes two lines.
 #[derive(Debug)]
 pub(crate) struct Table {
     headings: Vec<String>,
@@ -58,27 +61,31 @@ impl Table {
     }
 
     fn shape(&self, at: usize) -> Column {
-        let widest = |cells: &mut dyn Iterator<Item = &str>| cells.map(|cell| cell.chars().count()).max().unwrap_or(0);
-        let mut cells = self.rows.iter().map(|row| row[at].as_str());
-        let is_text = cells
-            .clone()
-            .any(|cell| cell.starts_with(|first: char| first.is_ascii_alphabetic()));
-        let width = widest(&mut cells).max(widest(&mut self.headings[at].split(' ')));
-        let mut heading: Vec<String> = Vec::new();
-        for word in self.headings[at].split(' ') {
-            match heading.last_mut() {
-                Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
-                    line.push(' ');
-                    line.push_str(word);
-                }
-                _ => heading.push(word.to_owned()),
-            }
-        }
+        let cells = || self.rows.iter().map(|row| row[at].as_str());
+        let is_text = cells().any(|cell| cell.starts_with(|first: char| first.is_ascii_alphabetic()));
+        let below = cells().map(chars).max().unwrap_or(0);
+        let heading = broken(&self.headings[at], below.max(HEADING));
+        let width = heading.iter().map(|line| chars(line)).fold(below, usize::max);
         Column {
             width,
             is_text,
             heading,
         }
+    }
+}
+
+fn chars(text: &str) -> usize {
+    text.chars().count()
+}
+
+/// In two lines that are as short as may be, if it is wider than that.
+fn broken(heading: &str, width: usize) -> Vec<String> {
+    let breaks = heading
+        .match_indices(' ')
+        .map(|(at, _)| (&heading[..at], &heading[at + 1..]));
+    match breaks.min_by_key(|(first, second)| chars(first).max(chars(second))) {
+        Some((first, second)) if chars(heading) > width => vec![first.to_owned(), second.to_owned()],
+        _ => vec![heading.to_owned()],
     }
 }
 
@@ -130,8 +137,7 @@ mod tests {
         let mut out = Vec::new();
         table.print(&mut out).expect("memory takes all");
         let text = String::from_utf8(out).expect("it is text");
-        let expected =
-            "           CPU\n            µs  load\n  engine  each  busy  what\n  epoll   4.64  99 %  CPU a message\n";
+        let expected = "          CPU µs  load\n  engine    each  busy  what\n  epoll     4.64  99 %  CPU a message\n";
         assert_eq!(text, expected);
     }
 }
