@@ -467,7 +467,6 @@ impl Engine {
             Nature::Loop if work.is_of_cores() => return Err("it is a loop, and has no Raft"),
             Nature::Core if !work.is_of_cores() => return Err("it is Raft alone, without a loop"),
             Nature::Cluster if !work.is_of_clusters() => return Err("it is a program of its own, and no loop"),
-            Nature::Cluster if work == Work::KillLeader => return Err("its leader is not killed here"),
             Nature::Cluster => return self.serve.map(drop),
             _ => {}
         }

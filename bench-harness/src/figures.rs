@@ -223,6 +223,7 @@ impl Figure {
     /// A value of it, in the unit of its heading.
     pub(crate) fn show(self, value: f64) -> String {
         match self {
+            Self::MessagesPerSecond if value < 10.0 => format!("{value:.2}"),
             Self::MessagesPerSecond => grouped(value),
             Self::LatencyP50Us | Self::LatencyP99Us | Self::LatencyP999Us | Self::ServiceP50Us | Self::ServiceP99Us => {
                 if value >= 100.0 {

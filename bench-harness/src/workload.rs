@@ -356,7 +356,7 @@ fn is_meant(work: Work, engine: &Engine) -> bool {
     match engine.nature {
         Nature::Loop => !work.is_of_cores(),
         Nature::Core => work.is_of_cores(),
-        Nature::Cluster => matches!(work, Work::Cluster { .. }),
+        Nature::Cluster => work.is_of_clusters(),
     }
 }
 
@@ -531,7 +531,7 @@ mod tests {
         };
         assert_eq!(labels(Work::Replicate { clients: 1 }), ["kraft-core"]);
         assert_eq!(labels(Work::Wake { flood: true }), ["threads"]);
-        assert!(!labels(Work::KillLeader).contains(&"etcd, gRPC".to_owned()));
+        assert!(labels(Work::KillLeader).contains(&"etcd, gRPC".to_owned()));
         let pace = Pace::Closed { clients: 1 };
         let clusters = labels(Work::Cluster { ask: Ask::Get, pace });
         assert_eq!(clusters.last().map(String::as_str), Some("etcd, gRPC"), "{clusters:?}");

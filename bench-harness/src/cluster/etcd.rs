@@ -6,13 +6,22 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use kraft_core::id::NodeId;
+use kraft_core::message::NodeState;
+
+use super::kills::{self, Mortal, Watch};
 use super::processes::{COUNT, PATIENCE, PROGRAM, Processes};
-use super::{Ground, clocks};
+use super::{Ground, clocks, watch};
 use crate::cli::Waiting;
 use crate::fault::Fault;
-use crate::generator::{Callers, Figures, Span, Standing, standing};
+use crate::generator::{Callers, Figures, Op, Span, Standing, ask_once, standing};
 use crate::interrupt;
 use crate::workload::{Pace, Work};
+
+/// For how long an answer is waited for while the leader is killed. A member that does not know of that yet passes on what it is asked to
+/// the dead one, and answers after seven seconds that it timed out: whoever asks another one meanwhile has his answer
+/// when there is one to be had.
+const ANSWER: Duration = Duration::from_millis(100);
 
 /// The program.
 const NAME: &str = "etcd";
@@ -23,8 +32,11 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// A round against a cluster of its own.
 pub(super) fn measure(work: Work, ground: &Ground, span: Span, waiting: Waiting) -> Result<Figures, Fault> {
     let program = installed(folders())?;
-    let mut members = Members::start(program, ground)?;
-    let outcome = members.ask(work, span, waiting);
+    let mut members = Members::start(program, ground, span.patience)?;
+    let outcome = match work {
+        Work::KillLeader => kills::kill_leaders(&mut members, span),
+        _ => members.ask(work, span, waiting),
+    };
     outcome.map_err(|fault| members.processes.blame(fault))
 }
 
@@ -53,36 +65,69 @@ fn installed(mut folders: impl Iterator<Item = PathBuf>) -> Result<PathBuf, Faul
 /// Three members. Dropped, it kills them and removes their data.
 #[derive(Debug)]
 struct Members {
+    program: PathBuf,
     processes: Processes,
+    peers: Vec<SocketAddr>,
     clients: Vec<SocketAddr>,
+    /// How long an answer may take.
+    patience: Duration,
+    /// Who does not run.
+    killed: Option<usize>,
+    /// Questions that were asked of one member or another.
+    asked: usize,
 }
 
 impl Members {
+    fn start(program: PathBuf, ground: &Ground, patience: Duration) -> Result<Self, Fault> {
+        let (processes, peers, clients) = Processes::new(ground)?;
+        let mut members = Self {
+            program,
+            processes,
+            peers,
+            clients,
+            patience,
+            killed: None,
+            asked: 0,
+        };
+        (0..COUNT).try_for_each(|at| members.start_member(at))?;
+        Ok(members)
+    }
+
     /// With the settings that it comes with.
-    fn start(program: PathBuf, ground: &Ground) -> Result<Self, Fault> {
-        let (mut processes, peers, clients) = Processes::new(ground)?;
+    fn start_member(&mut self, at: usize) -> Result<(), Fault> {
         let name = |at: usize| format!("node{}", at + 1);
-        let list = peers
-            .iter()
-            .enumerate()
-            .map(|(at, peer)| format!("{}=http://{peer}", name(at)));
+        let all = self.peers.iter().enumerate();
+        let list = all.map(|(at, peer)| format!("{}=http://{peer}", name(at)));
         let list = list.collect::<Vec<_>>().join(",");
-        for at in 0..COUNT {
-            let (peer, client) = (format!("http://{}", peers[at]), format!("http://{}", clients[at]));
-            let mut command = processes.command()?;
-            command
-                .env(PROGRAM, &program)
-                .args(["--name", &name(at)])
-                .arg("--data-dir")
-                .arg(processes.data(at))
-                .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-                .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-                .args(["--initial-cluster", &list, "--initial-cluster-state", "new"])
-                // What is said of every slow write would be another load.
-                .args(["--logger", "zap", "--log-level", "error"]);
-            processes.start(at, command)?;
+        let (peer, client) = (
+            format!("http://{}", self.peers[at]),
+            format!("http://{}", self.clients[at]),
+        );
+        let mut command = self.processes.command()?;
+        command
+            .env(PROGRAM, &self.program)
+            .args(["--name", &name(at)])
+            .arg("--data-dir")
+            .arg(self.processes.data(at))
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--initial-cluster", &list, "--initial-cluster-state", "new"])
+            // What is said of every slow write would be another load.
+            .args(["--logger", "zap", "--log-level", "error"]);
+        self.processes.start(at, command)
+    }
+
+    /// Asks one of those that run, another one each time; `false` if it cannot be done now, or nobody can say.
+    fn ask_one(&mut self, op: Op, key: u64) -> Result<bool, Fault> {
+        let running = (0..COUNT).filter(|at| Some(*at) != self.killed);
+        let running: Vec<usize> = running.collect();
+        self.asked += 1;
+        let at = self.clients[running[self.asked % running.len()]];
+        match ask_once(at, op, key as usize, ANSWER) {
+            Ok(()) => Ok(true),
+            Err(Fault::Closed(_) | Fault::Stalled(_)) => Ok(false),
+            Err(fault) => Err(fault),
         }
-        Ok(Self { processes, clients })
     }
 
     fn ask(&mut self, work: Work, span: Span, waiting: Waiting) -> Result<Figures, Fault> {
@@ -129,6 +174,57 @@ impl Members {
             "three members agreed on no leader in {} s",
             PATIENCE.as_secs()
         )))
+    }
+}
+
+impl Mortal for Members {
+    fn leader(&mut self) -> Result<usize, Fault> {
+        Self::leader(self, self.patience).map(|(leader, _)| leader)
+    }
+
+    fn watch(&mut self, leader: usize) -> Result<Watch, Fault> {
+        let patience = self.patience;
+        let killed = NodeId(standing(self.clients[leader], patience)?.member);
+        let others = self.clients.iter().enumerate().filter(|(at, _)| *at != leader);
+        let others: Vec<SocketAddr> = others.map(|(_, client)| *client).collect();
+        Ok(Box::new(move |began, is_over| {
+            // A client is for one thread.
+            let clients = others.iter().map(|at| Callers::alone(*at, patience));
+            let mut clients = clients.collect::<Result<Vec<_>, _>>()?;
+            watch::survivors(killed, began, is_over, |hear| {
+                clients.iter_mut().try_for_each(|client| {
+                    // It does not say whether it is a candidate; one that is follows nobody.
+                    let standing = client.standing(patience)?;
+                    hear(NodeState::Follower, NodeId(standing.leader));
+                    Ok(())
+                })
+            })
+        }))
+    }
+
+    fn kill(&mut self, at: usize) -> Result<(), Fault> {
+        self.killed = Some(at);
+        self.processes.kill(at)
+    }
+
+    fn start(&mut self, at: usize) -> Result<(), Fault> {
+        self.killed = None;
+        self.start_member(at)
+    }
+
+    fn write(&mut self, key: u64) -> Result<bool, Fault> {
+        self.ask_one(Op::Put, key)
+    }
+
+    /// The value is checked by who asks.
+    fn has(&mut self, key: u64) -> Result<bool, Fault> {
+        let began = Instant::now();
+        while !self.ask_one(Op::Get, key)? {
+            if began.elapsed() > PATIENCE {
+                return Err(Fault::Stalled(format!("no member answers a get of key {key}")));
+            }
+        }
+        Ok(true)
     }
 }
 

@@ -5,13 +5,35 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use hdrhistogram::Histogram;
-use kraft::client::{Client, Error};
 
-use super::nodes::Cluster;
-use super::watch;
+use super::watch::Seen;
 use crate::fault::Fault;
 use crate::generator::{Clocks, Figures, Span};
 use crate::interrupt;
+
+/// Asks survivors over and over, from when the leader was killed until it is over or all is known.
+pub(super) type Watch = Box<dyn FnOnce(Instant, &AtomicBool) -> Result<Seen, Fault> + Send>;
+
+/// Three nodes whose leader can be killed.
+pub(super) trait Mortal {
+    /// The place of the leader that all of them follow, as soon as there is one.
+    fn leader(&mut self) -> Result<usize, Fault>;
+
+    /// Who looks on when the leader at a place is killed.
+    fn watch(&mut self, leader: usize) -> Result<Watch, Fault>;
+
+    /// Ends the node at a place by SIGKILL.
+    fn kill(&mut self, at: usize) -> Result<(), Fault>;
+
+    /// Starts it again.
+    fn start(&mut self, at: usize) -> Result<(), Fault>;
+
+    /// Writes the value of a key; `false` if nobody can say whether it happened, or it cannot happen now.
+    fn write(&mut self, key: u64) -> Result<bool, Fault>;
+
+    /// Reads a key, and whether it has its value.
+    fn has(&mut self, key: u64) -> Result<bool, Fault>;
+}
 
 /// Trials of a round, however short it is.
 const TRIALS_MIN: u64 = 2;
@@ -21,49 +43,39 @@ const LEADERLESS_MAX: Duration = Duration::from_secs(20);
 
 /// Kills the leader, counts the time until the first write that began afterwards is acknowledged, starts the killed node
 /// again and waits until all follow the new leader. Then everything that was acknowledged must be there.
-pub(super) fn kill_leaders(cluster: &mut Cluster, span: Span) -> Result<Figures, Fault> {
-    let failed = |what: &'static str| move |error: Error| Fault::closed(format!("{what}: {error}"));
-    let mut client = cluster.client()?;
+pub(super) fn kill_leaders(cluster: &mut impl Mortal, span: Span) -> Result<Figures, Fault> {
     // Three digits from a microsecond to a minute.
     let mut latency = Histogram::new_with_bounds(1_000, 60_000_000_000, 3).expect("the bounds are in order");
     let since = SystemTime::now();
     let (mut trials, mut elapsed) = (0_u64, Duration::ZERO);
     let mut shown = Vec::new();
     while trials < TRIALS_MIN || elapsed < span.measured {
-        if interrupt::is_asked() {
-            return Err(Fault::Interrupted);
-        }
         let leader = cluster.leader()?;
-        let number = trials.to_le_bytes();
-        client.put(&key("before", trials), &number).map_err(failed("put"))?;
-        let mut witness = cluster.client_of_others(leader)?;
-        // It is connected with them before there is anything to see.
-        witness.status().map_err(failed("ask the nodes how they are"))?;
+        first_write(cluster, before(trials), Instant::now())?;
+        let watch = cluster.watch(leader)?;
         let began = Instant::now();
         cluster.kill(leader)?;
         let is_over = AtomicBool::new(false);
         let (passed, seen) = thread::scope(|scope| {
-            let watch = scope.spawn(|| watch::survivors(&mut witness, Cluster::id(leader), began, &is_over));
-            let passed = first_write(&mut client, &key("after", trials), &number, began);
+            let watch = scope.spawn({
+                let is_over = &is_over;
+                move || watch(began, is_over)
+            });
+            let passed = first_write(cluster, after(trials), began);
             is_over.store(true, Ordering::Relaxed);
             (passed, watch.join())
         });
         let passed = passed?;
         let seen = seen.map_err(|_| Fault::Own("the thread that asks the nodes how they are panicked".into()))?;
-        let seen = seen.map_err(failed("ask the nodes how they are"))?;
-        shown.push(seen.trial(passed));
+        shown.push(seen?.trial(passed));
         elapsed += passed;
         latency.saturating_record(u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX));
         trials += 1;
-        cluster.start_node(leader)?;
+        cluster.start(leader)?;
         cluster.leader()?;
-        for trial in 0..trials {
-            for key in [key("before", trial), key("after", trial)] {
-                let found = client.get(&key).map_err(failed("get"))?;
-                if found.as_deref() != Some(&trial.to_le_bytes()) {
-                    let key = String::from_utf8_lossy(&key).into_owned();
-                    return Err(Fault::Corrupt(format!("{key}, which was acknowledged, is lost")));
-                }
+        for key in (0..trials).flat_map(|trial| [before(trial), after(trial)]) {
+            if !cluster.has(key)? {
+                return Err(Fault::Corrupt(format!("key {key}, which was acknowledged, is lost")));
             }
         }
     }
@@ -81,24 +93,25 @@ pub(super) fn kill_leaders(cluster: &mut Cluster, span: Span) -> Result<Figures,
 }
 
 /// How long after `began` a write that began afterwards is acknowledged.
-fn first_write(client: &mut Client, key: &[u8], value: &[u8], began: Instant) -> Result<Duration, Fault> {
-    loop {
-        match client.put(key, value) {
-            Ok(()) => return Ok(began.elapsed()),
-            Err(Error::Refused(_) | Error::Unknown) if interrupt::is_asked() => return Err(Fault::Interrupted),
-            Err(Error::Refused(_) | Error::Unknown) if began.elapsed() > LEADERLESS_MAX => {
-                let span = LEADERLESS_MAX.as_secs();
-                return Err(Fault::Stalled(format!(
-                    "no write for {span} s after the leader was killed"
-                )));
-            }
-            // It may have happened; the next one is another write of the same.
-            Err(Error::Refused(_) | Error::Unknown) => {}
-            Err(error) => return Err(Fault::closed(format!("put without the old leader: {error}"))),
+fn first_write(cluster: &mut impl Mortal, key: u64, began: Instant) -> Result<Duration, Fault> {
+    // What may have happened is written again: it is another write of the same.
+    while !cluster.write(key)? {
+        if interrupt::is_asked() {
+            return Err(Fault::Interrupted);
+        }
+        if began.elapsed() > LEADERLESS_MAX {
+            let span = LEADERLESS_MAX.as_secs();
+            return Err(Fault::Stalled(format!("no write was acknowledged for {span} s")));
         }
     }
+    Ok(began.elapsed())
 }
 
-fn key(when: &str, trial: u64) -> Vec<u8> {
-    format!("{when} {trial}").into_bytes()
+/// The keys of a trial.
+fn before(trial: u64) -> u64 {
+    2 * trial
+}
+
+fn after(trial: u64) -> u64 {
+    2 * trial + 1
 }

@@ -52,7 +52,9 @@ pub(crate) fn measure(
         }
         let mut cluster = Cluster::start(contender.engine.name, contender.format, ground)?;
         let outcome = match work {
-            Work::KillLeader => kills::kill_leaders(&mut cluster, span),
+            Work::KillLeader => cluster
+                .mortal()
+                .and_then(|mut victims| kills::kill_leaders(&mut victims, span)),
             _ => ask(work, contender, &mut cluster, span, waiting),
         };
         outcome.map_err(|fault| cluster.blame(fault))

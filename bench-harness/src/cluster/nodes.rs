@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use kraft::client::Client;
+use kraft::client::{Client, Error};
 use kraft_core::id::NodeId;
 
 use super::Ground;
+use super::kills::{Mortal, Watch};
 use super::processes::{COUNT, LEASH, PATIENCE, Processes, own};
+use super::watch;
 use crate::fault::Fault;
 use crate::interrupt;
 use crate::pin;
@@ -61,7 +63,7 @@ impl Cluster {
     }
 
     /// Starts a node.
-    pub(super) fn start_node(&mut self, at: usize) -> Result<(), Fault> {
+    fn start_node(&mut self, at: usize) -> Result<(), Fault> {
         let mut command = self.processes.command()?;
         if pin::IS_LEASHED {
             command.env(LEASH, "").stdin(Stdio::piped());
@@ -73,11 +75,6 @@ impl Cluster {
         self.processes.start(at, command)
     }
 
-    /// Ends a node by SIGKILL.
-    pub(super) fn kill(&mut self, at: usize) -> Result<(), Fault> {
-        self.processes.kill(at)
-    }
-
     pub(super) fn client_address(&self, at: usize) -> SocketAddr {
         self.clients[at]
     }
@@ -86,27 +83,33 @@ impl Cluster {
         self.processes.pids()
     }
 
+    /// To be killed.
+    pub(super) fn mortal(&mut self) -> Result<Victims<'_>, Fault> {
+        let client = self.client()?;
+        Ok(Victims { cluster: self, client })
+    }
+
     /// A client of all nodes.
-    pub(super) fn client(&self) -> Result<Client, Fault> {
+    fn client(&self) -> Result<Client, Fault> {
         let all: Vec<String> = self.clients.iter().map(ToString::to_string).collect();
         Client::connect(&all.join(",")).map_err(|error| Fault::Own(format!("a client of the cluster: {error}")))
     }
 
     /// A client of all nodes but one.
-    pub(super) fn client_of_others(&self, at: usize) -> Result<Client, Fault> {
+    fn client_of_others(&self, at: usize) -> Result<Client, Fault> {
         let others = self.clients.iter().enumerate().filter(|(other, _)| *other != at);
         let others: Vec<String> = others.map(|(_, address)| address.to_string()).collect();
         Client::connect(&others.join(",")).map_err(|error| Fault::Own(format!("a client of the cluster: {error}")))
     }
 
     /// The id of the node at a place.
-    pub(super) fn id(at: usize) -> NodeId {
+    fn id(at: usize) -> NodeId {
         NodeId(at as u64 + 1)
     }
 
     /// The place of the leader that all nodes follow, as soon as there is one.
     pub(super) fn leader(&mut self) -> Result<usize, Fault> {
-        let failed = |error: kraft::client::Error| Fault::closed(format!("ask the nodes how they are: {error}"));
+        let failed = |error: Error| Fault::closed(format!("ask the nodes how they are: {error}"));
         let mut client = self.client()?;
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
@@ -137,5 +140,54 @@ impl Cluster {
     /// Whose fault it was.
     pub(super) fn blame(&mut self, fault: Fault) -> Fault {
         self.processes.blame(fault)
+    }
+}
+
+/// Three nodes, and who writes to them.
+pub(super) struct Victims<'a> {
+    cluster: &'a mut Cluster,
+    client: Client,
+}
+
+impl Mortal for Victims<'_> {
+    fn leader(&mut self) -> Result<usize, Fault> {
+        self.cluster.leader()
+    }
+
+    fn watch(&mut self, leader: usize) -> Result<Watch, Fault> {
+        let failed = |error: Error| Fault::closed(format!("ask the nodes how they are: {error}"));
+        let mut client = self.cluster.client_of_others(leader)?;
+        // It is connected with them before there is anything to see.
+        client.status().map_err(failed)?;
+        Ok(Box::new(move |began, is_over| {
+            watch::survivors(Cluster::id(leader), began, is_over, |hear| {
+                let statuses = client.status().map_err(failed)?;
+                let reports = statuses.iter().flat_map(|status| &status.report);
+                reports.for_each(|report| hear(report.state, report.leader));
+                Ok(())
+            })
+        }))
+    }
+
+    fn kill(&mut self, at: usize) -> Result<(), Fault> {
+        self.cluster.processes.kill(at)
+    }
+
+    fn start(&mut self, at: usize) -> Result<(), Fault> {
+        self.cluster.start_node(at)
+    }
+
+    fn write(&mut self, key: u64) -> Result<bool, Fault> {
+        match self.client.put(&key.to_be_bytes(), &key.to_le_bytes()) {
+            Ok(()) => Ok(true),
+            Err(Error::Refused(_) | Error::Unknown) => Ok(false),
+            Err(error) => Err(Fault::closed(format!("put: {error}"))),
+        }
+    }
+
+    fn has(&mut self, key: u64) -> Result<bool, Fault> {
+        let found = self.client.get(&key.to_be_bytes());
+        let found = found.map_err(|error| Fault::closed(format!("get: {error}")))?;
+        Ok(found.as_deref() == Some(&key.to_le_bytes()))
     }
 }

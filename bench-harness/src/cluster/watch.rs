@@ -1,12 +1,13 @@
 //! What survivors say while they have no leader: asked over and over, by a thread of its own.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use kraft::client::{Client, Error};
 use kraft_core::id::NodeId;
 use kraft_core::message::NodeState;
 
+use crate::fault::Fault;
 use crate::record::Trial;
 
 /// Between two questions: short beside an election timeout of 150 ms at least, and long beside what an answer costs
@@ -47,25 +48,22 @@ impl Seen {
     }
 }
 
-/// Asks until it `is_over`, or all is known. `began` is when the leader was killed.
+/// Asks until it `is_over`, or all is known: `ask` has one survivor after the other say what it is and whom it follows.
+/// `began` is when the leader `killed` was killed.
 ///
 /// # Errors
 ///
-/// The client's.
+/// Those of `ask`.
 pub(super) fn survivors(
-    client: &mut Client,
     killed: NodeId,
     began: Instant,
     is_over: &AtomicBool,
-) -> Result<Seen, Error> {
+    mut ask: impl FnMut(&mut dyn FnMut(NodeState, NodeId)) -> Result<(), Fault>,
+) -> Result<Seen, Fault> {
     let mut seen = Seen::default();
     while seen.elected.is_none() && !is_over.load(Ordering::Relaxed) {
-        let statuses = client.status()?;
-        let after = began.elapsed();
-        for report in statuses.iter().flat_map(|status| &status.report) {
-            seen.hear(killed, report.state, report.leader, after);
-        }
-        client.wait(PAUSE)?;
+        ask(&mut |state, leader| seen.hear(killed, state, leader, began.elapsed()))?;
+        thread::sleep(PAUSE);
     }
     Ok(seen)
 }

@@ -201,7 +201,7 @@ impl Crowd for Asking<'_> {
 
 /// An operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Op {
+pub(crate) enum Op {
     Put,
     Get,
 }

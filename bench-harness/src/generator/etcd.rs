@@ -112,19 +112,23 @@ pub(crate) struct Standing {
 
 /// Asks a member how it stands.
 pub(crate) fn standing(at: SocketAddr, patience: Duration) -> Result<Standing, Fault> {
-    let span = Span {
+    Callers::alone(at, patience)?.standing(patience)
+}
+
+/// Puts a key, or gets it and checks its value.
+pub(crate) fn ask_once(at: SocketAddr, op: Op, key: usize, patience: Duration) -> Result<(), Fault> {
+    let mut callers = Callers::alone(at, patience)?;
+    callers.conns[0].ask(op, key, 0)?;
+    callers.finish(patience)
+}
+
+/// Of what is not measured.
+fn at_once(patience: Duration) -> Span {
+    Span {
         warm_up: Duration::ZERO,
         measured: Duration::ZERO,
         patience,
-    };
-    let mut callers = Callers::connect(at, 1, Waiting::Block, span)?;
-    let caller = &mut callers.conns[0];
-    caller.call(Asked::Standing, &(), 0)?;
-    caller.flush_at(0)?;
-    callers.hear_all(span, |_, _, _| {})?;
-    callers.conns[0]
-        .standing
-        .ok_or_else(|| Fault::Corrupt("a status without a header".into()))
+    }
 }
 
 /// Clients, each on a connection of its own.
@@ -151,6 +155,25 @@ impl Callers {
             waiting,
             draws: Draws::default(),
         })
+    }
+
+    /// One client that sleeps while it waits.
+    pub(crate) fn alone(at: SocketAddr, patience: Duration) -> Result<Self, Fault> {
+        Self::connect(at, 1, Waiting::Block, at_once(patience))
+    }
+
+    /// Asks the member how it stands.
+    pub(crate) fn standing(&mut self, patience: Duration) -> Result<Standing, Fault> {
+        self.conns[0].call(Asked::Standing, &(), 0)?;
+        self.finish(patience)?;
+        let standing = self.conns[0].standing.take();
+        standing.ok_or_else(|| Fault::Corrupt("a status without a header".into()))
+    }
+
+    /// Sends what was asked for, and waits for the answers.
+    fn finish(&mut self, patience: Duration) -> Result<(), Fault> {
+        self.conns.iter_mut().try_for_each(|conn| conn.flush_at(0))?;
+        self.hear_all(at_once(patience), |_, _, _| {})
     }
 
     /// Puts every key once.

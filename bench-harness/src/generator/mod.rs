@@ -29,9 +29,11 @@ use mio::{Events, Poll};
 pub(crate) use self::accepts::Comers;
 #[cfg(feature = "cluster")]
 pub(crate) use self::cluster::Askers;
+#[cfg(all(feature = "cluster", feature = "rivals"))]
+pub(crate) use self::cluster::Op;
 use self::conn::Conn;
 #[cfg(all(feature = "cluster", feature = "rivals"))]
-pub(crate) use self::etcd::{Callers, Standing, standing};
+pub(crate) use self::etcd::{Callers, Standing, ask_once, standing};
 use self::meter::{Meter, Times};
 use self::opening::{Opening, register};
 use self::pace::Crowd;
