@@ -195,11 +195,15 @@ impl<'a> Unchecked<'a> {
 #[inline(always)]
 pub(crate) fn cut<'a>(input: &'a [u8], format: u8, limits: &Limits) -> Result<Cut<'a>, DecodeError> {
     let Some((header, body)) = input.split_first_chunk::<HEADER>() else {
-        // The first byte is enough to tell a browser that it is wrong here.
+        // The first byte is enough to tell a browser that it is wrong here, and each that follows is looked at when it comes.
         if !MAGIC.starts_with(&input[..input.len().min(4)]) {
             return Err(DecodeError::BadMagic(foreign(input)));
         }
-        let at_least = if input.len() < MAGIC.len() { MAGIC.len() } else { HEADER };
+        let at_least = if input.len() < MAGIC.len() {
+            input.len() + 1
+        } else {
+            HEADER
+        };
         return Ok(Cut::NeedMore { at_least });
     };
     let envelope = Envelope::from_bytes(header)?;
@@ -323,6 +327,12 @@ fn u32_at(header: &[u8; HEADER], at: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(feature = "binary")]
+    use std::ops::ControlFlow;
+
+    #[cfg(feature = "binary")]
+    use kraft_core::inbox::{Budget, Inbox, InboxError};
+
     use super::*;
 
     const LIMITS: Limits = Limits {
@@ -374,7 +384,8 @@ mod tests {
         check(&frame[..HEADER], Ok(Opened::NeedMore { at_least: HEADER + 4 }));
         check(&frame[..4], Ok(Opened::NeedMore { at_least: HEADER }));
         check(&frame[..3], Ok(Opened::NeedMore { at_least: 4 }));
-        check(&[], Ok(Opened::NeedMore { at_least: 4 }));
+        check(&frame[..1], Ok(Opened::NeedMore { at_least: 2 }));
+        check(&[], Ok(Opened::NeedMore { at_least: 1 }));
     }
 
     #[test]
@@ -396,6 +407,22 @@ mod tests {
         ] {
             check(input, Err(DecodeError::BadMagic(expected)));
         }
+    }
+
+    #[cfg(feature = "binary")]
+    #[test]
+    fn foreign_bytes_that_come_one_by_one_are_told_as_early() {
+        let foreign = [&MAGIC[..2], b"x"].concat();
+        let mut inbox = Inbox::default();
+        let (mut budget, limits) = (Budget::new(100), Limits::BEFORE_HELLO);
+        let mut feed = |byte: &u8| {
+            let protocol = crate::Any::new(crate::Format::Binary);
+            let bytes = std::slice::from_ref(byte);
+            inbox.feed(&protocol, &limits, &mut budget, bytes, |_| ControlFlow::Continue(()))
+        };
+        let outcomes: Vec<_> = foreign.iter().map(&mut feed).collect();
+        let damage = InboxError::Decode(DecodeError::BadMagic(Foreign::Other));
+        assert_eq!(outcomes, [Ok(()), Ok(()), Err(damage)]);
     }
 
     #[test]
