@@ -37,7 +37,6 @@ pub use self::kinds::{Kind, Kinds, Side};
 pub use self::policy::{Identity, Member, NoPeers, Policy};
 pub use self::proof::node_name;
 pub use self::rejection::Rejection;
-pub(crate) use self::rejection::shown;
 
 use crate::id::{ClusterId, GroupId, Incarnation, NodeId};
 use crate::message::{Body, GoawayReason, Header, Hello, Message, Role};

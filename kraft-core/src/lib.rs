@@ -21,6 +21,7 @@ pub mod peers;
 pub mod protocol;
 pub mod raft;
 pub mod session;
+mod shown;
 pub mod snapshot;
 pub mod storage;
 mod sync;

@@ -360,8 +360,8 @@ impl Frame<'_> {
         Ok(())
     }
 
-    /// Lets `fill` write behind the frame: it gets zeroes, and gives back how many bytes in front of them are to stay. What
-    /// is made where it stays need not be copied there. How many bytes these are.
+    /// Lets `fill` write into `N` zero bytes behind the frame and say how many of the first of them stay; returns that
+    /// number. What is made where it stays need not be copied there.
     ///
     /// # Errors
     ///

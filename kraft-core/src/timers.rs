@@ -12,8 +12,9 @@ use crate::time::Instant;
 /// [`next_deadline`](Self::next_deadline).
 ///
 /// An indexed 4-ary heap over slots with generations: the exact next deadline is at hand, and stopping a timer in the
-/// middle costs as little as starting one (an election timer restarts at every heartbeat). A timer wheel is faster
-/// still and knows its next deadline only roughly.
+/// middle costs as little as starting one (an election timer restarts at every heartbeat). One start of 2^32 costs more:
+/// it sorts all timers that run, to count starts anew. A timer wheel is faster still and knows its next deadline only
+/// roughly.
 ///
 /// A backend keeps the deadlines of its own work here too (a connect's time-out, a closing flush's), apart from the
 /// user's: [`start_own`](Self::start_own). They count in `next_deadline`, so that whoever waits in an outer loop

@@ -94,6 +94,19 @@ pub enum Opened<'a> {
 }
 
 impl Envelope {
+    /// Of a body of so many bytes, all of which `body_crc` covers.
+    #[inline]
+    #[must_use]
+    pub const fn covering(format: u8, kind: u16, length: u32, body_crc: u32) -> Self {
+        Self {
+            format,
+            kind,
+            length,
+            checked: length,
+            body_crc,
+        }
+    }
+
     /// The header.
     #[inline]
     #[must_use]
@@ -342,13 +355,7 @@ mod tests {
 
     fn sealed(body: &[u8], change: impl FnOnce(&mut [u8; HEADER])) -> Vec<u8> {
         let length = u32::try_from(body.len()).unwrap();
-        let envelope = Envelope {
-            format: 1,
-            kind: 7,
-            length,
-            checked: length,
-            body_crc: crc32c::crc32c(body),
-        };
+        let envelope = Envelope::covering(1, 7, length, crc32c::crc32c(body));
         let mut header = envelope.to_bytes();
         change(&mut header);
         let crc = crc32c::crc32c(&header[..20]);

@@ -31,8 +31,24 @@ const PAYLOAD: u8 = 4;
 /// Bytes of a field's number and a number, at the most.
 const KEYED: usize = 10;
 
+/// The most fields of a map whose length is in its first byte.
+const SHORT_MAP: usize = 15;
+
 /// Bytes of an entry besides its payload, at the most.
 const ENTRY_ROOM: usize = 1 + 3 * KEYED + 6;
+
+// What `put_numbers` is given is a short map, and there is room for it: of kinds that have nothing but numbers, of others
+// by `put_map`, and of entries.
+const _: () = {
+    let mut at = 0;
+    while at < Kind::ALL.len() {
+        let kind = Kind::ALL[at];
+        assert!(!is_numbers(kind) || fields(kind).len() <= SHORT_MAP);
+        at += 1;
+    }
+    assert!(1 + SHORT_MAP * KEYED <= GATHERED);
+    assert!(ENTRY.len() <= SHORT_MAP);
+};
 
 /// Bytes of the shortest map of an entry: its kind, at least, is said.
 const ENTRY_BYTES_MIN: usize = 3;
@@ -192,7 +208,7 @@ fn put_number(key: u8, number: u64, room: &mut [u8; KEYED]) -> usize {
     2 + bytes
 }
 
-/// The beginning of a map: its length, which is that of these numbers and `others` and below 16, and the numbers of the
+/// The beginning of a [short map](SHORT_MAP): its length, which is that of these numbers and `others`, and the numbers of the
 /// fields from 1 on that are not zero. How many bytes these are.
 #[inline]
 fn put_numbers<const N: usize>(numbers: &[u64], others: usize, room: &mut [u8; N]) -> usize {
@@ -204,7 +220,6 @@ fn put_numbers<const N: usize>(numbers: &[u64], others: usize, room: &mut [u8; N
             said += 1;
         }
     }
-    // The length of a map of so few is one byte.
     room[0] = 0x80 | said as u8;
     used
 }
@@ -213,7 +228,7 @@ fn put_numbers<const N: usize>(numbers: &[u64], others: usize, room: &mut [u8; N
 /// the map counts one more if `more` follows.
 #[inline]
 fn put_map(record: &Record<'_>, front: usize, fields: &[Field], more: bool, out: &mut Pieces<'_, '_, '_>) {
-    if fields.len() + usize::from(more) > 15 {
+    if fields.len() + usize::from(more) > SHORT_MAP {
         return put_any_map(record, fields, more, out);
     }
     let (numbers, behind) = (&record.numbers[1..=front], &fields[front..]);

@@ -656,7 +656,7 @@ impl<'a> List<'a> {
             body: &part.body[end - part.offset..],
             offset: end,
         };
-        // A message of no fields at all: what is not of the list is unknown to it.
+        // A message of the header alone, which was read already: what is not of the list is unknown to it.
         let mut view = views::Status::default();
         merge_view(&mut view, rest, rest.body, &mut Offsets::default(), list, on_element)
     }

@@ -72,8 +72,8 @@ pub fn write(
     })
 }
 
-/// Puts a message of `kind`, which has nothing but numbers, into `out` as one frame of `format`. Its body is what `fill`
-/// leaves in front of the room that it gets; it gives back how many bytes that are.
+/// Puts a message of `kind`, which has nothing but numbers, into `out` as one frame of `format`. `fill` writes its body into
+/// the first of so many bytes and says how many it has.
 ///
 /// Most messages are such, and small: they need no [`Writer`].
 #[cfg(any(feature = "protobuf", feature = "msgpack"))]
@@ -91,13 +91,7 @@ pub(crate) fn write_numbers(
         return Err(EncodeError::TooLarge);
     }
     let body = &body.0[..length];
-    let envelope = Envelope {
-        format,
-        kind: kind_number(kind),
-        length: length as u32,
-        checked: length as u32,
-        body_crc: crc32c::crc32c(body),
-    };
+    let envelope = Envelope::covering(format, kind_number(kind), length as u32, crc32c::crc32c(body));
     out.frame(|frame| {
         frame.put(&envelope.to_bytes())?;
         frame.put(body)
@@ -267,13 +261,7 @@ impl<'f, 'o> Writer<'f, 'o> {
             return Err(error);
         }
         let length = u32::try_from(room - self.room).map_err(|_| EncodeError::TooLarge)?;
-        let envelope = Envelope {
-            format,
-            kind,
-            length,
-            checked: length,
-            body_crc: self.crc,
-        };
+        let envelope = Envelope::covering(format, kind, length, self.crc);
         if is_small {
             self.frame.put(&envelope.to_bytes())?;
             self.frame.put(&self.gathered.0[..self.used])?;
@@ -325,7 +313,8 @@ impl Pieces<'_, '_, '_> {
     }
 }
 
-/// For encoders that write to anything. They are not told that nothing more is taken: what they write is small.
+/// For encoders that write to anything. They are not told of a failure: the writer passes over all that comes behind it, and
+/// tells it when the frame is finished.
 #[cfg(feature = "msgpack")]
 impl std::io::Write for Pieces<'_, '_, '_> {
     #[inline]
@@ -368,7 +357,8 @@ impl buffa::EncodeSink for Pieces<'_, '_, '_> {
     }
 }
 
-/// For encoders that write to anything. They are told at once that nothing more is taken.
+/// For encoders that write to anything. They are told that nothing more is taken as soon as the frame has refused something,
+/// which small pieces reach when they are put: up to [`GATHERED`] bytes later.
 impl std::io::Write for Writer<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.write_all(bytes)?;

@@ -4,10 +4,10 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::handshake::shown;
 use crate::id::{NodeId, RequestId, Sequence, SessionId};
 use crate::membership::Wish;
 use crate::message::{self, Basis, Commit, Consistency, Fetch, Refusal};
+use crate::shown::shown;
 use crate::time::Instant;
 
 /// Names a call, from its request to its outcome.

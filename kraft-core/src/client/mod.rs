@@ -43,7 +43,7 @@ pub use download::{Download, Wrong};
 pub use engine::Client;
 pub use fetch::{NoPiece, Piece};
 pub use output::{End, Output, Sending};
-pub use run::Runner;
+pub use run::{Runner, SPEAKS_TLS};
 pub use status::{MemberReport, NodeReport};
 
 /// How a client behaves.

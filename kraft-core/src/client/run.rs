@@ -16,6 +16,9 @@ use crate::link::CloseMode;
 use crate::protocol::{DecodeError, Foreign, Protocol};
 use crate::time::Instant;
 
+/// What is told of a node that speaks TLS to a client that does not.
+pub const SPEAKS_TLS: &str = "speaks TLS, and this client does not: give it the authorities of the nodes";
+
 /// A [`Client`] with an event loop and a wire format of its own.
 ///
 /// Alone: [`call`](Self::call), then [`turn`](Self::turn) until [`poll_done`](Self::poll_done) gives the end. Inside
@@ -227,8 +230,7 @@ fn take<P: Protocol>(
                 match error {
                     // The alert of a node that was taken for one that speaks plaintext.
                     InboxError::Decode(DecodeError::BadMagic(Foreign::Tls)) => {
-                        let why = "speaks TLS, and this client does not: give it the authorities of the nodes";
-                        client.closed(site, &why, now);
+                        client.closed(site, &SPEAKS_TLS, now);
                     }
                     error => client.closed(site, &error, now),
                 }

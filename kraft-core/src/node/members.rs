@@ -16,7 +16,7 @@ use super::requests::{Asked, Origin};
 use super::{Config, Host, Notice, Task};
 use crate::adapter::Adapter;
 use crate::canary::{self, Canary};
-use crate::handshake::{DETAIL_MAX, Rejection, shown};
+use crate::handshake::{DETAIL_MAX, Rejection};
 use crate::id::{ConnId, Incarnation, Index, NodeId, RequestId, Term};
 use crate::machine::StateMachine;
 use crate::membership::{ADDRESS_BYTES_MAX, Configuration, Seat, Wish};
@@ -24,6 +24,7 @@ use crate::message::{Change, GoawayReason, Message, NodeState, Outcome, Refusal,
 use crate::peers::{Known, Peer};
 use crate::protocol::Protocol;
 use crate::raft::Raft;
+use crate::shown::shown;
 use crate::storage::Storage;
 use crate::time::Instant;
 

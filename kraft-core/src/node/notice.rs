@@ -23,7 +23,7 @@ pub enum Notice<'a> {
         /// Who leads.
         leader: NodeId,
     },
-    /// Leadership that was to be handed over was, or stayed.
+    /// Leadership that was to be handed over to another node was, or stayed.
     Transferred {
         /// To whom it was to go.
         to: NodeId,

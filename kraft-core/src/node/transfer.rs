@@ -126,7 +126,10 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         to: NodeId,
         result: Result<NodeId, Refusal>,
     ) {
-        (self.observer)(Notice::Transferred { to, result });
+        // Whoever is asked to hand over to himself answers that he leads, and has handed nothing over.
+        if to != self.config.raft.id {
+            (self.observer)(Notice::Transferred { to, result });
+        }
         let now = adapter.now();
         if self.handover.leaves {
             let why = if self.leads() {

@@ -169,7 +169,7 @@ impl Segments {
         self.copied.len() - before
     }
 
-    /// The same with what `fill` leaves in front of the zeroes that it gets; how many bytes these are.
+    /// The same by `fill`, which writes into `N` zero bytes and says how many of the first of them stay; returns that number.
     #[inline]
     pub(super) fn fill_open<const N: usize>(&mut self, fill: impl FnOnce(&mut [u8; N]) -> usize) -> usize {
         let before = self.copied.len();

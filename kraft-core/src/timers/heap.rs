@@ -23,7 +23,8 @@ pub(super) struct Heap<T> {
 }
 
 /// Deadline, start and slot in one number, from high to low: so it is small, and compared at once. Starts count up, so that of
-/// equal deadlines the one that was started first comes first; no two entries have the same, so slots decide nothing.
+/// equal deadlines the one that was started first comes first; no two entries have the same, so slots decide nothing. When
+/// there is no greater start left, entries are [counted anew](Heap::count_anew).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Entry(u128);
 
@@ -64,6 +65,15 @@ impl<T> Default for Heap<T> {
 }
 
 impl<T: Copy> Heap<T> {
+    /// Empty, as if so many timers had been started.
+    #[cfg(test)]
+    pub(super) fn after(started: u32) -> Self {
+        Self {
+            started,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.heap.len()
     }
@@ -139,14 +149,20 @@ impl<T: Copy> Heap<T> {
         true
     }
 
-    /// Gives entries the first numbers there are, in their order. A heap that is sorted is one.
+    /// Gives entries the least starts there are, in the order in which they were started: not in the order of deadlines,
+    /// since a timer that is postponed keeps its start and is compared with others by it later. This one start of 2^32
+    /// sorts all timers, which takes O(n log n).
     fn count_anew(&mut self) {
-        self.heap.sort_unstable();
-        for (place, entry) in self.heap.iter_mut().enumerate() {
-            *entry = Entry::new(entry.deadline(), place as u32, entry.slot());
-            self.slots[entry.slot() as usize].place = place as u32;
+        self.heap.sort_unstable_by_key(|entry| entry.start());
+        for (start, entry) in self.heap.iter_mut().enumerate() {
+            *entry = Entry::new(entry.deadline(), start as u32, entry.slot());
         }
         self.started = self.heap.len() as u32;
+        // A heap that is sorted is one.
+        self.heap.sort_unstable();
+        for (place, entry) in self.heap.iter().enumerate() {
+            self.slots[entry.slot() as usize].place = place as u32;
+        }
     }
 
     /// Puts an entry there, or as far above as it belongs.
@@ -201,10 +217,7 @@ mod tests {
 
     #[test]
     fn starts_are_counted_beyond_what_an_entry_holds() {
-        let mut heap = Heap {
-            started: u32::MAX - 100,
-            ..Heap::default()
-        };
+        let mut heap = Heap::after(u32::MAX - 100);
         // Two deadlines, and a third that is always the next one and stopped again: entries do not stand as they were started.
         let mut all = Vec::new();
         for at in 0..300_u64 {
@@ -220,5 +233,20 @@ mod tests {
             assert!(heap.remove(timer));
         }
         assert_eq!(heap.len(), 0);
+    }
+
+    #[test]
+    fn a_timer_that_is_postponed_after_starts_are_counted_anew_keeps_its_rank() {
+        let at = Instant::from_nanos;
+        let mut heap = Heap::after(u32::MAX - 2);
+        let second = heap.insert(at(20), 'b');
+        let repeating = heap.insert(at(10), 'a');
+        heap.insert(at(1_000), 'c');
+        assert!(heap.started < 10, "it began anew");
+        assert_eq!(heap.due(at(10)), Some((repeating, at(10), 'a')));
+        heap.postpone_first(at(20));
+        assert_eq!(heap.due(at(20)), Some((second, at(20), 'b')));
+        assert!(heap.remove(second));
+        assert_eq!(heap.due(at(20)), Some((repeating, at(20), 'a')));
     }
 }

@@ -100,12 +100,23 @@ fn a_backends_own_timers_stand_apart() {
 /// Against a BTreeMap by (deadline, start).
 #[test]
 fn any_sequence_expires_in_order() {
-    let seed = seed();
-    let mut random = fastrand::Rng::with_seed(seed);
-    let mut timers = Timers::default();
+    let mut random = fastrand::Rng::with_seed(seed());
+    check_sequence(50_000, Heap::default(), &mut random);
+    // About half of the turns start a timer: most of these count their starts anew.
+    for _ in 0..50 {
+        let before = u32::MAX - random.u32(..1_000);
+        check_sequence(2_000, Heap::after(before), &mut random);
+    }
+}
+
+fn check_sequence(turns: u32, users: Heap<Duration>, random: &mut fastrand::Rng) {
+    let mut timers = Timers {
+        users,
+        ..Timers::default()
+    };
     let mut model: BTreeMap<(u64, u64), (TimerId, u64)> = BTreeMap::new();
     let (mut now, mut started) = (0_u64, 0_u64);
-    for _ in 0..50_000 {
+    for _ in 0..turns {
         match random.u8(..10) {
             0..5 => {
                 let deadline = now.saturating_sub(20) + random.u64(..200);

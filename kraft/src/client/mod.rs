@@ -40,6 +40,8 @@ pub use kraft_core::message::{Basis, Commit, Consistency};
 pub use self::members::Members;
 pub use self::security::Security;
 pub(crate) use self::security::Trouble;
+#[cfg(feature = "ctl")]
+pub(crate) use self::security::is_kept_out;
 pub use self::snapshot::{FetchError, SnapshotSource, Whom};
 use crate::kv::{Command, DecodeError, Query, Reply};
 use crate::transport::Transport;

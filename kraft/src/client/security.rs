@@ -71,16 +71,37 @@ impl Security {
     }
 }
 
+/// In front of an address, what people are told of a handshake that came to nothing. What was wrong follows, and what to do.
+#[cfg(any(feature = "tls", feature = "ctl"))]
+const NO_TLS: &str = "no TLS with";
+
+/// Of a connection that was lost.
+#[cfg(feature = "tls")]
+const LOST: &str = "TLS connection to";
+
+/// Whether TLS kept the client from a node, by what it was told `why` nothing came of a call: then it matters little who is
+/// up, and what to do is told already.
+#[cfg(feature = "ctl")]
+pub(crate) fn is_kept_out(why: &str) -> bool {
+    why.contains(NO_TLS) || why.contains(kraft_core::client::SPEAKS_TLS)
+}
+
 /// Why connections of a client came to nothing, by the address that was dialled: the event loop tells of a connection
-/// that it ended, and not of what TLS thought. As many as there are addresses, at most.
+/// that it ended, and not of what TLS thought. As many as there are addresses, at most. Each is two texts, the address to
+/// stand between them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Trouble(Arc<Mutex<BTreeMap<String, String>>>);
+pub(crate) struct Trouble(Arc<Mutex<BTreeMap<String, (&'static str, String)>>>);
 
 impl Trouble {
     #[cfg(feature = "tls")]
     fn note(&self, failure: &tls::Failure) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(failure.peer.to_string(), failure.why.to_string());
+        // Who is slow, or gone, may have been kept from nothing by TLS.
+        let what = match failure.why {
+            tls::Why::Truncated | tls::Why::TooSlow | tls::Why::TooMany => LOST,
+            _ => NO_TLS,
+        };
+        known.insert(failure.peer.to_string(), (what, failure.why.to_string()));
     }
 
     /// A call begins: what was told of earlier ones is theirs.
@@ -91,9 +112,8 @@ impl Trouble {
     /// What was wrong at an address.
     pub(crate) fn at(&self, address: &str) -> Option<String> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known
-            .get(address)
-            .map(|why| format!("TLS connection to {address}: {why}"))
+        let (what, why) = known.get(address)?;
+        Some(format!("{what} {address}: {why}"))
     }
 
     /// Adds to the refusal of who found no leader what was wrong with its connections; alike ones once.
@@ -101,13 +121,53 @@ impl Trouble {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if refused.why == Refusal::NotLeader {
             let mut told: Vec<&str> = Vec::new();
-            for (address, why) in known.iter() {
+            for (address, (what, why)) in known.iter() {
                 if !told.contains(&why.as_str()) {
                     told.push(why);
-                    write!(refused.detail, "; TLS connection to {address}: {why}").expect("a String takes all");
+                    write!(refused.detail, "; {what} {address}: {why}").expect("a String takes all");
                 }
             }
         }
         refused
+    }
+}
+
+#[cfg(all(test, feature = "tls", feature = "ctl"))]
+mod tests {
+    use std::net::SocketAddr;
+
+    use kraft_core::id::NodeId;
+
+    use super::*;
+
+    #[test]
+    fn whom_tls_kept_out_is_told_apart_from_who_was_lost() {
+        for (why, is_verdict) in [
+            (tls::Why::Expired, true),
+            (tls::Why::NotTls, true),
+            (tls::Why::Unfinished, true),
+            (tls::Why::Truncated, false),
+            (tls::Why::TooSlow, false),
+        ] {
+            let trouble = Trouble::default();
+            let told = why.to_string();
+            trouble.note(&tls::Failure {
+                peer: SocketAddr::from(([127, 0, 0, 1], 1)).into(),
+                dialled: true,
+                why,
+            });
+            let refused = Refused {
+                why: Refusal::NotLeader,
+                leader: NodeId::NONE,
+                detail: "no leader".to_owned(),
+            };
+            let detail = trouble.explain(refused).detail;
+            assert!(detail.starts_with("no leader; ") && detail.ends_with(&format!(" 127.0.0.1:1: {told}")));
+            assert_eq!(is_kept_out(&detail), is_verdict, "{detail}");
+            let at = trouble.at("127.0.0.1:1").expect("it is known");
+            assert_eq!(is_kept_out(&at), is_verdict, "{at}");
+            trouble.forget();
+            assert_eq!(trouble.at("127.0.0.1:1"), None);
+        }
     }
 }

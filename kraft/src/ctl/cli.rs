@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use kraft_adapters::Choice;
 
 use crate::client::{Commit, Consistency};
+use crate::host_port::HostPort;
 
 /// Reads and writes a Kraft cluster.
 #[derive(Debug, Parser)]
@@ -334,16 +334,10 @@ fn commit(text: &str) -> Result<Commit, String> {
 
 /// Where a node is reached. The nodes take it as it is, and dial it for as long as the node is a member.
 fn address(text: &str) -> Result<String, String> {
-    let wrong = || "it is not of the form HOST:PORT, as 10.0.0.4:4001, node4.example:4001 or [::1]:4001".to_owned();
-    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-    let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(host) => host.parse::<Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic() && !":,=/[]\"".contains(c)),
-    };
-    let is_port = port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse().is_ok_and(|port: u16| port > 0);
-    match is_host && is_port {
-        true => Ok(text.to_owned()),
-        false => Err(wrong()),
+    let at = HostPort::parse(text).map_err(|why| format!("it is {why}"))?;
+    match at.port() {
+        0 => Err("its port is 0, where nobody is reached".to_owned()),
+        _ => Ok(at.to_string()),
     }
 }
 
@@ -433,6 +427,15 @@ mod tests {
         for address in ["h:1", "10.0.0.4:4001", "node4.example:65535", "[::1]:4001"] {
             let cli = Cli::try_parse_from(["kraftctl", "member", "move", "1", address]);
             assert!(cli.is_ok(), "{address}");
+        }
+        let long = format!("{}:1", "a".repeat(255));
+        for (address, why) in [
+            (&long[..], "it is not of the form HOST:PORT, as"),
+            ("a/b:1", "it is not of the form HOST:PORT, as"),
+            ("h:0", "its port is 0, where nobody is reached"),
+        ] {
+            let error = Cli::try_parse_from(["kraftctl", "member", "add", "4", address]).expect_err(address);
+            assert!(error.to_string().contains(why), "{error}");
         }
     }
 

@@ -8,7 +8,7 @@ use kraft_adapters::ParseError;
 use kraft_core::message::Refusal;
 use kraft_protocols::UnknownFormat;
 
-use crate::client::{Error, Refused};
+use crate::client::{Error, Refused, is_kept_out};
 
 /// The exit status, by which scripts tell outcomes apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +138,7 @@ impl fmt::Display for Failure {
             Self::Member(Error::Refused(refused)) => {
                 write!(f, "the members were not changed: {refused}")?;
                 f.write_str(match refused.why {
-                    Refusal::NotLeader if refused.leader.is_some() => no_leader(refused),
+                    Refusal::NotLeader if refused.leader.is_some() || is_kept_out(&refused.detail) => no_leader(refused),
                     Refusal::NotLeader => {
                         " (is a majority up? see kraftctl status; if it is lost for good, kraftd recover --help)"
                     }
@@ -152,10 +152,13 @@ impl fmt::Display for Failure {
                  list, and give the same command again: what is so already is not done twice",
             ),
             Self::Member(error) => error.fmt(f),
-            Self::Members(Error::Refused(Refused { why: Refusal::NotLeader, detail, .. })) => write!(
-                f,
-                "no node said who the members are: {detail} (are they up, and are these their client addresses?)"
-            ),
+            Self::Members(Error::Refused(Refused { why: Refusal::NotLeader, detail, .. })) => {
+                write!(f, "no node said who the members are: {detail}")?;
+                f.write_str(match is_kept_out(detail) {
+                    true => "",
+                    false => " (are they up, and are these their client addresses?)",
+                })
+            }
             Self::Members(error) => error.fmt(f),
             Self::Lags(message) => f.write_str(message),
             Self::Client(Error::Unknown) => f.write_str(
@@ -187,6 +190,7 @@ impl fmt::Display for Failure {
 /// What to do where no leader was found. One that is known and was not reached is at none of the addresses given.
 fn no_leader(refused: &Refused) -> &'static str {
     match refused.leader.is_some() {
+        _ if is_kept_out(&refused.detail) => "",
         true => " (add its client address to --nodes or KRAFT_NODES)",
         false => " (is a majority up? see kraftctl status)",
     }

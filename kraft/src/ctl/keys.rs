@@ -34,11 +34,7 @@ pub(super) fn run(client: &mut Client, what: &What, format: Format, out: &mut im
                 Swap::Mismatch(actual) => {
                     if let (Some(_), Format::Table | Format::Plain) = (&actual, format) {
                         // Standard output is for the value alone.
-                        let key = printable(key.as_bytes());
-                        let _ = writeln!(
-                            io::stderr(),
-                            "kraftctl: nothing was changed: key {key:?} has another value"
-                        );
+                        let _ = writeln!(io::stderr(), "kraftctl: {}", mismatch(key, expect.is_some()));
                     }
                     print_read(key, actual.as_ref(), None, format, out)?;
                     Ok(Exit::NotFound)
@@ -104,10 +100,22 @@ fn print_read(
         (Format::Plain, Some(value)) => out.write_all(value)?,
         (Format::Table | Format::Plain, None) => {
             // Standard output is for the value alone.
-            let _ = writeln!(io::stderr(), "kraftctl: key {:?} is absent", printable(key.as_bytes()));
+            let _ = writeln!(io::stderr(), "kraftctl: {}", absence(key));
         }
     }
     Ok(if value.is_some() { Exit::Ok } else { Exit::NotFound })
+}
+
+/// Why a key that is there was not set.
+fn mismatch(key: &str, is_value_expected: bool) -> String {
+    match is_value_expected {
+        true => format!("nothing was changed: key {key:?} has another value"),
+        false => format!("nothing was changed: key {key:?} exists"),
+    }
+}
+
+fn absence(key: &str) -> String {
+    format!("key {key:?} is absent")
 }
 
 /// What an answer stands for, in the words of the command line.
@@ -214,6 +222,21 @@ fn scan(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_set_is_said_in_words_of_what_was_expected() {
+        assert_eq!(mismatch("k", true), "nothing was changed: key \"k\" has another value");
+        assert_eq!(mismatch("k", false), "nothing was changed: key \"k\" exists");
+    }
+
+    #[test]
+    fn keys_are_escaped_once() {
+        let key = "a\\b\u{1b}[2J";
+        let shown = r#"key "a\\b\u{1b}[2J""#;
+        for text in [mismatch(key, true), mismatch(key, false), absence(key)] {
+            assert!(text.contains(shown), "{text}");
+        }
+    }
 
     #[test]
     fn standard_input_without_end_is_refused() {

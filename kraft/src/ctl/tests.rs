@@ -70,6 +70,20 @@ fn a_failure_says_what_to_do_about_this_one() {
             assert_eq!(failure.exit(), Exit::Refused);
         }
     }
+    for why in [
+        "127.0.0.1:1 permission denied; no TLS with 127.0.0.1:1: its certificate has expired: renew it, or set the clocks",
+        "127.0.0.1:1 speaks TLS, and this client does not: give it the authorities of the nodes",
+    ] {
+        for of in [Failure::Client, Failure::Member, Failure::Transfer, Failure::Members] {
+            for leader in [0, 3] {
+                let failure = of(refused(leader, why));
+                assert!(failure.to_string().ends_with(why), "TLS says what to do: {failure}");
+            }
+        }
+    }
+    let lost = "127.0.0.1:1 connection refused; TLS connection to 127.0.0.1:1: it broke off";
+    let lost = Failure::Client(refused(0, lost));
+    assert!(lost.to_string().contains("(is a majority up? "), "{lost}");
     let unknown = Failure::Members(refused(0, "127.0.0.1:1 connection refused"));
     assert_eq!(
         unknown.to_string(),

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand, value_parser};
 
 use super::certs::Certs;
-use super::config::{Config, FIELDS, Field, Layers, Loaded, load};
+use super::config::{FIELDS, Field, Layers, Loaded, load};
 use super::demo::Demo;
 use super::inspect::LogAction;
 use super::recover::Recover;
@@ -337,11 +337,9 @@ impl Args for Settings {
 
 /// The flag of a field. It takes any text: what is wrong with a value is said in one way for all sources.
 fn flag(field: &Field) -> Arg {
-    // As clap shows its own. An id of 0 is none.
-    let default = match field.show(&Config::default()) {
-        text if text.is_empty() || field.name == "id" => String::new(),
-        text => format!(" [default: {text}]"),
-    };
+    // As clap shows its own.
+    let default = field.default().map(|text| format!(" [default: {text}]"));
+    let default = default.unwrap_or_default();
     Arg::new(field.name)
         .long(field.flag())
         .value_name(field.form)

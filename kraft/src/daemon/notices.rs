@@ -87,10 +87,8 @@ impl Counts {
 
     fn count(&self, kind: &str) {
         let place = KINDS.iter().position(|other| *other == kind);
-        debug_assert!(place.is_some(), "{kind} is not counted");
-        if let Some(place) = place {
-            self.kinds[place].fetch_add(1, Ordering::Relaxed);
-        }
+        let place = place.unwrap_or_else(|| panic!("{kind} is not counted"));
+        self.kinds[place].fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -156,14 +154,7 @@ fn kind_of(notice: &Notice<'_>) -> &'static str {
 fn print(kind: &'static str, notice: &Notice<'_>) {
     match notice {
         Notice::Role { state, term, leader } => {
-            let state = match state {
-                NodeState::Follower if !leader.is_some() => "knows no leader",
-                NodeState::Follower => "follows",
-                NodeState::PreCandidate => "asks whether it would be elected",
-                NodeState::Candidate => "asks to be elected",
-                NodeState::Leader => "leads",
-            };
-            log::info!(kind, term = term.0, leader = leader.0; "{state}");
+            log::info!(kind, term = term.0, leader = leader.0; "{}", role(*state, *leader));
         }
         Notice::Transferred { result: Ok(leader), .. } => {
             log::info!(kind, leader = leader.0; "handed leadership over");
@@ -259,6 +250,16 @@ fn print(kind: &'static str, notice: &Notice<'_>) {
     }
 }
 
+fn role(state: NodeState, leader: NodeId) -> &'static str {
+    match state {
+        NodeState::Follower if !leader.is_some() => "knows no leader",
+        NodeState::Follower => "follows",
+        NodeState::PreCandidate => "asks whether it would be elected",
+        NodeState::Candidate => "asks to be elected",
+        NodeState::Leader => "leads",
+    }
+}
+
 /// Ids, and of those that do not simply vote what they do.
 fn members(configuration: &Configuration) -> String {
     let mut text = String::new();
@@ -278,7 +279,6 @@ fn members(configuration: &Configuration) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-
     use std::fs;
     use std::path::Path;
 
@@ -304,6 +304,23 @@ mod tests {
         });
         let seen: Vec<_> = counts.all().into_iter().filter(|(_, count)| *count > 0).collect();
         assert_eq!(seen, [("role", 2), ("room", 1)]);
+    }
+
+    #[test]
+    fn a_follower_of_nobody_knows_no_leader() {
+        for (state, leader, words) in [
+            (NodeState::Follower, NodeId::NONE, "knows no leader"),
+            (NodeState::Follower, NodeId(2), "follows"),
+            (
+                NodeState::PreCandidate,
+                NodeId::NONE,
+                "asks whether it would be elected",
+            ),
+            (NodeState::Candidate, NodeId::NONE, "asks to be elected"),
+            (NodeState::Leader, NodeId(1), "leads"),
+        ] {
+            assert_eq!(role(state, leader), words);
+        }
     }
 
     #[test]

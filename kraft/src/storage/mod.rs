@@ -31,6 +31,7 @@ mod work;
 
 pub use config::{Config, ConfigError};
 pub use disk_log::DiskLog;
+#[cfg(all(feature = "binary", feature = "daemon"))]
 pub(crate) use disk_log::OVERHEAD_MAX;
 pub use files::{File, Files};
 pub use folder::{Expected, Folder, FolderError, Identity, Member};

@@ -433,13 +433,7 @@ impl<B: BodyOf> Framed<B> {
         self.buffer.clear();
         black_box(&self.body).put(&mut self.buffer);
         let length = u32::try_from(self.buffer.len()).expect("it is below frame_max");
-        let envelope = Envelope {
-            format: self.format,
-            kind: self.kind,
-            length,
-            checked: length,
-            body_crc: crc32c::crc32c(&self.buffer),
-        };
+        let envelope = Envelope::covering(self.format, self.kind, length, crc32c::crc32c(&self.buffer));
         let put = self.out.frame(|frame| {
             frame.put(&envelope.to_bytes())?;
             frame.put(&self.buffer)

@@ -1,6 +1,8 @@
 //! Row 13 of the threats: Protocol Buffers that are none, or none of the schema's.
 
 use kraft_core::handshake::Kind;
+use kraft_core::id::{NodeId, Round, Term};
+use kraft_core::message::{Body, EntryKind};
 use kraft_core::protocol::{DecodeError, Decoded, Limits, Protocol};
 use kraft_protocols::conformance::LIMITS;
 use kraft_protocols::{Format, Protobuf, TEXT_MAX};
@@ -208,6 +210,62 @@ fn row13_the_last_of_two_counts() {
         message(Kind::Heartbeat, &twice),
         "Heartbeat(Heartbeat { commit: Index(8), round: Round(1) })"
     );
+}
+
+/// Encoders write fields in order, but what they write may come in any: fields stand between elements of a list, too.
+#[test]
+fn row13_fields_between_and_behind_the_elements_of_a_list_are_read() {
+    let entry = [0x52, 2, 0x10, 0x02];
+    let (round, term, unknown) = ([0x48, 7], [0x20, 5], [0xf0, 0x01, 3]);
+    let (between, behind) = (
+        [&entry[..], &round, &entry].concat(),
+        [&entry[..], &entry, &round].concat(),
+    );
+    for body in [
+        between.clone(),
+        behind.clone(),
+        [&between[..], &unknown].concat(),
+        [&[0x48, 6], &behind[..]].concat(),
+    ] {
+        let frame = made(Format::Protobuf, Kind::Append, &[&body[..], &term].concat());
+        let mut scratch = Vec::new();
+        let Ok(Decoded::Message { message, .. }) = Protobuf.decode(&frame, &LIMITS, &mut scratch) else {
+            panic!("{body:02x?} is no message");
+        };
+        let Body::Append(append) = &message.body else {
+            panic!("an append");
+        };
+        let kinds: Vec<_> = append.entries.iter().map(|entry| entry.kind).collect();
+        assert_eq!(kinds, [EntryKind::Noop; 2], "{body:02x?}");
+        assert_eq!((append.round, message.header.term), (Round(7), Term(5)), "{body:02x?}");
+    }
+
+    let (state, member, leader) = ([0x30, 0x01], |node| [0x92, 0x01, 2, 0x08, node], [0x38, 3]);
+    for body in [
+        [&state[..], &member(1), &leader, &member(2)].concat(),
+        [&state[..], &member(1), &member(2), &leader].concat(),
+        [&member(1)[..], &state, &unknown, &leader, &member(2)].concat(),
+    ] {
+        let frame = made(Format::Protobuf, Kind::StatusReply, &[&body[..], &term].concat());
+        let mut scratch = Vec::new();
+        let Ok(Decoded::Message { message, .. }) = Protobuf.decode(&frame, &LIMITS, &mut scratch) else {
+            panic!("{body:02x?} is no message");
+        };
+        let Body::StatusReply(status) = &message.body else {
+            panic!("a reply to a status");
+        };
+        let nodes: Vec<_> = status.members.iter().map(|member| member.node).collect();
+        assert_eq!(nodes, [NodeId(1), NodeId(2)], "{body:02x?}");
+        assert_eq!(
+            (status.leader, message.header.term),
+            (NodeId(3), Term(5)),
+            "{body:02x?}"
+        );
+    }
+
+    // What is wrong behind the first element is told where it is.
+    malformed(Kind::Append, &[&entry[..], &[0x4a, 0x00], &entry].concat(), 4);
+    malformed(Kind::Append, &[&entry[..], &[0x52, 2, 0x08, 0x01], &round].concat(), 6);
 }
 
 #[test]

@@ -61,13 +61,7 @@ pub(crate) fn seal(like: &[u8], covered: &[u8], payloads: &[u8]) -> Vec<u8> {
 /// A frame of this format, kind and body.
 pub(crate) fn made(format: Format, kind: Kind, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len()).unwrap();
-    let envelope = Envelope {
-        format: format.number(),
-        kind: kind_number(kind),
-        length,
-        checked: length,
-        body_crc: crc32c::crc32c(body),
-    };
+    let envelope = Envelope::covering(format.number(), kind_number(kind), length, crc32c::crc32c(body));
     [&envelope.to_bytes()[..], body].concat()
 }
 

@@ -8,7 +8,7 @@ use kraft_core::message::Refusal;
 
 use super::partial::{Partial, name_of};
 use super::{Fact, Seated, Value, check, facts_of, failure, members_of, print};
-use crate::client::{Client, FetchError, NodeStatus, SnapshotSource, Whom};
+use crate::client::{Client, FetchError, NodeStatus, SnapshotSource, Whom, is_kept_out};
 use crate::ctl::cli::{Format, Source};
 use crate::ctl::exit::{Exit, Failure};
 use crate::ctl::format::printable;
@@ -134,6 +134,8 @@ impl<'a> Order<'a> {
 
     fn unfetched(&self, error: FetchError) -> Failure {
         let (exit, cure) = match &error {
+            // TLS says what to do.
+            FetchError::NoSource(_, nodes) if are_kept_from_us(nodes) => (Exit::Refused, ""),
             FetchError::NoSource(Whom::Leader, nodes) if follow(nodes) => (
                 Exit::Refused,
                 "does --nodes name the leader's client address? see kraftctl status, or use --from follower",
@@ -154,8 +156,18 @@ impl<'a> Order<'a> {
             ),
             _ => (Exit::Failed, "try again"),
         };
-        failure(exit, format!("{}: nothing was saved: {error} ({cure})", self.shown))
+        let cure = match cure {
+            "" => String::new(),
+            cure => format!(" ({cure})"),
+        };
+        failure(exit, format!("{}: nothing was saved: {error}{cure}", self.shown))
     }
+}
+
+/// Whether TLS kept us from one of them.
+fn are_kept_from_us(nodes: &[NodeStatus]) -> bool {
+    let mut troubles = nodes.iter().filter_map(|status| status.report.as_ref().err());
+    troubles.any(|why| is_kept_out(why))
 }
 
 /// Whether one of them knows a leader, which is none of them then.

@@ -7,8 +7,9 @@ use std::time::Duration;
 use kraft_adapters::Choice;
 use log::LevelFilter;
 
-use super::value::{HostPort, Kind, Members, Span, Value};
+use super::value::{Kind, Members, Span, Value};
 use crate::daemon::logging::Format;
+use crate::host_port::HostPort;
 
 /// A row of the table.
 #[derive(Clone, Copy)]
@@ -57,6 +58,13 @@ impl Field {
     #[must_use]
     pub fn show(&self, config: &Config) -> String {
         (self.show)(config)
+    }
+
+    /// The text form of the value that stands if nobody says another; `None` if there is none. An id of 0 is none.
+    #[must_use]
+    pub fn default(&self) -> Option<String> {
+        let text = self.show(&Config::default());
+        (!text.is_empty() && self.name != "id").then_some(text)
     }
 
     /// A line of a TOML file with the value in `config`.

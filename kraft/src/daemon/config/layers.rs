@@ -113,13 +113,8 @@ impl Loaded {
 
     fn set(&mut self, field: &Field, text: &str, source: Source) -> Result<(), Failure> {
         field.set(&mut self.config, text).map_err(|why| {
-            let default = field.show(&Config::default());
-            // An id of 0 is none: it has no default either.
-            let cure = if default.is_empty() || field.name == "id" {
-                String::new()
-            } else {
-                format!("; the default is {default}")
-            };
+            let cure = field.default().map(|default| format!("; the default is {default}"));
+            let cure = cure.unwrap_or_default();
             Failure::config(format!(
                 "{source}: {} = \"{}\" is {why}{cure}",
                 field.name,

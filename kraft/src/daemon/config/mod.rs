@@ -6,9 +6,10 @@ mod value;
 
 use std::time::Duration;
 
+pub use crate::host_port::HostPort;
 pub use fields::{Config, FIELDS, Field};
 pub use layers::{Layers, Loaded, Source, load, load_text};
-pub use value::{HostPort, Kind, Members, Span};
+pub use value::{Kind, Members, Span};
 
 /// Bytes of a cluster's name.
 pub const CLUSTER_NAME_BYTES_MAX: usize = 64;

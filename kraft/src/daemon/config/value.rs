@@ -7,6 +7,7 @@ use std::time::Duration;
 use kraft_adapters::Choice;
 
 use crate::daemon::logging;
+use crate::host_port::HostPort;
 
 /// The kind of value that a TOML file must use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,63 +189,12 @@ impl Value for log::LevelFilter {
     }
 }
 
-/// `HOST:PORT`: a name or address and a port. Names are looked up when they are used, not here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostPort {
-    host: String,
-    port: u16,
-}
-
-impl HostPort {
-    /// The name or address, an IPv6 address without its brackets.
-    #[must_use]
-    pub fn host(&self) -> &str {
-        &self.host
-    }
-
-    /// The port; 0 lets the system choose where that makes sense.
-    #[must_use]
-    pub const fn port(&self) -> u16 {
-        self.port
-    }
-}
-
-impl fmt::Display for HostPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
-}
-
 impl Value for HostPort {
     const KIND: Kind = Kind::String;
     const FORM: &'static str = "HOST:PORT";
 
     fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || "not of the form HOST:PORT, as 10.0.0.1:4001, node1.example:4001 or [::1]:4001".to_owned();
-        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-        let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-            Some(host) if host.parse::<std::net::Ipv6Addr>().is_ok() => host,
-            Some(_) => return Err(wrong()),
-            None => host,
-        };
-        let bare_v6 = host.contains(':') && !text.starts_with('[');
-        // RFC 1035 bounds a name to 253 characters; what is in it is the resolver's matter, but for what would
-        // break a line of the log or of the folder's file.
-        let plain = !host.is_empty()
-            && host.len() <= 253
-            && host.chars().all(|c| c.is_ascii_graphic() && !",=\"[]".contains(c));
-        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
-        match port.parse() {
-            Ok(port) if plain && digits && !bare_v6 => Ok(Self {
-                host: host.to_owned(),
-                port,
-            }),
-            _ => Err(wrong()),
-        }
+        Self::parse(text).map_err(str::to_owned)
     }
 
     fn show(&self) -> String {
@@ -393,33 +343,12 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_host_and_port() {
+    fn addresses_are_shown_as_they_are_read() {
         check::<HostPort>("10.0.0.1:4001", Ok("10.0.0.1:4001"));
-        check::<HostPort>("node-1.example:0", Ok("node-1.example:0"));
-        check::<HostPort>("[::1]:65535", Ok("[::1]:65535"));
-        for wrong in [
-            "",
-            ":",
-            "4001",
-            "host",
-            "host:",
-            ":4001",
-            "host:65536",
-            "host:+1",
-            "host:-1",
-            "::1:4001",
-            "[::1]",
-            "[::1:1",
-            "[host]:1",
-            "a b:1",
-            "a\n:1",
-            "a,b:1",
-            "a=b:1",
-            "\u{1b}[31m:1",
-        ] {
+        check::<HostPort>("[::1]:0", Ok("[::1]:0"));
+        for wrong in ["", "host", "::1:4001", "a/b:1"] {
             check::<HostPort>(wrong, Err("not of the form HOST:PORT"));
         }
-        check::<HostPort>(&format!("{}:1", "a".repeat(254)), Err("not of the form"));
     }
 
     #[test]

@@ -58,6 +58,7 @@ fn a_client_hears_who_leads_when_somebody_does() {
     client.send(&line::ask(2, transfer(to)));
     lab.settle();
     assert_eq!(answers(&mut client), [(2, None)]);
+    assert!(lab.told(to, "Transferred").is_empty(), "nothing was handed over");
 }
 
 #[test]

@@ -49,6 +49,17 @@ fn kraftctl_in_plaintext_is_told_that_the_node_speaks_tls() {
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.out.contains("speaks TLS, and this client does not"), "{ran:?}");
     lab.daemon.line("the other end speaks in plaintext");
+    let file = lab.folder.path().join("snapshot");
+    for what in [
+        &["put", "k", "v"][..],
+        &["member", "remove", "2"],
+        &["leader", "transfer"],
+        &["snapshot", "save", crate::process::path(&file)],
+    ] {
+        let ran = kraftctl(&[&["--nodes", &lab.client, "--timeout", "500ms"], what].concat());
+        assert_eq!(ran.code, Some(4), "{ran:?}");
+        assert!(ran.err.ends_with("give it the authorities of the nodes\n"), "{ran:?}");
+    }
 }
 
 #[test]

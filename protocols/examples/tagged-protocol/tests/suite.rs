@@ -18,13 +18,8 @@ fn newer(frame: &[u8]) -> Vec<u8> {
     let unknown = [99, 3, 0, 0, 0, b'n', b'e', b'w'];
     let body = [&unknown, &frame[HEADER..], &unknown].concat();
     let length = u32::try_from(body.len()).expect("it is short");
-    let envelope = Envelope {
-        format: FORMAT,
-        kind: u16::from_le_bytes([frame[6], frame[7]]),
-        length,
-        checked: length,
-        body_crc: crc32c(&body),
-    };
+    let kind = u16::from_le_bytes([frame[6], frame[7]]);
+    let envelope = Envelope::covering(FORMAT, kind, length, crc32c(&body));
     [&envelope.to_bytes()[..], &body].concat()
 }
 
