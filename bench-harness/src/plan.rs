@@ -255,6 +255,7 @@ fn span(measured: Duration, patience: Duration) -> Span {
         warm_up: measured / 4,
         measured,
         patience,
+        turns_min: 0,
     }
 }
 

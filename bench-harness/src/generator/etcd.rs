@@ -116,6 +116,7 @@ pub(crate) fn standing(at: SocketAddr, patience: Duration) -> Result<Standing, F
         warm_up: Duration::ZERO,
         measured: Duration::ZERO,
         patience,
+        turns_min: 0,
     };
     let mut callers = Callers::connect(at, 1, Waiting::Block, span)?;
     let caller = &mut callers.conns[0];

@@ -91,6 +91,27 @@ fn what_a_message_allocates_is_counted() {
     );
 }
 
+// perf_event_open(2) is Linux's own.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_waits_in_many_sockets_when_counting_begins_is_a_small_share() {
+    let words = "run --workloads echo --engines raw-epoll-et --sizes 64 --conns 1000 --depth 1 --rounds 1 \
+                 --seconds 0.02 -o csv";
+    let output = bench(words);
+    assert!(output.status.success(), "{}", said(&output));
+    let text = stdout(&output);
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
+    let place = lines[0].iter().position(|name| *name == "syscalls_per_message");
+    let field = lines[1][place.expect("it has a column")];
+    if field.is_empty() {
+        println!("SKIPPED: this kernel does not count system calls for us");
+        return;
+    }
+    // A receive and a send, and now and then a wait. A tenth of the messages may be some whose calls were made before.
+    let each: f64 = field.parse().expect("it is a number");
+    assert!((1.8..4.0).contains(&each), "{text}");
+}
+
 #[cfg(feature = "libuv")]
 #[test]
 fn what_is_allocated_in_c_is_counted() {
