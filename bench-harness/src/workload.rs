@@ -206,9 +206,34 @@ impl Work {
         }
     }
 
+    /// Messages of a closed loop that are on their way at once.
+    pub(crate) fn on_their_way(self) -> usize {
+        match self {
+            Self::Echo { conns, depth, .. } => conns * depth,
+            Self::Frames { conns, .. } | Self::Pump { conns, .. } => conns,
+            Self::PingPong { .. } => 1,
+            Self::FanOut { depth, .. } => depth,
+            Self::MultiAccept { clients } | Self::Replicate { clients } => clients,
+            Self::Beside { busy, .. } | Self::SlowReader { busy, .. } => busy,
+            Self::Cluster {
+                pace: Pace::Closed { clients },
+                ..
+            } => clients,
+            Self::Cluster { .. }
+            | Self::Open { .. }
+            | Self::Idle { .. }
+            | Self::Wake { .. }
+            | Self::Timers { .. }
+            | Self::KillLeader => 0,
+        }
+    }
+
     /// Whether both are cells of one workload.
     pub(crate) fn is_like(self, other: Self) -> bool {
-        mem::discriminant(&self) == mem::discriminant(&other)
+        match (self, other) {
+            (Self::Cluster { ask, .. }, Self::Cluster { ask: other, .. }) => ask == other,
+            _ => mem::discriminant(&self) == mem::discriminant(&other),
+        }
     }
 
     /// Whether its messages are larger than those of which there are small ones.

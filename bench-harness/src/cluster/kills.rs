@@ -12,9 +12,7 @@ use super::watch;
 use crate::fault::Fault;
 use crate::generator::{Clocks, Figures, Span};
 use crate::interrupt;
-
-/// Trials of a round, however short it is.
-const TRIALS_MIN: u64 = 2;
+use crate::plan::TRIALS_MIN;
 
 /// Without a leader for so long, the others will not have one.
 const LEADERLESS_MAX: Duration = Duration::from_secs(20);
@@ -29,7 +27,7 @@ pub(super) fn kill_leaders(cluster: &mut Cluster, span: Span) -> Result<Figures,
     let since = SystemTime::now();
     let (mut trials, mut elapsed) = (0_u64, Duration::ZERO);
     let mut shown = Vec::new();
-    while trials < TRIALS_MIN || elapsed < span.measured {
+    while trials < u64::from(TRIALS_MIN) || elapsed < span.measured {
         if interrupt::is_asked() {
             return Err(Fault::Interrupted);
         }
