@@ -337,30 +337,46 @@ fn a_page_is_made_and_shown_if_that_is_asked_for() {
     let folder = Folder::new("shown");
     std::fs::create_dir_all(&folder.0).expect("there is room");
     let (program, seen) = (folder.0.join("xdg-open"), folder.0.join("seen"));
-    let run = |name: &str, shows: &str| {
+    let run = |name: &str, engine: &str, shows: &str| {
         std::fs::write(&program, format!("#!/bin/sh\n{shows}\n")).expect("there is room");
         let mode = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(&program, mode).expect("it is ours");
-        let words =
-            "run --engines raw-threads --sizes 64 --conns 1 --depth 1 --rounds 1 --seconds 0.02 --json --open --out";
+        let words = "run --sizes 64 --conns 1 --depth 1 --rounds 1 --seconds 0.02 --json --engines";
         Command::new(env!("CARGO_BIN_EXE_kraft-bench"))
             .args(words.split_whitespace())
+            .args([engine, "--open", "--out"])
             .arg(folder.0.join(name))
             .env("PATH", &folder.0)
             .output()
             .expect("the program was built")
     };
-    let output = run("one", &format!("echo \"$1\" > {}", seen.display()));
+    let output = run("one", "raw-threads", &format!("echo \"$1\" > {}", seen.display()));
     assert!(output.status.success(), "{}", said(&output));
     assert!(stdout(&output).starts_with("{\"schema\":"), "{}", said(&output));
-    let page = folder.file("seen");
+    // On a crowded machine it is not waited for.
+    let guard = std::time::Instant::now();
+    let page = loop {
+        match std::fs::read_to_string(&seen) {
+            Ok(page) if page.ends_with('\n') => break page,
+            _ => std::thread::yield_now(),
+        }
+        assert!(guard.elapsed().as_secs() < 60, "nothing was shown");
+    };
     assert!(page.trim_end().ends_with("one/report.html"), "{page}");
     assert!(folder.file("one/report.html").starts_with("<!doctype html>"));
     // Where nothing shows pages it is said where this one is.
-    let output = run("two", "exit 3");
+    let output = run("two", "raw-threads", "exit 3");
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     assert!(
         said(&output).contains("two/report.html: exit status: 3"),
+        "{}",
+        said(&output)
+    );
+    // Who interrupts a run sees that, whatever shows its page.
+    let output = run("three", "test-interrupts", "exit 3");
+    assert_eq!(output.status.code(), Some(130), "{}", said(&output));
+    assert!(
+        said(&output).contains("three/report.html: exit status: 3"),
         "{}",
         said(&output)
     );
