@@ -635,6 +635,8 @@ fn bench_etcd(path: &std::ffi::OsStr) -> Output {
     Command::new(env!("CARGO_BIN_EXE_kraft-bench"))
         .args(words.split_whitespace())
         .env("PATH", path)
+        // What is set for another one.
+        .env("ETCD_NAME", "of-another-cluster")
         .output()
         .expect("the program was built")
 }
@@ -670,7 +672,7 @@ fn an_etcd_that_dies_is_a_failed_row_with_its_last_words() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().expect("a folder");
     let program = folder.path().join("etcd");
-    std::fs::write(&program, "#!/bin/sh\necho no quorum today >&2\nexit 3\n").expect("a file");
+    std::fs::write(&program, "#!/bin/sh\necho no quorum today$ETCD_NAME >&2\nexit 3\n").expect("a file");
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
     let output = bench_etcd(folder.path().as_os_str());
     let text = said(&output);
