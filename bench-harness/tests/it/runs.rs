@@ -608,8 +608,8 @@ fn clusters_answer_in_every_format_and_lose_nothing_with_their_leader() {
             // Cell, contender and round are gone.
             let fields: Vec<&str> = row.splitn(columns - 3, ',').collect();
             let (rate, fault) = (fields[0], fields[columns - 4].trim_matches('"'));
-            // Nodes that do not get their core in time elect others, and should.
-            if fault.starts_with("deposed: ") || fault.starts_with("stalled: ") {
+            // Nodes that do not get their core in time elect others, and should; that is tried three times.
+            if fault.starts_with("deposed: ") {
                 println!("SKIPPED: {start}{row}");
                 continue;
             }
@@ -646,18 +646,18 @@ fn bench_etcd(path: &std::ffi::OsStr) -> Output {
 fn etcd_answers_if_it_is_installed_and_is_no_failure_if_not() {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_installed = std::env::split_paths(&path).any(|folder| folder.join("etcd").is_file());
-    let output = bench_etcd(&path);
+    // Members that do not get their core in time elect others, and should: three tries a round, and three runs.
+    let runs = (0..3).map(|_| bench_etcd(&path));
+    let is_led = |output: &Output| !said(output).contains("FAILED, deposed: ");
+    let mut runs = runs.skip_while(|output| !is_led(output));
+    let output = runs.next().expect("of three runs one keeps its leaders");
     let text = said(&output);
     if !is_installed {
         println!("SKIPPED: etcd is not installed");
+        assert!(std::env::var_os("KRAFT_NO_SKIP").is_none(), "KRAFT_NO_SKIP is set");
         assert!(output.status.success(), "{text}");
         let why = "etcd, gRPC: not here, etcd is not installed, or not on the path: `apt-get install etcd-server`";
         assert_eq!(text.matches(why).count(), 3, "{text}");
-        return;
-    }
-    // Members that do not get their core in time elect others, and should.
-    if text.contains("FAILED, deposed: ") || text.contains("FAILED, stalled: ") {
-        println!("SKIPPED: {text}");
         return;
     }
     assert!(output.status.success(), "{text}");
