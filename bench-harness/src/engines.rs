@@ -58,7 +58,7 @@ pub(crate) enum Nature {
 
 /// How long engines whose name ends so look for work before they sleep. A round trip over loopback between two
 /// spinning cores takes 6 µs, one with a sleeping end 20 to 70, so this outlasts both.
-const SPIN: Duration = Duration::from_micros(50);
+pub(crate) const SPIN: Duration = Duration::from_micros(50);
 
 /// A function, or why it is not there.
 macro_rules! built {
@@ -224,7 +224,8 @@ static BARE: [Engine; 8] = [
         built!(target_os = "linux", bare::epoll::serve_level, "needs Linux"),
     ),
     Engine {
-        // Elsewhere kqueue has no event that a program triggers.
+        // On NetBSD and OpenBSD the crates that speak to kqueue show no event that a program triggers (NetBSD has one from
+        // version 10 on).
         lacks: if cfg!(any(
             target_vendor = "apple",
             target_os = "dragonfly",

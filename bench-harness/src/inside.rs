@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use hdrhistogram::Histogram;
 
 use crate::bare::{allocations, clock};
+use crate::engines::SPIN;
 use crate::generator::{Clocks, Figures};
 use crate::job::Job;
 use crate::pin;
@@ -25,9 +26,20 @@ pub(crate) const FOUND: &str = "found ";
 /// How it begins if the loop did wrong, which is no refusal to start.
 pub(crate) const FAILED: &str = "failed ";
 
-/// Between two lone wakes: long enough for a loop to fall asleep, unless it spins. At 20 µs the slowest have not, and would
-/// be the fastest for it.
+/// Between two lone wakes: long enough for a loop to fall asleep. At 20 µs the slowest have not, and would be the fastest
+/// for it.
 const PAUSE: Duration = Duration::from_micros(100);
+
+/// The same for a loop that spins, which is asked what a wake costs that finds it looking.
+const PAUSE_SPINNING: Duration = Duration::from_micros(20);
+
+// Who spins is awake after the one and who does not is asleep after the other.
+const _: () = assert!(2 * PAUSE_SPINNING.as_micros() < SPIN.as_micros() && SPIN.as_micros() < PAUSE.as_micros());
+
+/// What lies between two lone wakes of a loop that looks for work for so long before it sleeps.
+fn pause(spin: Duration) -> Duration {
+    if spin.is_zero() { PAUSE } else { PAUSE_SPINNING }
+}
 
 /// Wakes of a flood between two looks at the clock.
 const BURST: u64 = 1024;
@@ -84,8 +96,9 @@ pub(crate) fn fail(error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), error.to_string())
 }
 
-/// One wake at a time, the next when the loop has had time to fall asleep.
+/// One wake at a time, the next when the loop has had time to fall asleep, unless it spins.
 fn round_trips(task: &Task, bell: &Bell, wake: &impl Fn()) -> io::Result<()> {
+    let pause = pause(task.spin);
     let mut latency = histogram();
     let (mut count, mut elapsed) = (0, Duration::ZERO);
     let mut before = None;
@@ -108,7 +121,7 @@ fn round_trips(task: &Task, bell: &Bell, wake: &impl Fn()) -> io::Result<()> {
             latency.saturating_record(u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX));
         }
         let rest = Instant::now();
-        while rest.elapsed() < PAUSE {
+        while rest.elapsed() < pause {
             idle(task);
         }
     }
@@ -351,6 +364,14 @@ mod tests {
         let error = expire_half(&mut timers).expect_err("one is missing");
         let half = MILLION / 2;
         assert_eq!(error.to_string(), format!("{} of {half} timers expired", half - 1));
+    }
+
+    #[test]
+    fn lone_wakes_find_a_loop_asleep_unless_it_spins() {
+        for engine in crate::engines::all() {
+            let finds_it_awake = pause(engine.spin) < engine.spin;
+            assert_eq!(finds_it_awake, engine.is_spinning(), "{}", engine.name);
+        }
     }
 
     #[test]

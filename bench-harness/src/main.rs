@@ -11,8 +11,11 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 
@@ -117,13 +120,16 @@ fn run(options: &cli::Run) -> io::Result<ExitCode> {
     };
     report::print(format, &record, &mut io::stdout().lock())?;
     kept?;
-    if let Some(folder) = options.out.as_ref().filter(|_| options.open) {
-        open(&write_page(folder, &record)?)?;
-    }
+    let page = options.out.as_ref().filter(|_| options.open);
+    let shown = page.map_or(Ok(()), |folder| open(&write_page(folder, &record)?));
     if record.interrupted {
+        // Whether it is shown or not.
+        if let Err(error) = shown {
+            eprintln!("kraft-bench: {error}");
+        }
         return Ok(ExitCode::from(interrupt::EXIT_CODE));
     }
-    Ok(news(record.has_failed_rows()))
+    shown.map(|()| news(record.has_failed_rows()))
 }
 
 fn compare(options: &cli::Compare) -> io::Result<ExitCode> {
@@ -171,20 +177,36 @@ fn open(page: &Path) -> io::Result<()> {
     } else {
         "xdg-open"
     };
-    let ended = Command::new(program)
-        .arg(page)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .status();
-    let why = match ended {
-        Ok(status) if status.success() => return Ok(()),
-        Ok(status) => status.to_string(),
-        Err(error) => error.to_string(),
-    };
-    Err(io::Error::other(format!(
-        "{program} does not open {}: {why}; a browser does",
-        page.display()
-    )))
+    let mut command = Command::new(program);
+    // It may outlive us: neither ^C nor a pipe that somebody reads from us is for it.
+    command.process_group(0).arg(page);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    start(command, LOOK).map(drop).map_err(|why| {
+        let page = page.display();
+        io::Error::other(format!("{program} does not open {page}: {why}; a browser does"))
+    })
+}
+
+/// Whether a browser starts is known by then. It may go on as long as its user likes, and nobody waits for that.
+const LOOK: Duration = Duration::from_secs(1);
+const NAP: Duration = Duration::from_millis(5);
+
+/// Starts a program that may run on behind us; it is looked at for so long.
+///
+/// # Errors
+///
+/// It does not start, or has failed by then.
+fn start(mut command: Command, look: Duration) -> io::Result<Child> {
+    let mut child = command.spawn()?;
+    let end = Instant::now() + look;
+    loop {
+        match child.try_wait()? {
+            Some(status) if status.success() => return Ok(child),
+            Some(status) => return Err(io::Error::other(status.to_string())),
+            None if Instant::now() >= end => return Ok(child),
+            None => thread::sleep(NAP),
+        }
+    }
 }
 
 fn named(path: &Path, error: &io::Error) -> io::Error {
@@ -233,4 +255,27 @@ fn serve(options: &Serve) -> io::Result<()> {
         beside: options.beside.filter(|core| options.core != Some(*core)),
     };
     serve::serve(engine, options.core, &task)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_a_browser_that_runs() {
+        let shell = |script: &str| {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", script]);
+            command
+        };
+        let long = Duration::from_secs(60);
+        let why = |outcome: io::Result<Child>| outcome.expect_err("it fails").to_string();
+        assert_eq!(why(start(shell("exit 4"), long)), "exit status: 4");
+        assert!(start(Command::new("/no/browser"), long).is_err());
+        assert!(start(shell("exit 0"), long).is_ok());
+        let mut runs = start(shell("exec sleep 3600"), NAP).expect("it runs");
+        assert!(runs.try_wait().expect("it is ours").is_none());
+        runs.kill().expect("it is ours");
+        runs.wait().expect("it was killed");
+    }
 }

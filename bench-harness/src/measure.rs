@@ -1,5 +1,6 @@
 //! One contender in one round: a process of its own, connections of its own.
 
+use std::cell::Cell;
 #[cfg(target_os = "linux")]
 use std::cell::OnceCell;
 
@@ -79,6 +80,11 @@ pub(crate) fn round(
     sample.map_err(|fault| blame(fault, &mut server))
 }
 
+/// A round that counts lasts until so many answers came for each message that is on its way. Those that are in sockets when
+/// it begins and when it ends, whose cost and whose answer it does not both see, are a tenth of what it counts at most: if
+/// all answers were there when it began, and none when it ended.
+pub(crate) const COUNTED_TURNS: u64 = 10;
+
 /// What a message takes of what is counted, in a round that shows nothing else. What nobody counts is missing.
 ///
 /// # Errors
@@ -92,7 +98,15 @@ pub(crate) fn counts(work: Work, contender: &Contender, conditions: &Conditions)
     }
     let mut server = Server::start(contender, work, core, purpose)?;
     let counters = Counters::default();
-    match drive::drive(work, &server, conditions, &|| counters.read(&server)) {
+    let span = Span {
+        turns_min: COUNTED_TURNS,
+        ..conditions.span
+    };
+    let conditions = Conditions {
+        span,
+        ..conditions.clone()
+    };
+    match drive::drive(work, &server, &conditions, &|| counters.read(&server)) {
         Ok(figures) => Ok(counted(&figures)),
         Err(fault) => Err(blame(fault, &mut server)),
     }
@@ -112,38 +126,52 @@ fn counted(figures: &Figures) -> Round {
     ])
 }
 
-/// The kernel's counters of a server.
+/// The counters of a server.
 #[derive(Default)]
 struct Counters {
-    /// Threads come with connections, so these are made when the first clock is read: all are there by then.
+    /// How often they were read.
+    readings: Cell<u32>,
+    /// The kernel's. Threads come with connections, so these are made in the first reading, before the warm-up: all are
+    /// there by then. To make them takes milliseconds, to read them microseconds.
     #[cfg(target_os = "linux")]
     events: OnceCell<[Option<Events>; 2]>,
 }
 
 impl Counters {
-    /// Each count, first and last: what it takes to ask the server for its allocations is not among its system calls.
-    #[cfg(target_os = "linux")]
+    /// What it takes to ask the server for its allocations is not among its system calls: those are read last where
+    /// counting begins, and first where it ends.
     fn read(&self, server: &Server) -> Clocks {
-        let early = self.events.get().is_none().then(|| server.allocations());
-        let events = self
-            .events
-            .get_or_init(|| [Tracepoint::Syscall, Tracepoint::Completion].map(|what| server.count(what)));
-        let [syscalls, completions] = events.each_ref().map(|events| events.as_ref()?.read());
+        let is_end = self.readings.replace(self.readings.get() + 1) >= 2;
+        let rest = || Clocks {
+            allocations: server.allocations(),
+            ..server.clocks()
+        };
+        let (rest, [syscalls, completions]) = if is_end {
+            let kernels = self.kernels(server);
+            (rest(), kernels)
+        } else {
+            (rest(), self.kernels(server))
+        };
         Clocks {
             syscalls,
             completions,
-            allocations: early.unwrap_or_else(|| server.allocations()),
-            ..server.clocks()
+            ..rest
         }
+    }
+
+    /// System calls, and what rings told.
+    #[cfg(target_os = "linux")]
+    fn kernels(&self, server: &Server) -> [Option<u64>; 2] {
+        let events = self
+            .events
+            .get_or_init(|| [Tracepoint::Syscall, Tracepoint::Completion].map(|what| server.count(what)));
+        events.each_ref().map(|events| events.as_ref()?.read())
     }
 
     /// Elsewhere the kernel counts nothing for us.
     #[cfg(not(target_os = "linux"))]
-    fn read(&self, server: &Server) -> Clocks {
-        Clocks {
-            allocations: server.allocations(),
-            ..server.clocks()
-        }
+    fn kernels(&self, _: &Server) -> [Option<u64>; 2] {
+        [None; 2]
     }
 }
 

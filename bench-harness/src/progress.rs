@@ -3,14 +3,12 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use crate::generator::Span;
 use crate::plan::{Plan, Planned};
 
 /// How far a run is.
 #[derive(Debug)]
 pub(crate) struct Progress {
     cells: usize,
-    span: Span,
     /// What the plan says of all of it, and of what is done.
     expected: Duration,
     done: Duration,
@@ -34,7 +32,6 @@ impl Progress {
         }
         Self {
             cells: plan.cells.len(),
-            span: plan.span,
             expected,
             done: Duration::ZERO,
             began: Instant::now(),
@@ -69,9 +66,9 @@ impl Progress {
         );
     }
 
-    /// A contender's round is over.
-    pub(crate) fn done(&mut self, planned: &Planned) {
-        self.done += planned.round(self.span);
+    /// A contender's round is over, of which the plan says that it takes so long.
+    pub(crate) fn done(&mut self, expected: Duration) {
+        self.done += expected;
     }
 
     pub(crate) fn clear(&self) {

@@ -44,6 +44,7 @@ pub(crate) fn run(options: &Run) -> io::Result<(Record, Vec<LatencyLog>)> {
     let seed = options.seed.unwrap_or(since_1970.as_nanos() as u64 % SEEDS);
     let mut machine = Machine::look();
     let conditions = conditions(options, &plan, &mut machine);
+    plan.warning.iter().for_each(|warning| machine.warn(warning.clone()));
     if !options.is_silent {
         for warning in &machine.warnings {
             eprintln!("kraft-bench: warning: {warning}");
@@ -213,13 +214,13 @@ impl Running {
                 if shown[at].fault.is_none() && !interrupt::is_asked() {
                     self.round(planned, &planned.contenders[at], round, &mut shown[at]);
                 }
-                self.progress.done(planned);
+                self.progress.done(planned.round(self.conditions.span));
             }
         }
         for (contender, shown) in planned.contenders.iter().zip(&mut shown) {
             if planned.work.is_counted() && !shown.lacks() {
                 self.count(planned, contender, shown);
-                self.progress.done(planned);
+                self.progress.done(planned.count(self.conditions.span));
             }
         }
         if planned.work.is_of_clusters() {

@@ -206,9 +206,34 @@ impl Work {
         }
     }
 
+    /// Messages of a closed loop that are on their way at once.
+    pub(crate) fn on_their_way(self) -> usize {
+        match self {
+            Self::Echo { conns, depth, .. } => conns * depth,
+            Self::Frames { conns, .. } | Self::Pump { conns, .. } => conns,
+            Self::PingPong { .. } => 1,
+            Self::FanOut { depth, .. } => depth,
+            Self::MultiAccept { clients } | Self::Replicate { clients } => clients,
+            Self::Beside { busy, .. } | Self::SlowReader { busy, .. } => busy,
+            Self::Cluster {
+                pace: Pace::Closed { clients },
+                ..
+            } => clients,
+            Self::Cluster { .. }
+            | Self::Open { .. }
+            | Self::Idle { .. }
+            | Self::Wake { .. }
+            | Self::Timers { .. }
+            | Self::KillLeader => 0,
+        }
+    }
+
     /// Whether both are cells of one workload.
     pub(crate) fn is_like(self, other: Self) -> bool {
-        mem::discriminant(&self) == mem::discriminant(&other)
+        match (self, other) {
+            (Self::Cluster { ask, .. }, Self::Cluster { ask: other, .. }) => ask == other,
+            _ => mem::discriminant(&self) == mem::discriminant(&other),
+        }
     }
 
     /// Whether its messages are larger than those of which there are small ones.
@@ -378,9 +403,13 @@ const FOREIGN: &str = "gRPC";
 /// Every backend with the first format, the first backend with every format, then other programs. Loops that are no backend
 /// are there if they were named, to say that they are not.
 fn clusters(mut chosen: Vec<(String, &'static Engine)>, only_nodes: bool) -> Vec<Contender> {
-    // The first is what others are held against.
     chosen.sort_by_key(|(_, engine)| engine.nature == Nature::Cluster);
     let label = |name: &str, format: &str| format!("{name}, {format}");
+    let is_backend =
+        |engine: &Engine| engine.family == Family::Kraft && engine.nature == Nature::Loop && !engine.is_spinning();
+    // What others are held against.
+    let first = chosen.iter().find(|(_, engine)| is_backend(engine));
+    let first = first.map(|(name, _)| (name.clone(), label(name, FORMATS[0])));
     let mut all: Vec<Contender> = Vec::new();
     for (name, engine) in chosen {
         if engine.nature == Nature::Cluster {
@@ -389,31 +418,24 @@ fn clusters(mut chosen: Vec<(String, &'static Engine)>, only_nodes: bool) -> Vec
                 engine,
                 puts: 1,
                 format: FOREIGN,
-                baseline: all.first().map(|first| first.label.clone()),
+                baseline: first.as_ref().map(|(_, label)| label.clone()),
             });
             continue;
         }
-        let is_backend = engine.family == Family::Kraft && engine.nature == Nature::Loop && !engine.is_spinning();
-        if only_nodes && !is_backend {
+        if only_nodes && !is_backend(engine) {
             continue;
         }
-        let is_first = all.is_empty();
-        let formats = if is_first && is_backend {
-            &FORMATS[..]
-        } else {
-            &FORMATS[..1]
-        };
+        let is_first = first.as_ref().is_some_and(|(first, _)| *first == name);
+        let formats = if is_first { &FORMATS[..] } else { &FORMATS[..1] };
         for &format in formats {
-            let baseline = match all.first() {
-                Some(first) if format == FORMATS[0] => Some(first.label.clone()),
-                _ => (format != FORMATS[0]).then(|| label(&name, FORMATS[0])),
-            };
+            let own = label(&name, format);
+            let baseline = first.as_ref().map(|(_, label)| label.clone());
             all.push(Contender {
-                label: label(&name, format),
+                baseline: baseline.filter(|baseline| *baseline != own),
+                label: own,
                 engine,
                 puts: 1,
                 format,
-                baseline,
             });
         }
     }
@@ -505,6 +527,29 @@ mod tests {
         );
         let named = contenders(Work::KillLeader, &[REFERENCE.to_owned()], &usable);
         assert_eq!(pairs(named), [(format!("{REFERENCE}, binary"), None)]);
+    }
+
+    #[test]
+    fn who_is_no_backend_is_no_baseline_of_nodes() {
+        let named = [REFERENCE, "etcd", "threads+spin", "threads", "epoll"].map(str::to_owned);
+        let pace = Pace::Closed { clients: 1 };
+        let all = contenders(Work::Cluster { ask: Ask::Put, pace }, &named, &[]);
+        let labels: Vec<&str> = all.iter().map(|one| one.label.as_str()).collect();
+        let (no_node, spinning) = (format!("{REFERENCE}, binary"), "threads+spin, binary");
+        let of_threads = ["binary", "protobuf", "msgpack", "json"].map(|format| format!("threads, {format}"));
+        let mut expected: Vec<&str> = vec![&no_node, spinning];
+        expected.extend(of_threads.iter().map(String::as_str));
+        expected.extend(["epoll, binary", "etcd, gRPC"]);
+        assert_eq!(labels, expected);
+        for one in &all {
+            let is_first = one.label == "threads, binary";
+            assert_eq!(
+                one.baseline.as_deref(),
+                (!is_first).then_some("threads, binary"),
+                "{}",
+                one.label
+            );
+        }
     }
 
     #[test]

@@ -5,8 +5,6 @@
 //! many connections the busiest loop saves calls and the idlest cannot need more than for a lone message, which is what
 //! is asked of `echo`.
 
-use std::collections::BTreeSet;
-
 use crate::ceilings::{Bound, Ceilings, Counts};
 use crate::command::{Failure, cargo_output};
 use crate::steps::Outcome;
@@ -22,11 +20,16 @@ const CEILINGS: Ceilings = Ceilings {
 };
 
 /// Backends that are in every build for Linux. A row that is refused fails the run.
-const RUN: &str = "run -q -p kraft-bench -- run --workloads ping-pong,fan-out,echo --engines epoll,io-uring,threads \
-                   --sizes 64 --conns 64 --depth 1 --filter 64B --rounds 1 --seconds 0.5 --seed 1";
+const ENGINES: [&str; 3] = ["epoll", "io-uring", "threads"];
 
-/// How its tables name what they count.
-const HEADING: &str = "syscalls each";
+/// What they are asked for: a line a round, for machines.
+const RUN: &str = "run -q -p kraft-bench -- run --workloads ping-pong,fan-out,echo --sizes 64 --conns 64 --depth 1 \
+                   --filter 64B --rounds 1 --seconds 0.5 --seed 1 -o csv --engines";
+
+/// The columns that are looked at.
+const CELL: &str = "cell";
+const CONTENDER: &str = "contender";
+const COUNT: &str = "syscalls_per_message";
 
 /// One message on its way: every call is made for it.
 const EXACT: [&str; 2] = ["ping-pong 64B", "fan-out 64B to 2 1 deep"];
@@ -40,14 +43,14 @@ const SHARED: (&str, &str) = ("echo 64Bx64", "ping-pong 64B");
 ///
 /// A count is above its ceiling, has none, or is gone.
 pub(crate) fn run() -> Result<Outcome, Failure> {
-    let words: Vec<&str> = RUN.split_whitespace().collect();
+    let engines = ENGINES.join(",");
+    let words: Vec<&str> = RUN.split_whitespace().chain([engines.as_str()]).collect();
     let text = cargo_output(&[], &words)?;
-    let counts = read(&text);
-    if counts.is_empty() {
+    let Some(counts) = read(&text)? else {
         let why = "the kernel does not count them for us: it takes Linux, tracefs and CAP_PERFMON";
         println!("ci: ======== SKIPPED: NO system calls are counted: {why}");
         return Ok(Outcome::Skipped(format!("counts of system calls ({why})")));
-    }
+    };
     for (name, count) in &counts {
         println!("ci: {name}: {count:.2} system calls a message");
     }
@@ -75,33 +78,61 @@ fn split(counts: Counts) -> (Counts, Vec<Bound>) {
     (exact, shared)
 }
 
-/// What the tables of a run say: below the name of a cell a line of headings, then one an engine.
-fn read(tables: &str) -> Counts {
-    let cells: BTreeSet<&str> = EXACT.into_iter().chain([SHARED.0]).collect();
-    let mut counts = Counts::new();
-    let mut lines = tables.lines().peekable();
-    while let Some(line) = lines.next() {
-        let Some(cell) = cells.get(line) else { continue };
-        let headings: Vec<&str> = lines.next().map(columns).unwrap_or_default();
-        let Some(place) = headings.iter().position(|heading| *heading == HEADING) else {
-            continue;
-        };
-        while let Some(row) = lines.next_if(|line| columns(line).len() == headings.len()) {
-            let row = columns(row);
-            if let Ok(count) = row[place].parse() {
-                counts.insert(format!("{cell}, {}", row[0]), count);
+/// What the lines of a run say; `None` if every cell that is looked at has its rows and none of them a count.
+///
+/// # Errors
+///
+/// It is not what the program prints, a row is not there, or some have a count and others do not.
+fn read(text: &str) -> Result<Option<Counts>, Failure> {
+    let failed = |what: String| Failure::new(format!("`kraft-bench run -o csv` {what}"));
+    let mut lines = text.lines().map(fields);
+    let headings = lines.next().unwrap_or_default();
+    let place = |name: &str| {
+        let place = headings.iter().position(|heading| heading == name);
+        place.ok_or_else(|| failed(format!("prints no column {name}")))
+    };
+    let (cell, contender, count) = (place(CELL)?, place(CONTENDER)?, place(COUNT)?);
+    let rows: Vec<Vec<String>> = lines.collect();
+    let (mut counts, mut empty) = (Counts::new(), Vec::new());
+    for of in EXACT.into_iter().chain([SHARED.0]) {
+        for engine in ENGINES {
+            let name = format!("{of}, {engine}");
+            let is_it = |row: &&Vec<String>| row.len() == headings.len() && row[cell] == of && row[contender] == engine;
+            let row = rows.iter().find(is_it);
+            let field = &row.ok_or_else(|| failed(format!("prints no row of {name}")))?[count];
+            if field.is_empty() {
+                empty.push(name);
+            } else {
+                let number = field.parse().ok();
+                let number = number.ok_or_else(|| failed(format!("prints no count of {name}: {field:?}")))?;
+                counts.insert(name, number);
             }
         }
     }
-    counts
+    if counts.is_empty() {
+        return Ok(None);
+    }
+    match &empty[..] {
+        [] => Ok(Some(counts)),
+        empty => Err(failed(format!("counts nothing of {}, and of others", empty.join("; ")))),
+    }
 }
 
-/// Columns are two blanks apart at least, words in one of them one.
-fn columns(line: &str) -> Vec<&str> {
-    line.split("  ")
-        .map(str::trim)
-        .filter(|column| !column.is_empty())
-        .collect()
+/// The fields of a line as RFC 4180 has them: between quotation marks commas separate nothing, and one stands for two.
+fn fields(line: &str) -> Vec<String> {
+    let mut fields = vec![String::new()];
+    let (mut is_quoted, mut chars) = (false, line.chars().peekable());
+    while let Some(char) = chars.next() {
+        match char {
+            '"' if is_quoted && chars.next_if_eq(&'"').is_some() => {
+                fields.last_mut().into_iter().for_each(|field| field.push('"'))
+            }
+            '"' => is_quoted = !is_quoted,
+            ',' if !is_quoted => fields.push(String::new()),
+            char => fields.last_mut().into_iter().for_each(|field| field.push(char)),
+        }
+    }
+    fields
 }
 
 #[cfg(test)]
@@ -112,15 +143,86 @@ mod tests {
         all.iter().map(|&(name, count)| (name.to_owned(), count)).collect()
     }
 
+    /// As `kraft-bench run -o csv` prints it, with these counts by cell and engine.
+    fn printed(count: impl Fn(&str, &str) -> Option<&'static str>) -> String {
+        let mut text = String::from(
+            "cell,contender,round,messages_per_second,latency_p50_us,latency_p99_us,latency_p99_9_us,service_p50_us,\
+             service_p99_us,detected_ms,elected_ms,first_write_ms,server_cpu_us_per_message,server_cpu_share,\
+             context_switches_per_message,syscalls_per_message,completions_per_message,allocations_per_message,\
+             resident_bytes,growth_bytes,load_busy_share,load_cpu_share,repeated_rounds,fault\n",
+        );
+        for cell in [
+            "ping-pong 64B",
+            "fan-out 64B to 2 1 deep",
+            "fan-out 64B to 64 1 deep",
+            "echo 64Bx64",
+        ] {
+            for engine in ENGINES {
+                if let Some(count) = count(cell, engine) {
+                    text += &format!(
+                        "{cell},{engine},1,39964.0000,22.7000,31.1000,,,,,,,24.1000,0.9700,1.0000,{count},,0.0000,3000000.0000,,\
+                         0.3000,0.9900,,\n"
+                    );
+                }
+            }
+        }
+        text
+    }
+
+    #[track_caller]
+    fn refused(text: &str, expected: &str) {
+        let failure = read(text).expect_err(expected);
+        assert_eq!(failure.to_string(), format!("`kraft-bench run -o csv` {expected}"));
+    }
+
     #[test]
-    fn counts_stand_below_their_heading() {
-        let text = "a machine\n\nping-pong 64B\n  engine    messages/s  p50 µs  syscalls each  load busy\n  \
-                    epoll         39,964    22.7           3.00       99 %\n  io-uring      37,395    23.6              \
-                    -       99 %\n  ratio of   to  what\n  epoll  x  1.00\n\necho 64Bx8\n  engine   syscalls each\n  \
-                    epoll   9.00\n\necho 64Bx64\n  engine   syscalls each\n  epoll            2.04\n\nfan-out 64B to 2 1 \
-                    deep\n  engine   load busy\n  epoll         99 %\n";
-        let expected = counts(&[("ping-pong 64B, epoll", 3.0), ("echo 64Bx64, epoll", 2.04)]);
-        assert_eq!(read(text), expected);
+    fn counts_are_those_of_their_column() {
+        let text = printed(|cell, engine| {
+            Some(if (cell, engine) == ("echo 64Bx64", "epoll") {
+                "2.0400"
+            } else {
+                "3.0000"
+            })
+        });
+        let found = read(&text).expect("it is well-formed").expect("there are counts");
+        assert_eq!(found.len(), 9, "{found:?}");
+        let of = |name: &str| found.get(name).copied();
+        assert_eq!(
+            (of("echo 64Bx64, epoll"), of("ping-pong 64B, threads")),
+            (Some(2.04), Some(3.0))
+        );
+        assert_eq!(of("fan-out 64B to 64 1 deep, epoll"), None);
+    }
+
+    #[test]
+    fn where_nobody_counts_every_row_is_there_and_empty() {
+        assert_eq!(read(&printed(|_, _| Some(""))), Ok(None));
+    }
+
+    #[test]
+    fn what_is_not_there_is_no_reason_to_skip() {
+        refused("", "prints no column cell");
+        refused(
+            "a machine\n\nping-pong 64B\n  engine  syscalls\n             each\n",
+            "prints no column cell",
+        );
+        refused(&printed(|_, _| None), "prints no row of ping-pong 64B, epoll");
+        let lost = |cell: &str, engine: &str| (cell != "echo 64Bx64" || engine != "threads").then_some("");
+        refused(&printed(lost), "prints no row of echo 64Bx64, threads");
+        let some = |_: &str, engine: &str| Some(if engine == "epoll" { "" } else { "3.0000" });
+        refused(
+            &printed(some),
+            "counts nothing of ping-pong 64B, epoll; fan-out 64B to 2 1 deep, epoll; echo 64Bx64, epoll, and of others",
+        );
+        refused(
+            &printed(|_, _| Some("-")),
+            "prints no count of ping-pong 64B, epoll: \"-\"",
+        );
+    }
+
+    #[test]
+    fn what_is_quoted_is_one_field() {
+        assert_eq!(fields("a,\"b, \"\"c\"\"\",,d"), ["a", "b, \"c\"", "", "d"]);
     }
 
     #[test]

@@ -1,9 +1,15 @@
 //! Three etcd, found on the path, under the same load by their own protocol.
 
 use std::env;
+use std::ffi::OsString;
+use std::io::Read;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use kraft_core::id::NodeId;
@@ -21,13 +27,23 @@ use crate::workload::{Pace, Work};
 /// For how long an answer is waited for while the leader is killed. A member that does not know of that yet passes on what it is asked to
 /// the dead one, and answers after seven seconds that it timed out: whoever asks another one meanwhile has his answer
 /// when there is one to be had.
-const ANSWER: Duration = Duration::from_millis(100);
+const ANOTHER_AFTER: Duration = Duration::from_millis(100);
 
 /// The program.
 const NAME: &str = "etcd";
 
-/// Between two questions to members that have no leader yet.
+/// Between two questions to members that have no leader yet, and between two looks at a program that is to end.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// How variables begin that are settings of it.
+const SETTING: &str = "ETCD_";
+
+/// A program that has not said by then which one it is, or says more, is not asked any further.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+
+/// Of what it says so many characters are kept.
+const VERSION_CHARS_MAX: usize = 100;
 
 /// A round against a cluster of its own.
 pub(super) fn measure(work: Work, ground: &Ground, span: Span, waiting: Waiting) -> Result<Figures, Fault> {
@@ -40,12 +56,69 @@ pub(super) fn measure(work: Work, ground: &Ground, span: Span, waiting: Waiting)
     outcome.map_err(|fault| members.processes.blame(fault))
 }
 
-/// Which one it is, in its own words: `etcd Version: 3.4.23`.
-pub(crate) fn version() -> Option<String> {
-    let program = installed(folders()).ok()?;
-    let said = Command::new(program).arg("--version").output().ok()?;
-    let said = String::from_utf8(said.stdout).ok()?;
-    said.lines().next().map(str::to_owned)
+/// Which one it is, in its own words: `etcd Version: 3.4.23`. It is asked once.
+pub(crate) fn version() -> Option<&'static str> {
+    static VERSION: OnceLock<Option<String>> = OnceLock::new();
+    let ask = || {
+        let mut command = Command::new(installed(folders()).ok()?);
+        without_settings(command.arg("--version"));
+        first_line(&mut command, ANSWER_MAX)
+    };
+    VERSION.get_or_init(ask).as_deref()
+}
+
+/// What a program says first, if it ends well in time and says no more than one wants to hear.
+fn first_line(command: &mut Command, patience: Duration) -> Option<String> {
+    let end = Instant::now() + patience;
+    // ^C is for us, who end it.
+    command
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut child = command.spawn().ok()?;
+    let stdout = child.stdout.take();
+    let (say, said) = mpsc::sync_channel(1);
+    // A read of a pipe has no time-out, a channel has. The thread ends when nobody has the pipe any more.
+    thread::spawn(move || {
+        let mut text = String::new();
+        let outcome = stdout.map(|stdout| stdout.take(ANSWER_BYTES_MAX).read_to_string(&mut text));
+        let is_whole = matches!(outcome, Some(Ok(count)) if (count as u64) < ANSWER_BYTES_MAX);
+        // Who has given up does not listen.
+        let _ = say.send(is_whole.then_some(text));
+    });
+    let text = said.recv_timeout(patience).ok().flatten();
+    let has_ended_well = ends_well(&mut child, end);
+    let text = text.filter(|_| has_ended_well)?;
+    Some(text.lines().next()?.chars().take(VERSION_CHARS_MAX).collect())
+}
+
+/// Whether a program ends by then, and well. One that does not is killed.
+fn ends_well(child: &mut Child, end: Instant) -> bool {
+    while Instant::now() < end && !interrupt::is_asked() {
+        match child.try_wait() {
+            Ok(Some(status)) => return status.success(),
+            Ok(None) => thread::sleep(PAUSE),
+            Err(_) => break,
+        }
+    }
+    // If it has ended meanwhile there is nothing to kill.
+    let _ = child.kill();
+    let _ = child.wait();
+    false
+}
+
+/// Starts it as it comes: settings of somebody else's are not for these members.
+fn without_settings(command: &mut Command) {
+    let names = env::vars_os().map(|(name, _)| name);
+    settings(names).for_each(|name| {
+        command.env_remove(name);
+    });
+}
+
+/// Which of these variables are settings of it.
+fn settings(names: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    names.filter(|name| name.as_encoded_bytes().starts_with(SETTING.as_bytes()))
 }
 
 /// Where programs are.
@@ -104,6 +177,7 @@ impl Members {
             format!("http://{}", self.clients[at]),
         );
         let mut command = self.processes.command()?;
+        without_settings(&mut command);
         command
             .env(PROGRAM, &self.program)
             .args(["--name", &name(at)])
@@ -123,7 +197,7 @@ impl Members {
         let running: Vec<usize> = running.collect();
         self.asked += 1;
         let at = self.clients[running[self.asked % running.len()]];
-        match ask_once(at, op, key as usize, ANSWER) {
+        match ask_once(at, op, key as usize, ANOTHER_AFTER) {
             Ok(()) => Ok(true),
             Err(Fault::Closed(_) | Fault::Stalled(_)) => Ok(false),
             Err(fault) => Err(fault),
@@ -168,7 +242,7 @@ impl Members {
             if let Some(words) = self.processes.last_words() {
                 return Err(Fault::Closed(words));
             }
-            std::thread::sleep(PAUSE);
+            thread::sleep(PAUSE);
         }
         Err(Fault::Stalled(format!(
             "three members agreed on no leader in {} s",
@@ -253,6 +327,40 @@ mod tests {
         std::fs::remove_dir(folder.path().join(NAME)).expect("it is empty");
         std::fs::write(folder.path().join(NAME), b"").expect("a file");
         assert_eq!(installed(path()), Ok(folder.path().join(NAME)));
+    }
+
+    #[test]
+    fn a_version_is_what_is_said_in_time_by_who_ends_well() {
+        let said = |script: &str, patience| {
+            let mut shell = Command::new("/bin/sh");
+            first_line(shell.args(["-c", script]), patience)
+        };
+        let long = Duration::from_secs(60);
+        let version = "echo etcd Version: 9.9.9; echo Git SHA: none";
+        assert_eq!(said(version, long).as_deref(), Some("etcd Version: 9.9.9"));
+        assert_eq!(said(&format!("{version}; exit 3"), long), None);
+        assert_eq!(said("exit 0", long), None);
+        // More than anybody wants to read, without an end.
+        assert_eq!(said("exec yes", long), None);
+        let line = said("printf %0500d 7", long).expect("it is one line");
+        assert_eq!(line.len(), VERSION_CHARS_MAX);
+        // One that hangs is not waited for, whether it said something, or shut its mouth: `wait` says that it was killed.
+        let short = Duration::from_millis(100);
+        assert_eq!(said(&format!("{version}; exec sleep 3600"), short), None);
+        assert_eq!(said(&format!("{version}; exec sleep 3600 >&-"), short), None);
+    }
+
+    #[test]
+    fn settings_of_another_etcd_are_none_of_ours() {
+        let names = [
+            "ETCD_NAME",
+            "ETCDCTL_API",
+            "PATH",
+            "ETCD_INITIAL_CLUSTER",
+            "MY_ETCD_NAME",
+        ];
+        let found: Vec<OsString> = settings(names.map(OsString::from).into_iter()).collect();
+        assert_eq!(found, ["ETCD_NAME", "ETCD_INITIAL_CLUSTER"]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::watch::Seen;
 use crate::fault::Fault;
 use crate::generator::{Clocks, Figures, Span};
 use crate::interrupt;
+use crate::plan::TRIALS_MIN;
 
 /// Asks survivors over and over, from when the leader was killed until it is over or all is known.
 pub(super) type Watch = Box<dyn FnOnce(Instant, &AtomicBool) -> Result<Seen, Fault> + Send>;
@@ -35,9 +36,6 @@ pub(super) trait Mortal {
     fn has(&mut self, key: u64) -> Result<bool, Fault>;
 }
 
-/// Trials of a round, however short it is.
-const TRIALS_MIN: u64 = 2;
-
 /// Without a leader for so long, the others will not have one.
 const LEADERLESS_MAX: Duration = Duration::from_secs(20);
 
@@ -49,7 +47,7 @@ pub(super) fn kill_leaders(cluster: &mut impl Mortal, span: Span) -> Result<Figu
     let since = SystemTime::now();
     let (mut trials, mut elapsed) = (0_u64, Duration::ZERO);
     let mut shown = Vec::new();
-    while trials < TRIALS_MIN || elapsed < span.measured {
+    while trials < u64::from(TRIALS_MIN) || elapsed < span.measured {
         let leader = cluster.leader()?;
         first_write(cluster, before(trials), Instant::now())?;
         let watch = cluster.watch(leader)?;

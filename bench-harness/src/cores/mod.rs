@@ -179,6 +179,11 @@ impl Begun {
 
 /// A closed loop: as many commands on their way as there are clients, which are the task's connections.
 fn drive(task: &Task, trio: &mut impl Trio) -> io::Result<Found> {
+    drive_within(PATIENCE, task, trio)
+}
+
+/// The same, which gives up after so long without a commit.
+fn drive_within(patience: Duration, task: &Task, trio: &mut impl Trio) -> io::Result<Found> {
     let (mut load, mut clock) = (Load::default(), Clock::start());
     let clients = task.connections as u64;
     let mut found = None;
@@ -195,8 +200,8 @@ fn drive(task: &Task, trio: &mut impl Trio) -> io::Result<Found> {
             let count = trio.applied(LEADER).count;
             if count > acknowledged {
                 (acknowledged, heard) = (count, now);
-            } else if now - heard > PATIENCE {
-                return Err(stalled());
+            } else if now - heard > patience {
+                return Err(stalled(patience));
             }
         }
         found = Some(began.found(acknowledged));
@@ -220,8 +225,8 @@ fn settle(load: &Load, from: Duration, trio: &mut impl Trio) -> io::Result<()> {
     Ok(())
 }
 
-fn stalled() -> io::Error {
-    io::Error::other(format!("nothing was committed for {} s", PATIENCE.as_secs()))
+fn stalled(patience: Duration) -> io::Error {
+    io::Error::other(format!("nothing was committed for {} s", patience.as_secs_f64()))
 }
 
 #[cfg(test)]

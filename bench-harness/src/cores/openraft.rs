@@ -49,7 +49,7 @@ pub(super) fn run(task: &Task) -> io::Result<Found> {
     let bound = task.warm_up + task.measured + PATIENCE;
     runtime.block_on(async {
         let bounded = tokio::time::timeout(bound, drive(task)).await;
-        bounded.unwrap_or_else(|_| Err(stalled()))
+        bounded.unwrap_or_else(|_| Err(stalled(PATIENCE)))
     })
 }
 
@@ -60,7 +60,7 @@ async fn drive(task: &Task) -> io::Result<Found> {
     let leader = &nodes.handles[LEADER];
     let mut load = Load::default();
     let mut waiting = VecDeque::with_capacity(task.connections);
-    let (mut acknowledged, mut found) = (0, None);
+    let (mut acknowledged, mut last, mut found) = (0, None, None);
     for span in [task.warm_up, task.measured] {
         let began = Begun::now(acknowledged);
         while began.at.elapsed() < span || acknowledged == began.count {
@@ -69,13 +69,12 @@ async fn drive(task: &Task) -> io::Result<Found> {
                 waiting.push_back(reply.map_err(io::Error::other)?);
             }
             if let Some(oldest) = waiting.pop_front() {
-                committed(oldest).await?;
+                last = Some(committed(oldest).await?);
                 acknowledged += 1;
             }
         }
         found = Some(began.found(acknowledged));
     }
-    let mut last = None;
     for reply in waiting {
         last = Some(committed(reply).await?);
     }

@@ -79,7 +79,8 @@ struct Liars {
     /// Whether the third node swaps a command with the one before it, and which command it does not get.
     swaps: bool,
     loses: Option<usize>,
-    is_deaf: bool,
+    /// How many commands they commit before they commit none.
+    most: Option<usize>,
 }
 
 impl Trio for Liars {
@@ -89,11 +90,11 @@ impl Trio for Liars {
     }
 
     fn turn(&mut self, _: Duration) -> io::Result<()> {
-        if self.is_deaf {
-            return Ok(());
-        }
         let first = self.applied[LEADER].count as usize;
-        for (at, command) in (first..).zip(&self.proposed[first..]) {
+        let end = self
+            .most
+            .map_or(self.proposed.len(), |most| most.min(self.proposed.len()));
+        for (at, command) in (first..end).zip(&self.proposed[first..end]) {
             self.applied[0].apply(command);
             self.applied[1].apply(command);
             let other = match at % 2 {
@@ -133,6 +134,18 @@ fn what_a_node_applied_otherwise_is_noticed() {
         ..Liars::default()
     };
     assert_eq!(said(loses), Err("node 3 applied 7 commands of 8".into()));
+}
+
+#[test]
+fn who_commits_nothing_any_more_has_stalled() {
+    for most in [0, 3, 4] {
+        let mut liars = Liars {
+            most: Some(most),
+            ..Liars::default()
+        };
+        let error = drive_within(STEP_MAX, &task(4), &mut liars).expect_err("it commits no more");
+        assert_eq!(error.to_string(), "nothing was committed for 0.01 s", "{most}");
+    }
 }
 
 #[test]

@@ -30,6 +30,7 @@ use super::pace::{self, Crowd};
 use super::{EVENTS, Figures, ReadClocks, Span, list, wait};
 use crate::cli::Waiting;
 use crate::fault::Fault;
+use crate::progress::counted;
 use crate::workload::Ask;
 
 const PUT: &str = "/etcdserverpb.KV/Put";
@@ -41,6 +42,12 @@ const PREFIX_BYTES: usize = 5;
 
 /// The longest message that is taken.
 const MESSAGE_MAX: usize = 1 << 20;
+
+/// Of what a member says to a refusal so many characters are shown.
+const WORDS_MAX: usize = 400;
+
+/// Of bytes that are wrong so many are shown.
+const SHOWN_MAX: usize = 64;
 
 /// Requests of a connection that may be on their way; an open loop gives up before.
 const STREAMS_MAX: usize = 1 << 20;
@@ -128,6 +135,7 @@ fn at_once(patience: Duration) -> Span {
         warm_up: Duration::ZERO,
         measured: Duration::ZERO,
         patience,
+        turns_min: 0,
     }
 }
 
@@ -503,6 +511,7 @@ fn outcome(headers: &HeaderMap) -> Result<(), Fault> {
         Some("0") => Ok(()),
         Some(status) => {
             let why = text("grpc-message").unwrap_or("without a word");
+            let why: String = why.chars().take(WORDS_MAX).collect();
             Err(Fault::closed(format!("gRPC status {status}: {why}")))
         }
         None => Err(Fault::Corrupt("an answer without a gRPC status".into())),
@@ -531,7 +540,7 @@ impl Asked {
                 let found = RangeResponse::decode(message.clone()).map_err(bad)?;
                 match &found.kvs[..] {
                     [only] if only.key == key_bytes(key)[..] && only.value == value(key) => Ok(None),
-                    other => Err(Fault::Corrupt(format!("{self:?} was answered with {other:?}"))),
+                    other => Err(Fault::Corrupt(format!("{self:?} was answered with {}", brief(other)))),
                 }
             }
             Self::Standing => {
@@ -544,6 +553,19 @@ impl Asked {
             }
         }
     }
+}
+
+/// How many values an answer has and how the first begins: it may be as long as an answer gets.
+fn brief(kvs: &[KeyValue]) -> String {
+    let count = counted(kvs.len(), "value");
+    let Some(first) = kvs.first() else {
+        return count;
+    };
+    let cut = |bytes: &Bytes| match bytes.len() {
+        ..=SHOWN_MAX => format!("{bytes:?}"),
+        count => format!("{:?} and {} more bytes", bytes.slice(..SHOWN_MAX), count - SHOWN_MAX),
+    };
+    format!("{count}, the first of {} with {}", cut(&first.key), cut(&first.value))
 }
 
 /// Whether h2 wants to be asked again at once.
@@ -682,6 +704,18 @@ mod tests {
         for kvs in [vec![], vec![kv(5, 6)], vec![kv(6, 5)], vec![kv(5, 5), kv(5, 5)]] {
             assert!(matches!(judge(kvs), Err(Fault::Corrupt(_))));
         }
+        // However much it is, not much is told of it.
+        let long = KeyValue {
+            key: Bytes::copy_from_slice(&key_bytes(5)),
+            value: Bytes::from(vec![b'x'; MESSAGE_MAX / 2]),
+        };
+        let text = judge(vec![long; 2]).expect_err("it is another value").to_string();
+        assert!(text.contains("was answered with 2 values, the first of "), "{text}");
+        assert!(
+            text.ends_with(&format!("x\" and {} more bytes", MESSAGE_MAX / 2 - SHOWN_MAX)),
+            "{text}"
+        );
+        assert!(text.len() < 400, "{text}");
     }
 
     #[test]

@@ -41,8 +41,11 @@ enum Kept {
 pub(super) struct Meter {
     origin: Instant,
     pub(super) span: Span,
-    /// Answers that belong to the warm-up, however long it takes, but for one's patience.
+    /// Answers that belong to the warm-up, however long it takes, but for one's patience: as many as messages are on their
+    /// way in a closed loop.
     warm_up_messages: u64,
+    /// Whether the clocks were read before the warm-up.
+    is_primed: bool,
     /// When measuring began: in nanoseconds behind the origin, in the world's time, and by the clocks of that moment.
     began: Option<(u64, SystemTime, Clocks)>,
     /// When it ended, and what there was by then; latencies come with [`figures`](Self::figures).
@@ -70,6 +73,7 @@ impl Meter {
             origin: Instant::now(),
             span,
             warm_up_messages,
+            is_primed: false,
             began: None,
             ended: None,
             messages: 0,
@@ -111,6 +115,12 @@ impl Meter {
         if self.ended.is_some() {
             return self.shares.are_had();
         }
+        if !self.is_primed {
+            // Who makes counters in the first reading takes milliseconds for it, and answers pile up meanwhile whose cost
+            // would be missing.
+            clocks();
+            self.is_primed = true;
+        }
         let now = self.last;
         let Some((began, since, before)) = self.began else {
             let passed = Duration::from_nanos(now);
@@ -126,8 +136,9 @@ impl Meter {
             return Ok(false);
         };
         let elapsed = Duration::from_nanos(now - began);
+        let has_enough = self.messages >= self.warm_up_messages * self.span.turns_min || elapsed >= self.span.patience;
         // On a crowded machine a short span may pass without an answer; one that never comes ends in `wait`.
-        if elapsed < self.span.measured || self.messages == 0 {
+        if elapsed < self.span.measured || self.messages == 0 || !has_enough {
             return Ok(false);
         }
         let figures = Figures {
@@ -243,6 +254,7 @@ mod tests {
         warm_up: Duration::ZERO,
         measured: Duration::ZERO,
         patience: Duration::from_secs(10),
+        turns_min: 0,
     };
 
     fn is_over(meter: &mut Meter) -> bool {
@@ -262,6 +274,49 @@ mod tests {
         meter.worked(true);
         assert!(is_over(&mut meter));
         assert_eq!(meter.figures().messages, 1);
+    }
+
+    #[test]
+    fn a_span_that_counts_lasts_until_what_is_on_its_way_is_a_small_share_of_it() {
+        let span = Span {
+            turns_min: 3,
+            ..AT_ONCE
+        };
+        let mut meter = Meter::closed(span, 2, 1);
+        let mut answers = 0;
+        while !is_over(&mut meter) {
+            answers += u64::from(meter.is_measuring());
+            let now = meter.now();
+            meter.note(answers as usize % 2, now, Times::due(now));
+            meter.worked(true);
+        }
+        assert_eq!((answers, meter.figures().messages), (2 * 3, 2 * 3));
+        // Nobody waits for them longer than for an answer.
+        let mut meter = Meter::closed(span, 1, 1);
+        meter.note(0, 0, Times::due(0));
+        assert!(!is_over(&mut meter) && meter.is_measuring());
+        meter.note(0, 0, Times::due(0));
+        assert!(!is_over(&mut meter));
+        meter.last += 11_000_000_000;
+        assert!(is_over(&mut meter));
+    }
+
+    #[test]
+    fn clocks_are_read_before_the_warm_up_and_at_both_ends() {
+        let reads = std::cell::Cell::new(0);
+        let clocks = || {
+            reads.set(reads.get() + 1);
+            Clocks::default()
+        };
+        let mut meter = Meter::new(AT_ONCE, 1);
+        assert!(!meter.is_over(&clocks).expect("it is in time"));
+        assert!(reads.get() == 1 && !meter.is_measuring());
+        meter.note(0, 0, Times::due(0));
+        assert!(!meter.is_over(&clocks).expect("it is in time"));
+        assert!(reads.get() == 2 && meter.is_measuring());
+        meter.note(0, 0, Times::due(0));
+        assert!(meter.is_over(&clocks).expect("it is in time"));
+        assert_eq!(reads.get(), 3);
     }
 
     #[test]

@@ -74,6 +74,9 @@ pub(crate) struct Span {
     pub(crate) measured: Duration,
     /// No answer for so long ends a round: a stall, where the slowest answer of a live server takes milliseconds.
     pub(crate) patience: Duration,
+    /// It lasts until so many answers came for each message that is on its way in a closed loop, however long that takes,
+    /// but for one's patience.
+    pub(crate) turns_min: u64,
 }
 
 impl Span {
@@ -138,7 +141,8 @@ impl Switches {
     }
 }
 
-/// Reads the clocks.
+/// Reads the clocks. A load does so three times: before its warm-up, where it may take long, when measuring begins, and when
+/// that ends.
 pub(crate) type ReadClocks<'a> = &'a dyn Fn() -> Clocks;
 
 impl Clocks {

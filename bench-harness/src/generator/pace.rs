@@ -185,6 +185,7 @@ mod tests {
         warm_up: Duration::from_millis(10),
         measured: Duration::from_millis(50),
         patience: Duration::from_millis(500),
+        turns_min: 0,
     };
 
     /// As many as are due in the measured span, but for one at its edges.

@@ -2,7 +2,7 @@
 
 use super::svg::escaped;
 use super::tables::{median_cell, ratio_cell, row_key};
-use super::{LEVELS, columns, key, load, ratios_drawn};
+use super::{LEVELS, Part, columns, key, load, ratios_drawn};
 use crate::record::{Cell, Record, Row};
 
 /// What is in the run and not in the page, as a browser wrote it down.
@@ -23,7 +23,12 @@ pub(crate) fn missing(record: &Record, page: &str) -> Vec<String> {
             missing.extend(of_row.map(|what| format!("{}, {}: {what}", cell.name, row.contender)));
         }
     }
-    let curves = load::curves(record).into_iter().filter_map(|curve| {
+    let curves = if LEVELS[level].contains(&Part::Load) {
+        load::curves(record)
+    } else {
+        Vec::new()
+    };
+    let curves = curves.into_iter().filter_map(|curve| {
         let points = drawn(page, &format!("data-curve=\"{}\"", curve.key), &["M", "L"]);
         let (expected, figure) = (curve.points.len(), curve.figure.noun());
         let contender = &curve.row.contender;

@@ -26,14 +26,17 @@ use crate::record::{Cell, Record};
 const BYTES_MAX: usize = 395_000;
 
 /// What of cells is left out where there are too many: first the drawings of what a table says nearly as well.
-const LEVELS: [&[Part]; 6] = {
-    use Part::{Columns, Cost, Grid, Ratio, SecondRatio, Spectrum};
+/// The tables' first columns, and why something is not there, always stay.
+const LEVELS: [&[Part]; 8] = {
+    use Part::{Columns, Cost, Grid, Load, Ratio, SecondRatio, Spectrum, Trials};
     [
-        &[Grid, Columns, Ratio, Spectrum, SecondRatio, Cost],
-        &[Grid, Columns, Ratio, Spectrum, SecondRatio],
-        &[Grid, Columns, Ratio, Spectrum],
-        &[Grid, Columns, Ratio],
-        &[Grid, Columns],
+        &[Grid, Load, Columns, Ratio, Trials, Spectrum, SecondRatio, Cost],
+        &[Grid, Load, Columns, Ratio, Trials, Spectrum, SecondRatio],
+        &[Grid, Load, Columns, Ratio, Trials, Spectrum],
+        &[Grid, Load, Columns, Ratio, Trials],
+        &[Grid, Load, Columns, Ratio],
+        &[Grid, Load, Columns],
+        &[Load],
         &[],
     ]
 };
@@ -43,6 +46,10 @@ const LEVELS: [&[Part]; 6] = {
 enum Part {
     /// Size by connections.
     Grid,
+    /// Latency against load.
+    Load,
+    /// Each death of a leader.
+    Trials,
     /// Those columns of its table that neither stand first nor are compared.
     Columns,
     /// Of the figure that the workload is about.
@@ -51,6 +58,28 @@ enum Part {
     SecondRatio,
     Spectrum,
     Cost,
+}
+
+impl Part {
+    /// As the page names it where it is left out.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Grid => "the grid of sizes and connections",
+            Self::Load => "latency against load",
+            Self::Trials => "each death of a leader",
+            Self::Columns => "columns that are not compared",
+            Self::Ratio => "the rounds of the first ratio",
+            Self::SecondRatio => "the rounds of other ratios",
+            Self::Spectrum => "latency by percentile",
+            Self::Cost => "CPU time in one drawing",
+        }
+    }
+}
+
+/// What a page of this level does without.
+fn left_out(level: usize) -> Vec<&'static str> {
+    let parts = LEVELS[0].iter().filter(|part| !LEVELS[level].contains(part));
+    parts.map(|part| part.name()).collect()
 }
 
 /// The page of a run.
@@ -68,12 +97,14 @@ pub(crate) fn html(record: &Record) -> String {
 fn page(record: &Record, level: usize) -> String {
     let palette = Palette::of(record);
     let parts = LEVELS[level];
-    let mut body = tables::head(record, level > 0);
+    let mut body = tables::head(record, &left_out(level));
     body += &section("Verdicts", &tables::summary(record));
     if parts.contains(&Part::Grid) {
         body += &section("By size and connections", &charts(&heat::draw(record)));
     }
-    body += &section("Latency against load", &charts(&load::draw(record, &palette)));
+    if parts.contains(&Part::Load) {
+        body += &section("Latency against load", &charts(&load::draw(record, &palette)));
+    }
     if parts.contains(&Part::Cost) {
         let drawn = charts(&cost::draw(record, &palette));
         body += &section("CPU time of the server for a message, µs", &drawn);
@@ -101,7 +132,9 @@ fn cell(number: usize, cell: &Cell, parts: &[Part], palette: &Palette) -> String
     if parts.contains(&Part::Spectrum) {
         drawn += &spectrum::draw(cell, palette);
     }
-    drawn += &kill::draw(cell);
+    if parts.contains(&Part::Trials) {
+        drawn += &kill::draw(cell);
+    }
     format!(
         "<h3>{}</h3>{}{}{}\n",
         escaped(&cell.name),
@@ -313,9 +346,74 @@ mod tests {
         record.cells = vec![cell; 150];
         let page = html(&record);
         assert!(page.len() < 400_000, "{}", page.len());
-        assert!(page.contains("To keep this page small"));
+        let said = page.split_once("To keep this page small it leaves out ");
+        let said = said.and_then(|(_, rest)| rest.split('.').next());
+        assert!(
+            said.is_some_and(|said| said.contains("CPU time in one drawing")),
+            "{said:?}"
+        );
         assert_eq!(missing(&record, &page), Vec::<String>::new());
         assert!(!html(&sample()).contains("To keep this page small"));
+    }
+
+    #[test]
+    fn a_page_of_many_deaths_stays_small_and_says_that_it_does_not_draw_them() {
+        let mut record = sample();
+        let trial = Trial {
+            detected_ms: 150.0,
+            elected_ms: 180.0,
+            first_write_ms: 200.0,
+        };
+        record.cells[0].rows[0].trials = vec![trial.clone(); 3];
+        let page = html(&record);
+        assert!(page.contains("from a leader's death") && !page.contains("To keep this page small"));
+        record.cells[0].rows[0].trials = vec![trial; 5_000];
+        let page = html(&record);
+        assert!(page.len() < 400_000, "{}", page.len());
+        assert!(!page.contains("from a leader's death"));
+        let said = page
+            .split_once("To keep this page small it leaves out ")
+            .expect("something is left out")
+            .1;
+        assert!(
+            said.split('.')
+                .next()
+                .is_some_and(|said| said.contains("each death of a leader")),
+            "{said}"
+        );
+        assert_eq!(missing(&record, &page), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_page_of_very_many_rates_stays_small_and_says_that_it_does_not_draw_them() {
+        let mut record = at_two_rates();
+        // A contender for every curve, and a few rates.
+        let (mut fast, mut slow) = (record.cells[0].clone(), record.cells[1].clone());
+        for cell in [&mut fast, &mut slow] {
+            let row = cell.rows[0].clone();
+            cell.rows = (0..800)
+                .map(|at| {
+                    let mut row = row.clone();
+                    row.contender = format!("an-engine-{at}");
+                    row
+                })
+                .collect();
+        }
+        record.cells = vec![fast, slow];
+        let page = html(&record);
+        assert!(page.len() < 400_000, "{}", page.len());
+        assert!(!page.contains("data-curve"));
+        let said = page
+            .split_once("To keep this page small it leaves out ")
+            .expect("something is left out")
+            .1;
+        assert!(
+            said.split('.')
+                .next()
+                .is_some_and(|said| said.contains("latency against load")),
+            "{said}"
+        );
+        assert_eq!(missing(&record, &page), Vec::<String>::new());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::record::{Cell, Comparison, Record, Row};
 use crate::report::{asked, interval, plain};
 
 /// What it is, how it was measured, and how to read it.
-pub(super) fn head(record: &Record, is_reduced: bool) -> String {
+pub(super) fn head(record: &Record, left_out: &[&str]) -> String {
     let (method, machine) = (&record.method, &record.machine);
     let mut text = format!(
         "<header><h1>Event loops against each other</h1><p class=\"soft\">kraft-bench on {}<br>{} rounds of {:.2} s behind {:.2} s of warm-up, in the \
@@ -22,9 +22,12 @@ pub(super) fn head(record: &Record, is_reduced: bool) -> String {
         method.comparisons,
         method.confidence * 100.0
     );
-    if is_reduced {
-        text += "<p class=\"soft\">To keep this page small some drawings or columns are left out; results.json has \
-                 everything.</p>";
+    if !left_out.is_empty() {
+        let what = left_out.join(", ");
+        let _ = write!(
+            text,
+            "<p class=\"soft\">To keep this page small it leaves out {what}. results.json has everything.</p>"
+        );
     }
     if record.interrupted {
         text += "<p class=\"warn\">The run was interrupted: rounds are missing.</p>";

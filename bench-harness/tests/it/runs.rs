@@ -91,6 +91,27 @@ fn what_a_message_allocates_is_counted() {
     );
 }
 
+// perf_event_open(2) is Linux's own.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_waits_in_many_sockets_when_counting_begins_is_a_small_share() {
+    let words = "run --workloads echo --engines raw-epoll-et --sizes 64 --conns 1000 --depth 1 --rounds 1 \
+                 --seconds 0.02 -o csv";
+    let output = bench(words);
+    assert!(output.status.success(), "{}", said(&output));
+    let text = stdout(&output);
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
+    let place = lines[0].iter().position(|name| *name == "syscalls_per_message");
+    let field = lines[1][place.expect("it has a column")];
+    if field.is_empty() {
+        println!("SKIPPED: this kernel does not count system calls for us");
+        return;
+    }
+    // A receive and a send, and now and then a wait. A tenth of the messages may be some whose calls were made before.
+    let each: f64 = field.parse().expect("it is a number");
+    assert!((1.8..4.0).contains(&each), "{text}");
+}
+
 #[cfg(feature = "libuv")]
 #[test]
 fn what_is_allocated_in_c_is_counted() {
@@ -316,30 +337,46 @@ fn a_page_is_made_and_shown_if_that_is_asked_for() {
     let folder = Folder::new("shown");
     std::fs::create_dir_all(&folder.0).expect("there is room");
     let (program, seen) = (folder.0.join("xdg-open"), folder.0.join("seen"));
-    let run = |name: &str, shows: &str| {
+    let run = |name: &str, engine: &str, shows: &str| {
         std::fs::write(&program, format!("#!/bin/sh\n{shows}\n")).expect("there is room");
         let mode = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(&program, mode).expect("it is ours");
-        let words =
-            "run --engines raw-threads --sizes 64 --conns 1 --depth 1 --rounds 1 --seconds 0.02 --json --open --out";
+        let words = "run --sizes 64 --conns 1 --depth 1 --rounds 1 --seconds 0.02 --json --engines";
         Command::new(env!("CARGO_BIN_EXE_kraft-bench"))
             .args(words.split_whitespace())
+            .args([engine, "--open", "--out"])
             .arg(folder.0.join(name))
             .env("PATH", &folder.0)
             .output()
             .expect("the program was built")
     };
-    let output = run("one", &format!("echo \"$1\" > {}", seen.display()));
+    let output = run("one", "raw-threads", &format!("echo \"$1\" > {}", seen.display()));
     assert!(output.status.success(), "{}", said(&output));
     assert!(stdout(&output).starts_with("{\"schema\":"), "{}", said(&output));
-    let page = folder.file("seen");
+    // On a crowded machine it is not waited for.
+    let guard = std::time::Instant::now();
+    let page = loop {
+        match std::fs::read_to_string(&seen) {
+            Ok(page) if page.ends_with('\n') => break page,
+            _ => std::thread::yield_now(),
+        }
+        assert!(guard.elapsed().as_secs() < 60, "nothing was shown");
+    };
     assert!(page.trim_end().ends_with("one/report.html"), "{page}");
     assert!(folder.file("one/report.html").starts_with("<!doctype html>"));
     // Where nothing shows pages it is said where this one is.
-    let output = run("two", "exit 3");
+    let output = run("two", "raw-threads", "exit 3");
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     assert!(
         said(&output).contains("two/report.html: exit status: 3"),
+        "{}",
+        said(&output)
+    );
+    // Who interrupts a run sees that, whatever shows its page.
+    let output = run("three", "test-interrupts", "exit 3");
+    assert_eq!(output.status.code(), Some(130), "{}", said(&output));
+    assert!(
+        said(&output).contains("three/report.html: exit status: 3"),
         "{}",
         said(&output)
     );
@@ -571,8 +608,8 @@ fn clusters_answer_in_every_format_and_lose_nothing_with_their_leader() {
             // Cell, contender and round are gone.
             let fields: Vec<&str> = row.splitn(columns - 3, ',').collect();
             let (rate, fault) = (fields[0], fields[columns - 4].trim_matches('"'));
-            // Nodes that do not get their core in time elect others, and should.
-            if fault.starts_with("deposed: ") || fault.starts_with("stalled: ") {
+            // Nodes that do not get their core in time elect others, and should; that is tried three times.
+            if fault.starts_with("deposed: ") {
                 println!("SKIPPED: {start}{row}");
                 continue;
             }
@@ -594,10 +631,12 @@ fn clusters_answer_in_every_format_and_lose_nothing_with_their_leader() {
 /// Runs `kraft-bench` where programs are found in these folders alone.
 #[cfg(all(feature = "cluster", feature = "rivals"))]
 fn bench_etcd(path: &std::ffi::OsStr) -> Output {
-    let words = "run --workloads mixed --engines etcd --cluster-rate 200 --rounds 1 --seconds 0.05";
+    let words = "run --workloads mixed,kill-leader --engines etcd --cluster-rate 200 --rounds 1 --seconds 0.05";
     Command::new(env!("CARGO_BIN_EXE_kraft-bench"))
         .args(words.split_whitespace())
         .env("PATH", path)
+        // What is set for another one.
+        .env("ETCD_NAME", "of-another-cluster")
         .output()
         .expect("the program was built")
 }
@@ -607,24 +646,24 @@ fn bench_etcd(path: &std::ffi::OsStr) -> Output {
 fn etcd_answers_if_it_is_installed_and_is_no_failure_if_not() {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_installed = std::env::split_paths(&path).any(|folder| folder.join("etcd").is_file());
-    let output = bench_etcd(&path);
+    // Members that do not get their core in time elect others, and should: three tries a round, and three runs.
+    let runs = (0..3).map(|_| bench_etcd(&path));
+    let is_led = |output: &Output| !said(output).contains("FAILED, deposed: ");
+    let mut runs = runs.skip_while(|output| !is_led(output));
+    let output = runs.next().expect("of three runs one keeps its leaders");
     let text = said(&output);
     if !is_installed {
         println!("SKIPPED: etcd is not installed");
+        assert!(std::env::var_os("KRAFT_NO_SKIP").is_none(), "KRAFT_NO_SKIP is set");
         assert!(output.status.success(), "{text}");
         let why = "etcd, gRPC: not here, etcd is not installed, or not on the path: `apt-get install etcd-server`";
-        assert_eq!(text.matches(why).count(), 3, "{text}");
-        return;
-    }
-    // Members that do not get their core in time elect others, and should.
-    if text.contains("FAILED, deposed: ") || text.contains("FAILED, stalled: ") {
-        println!("SKIPPED: {text}");
+        assert_eq!(text.matches(why).count(), 4, "{text}");
         return;
     }
     assert!(output.status.success(), "{text}");
     assert!(!text.contains("etcd, gRPC: not here"), "{text}");
     let what = "etcd, gRPC: three etcd that are installed, by gRPC";
-    assert_eq!(text.matches(what).count(), 3, "{text}");
+    assert_eq!(text.matches(what).count(), 4, "{text}");
 }
 
 #[cfg(all(feature = "cluster", feature = "rivals"))]
@@ -633,7 +672,7 @@ fn an_etcd_that_dies_is_a_failed_row_with_its_last_words() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().expect("a folder");
     let program = folder.path().join("etcd");
-    std::fs::write(&program, "#!/bin/sh\necho no quorum today >&2\nexit 3\n").expect("a file");
+    std::fs::write(&program, "#!/bin/sh\necho no quorum today$ETCD_NAME >&2\nexit 3\n").expect("a file");
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
     let output = bench_etcd(folder.path().as_os_str());
     let text = said(&output);
