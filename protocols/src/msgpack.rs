@@ -34,6 +34,9 @@ const KEYED: usize = 10;
 /// The most fields of a map whose length is in its first byte.
 const SHORT_MAP: usize = 15;
 
+/// Bytes of a short map of numbers, at the most.
+const NUMBERS_ROOM: usize = 1 + SHORT_MAP * KEYED;
+
 /// Bytes of an entry besides its payload, at the most.
 const ENTRY_ROOM: usize = 1 + 3 * KEYED + 6;
 
@@ -46,7 +49,7 @@ const _: () = {
         assert!(!is_numbers(kind) || fields(kind).len() <= SHORT_MAP);
         at += 1;
     }
-    assert!(1 + SHORT_MAP * KEYED <= GATHERED);
+    assert!(NUMBERS_ROOM <= GATHERED);
     assert!(ENTRY.len() <= SHORT_MAP);
 };
 
