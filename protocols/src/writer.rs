@@ -358,7 +358,7 @@ impl buffa::EncodeSink for Pieces<'_, '_, '_> {
 }
 
 /// For encoders that write to anything. They are told that nothing more is taken as soon as the frame has refused something,
-/// which small pieces reach when they are put: up to [`GATHERED`] bytes later.
+/// which small pieces reach when they are put: up to a few hundred bytes later.
 impl std::io::Write for Writer<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.write_all(bytes)?;
