@@ -13,7 +13,9 @@ use kraft_core::message::{
     Refused, SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult, Standing, StatusReply, Transfer, Versions, Vote,
     VoteReply, Welcome,
 };
-use kraft_core::protocol::{DecodeError, Decoded};
+use kraft_core::protocol::DecodeError;
+#[cfg(any(feature = "protobuf", feature = "msgpack", feature = "json"))]
+use kraft_core::protocol::Decoded;
 
 use crate::frame::HEADER;
 use crate::kinds::SLOTS;

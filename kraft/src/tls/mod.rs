@@ -24,7 +24,7 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 
-#[cfg(feature = "daemon")]
+#[cfg(all(feature = "binary", feature = "daemon"))]
 pub(crate) mod authority;
 mod files;
 
