@@ -33,25 +33,24 @@ fn check(trio: &mut impl Trio) {
         .expect("all applied the same");
 }
 
-#[test]
-fn krafts_nodes_apply_what_was_proposed() {
-    check(&mut kraft::Nodes::new().expect("they elect"));
+/// Turned by hand, and driven for one client and for many.
+fn check_driven<T: Trio>(nodes: impl Fn() -> io::Result<T>) {
+    check(&mut nodes().expect("they elect"));
     for clients in [1, 64] {
-        let mut nodes = kraft::Nodes::new().expect("they elect");
-        let found = drive(&task(clients), &mut nodes).expect("they commit");
+        let found = drive(&task(clients), &mut nodes().expect("they elect")).expect("they commit");
         assert_eq!(found.count, clients as u64);
     }
+}
+
+#[test]
+fn krafts_nodes_apply_what_was_proposed() {
+    check_driven(kraft::Nodes::new);
 }
 
 #[cfg(feature = "rivals")]
 #[test]
 fn raft_rs_nodes_apply_what_was_proposed() {
-    check(&mut raft_rs::Nodes::new().expect("they elect"));
-    for clients in [1, 64] {
-        let mut nodes = raft_rs::Nodes::new().expect("they elect");
-        let found = drive(&task(clients), &mut nodes).expect("they commit");
-        assert_eq!(found.count, clients as u64);
-    }
+    check_driven(raft_rs::Nodes::new);
 }
 
 #[cfg(feature = "rivals")]
