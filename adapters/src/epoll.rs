@@ -1,9 +1,7 @@
 //! Linux's epoll, by way of `mio`.
 
-use std::cell::Cell;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::sync::Arc;
 use std::time::Duration;
 
 use kraft_core::adapter::{Adapter, Capabilities, Endpoint, Event, ListenOptions, Stats, Waker};
@@ -15,8 +13,9 @@ use mio::unix::SourceFd;
 use mio::{Events, Poll, Token};
 
 use crate::config::Config;
-use crate::ready::{Interest, Readiness, Ready, Selector, Told, answered_by_ready};
-use crate::wake::{Bell, Wake};
+use crate::ready::{Interest, Readiness, Ready, Selector, answered_by_ready};
+use crate::wake::Bell;
+use crate::wake::sleeper::Sleeper;
 
 /// Events of one wait. More wait for the next one; the system hands them out in turn.
 const EVENTS_PER_WAIT: usize = 1024;
@@ -41,11 +40,7 @@ pub struct Epoll {
 #[derive(Debug)]
 struct Set {
     poll: Poll,
-    wake: Arc<Wake<mio::Waker>>,
-    /// Somebody waits on the epoll descriptor in a loop of his own, so it has to say what a turn left undelivered.
-    embedded: Cell<bool>,
-    /// It says so already.
-    signalled: Cell<bool>,
+    sleeper: Sleeper<mio::Waker>,
 }
 
 impl Epoll {
@@ -58,13 +53,8 @@ impl Epoll {
     pub fn open(config: &Config) -> io::Result<Self> {
         config.validate()?;
         let poll = Poll::new().map_err(|error| explain(&error))?;
-        let wake = Wake::new(mio::Waker::new(poll.registry(), WAKE)?);
-        let set = Set {
-            poll,
-            wake: Arc::new(wake),
-            embedded: Cell::new(false),
-            signalled: Cell::new(false),
-        };
+        let sleeper = Sleeper::new(mio::Waker::new(poll.registry(), WAKE)?);
+        let set = Set { poll, sleeper };
         Ok(Self {
             ready: Ready::new(config.clone(), set, Events::with_capacity(EVENTS_PER_WAIT)),
         })
@@ -89,6 +79,8 @@ impl Selector for Set {
     const TELLS_STATE: bool = false;
 
     type Told = Events;
+
+    type Bell = mio::Waker;
 
     fn register(&mut self, socket: BorrowedFd<'_>, token: u64, _: Interest) -> io::Result<()> {
         // Of a listener only the one side ever changes.
@@ -115,28 +107,19 @@ impl Selector for Set {
         }
     }
 
-    fn told(told: &Events) -> impl Iterator<Item = Told> {
-        told.iter().map(|event| match event.token() {
-            WAKE => Told::Wake,
-            token => Told::Socket(Readiness {
-                token: token.0 as u64,
-                readable: event.is_readable(),
-                writable: event.is_writable(),
-                read_closed: event.is_read_closed(),
-                error: event.is_error(),
-            }),
+    fn told(told: &Events) -> impl Iterator<Item = Readiness> {
+        let sockets = told.iter().filter(|event| event.token() != WAKE);
+        sockets.map(|event| Readiness {
+            token: event.token().0 as u64,
+            readable: event.is_readable(),
+            writable: event.is_writable(),
+            read_closed: event.is_read_closed(),
+            error: event.is_error(),
         })
     }
 
-    fn take_wake(&mut self) -> bool {
-        self.signalled.set(false);
-        self.wake.take()
-    }
-
-    fn tell_work(&self, has_work: bool) {
-        if has_work && self.embedded.get() && !self.signalled.replace(true) {
-            self.wake.signal();
-        }
+    fn sleeper(&self) -> &Sleeper<mio::Waker> {
+        &self.sleeper
     }
 }
 
@@ -160,14 +143,13 @@ impl Adapter for Epoll {
     answered_by_ready!();
 
     fn waker(&self) -> Waker {
-        let wake = Arc::clone(&self.ready.selector().wake);
-        Waker::new(move || wake.wake())
+        self.ready.selector().sleeper.waker()
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         let set = self.ready.selector();
-        set.embedded.set(true);
-        set.tell_work(self.ready.has_work());
+        set.sleeper.embed();
+        self.ready.tell_work();
         // SAFETY: `set.poll` owns the descriptor, and the borrow of `self` keeps it open.
         Some(unsafe { BorrowedFd::borrow_raw(set.poll.as_raw_fd()) })
     }
@@ -181,11 +163,5 @@ impl Adapter for Epoll {
 
     fn name(&self) -> &'static str {
         "epoll"
-    }
-}
-
-impl Drop for Set {
-    fn drop(&mut self) {
-        self.wake.close();
     }
 }

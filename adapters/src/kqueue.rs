@@ -1,12 +1,10 @@
 //! The BSDs' kqueue, by way of `polling`.
 
-use std::cell::Cell;
 use std::io::{self, ErrorKind};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fmt, iter};
 
 use kraft_core::adapter::{Adapter, Capabilities, Endpoint, Event, ListenOptions, Stats, Waker};
 use kraft_core::id::{ConnId, ListenerId};
@@ -16,8 +14,9 @@ use kraft_core::timers::Timers;
 use polling::{Event as Side, Events, PollMode, Poller};
 
 use crate::config::Config;
-use crate::ready::{Interest, Readiness, Ready, Selector, Told, answered_by_ready};
-use crate::wake::{Bell, Wake};
+use crate::ready::{Interest, Readiness, Ready, Selector, answered_by_ready};
+use crate::wake::Bell;
+use crate::wake::sleeper::Sleeper;
 
 /// Events of one wait. More wait for the next one; the system hands them out in turn.
 const EVENTS_PER_WAIT: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
@@ -41,18 +40,7 @@ pub struct Kqueue {
 #[derive(Debug)]
 struct Queue {
     poller: Arc<Poller>,
-    wake: Arc<Wake<Arc<Poller>>>,
-    /// Somebody waits on the descriptor in a loop of his own, so it has to say what a turn left undelivered.
-    embedded: Cell<bool>,
-    /// It says so already.
-    signalled: Cell<bool>,
-}
-
-/// What a wait brought.
-struct Brought {
-    events: Events,
-    /// The wait was rung, too. `polling` keeps that for itself.
-    rung: bool,
+    sleeper: Sleeper<Arc<Poller>>,
 }
 
 impl Kqueue {
@@ -66,17 +54,12 @@ impl Kqueue {
         config.validate()?;
         let poller = Arc::new(Poller::new()?);
         let queue = Queue {
-            wake: Arc::new(Wake::new(Arc::clone(&poller))),
+            sleeper: Sleeper::new(Arc::clone(&poller)),
             poller,
-            embedded: Cell::new(false),
-            signalled: Cell::new(false),
         };
-        let brought = Brought {
-            events: Events::with_capacity(EVENTS_PER_WAIT),
-            rung: false,
-        };
+        let events = Events::with_capacity(EVENTS_PER_WAIT);
         Ok(Self {
-            ready: Ready::new(config.clone(), queue, brought),
+            ready: Ready::new(config.clone(), queue, events),
         })
     }
 }
@@ -84,7 +67,9 @@ impl Kqueue {
 impl Selector for Queue {
     const TELLS_STATE: bool = true;
 
-    type Told = Brought;
+    type Told = Events;
+
+    type Bell = Arc<Poller>;
 
     fn register(&mut self, socket: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
         // `polling` looks for urgent bytes too (EPOLLPRI), and a byte that no `recv` takes out would be told of at every
@@ -118,38 +103,26 @@ impl Selector for Queue {
 
     fn wait(ready: &mut Ready<Self>, timeout: Option<Duration>, _: &mut dyn FnMut(&mut Ready<Self>)) -> io::Result<()> {
         let (set, told) = ready.parts();
-        told.events.clear();
-        match set.poller.wait(&mut told.events, timeout) {
-            // Each wait takes back the bell's ring.
-            Ok(_) => set.signalled.set(false),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        told.clear();
+        match set.poller.wait(told, timeout) {
+            // A signal ends a wait early and without events (law A16: the caller waits on).
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+            outcome => outcome.map(drop),
         }
-        told.rung = set.wake.is_pending();
-        Ok(())
     }
 
-    fn told(told: &Brought) -> impl Iterator<Item = Told> {
-        let sockets = told.events.iter().map(|event| {
-            Told::Socket(Readiness {
-                token: event.key as u64,
-                readable: event.readable,
-                writable: event.writable,
-                read_closed: false,
-                error: event.is_err() == Some(true),
-            })
-        });
-        sockets.chain(iter::once(Told::Wake).filter(|_| told.rung))
+    fn told(told: &Events) -> impl Iterator<Item = Readiness> {
+        told.iter().map(|event| Readiness {
+            token: event.key as u64,
+            readable: event.readable,
+            writable: event.writable,
+            read_closed: false,
+            error: event.is_err() == Some(true),
+        })
     }
 
-    fn take_wake(&mut self) -> bool {
-        self.wake.take()
-    }
-
-    fn tell_work(&self, has_work: bool) {
-        if has_work && self.embedded.get() && !self.signalled.replace(true) {
-            self.wake.signal();
-        }
+    fn sleeper(&self) -> &Sleeper<Arc<Poller>> {
+        &self.sleeper
     }
 }
 
@@ -176,14 +149,13 @@ impl Adapter for Kqueue {
     answered_by_ready!();
 
     fn waker(&self) -> Waker {
-        let wake = Arc::clone(&self.ready.selector().wake);
-        Waker::new(move || wake.wake())
+        self.ready.selector().sleeper.waker()
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         let queue = self.ready.selector();
-        queue.embedded.set(true);
-        queue.tell_work(self.ready.has_work());
+        queue.sleeper.embed();
+        self.ready.tell_work();
         Some(queue.poller.as_fd())
     }
 
@@ -196,19 +168,5 @@ impl Adapter for Kqueue {
 
     fn name(&self) -> &'static str {
         "kqueue"
-    }
-}
-
-impl Drop for Queue {
-    fn drop(&mut self) {
-        self.wake.close();
-    }
-}
-
-impl fmt::Debug for Brought {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Brought")
-            .field("rung", &self.rung)
-            .finish_non_exhaustive()
     }
 }

@@ -27,7 +27,7 @@ pub use self::event_loop::UvLoop;
 pub use self::guest::LibuvGuest;
 use self::selector::Handles;
 use crate::config::Config;
-use crate::ready::{Ready, Selector, answered_by_ready};
+use crate::ready::{Ready, answered_by_ready};
 
 /// The libuv backend, with a loop of its own that `poll` runs.
 ///
@@ -89,9 +89,8 @@ impl Adapter for Libuv {
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        let handles = self.ready.selector();
-        let fd = handles.embed();
-        handles.tell_work(self.ready.has_work());
+        let fd = self.ready.selector().embed();
+        self.ready.tell_work();
         fd
     }
 

@@ -6,7 +6,6 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use kraft_core::adapter::Waker;
@@ -17,26 +16,23 @@ use super::ffi::{self, Kind};
 use super::hub::Hub;
 use super::on_ready::millis;
 use super::watch::{ERROR, Watch};
-use crate::ready::{Interest, LISTENER, Readiness, Ready, Selector, Told};
-use crate::wake::{Bell, Wake};
+use crate::ready::{Interest, LISTENER, Readiness, Ready, Selector};
+use crate::wake::Bell;
+use crate::wake::sleeper::Sleeper;
 
 /// The handles of an adapter, in a loop of its own or in the application's.
 #[derive(Debug)]
 pub(super) struct Handles {
     at: *mut ffi::Loop,
     hub: Rc<Hub>,
-    wake: Arc<Wake<AsyncHandle>>,
-    /// What the wake sends to.
+    sleeper: Sleeper<AsyncHandle>,
+    /// What a wake sends to.
     wakes: Rc<Watch>,
     /// By slot.
     conns: Vec<Option<Rc<Watch>>>,
     listeners: Vec<Option<Rc<Watch>>>,
     /// The other half of the hub's queue.
     batch: Vec<Rc<Watch>>,
-    /// Somebody waits on the loop's descriptor in a loop of his own, so it has to say what a turn left undelivered.
-    embedded: Cell<bool>,
-    /// It says so already.
-    signalled: Cell<bool>,
     own: Option<Own>,
     /// Kept from closing, if it is of Rust.
     _uv: Option<UvLoop>,
@@ -44,7 +40,7 @@ pub(super) struct Handles {
 
 /// What a wake rings. The wake drops it before it is closed.
 #[derive(Debug)]
-struct AsyncHandle(NonNull<ffi::Handle>);
+pub(super) struct AsyncHandle(NonNull<ffi::Handle>);
 
 // SAFETY: the one call made with it, `uv_async_send`, is libuv's one call for all threads.
 unsafe impl Send for AsyncHandle {}
@@ -86,6 +82,7 @@ impl Handles {
     /// `at` is initialised, and this is its thread.
     pub(super) unsafe fn in_loop(at: *mut ffi::Loop, hub: Rc<Hub>, uv: Option<UvLoop>) -> io::Result<Self> {
         let mut handles = Self::new(at, hub)?;
+        handles.sleeper.embed();
         handles._uv = uv;
         Ok(handles)
     }
@@ -96,17 +93,14 @@ impl Handles {
             unsafe { ffi::uv_async_init(at, handle, Some(on_async)) }
         })?;
         let handle = wakes.handle().and_then(NonNull::new).expect("it was just made");
-        let wake = Arc::new(Wake::new(AsyncHandle(handle)));
         Ok(Self {
             at,
             hub,
-            wake,
+            sleeper: Sleeper::new(AsyncHandle(handle)),
             wakes,
             conns: Vec::new(),
             listeners: Vec::new(),
             batch: Vec::new(),
-            embedded: Cell::new(false),
-            signalled: Cell::new(false),
             own: None,
             _uv: None,
         })
@@ -117,19 +111,18 @@ impl Handles {
     }
 
     pub(super) fn waker(&self) -> Waker {
-        let wake = Arc::clone(&self.wake);
-        Waker::new(move || wake.wake())
+        self.sleeper.waker()
     }
 
     /// The descriptor of a loop of one's own, to be waited on elsewhere from here on.
     pub(super) fn embed(&self) -> Option<BorrowedFd<'_>> {
-        self.embedded.set(true);
+        self.sleeper.embed();
         self.own.as_ref().map(|own| own.uv.backend_fd())
     }
 
     /// Closes all handles. They are freed when the loop has run.
     fn close(&mut self) {
-        self.wake.close();
+        self.sleeper.close();
         self.wakes.close();
         for watch in self.conns.iter().chain(&self.listeners).flatten() {
             watch.close();
@@ -149,22 +142,20 @@ impl Handles {
     }
 
     /// Puts down what callbacks left since the last time.
-    fn tell(&mut self, told: &mut Vec<Told>) {
+    fn tell(&mut self, told: &mut Vec<Readiness>) {
         told.clear();
-        if self.hub.take_signal() {
-            told.push(Told::Wake);
-        }
+        self.hub.take_signal();
         self.hub.take(&mut self.batch);
         for watch in self.batch.drain(..) {
             let said = watch.take_said();
             if said != 0 {
-                told.push(Told::Socket(Readiness {
+                told.push(Readiness {
                     token: watch.token(),
                     readable: said & ffi::READABLE != 0,
                     writable: said & ffi::WRITABLE != 0,
                     read_closed: said & ffi::DISCONNECT != 0,
                     error: said & ERROR != 0,
-                }));
+                });
             }
         }
     }
@@ -192,7 +183,9 @@ impl Handles {
 impl Selector for Handles {
     const TELLS_STATE: bool = true;
 
-    type Told = Vec<Told>;
+    type Told = Vec<Readiness>;
+
+    type Bell = AsyncHandle;
 
     fn register(&mut self, socket: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
         let at = self.at;
@@ -240,18 +233,17 @@ impl Selector for Handles {
         Ok(())
     }
 
-    fn told(told: &Vec<Told>) -> impl Iterator<Item = Told> {
+    fn told(told: &Vec<Readiness>) -> impl Iterator<Item = Readiness> {
         told.iter().copied()
     }
 
-    fn take_wake(&mut self) -> bool {
-        self.signalled.set(false);
-        self.wake.take()
+    fn sleeper(&self) -> &Sleeper<AsyncHandle> {
+        &self.sleeper
     }
 
-    fn tell_work(&self, has_work: bool) {
+    fn tell_work(&self, has_work: bool, signalled: &Cell<bool>) {
         let Some(own) = &self.own else { return };
-        if !self.embedded.get() {
+        if !self.sleeper.is_embedded() {
             return;
         }
         // libuv applies changes when it waits. Callbacks that run in this note, no more.
@@ -260,10 +252,10 @@ impl Selector for Handles {
         }
         if self.hub.is_signalled() {
             // It has taken back what was said.
-            self.signalled.set(false);
+            signalled.set(false);
         }
-        if (has_work || !self.hub.is_empty()) && !self.signalled.replace(true) {
-            self.wake.signal();
+        if (has_work || !self.hub.is_empty()) && !signalled.replace(true) {
+            self.sleeper.signal();
         }
     }
 }

@@ -8,6 +8,7 @@ mod conn;
 mod deliver;
 mod turn;
 
+use std::cell::Cell;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -24,6 +25,8 @@ use self::turn::Turn;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::sock::{self, Acceptor, Stream};
+use crate::wake::Bell;
+use crate::wake::sleeper::Sleeper;
 
 /// Waits until sockets are ready.
 ///
@@ -39,6 +42,9 @@ pub(crate) trait Selector {
 
     /// What a wait brought.
     type Told;
+
+    /// What ends a wait.
+    type Bell: Bell;
 
     /// Watches a socket, until [`deregister`](Self::deregister) or its close.
     ///
@@ -72,13 +78,18 @@ pub(crate) trait Selector {
         Self: Sized;
 
     /// What the last wait brought.
-    fn told(told: &Self::Told) -> impl Iterator<Item = Told>;
+    fn told(told: &Self::Told) -> impl Iterator<Item = Readiness>;
 
-    /// Whether a user's wake is due. Asked after a [`Told::Wake`] was met.
-    fn take_wake(&mut self) -> bool;
+    /// What ends a wait, and takes that back.
+    fn sleeper(&self) -> &Sleeper<Self::Bell>;
 
-    /// Whether there is something to deliver without waiting, for who waits in a loop of his own (law A23).
-    fn tell_work(&self, has_work: bool);
+    /// Rings if there is something to deliver without waiting, and somebody waits in a loop of his own (law A23), unless
+    /// it was `signalled` to him.
+    fn tell_work(&self, has_work: bool, signalled: &Cell<bool>) {
+        if has_work && self.sleeper().is_embedded() && !signalled.replace(true) {
+            self.sleeper().signal();
+        }
+    }
 }
 
 /// Which sides of a socket are of interest.
@@ -103,14 +114,7 @@ impl Interest {
     };
 }
 
-/// One thing that a wait brought.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Told {
-    Socket(Readiness),
-    Wake,
-}
-
-/// What is known about one socket. All of it is a hint: the calls that follow find out.
+/// What a wait brought about one socket. All of it is a hint: the calls that follow find out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Readiness {
     pub(crate) token: u64,
@@ -131,6 +135,8 @@ pub(crate) struct Ready<S: Selector> {
     turn: Turn<S>,
     told: S::Told,
     clock: Clock,
+    /// Who waits in a loop of his own was told since the last wait that a turn left something.
+    signalled: Cell<bool>,
 }
 
 impl<S: Selector> Ready<S> {
@@ -140,6 +146,7 @@ impl<S: Selector> Ready<S> {
             turn: Turn::new(config, selector),
             told,
             clock: Clock::start(),
+            signalled: Cell::new(false),
         }
     }
 
@@ -153,6 +160,7 @@ impl<S: Selector> Ready<S> {
     }
 
     /// Whether there is something to deliver without waiting.
+    #[cfg(all(feature = "libuv", unix))]
     pub(crate) fn has_work(&self) -> bool {
         self.turn.has_work()
     }
@@ -261,7 +269,8 @@ impl<S: Selector> Ready<S> {
                 // What is left in the system, FIN behind the bytes for one, a selector of this kind tells at its next
                 // wait; an outer loop that hears of changes alone would not get there.
                 let may_be_more = S::TELLS_STATE && count > 0;
-                self.turn.selector.tell_work(may_be_more || self.turn.has_work());
+                let has_work = may_be_more || self.turn.has_work();
+                self.turn.selector.tell_work(has_work, &self.signalled);
                 return Ok(count);
             }
         }
@@ -273,7 +282,7 @@ impl<S: Selector> Ready<S> {
     where
         F: FnMut(Instant, Event<'_>),
     {
-        if self.turn.has_work() {
+        if self.turn.has_work() || self.turn.selector.sleeper().is_awake() {
             return self.look(Some(Duration::ZERO), early, on_event);
         }
         let until = [deadline, self.turn.timers.next_deadline()].into_iter().flatten().min();
@@ -281,14 +290,19 @@ impl<S: Selector> Ready<S> {
         if !spin.is_zero() {
             let enough = self.clock.now() + spin;
             let enough = until.map_or(enough, |until| until.min(enough));
+            self.turn.selector.sleeper().get_up();
             loop {
                 self.look(Some(Duration::ZERO), early, on_event)?;
-                if early.is_some() || S::told(&self.told).next().is_some() {
+                let is_woken = self.turn.selector.sleeper().is_due();
+                if is_woken || early.is_some() || S::told(&self.told).next().is_some() {
                     return Ok(());
                 }
                 if self.clock.now() >= enough {
                     break;
                 }
+            }
+            if !self.turn.selector.sleeper().lie_down() {
+                return Ok(());
             }
         }
         self.look(until.map(|until| until - self.clock.now()), early, on_event)
@@ -304,7 +318,10 @@ impl<S: Selector> Ready<S> {
             // As many sockets are written to at a time as are read from, while they are in the caches.
             let clock = ready.clock;
             ready.turn.act_on_links(|| clock.now());
-        })
+        })?;
+        // Each wait takes back what was told.
+        self.signalled.set(false);
+        Ok(())
     }
 
     /// Delivers. `early` is how many events there were in this turn, which has one time (law A17). Returns how many there
@@ -319,21 +336,19 @@ impl<S: Selector> Ready<S> {
     /// Delivers what the wait brought and what was left. Returns how many events there were.
     fn dispatch<F: FnMut(Instant, Event<'_>)>(&mut self, on_event: &mut F) -> usize {
         let mut count = 0;
-        for told in S::told(&self.told) {
-            match told {
-                Told::Socket(readiness) => count += self.turn.note(readiness, on_event),
-                Told::Wake if self.turn.selector.take_wake() => {
-                    on_event(self.turn.now, Event::Woken);
-                    count += 1;
-                }
-                Told::Wake => {}
-            }
+        for readiness in S::told(&self.told) {
+            count += self.turn.note(readiness, on_event);
+        }
+        if self.turn.selector.sleeper().take() {
+            on_event(self.turn.now, Event::Woken);
+            count += 1;
         }
         count + self.turn.deliver(on_event)
     }
 
-    fn tell_work(&self) {
-        self.turn.selector.tell_work(self.turn.has_work());
+    /// Tells who waits in a loop of his own whether there is something to deliver.
+    pub(crate) fn tell_work(&self) {
+        self.turn.selector.tell_work(self.turn.has_work(), &self.signalled);
     }
 }
 

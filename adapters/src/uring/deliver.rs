@@ -39,6 +39,10 @@ impl Turn {
             let done = self.reaped.pop_front().expect("only this loop takes out");
             count += self.complete(done, on_event);
         }
+        if self.sleeper.take() {
+            on_event(self.now, Event::Woken);
+            count += 1;
+        }
         for _ in 0..self.ready.len() {
             let id = self.ready.pop_front().expect("only this loop takes out");
             count += self.serve(id, on_event);
@@ -70,11 +74,8 @@ impl Turn {
                 0
             }
             Kind::Wake => {
-                let is_due = self.woken(done);
-                if is_due {
-                    on_event(self.now, Event::Woken);
-                }
-                usize::from(is_due)
+                self.rung(done);
+                0
             }
             // The ring keeps those to itself.
             Kind::Cancel => 0,

@@ -16,7 +16,6 @@ use std::cell::Cell;
 use std::hint;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::Arc;
 use std::time::Duration;
 
 use io_uring::IoUring;
@@ -36,7 +35,6 @@ use self::wake::EventFd;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::sock::{self, Acceptor, Stream};
-use crate::wake::Wake;
 
 /// The io_uring backend: completions, by multishot accepts and receives into a ring of buffers.
 ///
@@ -68,12 +66,9 @@ use crate::wake::Wake;
 pub struct Uring {
     turn: Turn,
     clock: Clock,
-    wake: Arc<Wake<EventFd>>,
     /// What a loop around this one waits on. With deferred task-run the ring's own descriptor is never readable: what
     /// would make it so is not run before somebody enters the kernel.
     doorbell: EventFd,
-    /// Somebody does wait on it.
-    embedded: Cell<bool>,
     /// The kernel signals it.
     announced: Cell<bool>,
 }
@@ -114,18 +109,13 @@ impl Uring {
         bufs.register(&ring)
             .map_err(|error| setup::explain("io_uring_register of a buffer ring", &error))?;
         let doorbell = EventFd::new()?;
-        let wakes = EventFd::new()?;
-        let wakes_fd = wakes.as_raw_fd();
-        let wake = Arc::new(Wake::new(wakes));
-        let mut turn = Turn::new(config.clone(), ring, bufs, (Arc::clone(&wake), wakes_fd));
+        let mut turn = Turn::new(config.clone(), ring, bufs, EventFd::new()?);
         turn.zero_copy_min = zero_copy_min;
         turn.watch_wakes();
         Ok(Self {
             turn,
             clock: Clock::start(),
-            wake,
             doorbell,
-            embedded: Cell::new(false),
             announced: Cell::new(false),
         })
     }
@@ -154,7 +144,7 @@ impl Uring {
 
     /// Waits for completions, the first timer or `deadline`; not at all if something is to be delivered already.
     fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
-        if self.turn.has_work() {
+        if self.turn.has_work() || self.turn.sleeper.is_awake() {
             return self.look();
         }
         let until = [deadline, self.turn.timers.next_deadline()].into_iter().flatten().min();
@@ -162,13 +152,14 @@ impl Uring {
         if !spin.is_zero() {
             let enough = self.clock.now() + spin;
             let enough = until.map_or(enough, |until| until.min(enough));
+            self.turn.sleeper.get_up();
             self.look()?;
             // The kernel says in memory that there is something, so that this costs no system call.
-            while self.turn.reaped.is_empty() && self.clock.now() < enough {
+            while self.turn.reaped.is_empty() && !self.turn.sleeper.is_due() && self.clock.now() < enough {
                 hint::spin_loop();
                 self.look()?;
             }
-            if !self.turn.reaped.is_empty() {
+            if !self.turn.reaped.is_empty() || !self.turn.sleeper.lie_down() {
                 return Ok(());
             }
         }
@@ -194,7 +185,7 @@ impl Uring {
 
     /// Has a loop around this one know what the kernel cannot tell it (law A23).
     fn tell_outer_loop(&mut self) -> io::Result<()> {
-        if !self.embedded.get() || !self.turn.ring.is_started() {
+        if !self.turn.sleeper.is_embedded() || !self.turn.ring.is_started() {
             return Ok(());
         }
         self.announce()?;
@@ -219,7 +210,7 @@ impl Uring {
 
     /// Something was queued between turns: a loop around this one has to have the next turn.
     fn nudge(&self) {
-        if self.embedded.get() {
+        if self.turn.sleeper.is_embedded() {
             self.doorbell.signal();
         }
     }
@@ -315,7 +306,7 @@ impl Adapter for Uring {
         self.turn.act_on_links(|| clock.now());
         loop {
             self.wait(deadline)?;
-            if self.embedded.get() {
+            if self.turn.sleeper.is_embedded() {
                 // What arrives from here on signals again; what came before the signal was cleared is looked for at the
                 // end of the turn.
                 self.doorbell.clear();
@@ -332,12 +323,11 @@ impl Adapter for Uring {
     }
 
     fn waker(&self) -> Waker {
-        let wake = Arc::clone(&self.wake);
-        Waker::new(move || wake.wake())
+        self.turn.sleeper.waker()
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.embedded.set(true);
+        self.turn.sleeper.embed();
         let ring = &self.turn.ring;
         // On another thread the next turn does it, which has to come for that.
         let is_announced = ring.is_mine() && self.announce().is_ok();
@@ -367,6 +357,5 @@ impl Adapter for Uring {
 impl Drop for Uring {
     fn drop(&mut self) {
         self.turn.shut_down();
-        self.wake.close();
     }
 }

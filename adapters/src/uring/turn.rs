@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use kraft_core::adapter::{CloseReason, Stats};
@@ -23,7 +23,7 @@ use super::wake::EventFd;
 use crate::config::Config;
 use crate::slots::Slots;
 use crate::sock::{self, BULK};
-use crate::wake::Wake;
+use crate::wake::sleeper::Sleeper;
 
 /// Listeners of one adapter.
 const LISTENERS_MAX: usize = 1024;
@@ -67,15 +67,16 @@ pub(super) struct Turn {
     /// From so many bytes at a time on nothing is copied, if the kernel knows how.
     pub(super) zero_copy_min: Option<usize>,
     pub(super) zero_copy_sends: u64,
-    wake: Arc<Wake<EventFd>>,
-    /// Its descriptor, open as long as this lives.
-    wakes: RawFd,
+    pub(super) sleeper: Sleeper<Arc<EventFd>>,
+    /// What a wake signals.
+    wakes: Arc<EventFd>,
 }
 
 impl Turn {
-    pub(super) fn new(config: Config, ring: Ring, bufs: Bufs, (wake, wakes): (Arc<Wake<EventFd>>, RawFd)) -> Self {
+    pub(super) fn new(config: Config, ring: Ring, bufs: Bufs, wakes: EventFd) -> Self {
+        let wakes = Arc::new(wakes);
         Self {
-            wake,
+            sleeper: Sleeper::new(Arc::clone(&wakes)),
             wakes,
             now: Instant::ZERO,
             timers: Timers::default(),
@@ -296,17 +297,16 @@ impl Turn {
 
     /// Waits for wakes.
     pub(super) fn watch_wakes(&mut self) {
-        self.ring.push(&Op::watch_wakes(self.wakes));
+        self.ring.push(&Op::watch_wakes(self.wakes.as_raw_fd()));
     }
 
-    /// A wake came. Whether it is one for the user.
-    pub(super) fn woken(&mut self, done: Completion) -> bool {
+    /// The bell rang, for a wake that is due or was delivered already.
+    pub(super) fn rung(&mut self, done: Completion) {
         if !done.has_more() {
-            // It also ends at a full completion queue. Cleared first, or it would tell of the same wakes again.
-            self.wake.with_bell(EventFd::clear);
+            // It also ends at a full completion queue. Cleared first, or it would tell of the same rings again.
+            self.wakes.clear();
             self.watch_wakes();
         }
-        self.wake.take()
     }
 
     /// Waits for the outcome of a connect.

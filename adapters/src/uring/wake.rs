@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 
 use crate::wake::Bell;
 
@@ -44,7 +45,7 @@ impl AsRawFd for EventFd {
     }
 }
 
-impl Bell for EventFd {
+impl Bell for Arc<EventFd> {
     fn ring(&self) {
         self.signal();
     }

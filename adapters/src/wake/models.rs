@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
+use kraft_core::adapter::Waker;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::sync::{Condvar, Mutex};
 use loom::{model, thread};
 
+use super::sleeper::Sleeper;
 use super::{Bell, Wake};
 
 /// What a descriptor is to those who wait on it: up from a ring until it is silenced.
@@ -39,24 +41,27 @@ impl Bell for Arc<Descriptor> {
 /// Two threads announce something and wake, one of them twice; the loop looks whenever it is woken, and must see all.
 ///
 /// Twice, because a wake that goes by unheard does harm by the next one, which is taken for announced.
-fn check(turn: fn(&Descriptor, &Wake<Arc<Descriptor>>) -> bool) {
+fn check<L>(open: fn(Arc<Descriptor>) -> (L, Waker), turn: fn(&Descriptor, &L) -> bool)
+where
+    L: 'static,
+{
     model(move || {
         let descriptor = Arc::new(Descriptor::default());
-        let wake = Arc::new(Wake::new(Arc::clone(&descriptor)));
+        let (own, waker) = open(Arc::clone(&descriptor));
         let announced = Arc::new(AtomicUsize::new(0));
         let wakers = [1, 2].map(|times| {
-            let (wake, announced) = (Arc::clone(&wake), Arc::clone(&announced));
+            let (waker, announced) = (waker.clone(), Arc::clone(&announced));
             thread::spawn(move || {
                 for _ in 0..times {
                     // Relaxed: what orders it is the wake.
                     announced.fetch_add(1, Ordering::Relaxed);
-                    wake.wake();
+                    waker.wake();
                 }
             })
         });
         let mut seen = 0;
         while seen < 3 {
-            if turn(&descriptor, &wake) {
+            if turn(&descriptor, &own) {
                 seen = announced.load(Ordering::Relaxed);
             }
         }
@@ -69,19 +74,75 @@ fn check(turn: fn(&Descriptor, &Wake<Arc<Descriptor>>) -> bool) {
 /// As `WakeLine` does.
 #[test]
 fn no_wake_is_lost_by_who_silences_the_bell() {
-    check(|descriptor, wake| {
+    let open = |descriptor| {
+        let wake = Arc::new(Wake::new(descriptor));
+        let waker = Arc::clone(&wake);
+        (wake, Waker::new(move || waker.wake()))
+    };
+    check(open, |descriptor, wake| {
         descriptor.wait();
         wake.take_after(|| descriptor.silence())
     });
 }
 
-/// As a selector does that tells of each ring once, and as io_uring does, whose watch ends with the first ring.
+fn asleep(descriptor: Arc<Descriptor>) -> (Sleeper<Arc<Descriptor>>, Waker) {
+    let sleeper = Sleeper::new(descriptor);
+    let waker = sleeper.waker();
+    (sleeper, waker)
+}
+
+/// A wait, and a look without waiting where the loop is awake.
+fn look(descriptor: &Descriptor, sleeper: &Sleeper<Arc<Descriptor>>) {
+    if !sleeper.is_awake() {
+        descriptor.wait();
+    }
+    descriptor.silence();
+}
+
 #[test]
-fn no_wake_is_lost_by_who_is_told_of_each_ring() {
-    check(|descriptor, wake| {
+fn no_wake_is_lost_by_who_stays_awake_behind_one() {
+    check(asleep, |descriptor, sleeper| {
+        look(descriptor, sleeper);
+        sleeper.take()
+    });
+}
+
+#[test]
+fn no_wake_is_lost_by_who_spins_before_he_waits() {
+    check(asleep, |descriptor, sleeper| {
+        sleeper.get_up();
+        if sleeper.is_due() || !sleeper.lie_down() {
+            return sleeper.take();
+        }
+        look(descriptor, sleeper);
+        sleeper.take()
+    });
+}
+
+/// The loop around it waits for the bell, and turns this one whenever that rings.
+#[test]
+fn no_wake_is_lost_by_who_waits_in_a_loop_around() {
+    let embedded = |descriptor| {
+        let (sleeper, waker) = asleep(descriptor);
+        sleeper.embed();
+        (sleeper, waker)
+    };
+    check(embedded, |descriptor, sleeper| {
         descriptor.wait();
         descriptor.silence();
-        wake.take()
+        assert!(!sleeper.is_awake());
+        sleeper.take()
+    });
+}
+
+/// The loop around it begins to wait in the midst of the wakes.
+#[test]
+fn no_wake_is_lost_by_who_is_embedded_while_he_is_awake() {
+    check(asleep, |descriptor, sleeper| {
+        look(descriptor, sleeper);
+        let is_due = sleeper.take();
+        sleeper.embed();
+        is_due
     });
 }
 
