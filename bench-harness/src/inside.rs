@@ -56,14 +56,21 @@ const DUE_WITHIN_MS: u64 = 10;
 /// How often a loop was woken, and for how many of these wakes it has been up since.
 #[derive(Debug, Default)]
 pub(crate) struct Bell {
-    rung: AtomicU64,
-    heard: AtomicU64,
+    rung: Alone,
+    heard: Alone,
 }
+
+/// Apart from its neighbours: one who writes it takes the memory of nothing else away from who reads that.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Alone(AtomicU64);
 
 impl Bell {
     /// The loop was woken.
     pub(crate) fn hear(&self) {
-        self.heard.store(self.rung.load(Ordering::Acquire), Ordering::Release);
+        self.heard
+            .0
+            .store(self.rung.0.load(Ordering::Acquire), Ordering::Release);
     }
 }
 
@@ -112,7 +119,7 @@ fn round_trips(task: &Task, bell: &Bell, wake: &impl Fn()) -> io::Result<()> {
         if is_measured && count == 0 {
             before = allocations::count();
         }
-        bell.rung.store(number, Ordering::Release);
+        bell.rung.0.store(number, Ordering::Release);
         wake();
         wait_until_heard(task, bell, number)?;
         let passed = began.elapsed();
@@ -136,7 +143,7 @@ fn flood(task: &Task, bell: &Bell, wake: &impl Fn()) -> io::Result<()> {
         while number == first || began.elapsed() < span {
             for _ in 0..BURST {
                 number += 1;
-                bell.rung.store(number, Ordering::Release);
+                bell.rung.0.store(number, Ordering::Release);
                 wake();
             }
         }
@@ -152,7 +159,7 @@ fn flood(task: &Task, bell: &Bell, wake: &impl Fn()) -> io::Result<()> {
 fn wait_until_heard(task: &Task, bell: &Bell, number: u64) -> io::Result<()> {
     let mut looks = 0_u32;
     let began = Instant::now();
-    while bell.heard.load(Ordering::Acquire) < number {
+    while bell.heard.0.load(Ordering::Acquire) < number {
         looks += 1;
         // The clock costs more than a look.
         if looks.is_multiple_of(1024) && began.elapsed() > PATIENCE {
