@@ -12,16 +12,18 @@
 //! One snapshot is taken and one received at a time; followers are sent theirs side by side, within one bandwidth.
 
 mod allowance;
+mod bandwidth;
 mod fetch;
 mod receiving;
 mod sending;
 mod work;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use self::allowance::Allowance;
+use self::bandwidth::Bandwidth;
 use self::receiving::{Piece, Receiving};
 use self::sending::{Next, OUTBOX_BYTES_MAX, Pace, Sending};
 pub(super) use self::work::load;
@@ -34,7 +36,9 @@ use crate::adapter::Adapter;
 use crate::canary::{self, Canary};
 use crate::id::{ConnId, Index, NodeId, RequestId};
 use crate::machine::StateMachine;
-use crate::message::{Body, Header, Message, Refusal, SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult};
+use crate::message::{
+    Body, Header, Message, NodeState, Refusal, SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult,
+};
 use crate::protocol::Protocol;
 use crate::raft::Violation;
 use crate::session::StateImage;
@@ -55,8 +59,8 @@ pub struct Config {
     pub piece_bytes: usize,
     /// Bytes on the way to one follower that it has not written. Default 2 MiB.
     pub window_bytes: u64,
-    /// Bytes a second to all followers together; a quarter of it while entries are being committed, unless one of those that
-    /// are sent was gone before it had arrived. Default 256 MiB; `u64::MAX` is as fast as they take it, always.
+    /// Bytes a second to all followers together; a quarter of it while entries are being committed, but for followers that
+    /// were sent one that was gone before it had arrived. Default 256 MiB; `u64::MAX` is as fast as they take it, always.
     pub bytes_per_second: u64,
     /// A follower that says nothing for so long is not sent more until it gives a sign of life. Default 10 s.
     pub timeout: Duration,
@@ -104,11 +108,6 @@ const GIVE_UP: u32 = 6;
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 const RETRY_MAX: Duration = Duration::from_secs(300);
 
-/// For so long after something was committed, so large a part of [`Config::bytes_per_second`] is left: what is sent takes
-/// processors, disks and lines that clients need for their answers. While nothing is, they may be waiting for just this.
-const GIVES_WAY: Duration = Duration::from_millis(100);
-const SHARE: u64 = 4;
-
 /// What a node does about snapshots.
 #[derive(Debug)]
 pub(super) struct Snapshots<St> {
@@ -135,6 +134,9 @@ pub(super) struct Snapshots<St> {
     /// Applied between the newest one's index and that of the one that is being taken: counts again if that comes to nothing.
     held: (u64, u64),
     sending: Vec<Sending>,
+    /// How often one was gone before a follower had all of it. It counts until that has what the log no longer has, over
+    /// connections that break.
+    lapses: BTreeMap<NodeId, u32>,
     receiving: Option<Receiving>,
     /// Pieces that came.
     pieces: u64,
@@ -146,10 +148,7 @@ pub(super) struct Snapshots<St> {
     waiting: Vec<(ConnId, RequestId, Index)>,
     /// Pieces that are being read for clients.
     client_reads: usize,
-    allowance: Allowance,
-    /// What was committed when it was last looked at, and until when that gives way to what follows.
-    committed: Index,
-    gives_way_until: Instant,
+    bandwidth: Bandwidth,
 }
 
 impl<St: SnapshotStore> Snapshots<St> {
@@ -176,15 +175,14 @@ impl<St: SnapshotStore> Snapshots<St> {
             bytes: 0,
             held: (0, 0),
             sending: Vec::new(),
+            lapses: BTreeMap::new(),
             receiving: None,
             pieces: 0,
             queued: 0,
             restoring: None,
             waiting: Vec::new(),
             client_reads: 0,
-            allowance: Allowance::new(config.bytes_per_second, pace.piece, now),
-            committed: Index::ZERO,
-            gives_way_until: now,
+            bandwidth: Bandwidth::new(config.bytes_per_second, pace.piece, now),
             config,
         }
     }
@@ -204,7 +202,7 @@ impl<St: SnapshotStore> Snapshots<St> {
             return true;
         }
         // One that is on its way would be gone before it arrives, were they taken as fast as ever.
-        let lapses = self.sending.iter().map(|sending| sending.lapses).max();
+        let lapses = self.sending.iter().map(|sending| self.lapses(sending.to)).max();
         let patience = lapses.map_or(1, |lapses| 4 << lapses.min(LAPSES_MAX));
         let newest = self.newest.as_ref().map_or(0, |newest| newest.id.bytes);
         let bytes_max = self.config.bytes.max(newest).saturating_mul(patience);
@@ -222,34 +220,27 @@ impl<St: SnapshotStore> Snapshots<St> {
         self.is_distrusted = true;
     }
 
-    /// Bytes may leave as time has passed; `commit` is what is committed.
-    fn refill(&mut self, commit: Index, now: Instant) {
-        self.allowance.refill(now);
-        if commit > self.committed {
-            self.committed = commit;
-            self.gives_way_until = now + GIVES_WAY;
-        }
-        let rate = self.config.bytes_per_second;
-        // One that is late again and again must arrive some time.
-        let has_lapsed = self.sending.iter().any(|sending| sending.lapses > 0);
-        let gives_way = now < self.gives_way_until && !has_lapsed && rate < u64::MAX;
-        self.allowance.set_rate(match gives_way {
-            true => (rate / SHARE).max(1),
-            false => rate,
-        });
+    /// How often one was gone before this follower had all of it.
+    fn lapses(&self, to: NodeId) -> u32 {
+        self.lapses.get(&to).copied().unwrap_or(0)
+    }
+
+    /// One was gone before this follower had all of it.
+    fn lapsed(&mut self, to: NodeId) {
+        *self.lapses.entry(to).or_default() += 1;
     }
 
     /// Sends this one to a follower; the log begins behind `base`. Which one was sent before and came too late: when it
     /// arrives the log has gone on without it.
     fn begin_sending(&mut self, to: NodeId, id: SnapshotId, base: Index, now: Instant) -> Option<SnapshotId> {
-        let mut sending = Sending::new(to, id, &self.pace, now);
         let former = self.sending.iter().position(|sending| sending.to == to);
-        let former = former.map(|at| self.sending.swap_remove(at));
-        let lapsed = former.as_ref().filter(|former| former.id.index < base);
-        let lapsed = lapsed.map(|former| former.id);
-        sending.lapses = former.map_or(0, |former| former.lapses) + u32::from(lapsed.is_some());
-        self.sending.push(sending);
-        lapsed
+        let former = former.map(|at| self.sending.swap_remove(at).id);
+        let gone = former.filter(|former| former.index < base);
+        if gone.is_some() {
+            self.lapsed(to);
+        }
+        self.sending.push(Sending::new(to, id, &self.pace, now));
+        gone
     }
 
     /// How much a follower has of the one that is sent to it, in hundredths; 0 if none is.
@@ -261,7 +252,8 @@ impl<St: SnapshotStore> Snapshots<St> {
     /// When the node must look after its snapshots at the latest.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let sending = self.sending.iter().map(|sending| sending.deadline(&self.pace));
-        let refill = self.allowance.deadline().filter(|_| !self.sending.is_empty());
+        let refill = self.sending.iter();
+        let refill = refill.filter_map(|sending| self.bandwidth.deadline(self.lapses(sending.to) > 0));
         let retry = (self.is_asked && self.has_reason()).then_some(self.retry_at);
         let receiving = self.receiving.as_ref();
         let receiving = receiving.and_then(|receiving| receiving.deadline(self.config.timeout * GIVE_UP));
@@ -284,6 +276,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             self.tasks.push_back(Task::Snapshot(work));
         }
         self.send_snapshots(adapter, protocol, now);
+        self.forget_lapses();
         self.give_up_receiving(now);
     }
 
@@ -358,7 +351,8 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         if self.snapshots.sending.is_empty() {
             return;
         }
-        self.snapshots.refill(self.raft.status().commit, now);
+        let commit = self.raft.status().commit;
+        self.snapshots.bandwidth.refill(commit, now);
         let mut all = std::mem::take(&mut self.snapshots.sending);
         // Who was served first in this turn is served last in the next.
         all.rotate_left(1);
@@ -384,6 +378,20 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         self.snapshots.sending = all;
     }
 
+    /// Who has what the log no longer has is late no more.
+    fn forget_lapses(&mut self) {
+        if self.snapshots.lapses.is_empty() {
+            return;
+        }
+        let (raft, base) = (&self.raft, self.raft.base());
+        let is_behind = |node| raft.sends_snapshot(node).is_some() || raft.progress(node).0 < base;
+        let peers = &self.peers;
+        let is_member = |node| self.place.state == NodeState::Leader && peers.get(node).is_some();
+        self.snapshots
+            .lapses
+            .retain(|node, _| is_member(*node) && is_behind(*node));
+    }
+
     /// Takes one step of a transfer. Whether there may be another one.
     fn send_piece<A: Adapter, P: Protocol>(
         &mut self,
@@ -395,9 +403,10 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     ) -> bool {
         let Some(link) = adapter.link(conn) else { return false };
         let waiting = link.outbox().waiting() as u64;
+        let is_late = self.snapshots.lapses(sending.to) > 0;
         let room = OUTBOX_BYTES_MAX
             .saturating_sub(waiting)
-            .min(self.snapshots.allowance.bytes());
+            .min(self.snapshots.bandwidth.bytes(is_late));
         let (offset, data) = match sending.next(room, &self.snapshots.pace, now) {
             Next::Ask => (0, Bytes::new()),
             Next::Put { offset, piece } => (offset, piece),
@@ -409,7 +418,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             }
             Next::Wait => return false,
         };
-        self.snapshots.allowance.spend(data.len() as u64);
+        self.snapshots.bandwidth.spend(is_late, data.len() as u64);
         let body = Body::Snapshot(SnapshotChunk {
             id: sending.id,
             offset,
@@ -600,8 +609,8 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                     // A newer one took its place.
                     Err(StoreError::Gone(_)) if newest.is_some_and(|newest| newest != id) => {
                         sending.not_read();
-                        sending.lapses += 1;
                         sending.begin(newest.unwrap_or(id), now);
+                        self.snapshots.lapsed(node);
                         (self.observer)(Notice::SnapshotLapsed { node, id });
                     }
                     Err(error) => {
