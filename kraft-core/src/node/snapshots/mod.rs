@@ -4,8 +4,8 @@
 //! take      enough was applied -> image on the loop -> the log is durable up to there -> saved off the loop -> Raft hears
 //!           of it, and lets the log shrink
 //! send      Raft: this follower needs what the log no longer has -> pieces, see `sending`
-//! receive   pieces, see `receiving` -> written off the loop -> checked, durable -> Raft installs it: the log begins
-//!           anew behind it, and the state machine is restored
+//! receive   pieces, see `receiving` -> written off the loop -> checked, durable -> Raft is asked, or nothing of it is left ->
+//!           kept: a restart finds it -> Raft installs it: the log begins anew behind it, and the state machine is restored
 //! fetch     a client asks for pieces, to keep them elsewhere
 //! ```
 //!
@@ -13,7 +13,9 @@
 
 mod allowance;
 mod bandwidth;
+mod config;
 mod fetch;
+mod install;
 mod receiving;
 mod sending;
 mod work;
@@ -24,6 +26,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::bandwidth::Bandwidth;
+pub use self::config::Config;
 use self::receiving::{Piece, Receiving};
 use self::sending::{Next, OUTBOX_BYTES_MAX, Pace, Sending};
 pub(super) use self::work::load;
@@ -46,56 +49,6 @@ use crate::snapshot::{Head, Snapshot, SnapshotStore, StoreError};
 use crate::storage::{Fault, Storage};
 use crate::time::Instant;
 
-/// When snapshots are taken, and how fast they travel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// One is taken when so many entries were applied since the last. Default 10,000,000.
-    pub entries: u64,
-    /// One is taken when the entries that were applied since the last have so many bytes, and at least as many as the
-    /// last has, so that no more is written for snapshots than for the log; but in any case before the log is full.
-    /// Default 64 MiB.
-    pub bytes: u64,
-    /// Bytes of a piece of one on its way. Default 128 KiB; bounded by `frame_max`.
-    pub piece_bytes: usize,
-    /// Bytes on the way to one follower that it has not written. Default 2 MiB.
-    pub window_bytes: u64,
-    /// Bytes a second to all followers together; a quarter of it while entries are being committed, but for followers that
-    /// were sent one that was gone before it had arrived. Default 256 MiB; `u64::MAX` is as fast as they take it, always.
-    pub bytes_per_second: u64,
-    /// A follower that says nothing for so long is not sent more until it gives a sign of life. Default 10 s.
-    pub timeout: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            entries: 10_000_000,
-            bytes: 64 << 20,
-            piece_bytes: 128 << 10,
-            window_bytes: 2 << 20,
-            bytes_per_second: 256 << 20,
-            timeout: Duration::from_secs(10),
-        }
-    }
-}
-
-impl Config {
-    pub(super) fn validate(&self) -> Result<(), String> {
-        let positive = [
-            ("entries", self.entries == 0),
-            ("bytes", self.bytes == 0),
-            ("piece_bytes", self.piece_bytes == 0),
-            ("window_bytes", self.window_bytes == 0),
-            ("bytes_per_second", self.bytes_per_second == 0),
-            ("timeout", self.timeout.is_zero()),
-        ];
-        match positive.iter().find(|field| field.1) {
-            Some((field, _)) => Err(format!("snapshots.{field}: must be at least 1")),
-            None => Ok(()),
-        }
-    }
-}
-
 /// Each that is gone before it has arrived makes the next one wait twice as long, up to so often.
 const LAPSES_MAX: u32 = 16;
 
@@ -108,6 +61,19 @@ const GIVE_UP: u32 = 6;
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 const RETRY_MAX: Duration = Duration::from_secs(300);
 
+/// A state that waits for so long for its log is told.
+const WAITS_MAX: Duration = Duration::from_secs(10);
+
+/// A state that is frozen, and written once the log is durable up to its index: what a majority has is applied, and this
+/// node may not be one of it.
+#[derive(Debug)]
+struct Frozen {
+    index: Index,
+    work: SnapshotWork,
+    /// When it is told that it still waits; `None` when it was.
+    told_at: Option<Instant>,
+}
+
 /// What a node does about snapshots.
 #[derive(Debug)]
 pub(super) struct Snapshots<St> {
@@ -118,9 +84,7 @@ pub(super) struct Snapshots<St> {
     pub(super) newest: Option<Snapshot>,
     /// One is being taken.
     is_saving: bool,
-    /// The state is frozen, and written once the log is durable up to this index: what a majority has is applied, and this
-    /// node may not be one of it.
-    frozen: Option<(Index, SnapshotWork)>,
+    frozen: Option<Frozen>,
     /// Somebody asked for one, or has found that the newest is damaged.
     is_asked: bool,
     /// Somebody has found that the newest is damaged: one is taken even if it would be the same.
@@ -257,7 +221,9 @@ impl<St: SnapshotStore> Snapshots<St> {
         let retry = (self.is_asked && self.has_reason()).then_some(self.retry_at);
         let receiving = self.receiving.as_ref();
         let receiving = receiving.and_then(|receiving| receiving.deadline(self.config.timeout * GIVE_UP));
-        sending.chain(refill).chain(retry).chain(receiving).min()
+        let frozen = self.frozen.as_ref().and_then(|frozen| frozen.told_at);
+        let few = [retry, receiving, frozen].into_iter().flatten();
+        sending.chain(refill).chain(few).min()
     }
 }
 
@@ -267,17 +233,24 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         if self.snapshots.is_due(self.room, now) {
             self.take_snapshot(now);
         }
-        let durable = self.raft.status().durable;
-        if let Some((_, work)) = self
-            .snapshots
-            .frozen
-            .take_if(|(index, _)| *index <= durable || canary::is(Canary::SnapshotBeforeDurable))
-        {
-            self.tasks.push_back(Task::Snapshot(work));
-        }
+        self.save_frozen(now);
         self.send_snapshots(adapter, protocol, now);
         self.forget_lapses();
         self.give_up_receiving(now);
+    }
+
+    /// Has what is frozen written if the log is as far.
+    fn save_frozen(&mut self, now: Instant) {
+        let durable = self.raft.status().durable;
+        let is_covered = |frozen: &mut Frozen| frozen.index <= durable || canary::is(Canary::SnapshotBeforeDurable);
+        if let Some(Frozen { work, .. }) = self.snapshots.frozen.take_if(is_covered) {
+            self.tasks.push_back(Task::Snapshot(work));
+        }
+        if let Some(Frozen { index, told_at, .. }) = &mut self.snapshots.frozen
+            && told_at.take_if(|at| *at <= now).is_some()
+        {
+            (self.observer)(Notice::SnapshotWaits { index: *index, durable });
+        }
     }
 
     /// Ends what will not be received to its end.
@@ -331,7 +304,11 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             sessions: self.sessions.image(),
             machine: self.machine.image(),
         };
-        self.snapshots.frozen = Some((applied, self.snapshots.jobs.save(head, state)));
+        self.snapshots.frozen = Some(Frozen {
+            index: applied,
+            work: self.snapshots.jobs.save(head, state),
+            told_at: Some(now + WAITS_MAX),
+        });
     }
 
     /// Raft says that this follower needs what the log no longer has.
@@ -531,7 +508,8 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 self.snapshots.queued -= bytes;
                 self.piece_written(adapter, protocol, (id, number), end, result);
             }
-            Done::Finished { id, result } => self.snapshot_received(adapter, protocol, id, result, now),
+            Done::Finished { id, result } => self.snapshot_whole(adapter, protocol, id, result),
+            Done::Kept { snapshot, result } => self.snapshot_kept(adapter, protocol, snapshot, result, now),
             Done::Loaded { id, result } => return self.loaded(id, result),
             Done::Nothing => {}
         }
@@ -674,78 +652,6 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         };
         let body = Body::SnapshotReply(SnapshotReply { id, result: answer });
         self.send_body(adapter, protocol, from, RequestId(0), body);
-    }
-
-    fn install_unfinished(&mut self, id: SnapshotId, now: Instant) {
-        let head = Head {
-            index: id.index,
-            term: id.term,
-            membership_index: Index::ZERO,
-            membership: Bytes::new(),
-        };
-        self.raft.install(&Snapshot { id, head }, now, &mut self.log);
-    }
-
-    fn snapshot_received<A: Adapter, P: Protocol>(
-        &mut self,
-        adapter: &mut A,
-        protocol: &P,
-        id: SnapshotId,
-        result: Result<Snapshot, StoreError>,
-        now: Instant,
-    ) {
-        let from = match self.snapshots.receiving.take_if(|receiving| receiving.id == id) {
-            Some(receiving) => receiving.from,
-            None => NodeId::NONE,
-        };
-        match result {
-            Ok(snapshot) => {
-                (self.observer)(Notice::SnapshotReceived { node: from, id });
-                if self
-                    .snapshots
-                    .newest
-                    .as_ref()
-                    .is_none_or(|newest| newest.id.index < id.index)
-                {
-                    self.snapshots.newest = Some(snapshot.clone());
-                }
-                self.raft.install(&snapshot, now, &mut self.log);
-            }
-            Err(error) => {
-                (self.observer)(Notice::SnapshotFailed { error: &error });
-                let result = refusal(&error);
-                let body = Body::SnapshotReply(SnapshotReply { id, result });
-                self.send_body(adapter, protocol, from, RequestId(0), body);
-            }
-        }
-    }
-
-    /// Raft says that the state machine is to be restored.
-    pub(super) fn restore(&mut self, id: SnapshotId) {
-        self.snapshots.restoring = Some(id);
-        let work = self.snapshots.jobs.load::<M::Image>(id, self.config.sessions);
-        self.tasks.push_back(Task::Snapshot(work));
-    }
-
-    fn loaded(&mut self, id: SnapshotId, result: Result<StateImage<M::Image>, StoreError>) -> Result<(), Failure> {
-        let StateImage { sessions, machine } = result.map_err(|error| Failure::Disk(fault(error)))?;
-        self.snapshots.restoring = None;
-        (self.snapshots.entries, self.snapshots.bytes) = (0, 0);
-        self.snapshots.held = (0, 0);
-        // What is frozen and not handed out yet is of no use any more.
-        if self.snapshots.frozen.take_if(|(index, _)| *index <= id.index).is_some() {
-            self.snapshots.is_saving = false;
-        }
-        let former = StateImage {
-            sessions: self.sessions.restore(sessions),
-            machine: self.machine.restore(machine),
-        };
-        let work = self.snapshots.jobs.drop_state(former);
-        self.tasks.push_back(Task::Snapshot(work));
-        self.counters.restores += 1;
-        self.raft.applied(id.index, &mut self.log);
-        self.serve_waiting();
-        Ok(())
     }
 }
 

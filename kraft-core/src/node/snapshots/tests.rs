@@ -25,6 +25,10 @@ impl SnapshotStore for Store {
         unreachable!()
     }
 
+    fn keep(&self, _: &Snapshot) -> Result<(), StoreError> {
+        unreachable!()
+    }
+
     fn abandon(&self) -> Result<(), StoreError> {
         unreachable!()
     }
