@@ -10,6 +10,8 @@ pub mod ctl;
 pub mod daemon;
 #[cfg(feature = "sim")]
 pub mod history;
+#[cfg(all(feature = "binary", any(feature = "ctl", all(feature = "daemon", feature = "sim"))))]
+mod interrupt;
 pub mod kv;
 pub mod server;
 #[cfg(feature = "sim")]

@@ -49,7 +49,7 @@ const COMMON: &str = "Options of every command";
 
 const AFTER_HELP: &str = "\
 Exit status: 0 done, 1 failed, 2 usage, 3 not found or compare failed, 4 refused (nothing was changed), 5 unknown (it \
-may or may not have happened), 74 a snapshot is damaged.";
+may or may not have happened), 74 a snapshot is damaged, 130 a benchmark was interrupted.";
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
