@@ -72,7 +72,7 @@ enum Slot<F: Files> {
     /// Nothing that counts.
     Empty,
     /// A part of one.
-    Part(Receiving<F>),
+    Part(Box<Receiving<F>>),
     /// All of one, checked and synced.
     Whole(SnapshotId),
 }
@@ -89,7 +89,7 @@ struct Receiving<F: Files> {
 impl<F: Files> Slot<F> {
     fn part(&mut self, id: SnapshotId) -> Option<&mut Receiving<F>> {
         match self {
-            Self::Part(receiving) => Some(receiving).filter(|receiving| receiving.id == id),
+            Self::Part(receiving) => Some(&mut **receiving).filter(|receiving| receiving.id == id),
             Self::Empty | Self::Whole(_) => None,
         }
     }
@@ -338,7 +338,7 @@ impl<F: Files> SnapshotStore for DiskSnapshots<F> {
         let mut slot = shared.receiving();
         if offset == 0 {
             *slot = Slot::Empty;
-            *slot = Slot::Part(shared.begin(id)?);
+            *slot = Slot::Part(Box::new(shared.begin(id)?));
         }
         let Some(receiving) = slot.part(id) else {
             return Err(shared.misused(format!(
@@ -367,9 +367,10 @@ impl<F: Files> SnapshotStore for DiskSnapshots<F> {
         if slot.part(id).is_none() {
             return Err(shared.misused(format!("nothing of the snapshot at index {} is here", id.index)));
         }
-        let Slot::Part(Receiving { file, checker, .. }) = std::mem::replace(&mut *slot, Slot::Empty) else {
+        let Slot::Part(part) = std::mem::replace(&mut *slot, Slot::Empty) else {
             unreachable!("a part of it is here");
         };
+        let Receiving { file, checker, .. } = *part;
         let checked = checker.finish_as(id).map_err(|found| shared.damaged(RECEIVING, found));
         let finished = checked.and_then(|checked| {
             if !canary::is(Canary::SnapshotNotSynced) {
