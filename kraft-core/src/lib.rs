@@ -7,6 +7,7 @@ pub mod adapter;
 pub mod canary;
 pub mod client;
 pub mod handshake;
+pub mod host_port;
 pub mod id;
 pub mod inbox;
 pub mod laws;

@@ -144,14 +144,23 @@ pub trait SnapshotStore: Clone + Send + 'static {
     /// is damaged or another cluster's, nothing of it is left.
     fn receive(&self, id: SnapshotId, offset: u64, data: &[u8]) -> Result<(), StoreError>;
 
-    /// All of it was received: checks it, its [configuration](Head::configuration) too, and makes it durable.
+    /// All of it was received: checks it, its [configuration](Head::configuration) too, and makes its bytes durable. A
+    /// restart does not find it before it is [kept](Self::keep).
     ///
     /// # Errors
     ///
     /// [`StoreError::Damaged`] if the sums do not fit, and the others; nothing of it is left.
     fn finish(&self, id: SnapshotId) -> Result<Snapshot, StoreError>;
 
-    /// Removes what was received of a snapshot that will not be finished.
+    /// Keeps what was finished, durably, then removes those that are too many. From here on it is what a restart begins
+    /// from, if it is the newest.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; nothing of it is left.
+    fn keep(&self, snapshot: &Snapshot) -> Result<(), StoreError>;
+
+    /// Removes what was received of a snapshot that will not be finished, or not be kept.
     ///
     /// # Errors
     ///

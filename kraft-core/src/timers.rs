@@ -111,10 +111,8 @@ fn following(deadline: Instant, period: Duration, now: Instant) -> Option<Instan
         return None;
     }
     let period = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
-    let missed = (now.as_nanos() - deadline.as_nanos()) / period;
-    let next = period
-        .checked_mul(missed + 1)
-        .and_then(|span| deadline.as_nanos().checked_add(span))?;
+    let late = (now.as_nanos() - deadline.as_nanos()) % period;
+    let next = now.as_nanos().checked_add(period - late)?;
     Some(Instant::from_nanos(next))
 }
 

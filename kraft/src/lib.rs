@@ -10,12 +10,8 @@ pub mod ctl;
 pub mod daemon;
 #[cfg(feature = "sim")]
 pub mod history;
-#[cfg(all(feature = "binary", any(feature = "ctl", feature = "daemon")))]
-#[cfg_attr(
-    not(feature = "daemon"),
-    expect(unreachable_pub, reason = "the configuration of kraftd is what shows it to others")
-)]
-mod host_port;
+#[cfg(all(feature = "binary", any(feature = "ctl", all(feature = "daemon", feature = "sim"))))]
+mod interrupt;
 pub mod kv;
 pub mod server;
 #[cfg(feature = "sim")]

@@ -32,6 +32,10 @@ const ANOTHER_AFTER: Duration = Duration::from_millis(100);
 /// The program.
 const NAME: &str = "etcd";
 
+/// A member that knows that it has no leader says so at once: asked again and again without a pause, each time on another
+/// connection, it would have no processor for its election. Short beside an election timeout of a second.
+const REFUSED_PAUSE: Duration = Duration::from_millis(2);
+
 /// Between two questions to members that have no leader yet, and between two looks at a program that is to end.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -199,7 +203,11 @@ impl Members {
         let at = self.clients[running[self.asked % running.len()]];
         match ask_once(at, op, key as usize, ANOTHER_AFTER) {
             Ok(()) => Ok(true),
-            Err(Fault::Closed(_) | Fault::Stalled(_)) => Ok(false),
+            Err(Fault::Closed(_)) => {
+                thread::sleep(REFUSED_PAUSE);
+                Ok(false)
+            }
+            Err(Fault::Stalled(_)) => Ok(false),
             Err(fault) => Err(fault),
         }
     }

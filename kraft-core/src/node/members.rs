@@ -17,6 +17,7 @@ use super::{Config, Host, Notice, Task};
 use crate::adapter::Adapter;
 use crate::canary::{self, Canary};
 use crate::handshake::{DETAIL_MAX, Rejection};
+use crate::host_port::HostPort;
 use crate::id::{ConnId, Incarnation, Index, NodeId, RequestId, Term};
 use crate::machine::StateMachine;
 use crate::membership::{ADDRESS_BYTES_MAX, Configuration, Seat, Wish};
@@ -597,7 +598,13 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 "there are at most {} voters; add it as a learner, or remove one first",
                 crate::raft::quorum::VOTERS_MAX
             ),
-            (Refusal::Invalid, _) => "the address is empty or too long; name HOST:PORT".to_owned(),
+            (
+                Refusal::Invalid,
+                Wish::Add { address, .. } | Wish::Replace { address, .. } | Wish::Move { address, .. },
+            ) => {
+                let why = HostPort::parse_dialled(address).err().unwrap_or("too long");
+                format!("the address is {why}")
+            }
             _ => String::new(),
         }
     }

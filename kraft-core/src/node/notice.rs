@@ -114,6 +114,14 @@ pub enum Notice<'a> {
         /// Why.
         error: &'a StoreError,
     },
+    /// The state is frozen for a snapshot, and not written for a long while: the log is not durable as far as it was
+    /// applied. Told once for each; it goes on to wait.
+    SnapshotWaits {
+        /// What the snapshot is to hold.
+        index: Index,
+        /// What is durable.
+        durable: Index,
+    },
     /// A follower needs entries that the log no longer has, and is sent a snapshot.
     SnapshotSending {
         /// Which follower.

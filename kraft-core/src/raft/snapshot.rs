@@ -10,7 +10,7 @@
 //! | [`Output::Release`] | gives it to storage; calls [`Raft::released`] with where the log begins from then on, before anything else: what is before that is not asked for any more |
 //! | [`Output::SendSnapshot`] | sends the newest snapshot in pieces while [`Raft::sends_snapshot`], and keeps it until then; calls [`Raft::snapshot_ended`] if that comes to nothing, and not if `sends_snapshot` ended it |
 //! | a piece comes | gives it to [`Raft::step`]; if that takes it and [`Raft::takes_snapshot`], writes it and answers how far it came |
-//! | all pieces came | checks, makes durable, calls [`Raft::install`]; whoever leads by then |
+//! | all pieces came | checks, asks [`Raft::may_install`], makes durable, calls [`Raft::install`]; whoever leads by then |
 //! | [`Output::Reset`] | lets storage's log begin anew; loads under way end somehow, and [`Raft::loaded`] is called for them |
 //! | [`Output::Restore`] | reads that snapshot, replaces the state; calls [`Raft::applied`]. Until then it takes no snapshot, and the state is good for reads of what it had |
 //!
@@ -30,6 +30,7 @@ use super::{Output, ROOM_RESERVE, Raft, Violation};
 use crate::canary::{self, Canary};
 use crate::id::{Index, NodeId, Round, SyncId, Term};
 use crate::log::Log;
+use crate::membership::Configuration;
 use crate::message::{AppendReply, AppendResult, Body, Header, NodeState, SnapshotId};
 use crate::snapshot::Snapshot;
 use crate::time::Instant;
@@ -133,6 +134,29 @@ impl Raft {
         }
     }
 
+    /// Whether a received snapshot can be one of this cluster's: to be asked before a restart would find it, since the log
+    /// would begin anew behind it, whatever it contradicts.
+    #[must_use]
+    pub fn may_install(&self, snapshot: &Snapshot) -> bool {
+        self.installable(snapshot).is_some()
+    }
+
+    /// The configuration of a snapshot that can be one of this cluster's. It was judged when it came; what was committed
+    /// since would show that it is not, and that this node leads without what is in it: a leader's log has what is
+    /// committed.
+    fn installable(&self, snapshot: &Snapshot) -> Option<(Index, Configuration)> {
+        let SnapshotId { index, term, .. } = snapshot.id;
+        let is_sound = check_id(self.tail.hard.term, &snapshot.id).is_ok();
+        if !is_sound || self.contradicts(&snapshot.id, self.commit) {
+            return None;
+        }
+        let lacks_it = index > self.commit && self.tail.terms.at(index) != Some(term);
+        if self.state == NodeState::Leader && lacks_it {
+            return None;
+        }
+        self.memberships.of_head(&snapshot.head)
+    }
+
     /// A received snapshot is whole, durable and the newest that is stored, which a restart would find; so it may be
     /// acknowledged. Whoever sent it, and whatever became of that node: what a snapshot holds is committed.
     ///
@@ -144,11 +168,7 @@ impl Raft {
         self.advance(now);
         let SnapshotId { index, term, .. } = snapshot.id;
         debug_assert_eq!((index, term), (snapshot.head.index, snapshot.head.term));
-        // Judged when it came; what was committed since would show that it was none of this cluster's.
-        if check_id(self.tail.hard.term, &snapshot.id).is_err() || self.contradicts(&snapshot.id, self.commit) {
-            return false;
-        }
-        let Some(of) = self.memberships.of_head(&snapshot.head) else {
+        let Some(of) = self.installable(snapshot) else {
             return false;
         };
         let is_planted = canary::is(Canary::OlderSnapshotInstalled);
@@ -162,7 +182,7 @@ impl Raft {
             return false;
         }
         match self.state {
-            // A leader's log has what is committed.
+            // Its log has what can be installed.
             NodeState::Leader => return false,
             // What a candidacy claims of the log is so no more.
             NodeState::Candidate | NodeState::PreCandidate => {

@@ -72,6 +72,17 @@ fn a_repeating_timer_ends_with_time() {
     let timer = timers.repeat(at(u64::MAX - 1), Duration::MAX);
     assert_eq!(expired(&mut timers, u64::MAX), [timer]);
     assert!(timers.is_empty());
+    let timer = timers.repeat(at(0), Duration::from_nanos(1));
+    assert_eq!(expired(&mut timers, u64::MAX - 1), [timer]);
+    assert_eq!(
+        expired(&mut timers, u64::MAX),
+        [timer],
+        "every period of time was missed"
+    );
+    assert!(timers.is_empty());
+    let timer = timers.repeat(at(0), Duration::from_nanos(1));
+    assert_eq!(expired(&mut timers, u64::MAX), [timer]);
+    assert!(timers.is_empty());
 }
 
 #[test]

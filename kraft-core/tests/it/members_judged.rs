@@ -133,7 +133,8 @@ fn go(node: u64, address: &str) -> Change<'_> {
 
 #[test]
 fn founders_stay_who_they_are_and_others_begin_as_learners() {
-    let (longest, longer) = ("h2".repeat(130), "h".repeat(261));
+    let longest = format!("h2{}:65535", "h".repeat(251));
+    let longer = format!("h{longest}");
     let table = [
         (add(4, false), To("v1 v2 v3 l4")),
         (add(4, true), To("v1 v2 v3 p4")),
@@ -143,6 +144,10 @@ fn founders_stay_who_they_are_and_others_begin_as_learners() {
         (add(0, false), Refused(Refusal::MemberConflict)),
         (add_at(4, "h2:1"), Refused(Refusal::MemberConflict)),
         (add_at(4, ""), Refused(Refusal::Invalid)),
+        (add_at(4, "h4"), Refused(Refusal::Invalid)),
+        (add_at(4, "h4:0"), Refused(Refusal::Invalid)),
+        (add_at(4, "h4:01"), Refused(Refusal::Invalid)),
+        (add_at(4, "\u{1b}[2J:1"), Refused(Refusal::Invalid)),
         (add_at(4, &longest), To("v1 v2 v3 l4@h2")),
         (add_at(4, &longer), Refused(Refusal::Invalid)),
         (promote(2), Done),
@@ -154,6 +159,8 @@ fn founders_stay_who_they_are_and_others_begin_as_learners() {
         (go(2, "h3:1"), Refused(Refusal::MemberConflict)),
         (go(2, &longest), To("v1 v2@h2 v3")),
         (go(2, &longer), Refused(Refusal::Invalid)),
+        (go(2, "nonsense"), Refused(Refusal::Invalid)),
+        (go(2, "h 2:1"), Refused(Refusal::Invalid)),
         (go(4, "h4:1"), Refused(Refusal::UnknownMember)),
         (replace(3, 4), To("v1 v2 v3 4>3")),
         (replace(3, 3), Refused(Refusal::MemberConflict)),

@@ -7,7 +7,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use kraft_adapters::Choice;
 
 use crate::client::{Commit, Consistency};
-use crate::host_port::HostPort;
+use kraft_core::host_port::HostPort;
 
 /// Reads and writes a Kraft cluster.
 #[derive(Debug, Parser)]
@@ -49,7 +49,7 @@ const COMMON: &str = "Options of every command";
 
 const AFTER_HELP: &str = "\
 Exit status: 0 done, 1 failed, 2 usage, 3 not found or compare failed, 4 refused (nothing was changed), 5 unknown (it \
-may or may not have happened), 74 a snapshot is damaged.";
+may or may not have happened), 74 a snapshot is damaged, 130 a benchmark was interrupted.";
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -334,11 +334,8 @@ fn commit(text: &str) -> Result<Commit, String> {
 
 /// Where a node is reached. The nodes take it as it is, and dial it for as long as the node is a member.
 fn address(text: &str) -> Result<String, String> {
-    let at = HostPort::parse(text).map_err(|why| format!("it is {why}"))?;
-    match at.port() {
-        0 => Err("its port is 0, where nobody is reached".to_owned()),
-        _ => Ok(at.to_string()),
-    }
+    let at = HostPort::parse_dialled(text).map_err(|why| format!("it is {why}"))?;
+    Ok(at.to_string())
 }
 
 fn span(text: &str) -> Result<Duration, String> {
@@ -432,7 +429,7 @@ mod tests {
         for (address, why) in [
             (&long[..], "it is not of the form HOST:PORT, as"),
             ("a/b:1", "it is not of the form HOST:PORT, as"),
-            ("h:0", "its port is 0, where nobody is reached"),
+            ("h:0", "it is at port 0, where nobody is reached"),
         ] {
             let error = Cli::try_parse_from(["kraftctl", "member", "add", "4", address]).expect_err(address);
             assert!(error.to_string().contains(why), "{error}");

@@ -28,6 +28,8 @@ pub enum Exit {
     Unknown = 5,
     /// A snapshot is not as it was written.
     Damaged = 74,
+    /// ^C ended it; what it had so far was printed.
+    Interrupted = crate::interrupt::EXIT_CODE,
 }
 
 impl From<Exit> for ExitCode {
@@ -66,6 +68,8 @@ pub(super) enum Failure {
     Input(io::Error),
     /// A benchmark could not run.
     Bench(String),
+    /// ^C ended a benchmark, when.
+    Interrupted(String),
     /// A snapshot was not saved, or cannot be read.
     Snapshot { exit: Exit, message: String },
 }
@@ -74,6 +78,7 @@ impl Failure {
     pub(super) fn exit(&self) -> Exit {
         match self {
             Self::Snapshot { exit, .. } => *exit,
+            Self::Interrupted(_) => Exit::Interrupted,
             Self::NoNodes | Self::Backend(_) | Self::Protocol(_) | Self::TlsUsage(_) => Exit::Usage,
             Self::Client(Error::Address { error, .. }) if is_malformed(error) => Exit::Usage,
             Self::Client(Error::Unknown) | Self::Transfer(Error::Unknown) | Self::Member(Error::Unknown) => {
@@ -161,6 +166,7 @@ impl fmt::Display for Failure {
             }
             Self::Members(error) => error.fmt(f),
             Self::Lags(message) => f.write_str(message),
+            Self::Interrupted(when) => write!(f, "interrupted {when}"),
             Self::Client(Error::Unknown) => f.write_str(
                 "unknown: no answer came in time, so a write may or may not have happened; read the key before you \
                  write it again, or give more time with --timeout",

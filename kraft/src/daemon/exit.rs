@@ -18,6 +18,9 @@ pub enum Exit {
     Removed = 76,
     /// The configuration is wrong, or does not fit the data folder.
     Config = 78,
+    /// ^C ended it; what it had so far was printed.
+    #[cfg(feature = "sim")]
+    Interrupted = crate::interrupt::EXIT_CODE,
 }
 
 /// Why the process ends: one sentence with what failed, on what, why, and what to do.

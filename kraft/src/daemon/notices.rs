@@ -12,7 +12,7 @@ use kraft_core::node::Notice;
 use crate::tls;
 
 /// Words for the kinds of [`Notice`]: fields of log lines, labels of a metric.
-const KINDS: [&str; 25] = [
+const KINDS: [&str; 26] = [
     "role",
     "transfer",
     "peer_up",
@@ -29,6 +29,7 @@ const KINDS: [&str; 25] = [
     "removed",
     "room",
     "snapshot",
+    "snapshot_waits",
     "snapshot_sending",
     "snapshot_lapsed",
     "snapshot_received",
@@ -139,6 +140,7 @@ fn kind_of(notice: &Notice<'_>) -> &'static str {
         Notice::Violation { .. } => "violation",
         Notice::SlowReader { .. } => "slow_reader",
         Notice::SnapshotTaken { .. } => "snapshot",
+        Notice::SnapshotWaits { .. } => "snapshot_waits",
         Notice::SnapshotSending { .. } => "snapshot_sending",
         Notice::SnapshotLapsed { .. } => "snapshot_lapsed",
         Notice::SnapshotReceived { .. } => "snapshot_received",
@@ -215,6 +217,10 @@ fn print(kind: &'static str, notice: &Notice<'_>) {
         }
         Notice::SnapshotTaken { id } => {
             log::info!(kind, index = id.index.0, bytes = id.bytes; "took a snapshot");
+        }
+        Notice::SnapshotWaits { index, durable } => {
+            log::warn!(kind, index = index.0, durable = durable.0; "a snapshot waits for the log, which is not durable as \
+                far: look at this node's disk");
         }
         Notice::SnapshotSending { node, id } => {
             log::info!(kind, peer = node.0, index = id.index.0, bytes = id.bytes; "sends a peer a snapshot: the log \

@@ -15,6 +15,7 @@ use kraft_protocols::Format;
 
 use super::cli::print;
 use super::{Exit, Failure};
+use crate::interrupt::Interrupt;
 use crate::sim::{self, Faults, Kind, Kinds, Mode, Options, Report, STATES, Violation};
 
 /// The longest run: what a busy cluster writes in that time fits into the simulated logs.
@@ -33,7 +34,10 @@ const PROGRESS_EVERY_IN_FILE: Duration = Duration::from_secs(15);
 /// the nodes are set up, which faults happen, how often and how hard. A law that does not hold is told with the seed,
 /// the command that shows it again, and the steps that led there, after faults that do not matter were left out.
 ///
-/// Exit status: 0 if every law held, 1 if one did not, or if a kind of fault never happened in a thousand seeds.
+/// ^C ends it when the seeds that are being run are through, with what the others came to; a second one at once.
+///
+/// Exit status: 0 if every law held, 1 if one did not, or if a kind of fault never happened in a thousand seeds, 130 if
+/// it was interrupted before all seeds were run.
 #[derive(Args, Debug)]
 pub(super) struct Simulate {
     /// The seeds to run, the last one not among them.
@@ -77,7 +81,9 @@ struct Plan {
 
 impl Simulate {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        self.plan()?.run()
+        let plan = self.plan()?;
+        let cannot = |error: io::Error| Failure::new(format!("signals cannot be caught: {error}"));
+        plan.run(&Interrupt::catch().map_err(cannot)?)
     }
 
     fn plan(&self) -> Result<Plan, Failure> {
@@ -140,9 +146,9 @@ impl Plan {
         }
     }
 
-    fn run(&self) -> Result<(), Failure> {
+    fn run(&self, interrupt: &Interrupt) -> Result<(), Failure> {
         let began = Instant::now();
-        let (total, failed) = self.run_all(began);
+        let (total, failed) = self.run_all(began, interrupt);
         let figures = Figures {
             total: &total,
             elapsed: began.elapsed(),
@@ -150,6 +156,7 @@ impl Plan {
         };
         print(&format!("{figures}\n"))?;
         let violation = match failed {
+            None if total.runs < self.seeds.end - self.seeds.start => return Err(self.interrupted(&total)),
             None => {
                 self.judge(&total)?;
                 return print(&held(&total));
@@ -160,7 +167,10 @@ impl Plan {
         eprintln!("{violation}; looking for what matters to it");
         // The panics of attempts say nothing that the first one did not.
         std::panic::set_hook(Box::new(|_| {}));
-        let violation = sim::shrink(violation, |options| eprintln!("  {}", options.command()));
+        let violation = sim::shrink(violation, |options| {
+            eprintln!("  {}", options.command());
+            !interrupt.is_asked()
+        });
         drop(std::panic::take_hook());
         print(&told(&violation))?;
         Err(Failure::new(format!(
@@ -168,6 +178,15 @@ impl Plan {
             violation.what,
             violation.command()
         )))
+    }
+
+    /// What seeds came to that were not all; few show nothing of what has to happen.
+    fn interrupted(&self, total: &Report) -> Failure {
+        let seeds = self.seeds.end - self.seeds.start;
+        Failure {
+            exit: Exit::Interrupted,
+            message: format!("interrupted: every law held in {} of {seeds} seeds", total.runs),
+        }
     }
 
     /// Whether runs that kept every law show something.
@@ -211,7 +230,7 @@ impl Plan {
         }
     }
 
-    fn run_all(&self, began: Instant) -> (Report, Option<Found>) {
+    fn run_all(&self, began: Instant, interrupt: &Interrupt) -> (Report, Option<Found>) {
         let next = AtomicU64::new(self.seeds.start);
         let stop = AtomicBool::new(false);
         let (sender, results) = mpsc::channel();
@@ -221,7 +240,7 @@ impl Plan {
             for _ in 0..self.jobs {
                 let (sender, next, stop) = (sender.clone(), &next, &stop);
                 scope.spawn(move || {
-                    while !stop.load(Ordering::Relaxed) {
+                    while !stop.load(Ordering::Relaxed) && !interrupt.is_asked() {
                         let seed = next.fetch_add(1, Ordering::Relaxed);
                         if seed >= self.seeds.end || sender.send(self.run_one(seed)).is_err() {
                             return;
@@ -471,6 +490,22 @@ mod tests {
         let text = figures.to_string();
         assert!(text.starts_with("1 seeds: ") && text.contains("AppendReply"), "{text}");
         assert_eq!(held(&report), "every law held in 1 seeds\n");
+    }
+
+    #[test]
+    fn what_is_interrupted_says_how_far_it_came() {
+        let plan = simulate("0..1000").plan().expect("it is right");
+        let interrupt = Interrupt::default();
+        interrupt.ask();
+        let failure = plan.run(&interrupt).expect_err("no seed was run");
+        assert_eq!(failure.exit, Exit::Interrupted);
+        assert_eq!(failure.message, "interrupted: every law held in 0 of 1000 seeds");
+        // All are through: there was nothing left to interrupt.
+        let (total, failed) = simulate("0..2")
+            .plan()
+            .expect("it is right")
+            .run_all(Instant::now(), &Interrupt::default());
+        assert_eq!((total.runs, failed.is_none()), (2, true));
     }
 
     #[test]

@@ -10,17 +10,17 @@ use super::{Faults, Options, Violation, run};
 const RUNS_MAX: usize = 64;
 
 /// Runs a failing run again with kinds of faults left out one by one, and with less time, for as long as it still
-/// fails by the same law. Returns the smallest failure, and tells `progress` of each attempt.
-pub fn shrink(violation: Box<Violation>, mut progress: impl FnMut(&Options)) -> Box<Violation> {
+/// fails by the same law. Returns the smallest failure. Asks `goes_on` before each attempt; where it says no it ends with what
+/// it has.
+pub fn shrink(violation: Box<Violation>, mut goes_on: impl FnMut(&Options) -> bool) -> Box<Violation> {
     let broken = law(&violation.what).to_owned();
     let mut smallest = violation;
     let mut runs = 0;
     let mut attempt = |options: &Options| {
-        if runs == RUNS_MAX {
+        if runs == RUNS_MAX || !goes_on(options) {
             return None;
         }
         runs += 1;
-        progress(options);
         run(options).err().filter(|found| law(&found.what) == broken)
     };
     cut(&mut smallest, &mut attempt);
@@ -88,7 +88,9 @@ mod tests {
             ..Options::default()
         };
         let violation = run(&options).expect_err("nobody commits in no time");
-        let shrunk = shrink(violation, |_| {});
+        let as_it_was = shrink(violation.clone(), |_| false);
+        assert_eq!(as_it_was.options, violation.options, "nobody wants less");
+        let shrunk = shrink(violation, |_| true);
         assert_eq!(shrunk.options.faults, Faults::NONE);
         assert!(shrunk.options.span <= options.span, "{:?}", shrunk.options);
         assert!(shrunk.what.starts_with("R9"), "{shrunk}");

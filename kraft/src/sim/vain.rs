@@ -112,7 +112,7 @@ impl Cluster {
                 (add, Expected::refused(Refusal::MemberConflict))
             }
             4 => {
-                let address = String::new();
+                let address = ["", "nowhere", "a b:1", "a:0"][rng.usize(..4)].to_owned();
                 let invalid = Expected::Refused(Refusal::Invalid, Refusal::UnknownMember);
                 (Wish::Move { node, address }, invalid)
             }

@@ -503,9 +503,13 @@ impl<St: SnapshotStore> SnapshotStore for WatchSnapshots<St> {
     }
 
     fn finish(&self, id: SnapshotId) -> Result<Snapshot, StoreError> {
-        let finished = self.inner.finish(id)?;
-        lock(&self.record).stored(&finished.head);
-        Ok(finished)
+        self.inner.finish(id)
+    }
+
+    fn keep(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
+        self.inner.keep(snapshot)?;
+        lock(&self.record).stored(&snapshot.head);
+        Ok(())
     }
 
     fn abandon(&self) -> Result<(), StoreError> {

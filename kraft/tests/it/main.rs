@@ -10,6 +10,9 @@ mod cli_demo;
 mod cli_docs;
 #[cfg(all(feature = "binary", feature = "daemon"))]
 mod cli_init;
+// Whether a process has a handler is asked of Linux.
+#[cfg(all(feature = "binary", feature = "daemon", target_os = "linux"))]
+mod cli_interrupt;
 #[cfg(all(feature = "binary", feature = "daemon"))]
 mod cli_log;
 #[cfg(all(feature = "binary", feature = "daemon"))]

@@ -4,24 +4,29 @@
 //! take      enough was applied -> image on the loop -> the log is durable up to there -> saved off the loop -> Raft hears
 //!           of it, and lets the log shrink
 //! send      Raft: this follower needs what the log no longer has -> pieces, see `sending`
-//! receive   pieces, see `receiving` -> written off the loop -> checked, durable -> Raft installs it: the log begins
-//!           anew behind it, and the state machine is restored
+//! receive   pieces, see `receiving` -> written off the loop -> checked, durable -> Raft is asked, or nothing of it is left ->
+//!           kept: a restart finds it -> Raft installs it: the log begins anew behind it, and the state machine is restored
 //! fetch     a client asks for pieces, to keep them elsewhere
 //! ```
 //!
 //! One snapshot is taken and one received at a time; followers are sent theirs side by side, within one bandwidth.
 
 mod allowance;
+mod bandwidth;
+mod config;
 mod fetch;
+mod install;
 mod receiving;
 mod sending;
 mod work;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use self::allowance::Allowance;
+use self::bandwidth::Bandwidth;
+pub use self::config::Config;
 use self::receiving::{Piece, Receiving};
 use self::sending::{Next, OUTBOX_BYTES_MAX, Pace, Sending};
 pub(super) use self::work::load;
@@ -34,63 +39,15 @@ use crate::adapter::Adapter;
 use crate::canary::{self, Canary};
 use crate::id::{ConnId, Index, NodeId, RequestId};
 use crate::machine::StateMachine;
-use crate::message::{Body, Header, Message, Refusal, SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult};
+use crate::message::{
+    Body, Header, Message, NodeState, Refusal, SnapshotChunk, SnapshotId, SnapshotReply, SnapshotResult,
+};
 use crate::protocol::Protocol;
 use crate::raft::Violation;
 use crate::session::StateImage;
 use crate::snapshot::{Head, Snapshot, SnapshotStore, StoreError};
 use crate::storage::{Fault, Storage};
 use crate::time::Instant;
-
-/// When snapshots are taken, and how fast they travel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// One is taken when so many entries were applied since the last. Default 10,000,000.
-    pub entries: u64,
-    /// One is taken when the entries that were applied since the last have so many bytes, and at least as many as the
-    /// last has, so that no more is written for snapshots than for the log; but in any case before the log is full.
-    /// Default 64 MiB.
-    pub bytes: u64,
-    /// Bytes of a piece of one on its way. Default 128 KiB; bounded by `frame_max`.
-    pub piece_bytes: usize,
-    /// Bytes on the way to one follower that it has not written. Default 2 MiB.
-    pub window_bytes: u64,
-    /// Bytes a second to all followers together; a quarter of it while entries are being committed, unless one of those that
-    /// are sent was gone before it had arrived. Default 256 MiB; `u64::MAX` is as fast as they take it, always.
-    pub bytes_per_second: u64,
-    /// A follower that says nothing for so long is not sent more until it gives a sign of life. Default 10 s.
-    pub timeout: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            entries: 10_000_000,
-            bytes: 64 << 20,
-            piece_bytes: 128 << 10,
-            window_bytes: 2 << 20,
-            bytes_per_second: 256 << 20,
-            timeout: Duration::from_secs(10),
-        }
-    }
-}
-
-impl Config {
-    pub(super) fn validate(&self) -> Result<(), String> {
-        let positive = [
-            ("entries", self.entries == 0),
-            ("bytes", self.bytes == 0),
-            ("piece_bytes", self.piece_bytes == 0),
-            ("window_bytes", self.window_bytes == 0),
-            ("bytes_per_second", self.bytes_per_second == 0),
-            ("timeout", self.timeout.is_zero()),
-        ];
-        match positive.iter().find(|field| field.1) {
-            Some((field, _)) => Err(format!("snapshots.{field}: must be at least 1")),
-            None => Ok(()),
-        }
-    }
-}
 
 /// Each that is gone before it has arrived makes the next one wait twice as long, up to so often.
 const LAPSES_MAX: u32 = 16;
@@ -104,10 +61,18 @@ const GIVE_UP: u32 = 6;
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 const RETRY_MAX: Duration = Duration::from_secs(300);
 
-/// For so long after something was committed, so large a part of [`Config::bytes_per_second`] is left: what is sent takes
-/// processors, disks and lines that clients need for their answers. While nothing is, they may be waiting for just this.
-const GIVES_WAY: Duration = Duration::from_millis(100);
-const SHARE: u64 = 4;
+/// A state that waits for so long for its log is told.
+const WAITS_MAX: Duration = Duration::from_secs(10);
+
+/// A state that is frozen, and written once the log is durable up to its index: what a majority has is applied, and this
+/// node may not be one of it.
+#[derive(Debug)]
+struct Frozen {
+    index: Index,
+    work: SnapshotWork,
+    /// When it is told that it still waits; `None` when it was.
+    told_at: Option<Instant>,
+}
 
 /// What a node does about snapshots.
 #[derive(Debug)]
@@ -119,9 +84,7 @@ pub(super) struct Snapshots<St> {
     pub(super) newest: Option<Snapshot>,
     /// One is being taken.
     is_saving: bool,
-    /// The state is frozen, and written once the log is durable up to this index: what a majority has is applied, and this
-    /// node may not be one of it.
-    frozen: Option<(Index, SnapshotWork)>,
+    frozen: Option<Frozen>,
     /// Somebody asked for one, or has found that the newest is damaged.
     is_asked: bool,
     /// Somebody has found that the newest is damaged: one is taken even if it would be the same.
@@ -135,6 +98,9 @@ pub(super) struct Snapshots<St> {
     /// Applied between the newest one's index and that of the one that is being taken: counts again if that comes to nothing.
     held: (u64, u64),
     sending: Vec<Sending>,
+    /// How often one was gone before a follower had all of it. It counts until that has what the log no longer has, over
+    /// connections that break.
+    lapses: BTreeMap<NodeId, u32>,
     receiving: Option<Receiving>,
     /// Pieces that came.
     pieces: u64,
@@ -146,10 +112,7 @@ pub(super) struct Snapshots<St> {
     waiting: Vec<(ConnId, RequestId, Index)>,
     /// Pieces that are being read for clients.
     client_reads: usize,
-    allowance: Allowance,
-    /// What was committed when it was last looked at, and until when that gives way to what follows.
-    committed: Index,
-    gives_way_until: Instant,
+    bandwidth: Bandwidth,
 }
 
 impl<St: SnapshotStore> Snapshots<St> {
@@ -176,15 +139,14 @@ impl<St: SnapshotStore> Snapshots<St> {
             bytes: 0,
             held: (0, 0),
             sending: Vec::new(),
+            lapses: BTreeMap::new(),
             receiving: None,
             pieces: 0,
             queued: 0,
             restoring: None,
             waiting: Vec::new(),
             client_reads: 0,
-            allowance: Allowance::new(config.bytes_per_second, pace.piece, now),
-            committed: Index::ZERO,
-            gives_way_until: now,
+            bandwidth: Bandwidth::new(config.bytes_per_second, pace.piece, now),
             config,
         }
     }
@@ -204,7 +166,7 @@ impl<St: SnapshotStore> Snapshots<St> {
             return true;
         }
         // One that is on its way would be gone before it arrives, were they taken as fast as ever.
-        let lapses = self.sending.iter().map(|sending| sending.lapses).max();
+        let lapses = self.sending.iter().map(|sending| self.lapses(sending.to)).max();
         let patience = lapses.map_or(1, |lapses| 4 << lapses.min(LAPSES_MAX));
         let newest = self.newest.as_ref().map_or(0, |newest| newest.id.bytes);
         let bytes_max = self.config.bytes.max(newest).saturating_mul(patience);
@@ -222,34 +184,27 @@ impl<St: SnapshotStore> Snapshots<St> {
         self.is_distrusted = true;
     }
 
-    /// Bytes may leave as time has passed; `commit` is what is committed.
-    fn refill(&mut self, commit: Index, now: Instant) {
-        self.allowance.refill(now);
-        if commit > self.committed {
-            self.committed = commit;
-            self.gives_way_until = now + GIVES_WAY;
-        }
-        let rate = self.config.bytes_per_second;
-        // One that is late again and again must arrive some time.
-        let has_lapsed = self.sending.iter().any(|sending| sending.lapses > 0);
-        let gives_way = now < self.gives_way_until && !has_lapsed && rate < u64::MAX;
-        self.allowance.set_rate(match gives_way {
-            true => (rate / SHARE).max(1),
-            false => rate,
-        });
+    /// How often one was gone before this follower had all of it.
+    fn lapses(&self, to: NodeId) -> u32 {
+        self.lapses.get(&to).copied().unwrap_or(0)
+    }
+
+    /// One was gone before this follower had all of it.
+    fn lapsed(&mut self, to: NodeId) {
+        *self.lapses.entry(to).or_default() += 1;
     }
 
     /// Sends this one to a follower; the log begins behind `base`. Which one was sent before and came too late: when it
     /// arrives the log has gone on without it.
     fn begin_sending(&mut self, to: NodeId, id: SnapshotId, base: Index, now: Instant) -> Option<SnapshotId> {
-        let mut sending = Sending::new(to, id, &self.pace, now);
         let former = self.sending.iter().position(|sending| sending.to == to);
-        let former = former.map(|at| self.sending.swap_remove(at));
-        let lapsed = former.as_ref().filter(|former| former.id.index < base);
-        let lapsed = lapsed.map(|former| former.id);
-        sending.lapses = former.map_or(0, |former| former.lapses) + u32::from(lapsed.is_some());
-        self.sending.push(sending);
-        lapsed
+        let former = former.map(|at| self.sending.swap_remove(at).id);
+        let gone = former.filter(|former| former.index < base);
+        if gone.is_some() {
+            self.lapsed(to);
+        }
+        self.sending.push(Sending::new(to, id, &self.pace, now));
+        gone
     }
 
     /// How much a follower has of the one that is sent to it, in hundredths; 0 if none is.
@@ -261,11 +216,14 @@ impl<St: SnapshotStore> Snapshots<St> {
     /// When the node must look after its snapshots at the latest.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let sending = self.sending.iter().map(|sending| sending.deadline(&self.pace));
-        let refill = self.allowance.deadline().filter(|_| !self.sending.is_empty());
+        let refill = self.sending.iter();
+        let refill = refill.filter_map(|sending| self.bandwidth.deadline(self.lapses(sending.to) > 0));
         let retry = (self.is_asked && self.has_reason()).then_some(self.retry_at);
         let receiving = self.receiving.as_ref();
         let receiving = receiving.and_then(|receiving| receiving.deadline(self.config.timeout * GIVE_UP));
-        sending.chain(refill).chain(retry).chain(receiving).min()
+        let frozen = self.frozen.as_ref().and_then(|frozen| frozen.told_at);
+        let few = [retry, receiving, frozen].into_iter().flatten();
+        sending.chain(refill).chain(few).min()
     }
 }
 
@@ -275,16 +233,24 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         if self.snapshots.is_due(self.room, now) {
             self.take_snapshot(now);
         }
+        self.save_frozen(now);
+        self.send_snapshots(adapter, protocol, now);
+        self.forget_lapses();
+        self.give_up_receiving(now);
+    }
+
+    /// Has what is frozen written if the log is as far.
+    fn save_frozen(&mut self, now: Instant) {
         let durable = self.raft.status().durable;
-        if let Some((_, work)) = self
-            .snapshots
-            .frozen
-            .take_if(|(index, _)| *index <= durable || canary::is(Canary::SnapshotBeforeDurable))
-        {
+        let is_covered = |frozen: &mut Frozen| frozen.index <= durable || canary::is(Canary::SnapshotBeforeDurable);
+        if let Some(Frozen { work, .. }) = self.snapshots.frozen.take_if(is_covered) {
             self.tasks.push_back(Task::Snapshot(work));
         }
-        self.send_snapshots(adapter, protocol, now);
-        self.give_up_receiving(now);
+        if let Some(Frozen { index, told_at, .. }) = &mut self.snapshots.frozen
+            && told_at.take_if(|at| *at <= now).is_some()
+        {
+            (self.observer)(Notice::SnapshotWaits { index: *index, durable });
+        }
     }
 
     /// Ends what will not be received to its end.
@@ -338,7 +304,11 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             sessions: self.sessions.image(),
             machine: self.machine.image(),
         };
-        self.snapshots.frozen = Some((applied, self.snapshots.jobs.save(head, state)));
+        self.snapshots.frozen = Some(Frozen {
+            index: applied,
+            work: self.snapshots.jobs.save(head, state),
+            told_at: Some(now + WAITS_MAX),
+        });
     }
 
     /// Raft says that this follower needs what the log no longer has.
@@ -358,7 +328,8 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         if self.snapshots.sending.is_empty() {
             return;
         }
-        self.snapshots.refill(self.raft.status().commit, now);
+        let commit = self.raft.status().commit;
+        self.snapshots.bandwidth.refill(commit, now);
         let mut all = std::mem::take(&mut self.snapshots.sending);
         // Who was served first in this turn is served last in the next.
         all.rotate_left(1);
@@ -384,6 +355,20 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         self.snapshots.sending = all;
     }
 
+    /// Who has what the log no longer has is late no more.
+    fn forget_lapses(&mut self) {
+        if self.snapshots.lapses.is_empty() {
+            return;
+        }
+        let (raft, base) = (&self.raft, self.raft.base());
+        let is_behind = |node| raft.sends_snapshot(node).is_some() || raft.progress(node).0 < base;
+        let peers = &self.peers;
+        let is_member = |node| self.place.state == NodeState::Leader && peers.get(node).is_some();
+        self.snapshots
+            .lapses
+            .retain(|node, _| is_member(*node) && is_behind(*node));
+    }
+
     /// Takes one step of a transfer. Whether there may be another one.
     fn send_piece<A: Adapter, P: Protocol>(
         &mut self,
@@ -395,9 +380,10 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
     ) -> bool {
         let Some(link) = adapter.link(conn) else { return false };
         let waiting = link.outbox().waiting() as u64;
+        let is_late = self.snapshots.lapses(sending.to) > 0;
         let room = OUTBOX_BYTES_MAX
             .saturating_sub(waiting)
-            .min(self.snapshots.allowance.bytes());
+            .min(self.snapshots.bandwidth.bytes(is_late));
         let (offset, data) = match sending.next(room, &self.snapshots.pace, now) {
             Next::Ask => (0, Bytes::new()),
             Next::Put { offset, piece } => (offset, piece),
@@ -409,7 +395,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             }
             Next::Wait => return false,
         };
-        self.snapshots.allowance.spend(data.len() as u64);
+        self.snapshots.bandwidth.spend(is_late, data.len() as u64);
         let body = Body::Snapshot(SnapshotChunk {
             id: sending.id,
             offset,
@@ -522,7 +508,8 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                 self.snapshots.queued -= bytes;
                 self.piece_written(adapter, protocol, (id, number), end, result);
             }
-            Done::Finished { id, result } => self.snapshot_received(adapter, protocol, id, result, now),
+            Done::Finished { id, result } => self.snapshot_whole(adapter, protocol, id, result),
+            Done::Kept { snapshot, result } => self.snapshot_kept(adapter, protocol, snapshot, result, now),
             Done::Loaded { id, result } => return self.loaded(id, result),
             Done::Nothing => {}
         }
@@ -600,8 +587,8 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
                     // A newer one took its place.
                     Err(StoreError::Gone(_)) if newest.is_some_and(|newest| newest != id) => {
                         sending.not_read();
-                        sending.lapses += 1;
                         sending.begin(newest.unwrap_or(id), now);
+                        self.snapshots.lapsed(node);
                         (self.observer)(Notice::SnapshotLapsed { node, id });
                     }
                     Err(error) => {
@@ -665,78 +652,6 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         };
         let body = Body::SnapshotReply(SnapshotReply { id, result: answer });
         self.send_body(adapter, protocol, from, RequestId(0), body);
-    }
-
-    fn install_unfinished(&mut self, id: SnapshotId, now: Instant) {
-        let head = Head {
-            index: id.index,
-            term: id.term,
-            membership_index: Index::ZERO,
-            membership: Bytes::new(),
-        };
-        self.raft.install(&Snapshot { id, head }, now, &mut self.log);
-    }
-
-    fn snapshot_received<A: Adapter, P: Protocol>(
-        &mut self,
-        adapter: &mut A,
-        protocol: &P,
-        id: SnapshotId,
-        result: Result<Snapshot, StoreError>,
-        now: Instant,
-    ) {
-        let from = match self.snapshots.receiving.take_if(|receiving| receiving.id == id) {
-            Some(receiving) => receiving.from,
-            None => NodeId::NONE,
-        };
-        match result {
-            Ok(snapshot) => {
-                (self.observer)(Notice::SnapshotReceived { node: from, id });
-                if self
-                    .snapshots
-                    .newest
-                    .as_ref()
-                    .is_none_or(|newest| newest.id.index < id.index)
-                {
-                    self.snapshots.newest = Some(snapshot.clone());
-                }
-                self.raft.install(&snapshot, now, &mut self.log);
-            }
-            Err(error) => {
-                (self.observer)(Notice::SnapshotFailed { error: &error });
-                let result = refusal(&error);
-                let body = Body::SnapshotReply(SnapshotReply { id, result });
-                self.send_body(adapter, protocol, from, RequestId(0), body);
-            }
-        }
-    }
-
-    /// Raft says that the state machine is to be restored.
-    pub(super) fn restore(&mut self, id: SnapshotId) {
-        self.snapshots.restoring = Some(id);
-        let work = self.snapshots.jobs.load::<M::Image>(id, self.config.sessions);
-        self.tasks.push_back(Task::Snapshot(work));
-    }
-
-    fn loaded(&mut self, id: SnapshotId, result: Result<StateImage<M::Image>, StoreError>) -> Result<(), Failure> {
-        let StateImage { sessions, machine } = result.map_err(|error| Failure::Disk(fault(error)))?;
-        self.snapshots.restoring = None;
-        (self.snapshots.entries, self.snapshots.bytes) = (0, 0);
-        self.snapshots.held = (0, 0);
-        // What is frozen and not handed out yet is of no use any more.
-        if self.snapshots.frozen.take_if(|(index, _)| *index <= id.index).is_some() {
-            self.snapshots.is_saving = false;
-        }
-        let former = StateImage {
-            sessions: self.sessions.restore(sessions),
-            machine: self.machine.restore(machine),
-        };
-        let work = self.snapshots.jobs.drop_state(former);
-        self.tasks.push_back(Task::Snapshot(work));
-        self.counters.restores += 1;
-        self.raft.applied(id.index, &mut self.log);
-        self.serve_waiting();
-        Ok(())
     }
 }
 

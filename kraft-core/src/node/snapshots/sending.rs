@@ -86,8 +86,6 @@ pub(super) struct Sending {
     rest: Duration,
     /// The follower, or the disk here, says that it is damaged: the next one is to be sent.
     pub(super) is_distrusted: bool,
-    /// How often one was gone before it had arrived.
-    pub(super) lapses: u32,
 }
 
 const REST_MIN: Duration = Duration::from_millis(500);
@@ -110,7 +108,6 @@ impl Sending {
             rests_until: now,
             rest: REST_MIN,
             is_distrusted: false,
-            lapses: 0,
         }
     }
 

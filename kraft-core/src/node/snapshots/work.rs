@@ -95,6 +95,10 @@ pub(super) enum Done<I> {
         id: SnapshotId,
         result: Result<Snapshot, StoreError>,
     },
+    Kept {
+        snapshot: Snapshot,
+        result: Result<(), StoreError>,
+    },
     Loaded {
         id: SnapshotId,
         result: Result<StateImage<I>, StoreError>,
@@ -214,6 +218,13 @@ impl<St: SnapshotStore> Jobs<St> {
         self.work(SnapshotLane::Transfer, move |store| Done::<I>::Finished {
             id,
             result: store.finish(id),
+        })
+    }
+
+    pub(super) fn keep<I: Image>(&self, snapshot: Snapshot) -> SnapshotWork {
+        self.work(SnapshotLane::Transfer, move |store| Done::<I>::Kept {
+            result: store.keep(&snapshot),
+            snapshot,
         })
     }
 

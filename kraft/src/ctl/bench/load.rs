@@ -13,6 +13,7 @@ use super::lane::Lane;
 use super::lanes::{Lanes, Phase, REST, Site, Tally};
 use crate::ctl::cli::Bench;
 use crate::ctl::exit::Failure;
+use crate::interrupt::Interrupt;
 
 /// A request without an answer for so long is given up, and its connection with it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,6 +23,13 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// What incomplete replies of all lanes may hold together.
 const BUDGET_BYTES: usize = 64 << 20;
+
+fn before_it_began(interrupt: &Interrupt) -> Result<(), Failure> {
+    match interrupt.is_asked() {
+        true => Err(Failure::Interrupted("before the measurement began".into())),
+        false => Ok(()),
+    }
+}
 
 /// Lanes on an adapter.
 #[derive(Debug)]
@@ -56,9 +64,10 @@ impl<A: Adapter, P: Protocol> Load<A, P> {
     }
 
     /// Connects all lanes.
-    pub(super) fn connect(&mut self, patience: Duration) -> Result<(), Failure> {
+    pub(super) fn connect(&mut self, patience: Duration, interrupt: &Interrupt) -> Result<(), Failure> {
         let started = self.adapter.now();
         while !self.lanes.lanes.iter().all(Lane::is_welcome) {
+            before_it_began(interrupt)?;
             self.turn_until(self.adapter.now() + LOOK)?;
             if self.adapter.now() > started + patience {
                 let ready = self.lanes.lanes.iter().filter(|lane| lane.is_welcome()).count();
@@ -77,10 +86,11 @@ impl<A: Adapter, P: Protocol> Load<A, P> {
     }
 
     /// Writes every key once.
-    pub(super) fn fill(&mut self, patience: Duration) -> Result<(), Failure> {
+    pub(super) fn fill(&mut self, patience: Duration, interrupt: &Interrupt) -> Result<(), Failure> {
         self.enter(Phase::Filling);
         let (mut filled, mut since) = (self.lanes.filled, self.adapter.now());
         while !self.lanes.is_filled() {
+            before_it_began(interrupt)?;
             self.turn_until(self.adapter.now() + LOOK)?;
             if self.lanes.filled != filled {
                 (filled, since) = (self.lanes.filled, self.adapter.now());

@@ -25,6 +25,7 @@ use super::cli::{Bench, Format, Op};
 use super::exit::{Exit, Failure};
 use super::status::leader_of;
 use crate::client::{Client, Error, Node, NodeStatus, Security, Trouble};
+use crate::interrupt::Interrupt;
 
 /// How long connecting, filling, or waiting for the last answers may take without any progress.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -61,9 +62,10 @@ pub(super) fn run(
     let (adapter, _) = opened.map_err(Error::Io)?;
     let mut load = Load::new(options, adapter, Any::new(manner.protocol), sites, leader);
 
-    load.connect(PATIENCE)?;
+    let interrupt = Interrupt::catch().map_err(|error| Failure::Bench(format!("signals cannot be caught: {error}")))?;
+    load.connect(PATIENCE, &interrupt)?;
     if options.read_share > 0.0 || options.op == Op::Get {
-        load.fill(PATIENCE)?;
+        load.fill(PATIENCE, &interrupt)?;
     }
     let before = processes.sample();
     load.start();
@@ -71,7 +73,7 @@ pub(super) fn run(
     let until = started + Duration::from_secs_f64(options.seconds);
     let is_terminal = io::stderr().is_terminal();
     let mut ticks = 0;
-    while load.now() < until {
+    while load.now() < until && !interrupt.is_asked() {
         load.turn_until(until.min(load.now() + TICK))?;
         // A busy loop turns more often than it ticks.
         let elapsed = load.now() - started;
@@ -82,6 +84,7 @@ pub(super) fn run(
         }
     }
     let elapsed = load.now() - started;
+    let is_cut = load.now() < until;
     let after = processes.sample();
     let ops = load.tally().ok;
     load.drain(PATIENCE)?;
@@ -90,6 +93,12 @@ pub(super) fn run(
     }
     let report = Report::new(options, elapsed, ops, load.tally(), &before, &after);
     report.print(format, out)?;
+    if is_cut {
+        let (had, asked) = (elapsed.as_secs_f64(), options.seconds);
+        return Err(Failure::Interrupted(format!(
+            "after {had:.1} of {asked} seconds: the figures are of that time"
+        )));
+    }
     if ops == 0 {
         return Err(Failure::Bench(format!(
             "no operation succeeded; the last trouble: {}",

@@ -40,7 +40,8 @@ impl Report {
             options.read_share.to_string(),
         );
         report.row("seconds", format!("{seconds:.1}"), format!("{seconds:.3}"));
-        let rate = ops as f64 / seconds;
+        // One that was interrupted at once has none, and JSON has no NaN.
+        let rate = ops as f64 / seconds.max(f64::MIN_POSITIVE);
         report.row("ops_per_second", grouped(rate.round() as u64), format!("{rate:.1}"));
         for (name, quantile) in [("p50_us", 0.5), ("p99_us", 0.99), ("p99_9_us", 0.999)] {
             report.micros(name, tally.latency.value_at_quantile(quantile));

@@ -9,7 +9,7 @@ use log::LevelFilter;
 
 use super::value::{Kind, Members, Span, Value};
 use crate::daemon::logging::Format;
-use crate::host_port::HostPort;
+use kraft_core::host_port::HostPort;
 
 /// A row of the table.
 #[derive(Clone, Copy)]

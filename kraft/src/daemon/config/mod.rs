@@ -6,8 +6,8 @@ mod value;
 
 use std::time::Duration;
 
-pub use crate::host_port::HostPort;
 pub use fields::{Config, FIELDS, Field};
+pub use kraft_core::host_port::HostPort;
 pub use layers::{Layers, Loaded, Source, load, load_text};
 pub use value::{Kind, Members, Span};
 

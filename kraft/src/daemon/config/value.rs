@@ -7,7 +7,7 @@ use std::time::Duration;
 use kraft_adapters::Choice;
 
 use crate::daemon::logging;
-use crate::host_port::HostPort;
+use kraft_core::host_port::HostPort;
 
 /// The kind of value that a TOML file must use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -63,7 +63,18 @@ struct Shared<F: Files> {
     is_urgent: AtomicBool,
     /// Held by whoever writes [`SAVING`].
     saving: Mutex<()>,
-    receiving: Mutex<Option<Receiving<F>>>,
+    receiving: Mutex<Slot<F>>,
+}
+
+/// What is in [`RECEIVING`].
+#[derive(Debug)]
+enum Slot<F: Files> {
+    /// Nothing that counts.
+    Empty,
+    /// A part of one.
+    Part(Box<Receiving<F>>),
+    /// All of one, checked and synced.
+    Whole(SnapshotId),
 }
 
 /// A snapshot that comes in pieces. What is in its file was checked as far as a block is whole.
@@ -73,6 +84,15 @@ struct Receiving<F: Files> {
     file: F::File,
     checker: Checker,
     unsynced: u64,
+}
+
+impl<F: Files> Slot<F> {
+    fn part(&mut self, id: SnapshotId) -> Option<&mut Receiving<F>> {
+        match self {
+            Self::Part(receiving) => Some(&mut **receiving).filter(|receiving| receiving.id == id),
+            Self::Empty | Self::Whole(_) => None,
+        }
+    }
 }
 
 impl<F: Files> Clone for DiskSnapshots<F> {
@@ -94,7 +114,7 @@ impl<F: Files> DiskSnapshots<F> {
                 reserve_bytes,
                 is_urgent: AtomicBool::new(true),
                 saving: Mutex::new(()),
-                receiving: Mutex::new(None),
+                receiving: Mutex::new(Slot::Empty),
             }),
         }
     }
@@ -107,7 +127,7 @@ impl<F: Files> DiskSnapshots<F> {
 }
 
 impl<F: Files> Shared<F> {
-    fn receiving(&self) -> MutexGuard<'_, Option<Receiving<F>>> {
+    fn receiving(&self) -> MutexGuard<'_, Slot<F>> {
         // What a panic left is checked as a whole in the end.
         self.receiving.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -317,10 +337,10 @@ impl<F: Files> SnapshotStore for DiskSnapshots<F> {
         let shared = &self.shared;
         let mut slot = shared.receiving();
         if offset == 0 {
-            *slot = None;
-            *slot = Some(shared.begin(id)?);
+            *slot = Slot::Empty;
+            *slot = Slot::Part(Box::new(shared.begin(id)?));
         }
-        let Some(receiving) = slot.as_mut().filter(|receiving| receiving.id == id) else {
+        let Some(receiving) = slot.part(id) else {
             return Err(shared.misused(format!(
                 "byte {offset} of the snapshot at index {} came, of which nothing is here",
                 id.index
@@ -335,7 +355,7 @@ impl<F: Files> SnapshotStore for DiskSnapshots<F> {
         }
         let taken = shared.take(receiving, data);
         if taken.is_err() {
-            *slot = None;
+            *slot = Slot::Empty;
             let _ = shared.discard(RECEIVING);
         }
         taken
@@ -344,27 +364,48 @@ impl<F: Files> SnapshotStore for DiskSnapshots<F> {
     fn finish(&self, id: SnapshotId) -> Result<Snapshot, StoreError> {
         let shared = &self.shared;
         let mut slot = shared.receiving();
-        let Some(Receiving { file, checker, .. }) = slot.take_if(|receiving| receiving.id == id) else {
+        if slot.part(id).is_none() {
             return Err(shared.misused(format!("nothing of the snapshot at index {} is here", id.index)));
+        }
+        let Slot::Part(part) = std::mem::replace(&mut *slot, Slot::Empty) else {
+            unreachable!("a part of it is here");
         };
+        let Receiving { file, checker, .. } = *part;
         let checked = checker.finish_as(id).map_err(|found| shared.damaged(RECEIVING, found));
-        let placed = checked.and_then(|checked| {
+        let finished = checked.and_then(|checked| {
             if !canary::is(Canary::SnapshotNotSynced) {
                 let synced = file.sync_data();
                 synced.map_err(|error| failed(shared.files.path(RECEIVING))(("fsync", error)))?;
             }
-            shared.place(RECEIVING, id)?;
             Ok(checked.head)
         });
+        *slot = match finished {
+            Ok(_) => Slot::Whole(id),
+            Err(_) => {
+                let _ = shared.discard(RECEIVING);
+                Slot::Empty
+            }
+        };
+        Ok(Snapshot { id, head: finished? })
+    }
+
+    fn keep(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
+        let (shared, id) = (&self.shared, snapshot.id);
+        let mut slot = shared.receiving();
+        if !matches!(&*slot, Slot::Whole(whole) if *whole == id) {
+            return Err(shared.misused(format!("the snapshot at index {} was not finished", id.index)));
+        }
+        *slot = Slot::Empty;
+        let placed = shared.place(RECEIVING, id);
         if placed.is_err() {
             let _ = shared.discard(RECEIVING);
         }
-        Ok(Snapshot { id, head: placed? })
+        placed
     }
 
     fn abandon(&self) -> Result<(), StoreError> {
         let mut slot = self.shared.receiving();
-        *slot = None;
+        *slot = Slot::Empty;
         let path = self.shared.files.path(RECEIVING);
         self.shared
             .discard(RECEIVING)

@@ -98,7 +98,9 @@ impl Place {
             self.store.receive(id, offset, piece)?;
             offset += piece.len() as u64;
         }
-        self.store.finish(id)
+        let snapshot = self.store.finish(id)?;
+        self.store.keep(&snapshot)?;
+        Ok(snapshot)
     }
 
     #[track_caller]
@@ -272,8 +274,11 @@ fn pieces_that_do_not_follow_are_refused_and_what_was_received_stands() {
     misused(to.store.receive(id, 100, &beyond), "bytes came at byte 100");
     to.store.receive(id, 100, &[]).unwrap();
     to.store.receive(id, 100, &bytes[100..]).unwrap();
+    misused(to.store.keep(&saved), "the snapshot at index 7 was not finished");
     assert_eq!(to.store.finish(id).unwrap(), saved);
     misused(to.store.finish(id).map(drop), "nothing of the snapshot");
+    to.store.keep(&saved).unwrap();
+    misused(to.store.keep(&saved), "was not finished");
     assert_eq!(to.content(id).unwrap(), content(1, 1000));
 
     // It ends before its end; then it begins again.
@@ -287,6 +292,37 @@ fn pieces_that_do_not_follow_are_refused_and_what_was_received_stands() {
     to.store.receive(id, 0, &bytes[..500]).unwrap();
     to.store.receive(id, 0, &bytes).unwrap();
     assert_eq!(to.store.finish(id).unwrap(), saved);
+}
+
+#[test]
+fn no_restart_finds_what_was_finished_and_is_not_kept() {
+    let from = Place::new();
+    let sent = from.save(9, &content(2, 1000)).unwrap();
+    let pieces = from.pieces(sent.id, 300);
+    let to = Place::on(MemFiles::new(), 1);
+    let own = to.save(7, &content(1, 1000)).unwrap();
+    let finish = || {
+        let offsets = (0..).step_by(300);
+        for (offset, piece) in offsets.zip(&pieces) {
+            to.store.receive(sent.id, offset, piece).unwrap();
+        }
+        assert_eq!(to.store.finish(sent.id).unwrap(), sent);
+    };
+    finish();
+    for loss in [Loss::Nothing, Loss::All] {
+        assert_eq!(to.restart(loss).newest(), Some(own.clone()), "{loss:?}");
+    }
+    to.store.abandon().unwrap();
+    to.has_no_temporary();
+    assert!(to.store.keep(&sent).is_err());
+    assert_eq!(to.newest(), Some(own));
+    // What gives way goes when the new one is there to stay.
+    finish();
+    to.store.keep(&sent).unwrap();
+    for loss in [Loss::Nothing, Loss::All] {
+        assert_eq!(to.restart(loss).newest(), Some(sent.clone()), "{loss:?}");
+    }
+    assert_eq!(to.files.list().unwrap().len(), 1);
 }
 
 #[test]

@@ -95,6 +95,27 @@ fn a_snapshot_is_written_once_the_log_is_durable_up_to_its_index() {
     assert_eq!(pieces(&mut client)[0].1.index, status.applied);
 }
 
+#[test]
+fn a_snapshot_that_waits_for_the_log_for_long_is_told_once() {
+    let mut lab = Lab::new(3, 3, |config| config.snapshots.entries = 5);
+    let leader = lab.elect();
+    let behind = leader % 3 + 1;
+    lab.site(behind).is_log_stalled = true;
+    let mut client = lab.client(leader);
+    for request in 1..6 {
+        client.send(&line::ask(request, line::command(b"one")));
+    }
+    lab.run_for(Duration::from_secs(9));
+    assert_eq!(lab.told(behind, "SnapshotWaits"), [""; 0]);
+    lab.run_for(Duration::from_secs(20));
+    let told = lab.told(behind, "SnapshotWaits");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(lab.told(leader, "SnapshotWaits").is_empty());
+    lab.site(behind).unstall();
+    lab.settle();
+    assert_eq!(lab.told(behind, "SnapshotTaken").len(), 1);
+}
+
 /// It was retried when something was applied since, and a log that is full takes nothing.
 #[test]
 fn a_snapshot_without_room_is_told_and_tried_again_though_nothing_more_is_written() {

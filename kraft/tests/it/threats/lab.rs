@@ -348,6 +348,7 @@ impl<P: Protocol> Site<P> {
         let Some(node) = &mut self.node else { return };
         node.turn(Some(Instant::ZERO)).expect("the node goes on");
         loop {
+            let node = self.node.as_mut().expect("it is there");
             while let Some(task) = node.next_task() {
                 self.stalled.push_back(task);
             }
@@ -362,29 +363,41 @@ impl<P: Protocol> Site<P> {
             let Some(at) = self.stalled.iter().position(runs) else {
                 return;
             };
-            let task = self.stalled.remove(at).expect("it was found");
-            let done = match task {
-                Task::Storage(work) => Done::Storage(work.run()),
-                Task::Snapshot(work) => Done::Snapshot(work.run()),
-                // All others have addresses.
-                Task::Resolve { node, name } => {
-                    self.resolved += 1;
-                    let addresses = Err(io::Error::other(format!("nobody knows {name}")));
-                    Done::Resolved { node, addresses }
-                }
-                Task::Remember { node, incarnation } => {
-                    self.known.push((node, incarnation));
-                    Done::Remembered {
-                        node,
-                        incarnation,
-                        result: Ok(()),
-                    }
-                }
-                Task::ForgetDamage => Done::DamageForgotten(Ok(())),
-            };
-            node.complete(done).expect("the disk works");
-            node.settle().expect("the node goes on");
+            self.perform(at);
         }
+    }
+
+    /// Does blocking work that waits.
+    fn perform(&mut self, at: usize) {
+        let task = self.stalled.remove(at).expect("it was found");
+        let done = match task {
+            Task::Storage(work) => Done::Storage(work.run()),
+            Task::Snapshot(work) => Done::Snapshot(work.run()),
+            // All others have addresses.
+            Task::Resolve { node, name } => {
+                self.resolved += 1;
+                let addresses = Err(io::Error::other(format!("nobody knows {name}")));
+                Done::Resolved { node, addresses }
+            }
+            Task::Remember { node, incarnation } => {
+                self.known.push((node, incarnation));
+                Done::Remembered {
+                    node,
+                    incarnation,
+                    result: Ok(()),
+                }
+            }
+            Task::ForgetDamage => Done::DamageForgotten(Ok(())),
+        };
+        let node = self.node.as_mut().expect("it has work");
+        node.complete(done).expect("the disk works");
+        node.settle().expect("the node goes on");
+    }
+
+    /// A disk that stalls does the first thing that it was given, and no more.
+    pub(super) fn do_one(&mut self) {
+        self.perform(0);
+        self.turn();
     }
 
     /// The disk finishes what it was given.

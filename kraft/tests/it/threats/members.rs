@@ -381,6 +381,10 @@ fn each_refusal_has_its_own_reason() {
         "nobody knows nowhere",
     );
     refused(&mut lab, leader, add(9, true, ""), Refusal::Invalid, "HOST:PORT");
+    for (address, why) in [("nonsense", "HOST:PORT"), ("a b:1", "HOST:PORT"), ("h:0", "at port 0")] {
+        let node = NodeId(4);
+        refused(&mut lab, leader, Change::Move { node, address }, Refusal::Invalid, why);
+    }
     let remove = Change::Remove { node: NodeId(77) };
     refused(
         &mut lab,

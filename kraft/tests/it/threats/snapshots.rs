@@ -296,6 +296,48 @@ fn what_was_begun_twice_is_not_taken_for_what_was_written_the_first_time() {
     has(&lab, &one.commands, one.id.index);
 }
 
+/// Two leaders that contradict each other: one of them lies. The log would begin anew behind what was placed last.
+#[test]
+fn a_snapshot_that_is_shown_to_be_wrong_when_it_is_whole_is_found_by_no_restart() {
+    let sent = taken(&[b"one", b"two", b"three"]);
+    let mut lab = Lab::new(1, 3, |_| ());
+    let mut leader = Leader::new(&mut lab, 3, 6);
+    let last = sent.bytes.len() - 1;
+    leader.piece(&mut lab, sent.id, 0, &sent.bytes[..last]);
+    lab.site(1).is_saving_stalled = true;
+    leader.piece(&mut lab, sent.id, last as u64, &sent.bytes[last..]);
+    // The piece is written; what checks it waits.
+    lab.site(1).do_one();
+    let mut next = Leader::new(&mut lab, 2, 7);
+    let noop = EntryRef {
+        term: Term(7),
+        kind: EntryKind::Noop,
+        crc: 0,
+        payload: b"",
+    };
+    let last = sent.id.index;
+    let append = Append {
+        prev_index: Index(0),
+        prev_term: Term(0),
+        commit: last,
+        round: Round(1),
+        entries: Entries::Lent(vec![noop; usize::try_from(last.0).expect("few")]),
+    };
+    next.say(&mut lab, Body::Append(append));
+    assert_eq!(lab.node(1).status().commit, last);
+    lab.site(1).unstall();
+    lab.settle();
+    let failed = lab.told(1, "SnapshotFailed").concat();
+    assert!(failed.contains("it contradicts what is committed here"), "{failed}");
+    assert!(lab.told(1, "SnapshotReceived").is_empty());
+    let names = lab.files(1);
+    assert!(!names.iter().any(|name| name.contains("snapshots/")), "{names:?}");
+    lab.kill(1);
+    lab.start(1, 3, kraft::protocols::Binary);
+    let status = lab.node(1).status();
+    assert_eq!((status.last, status.applied), (last, Index(0)), "the log stands");
+}
+
 #[test]
 fn snapshot_older_than_commit() {
     let (old, new) = (taken(&[b"one"]), taken(&[b"one", b"two", b"three"]));

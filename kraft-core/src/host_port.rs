@@ -1,4 +1,4 @@
-//! Where something is reached, as people write it: on the command lines of both programs, and in kraftd's configuration.
+//! Where something is reached, as people write it: on command lines, in configurations, and as the address of a member.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -23,13 +23,27 @@ impl HostPort {
             Some(host) => (host, host.parse::<Ipv6Addr>().is_ok()),
             None => (host, is_name(host)),
         };
-        let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+        // One place is written in one way: whoever compares two compares their text.
+        let is_number = port.bytes().all(|byte| byte.is_ascii_digit()) && (port == "0" || !port.starts_with('0'));
         match port.parse() {
             Ok(port) if is_host && is_number => Ok(Self {
                 host: host.to_owned(),
                 port,
             }),
             _ => Err(WRONG),
+        }
+    }
+
+    /// Reads the text form of what is dialled: its port is not 0.
+    ///
+    /// # Errors
+    ///
+    /// As for [`parse`](Self::parse).
+    pub fn parse_dialled(text: &str) -> Result<Self, &'static str> {
+        let at = Self::parse(text)?;
+        match at.port {
+            0 => Err("at port 0, where nobody is reached"),
+            _ => Ok(at),
         }
     }
 
@@ -92,6 +106,8 @@ mod tests {
             "host:65536",
             "host:+1",
             "host:-1",
+            "host:00",
+            "host:01",
             "::1:4001",
             "[::1]",
             "[::1:1",
@@ -111,5 +127,15 @@ mod tests {
             let why = HostPort::parse(wrong).expect_err(wrong);
             assert!(why.starts_with("not of the form HOST:PORT"), "{wrong:?}: {why}");
         }
+    }
+
+    #[test]
+    fn nobody_is_dialled_at_port_zero() {
+        assert!(HostPort::parse_dialled("a:1").is_ok());
+        assert_eq!(
+            HostPort::parse_dialled("a:0"),
+            Err("at port 0, where nobody is reached")
+        );
+        assert!(HostPort::parse_dialled("a").is_err());
     }
 }
