@@ -245,8 +245,8 @@ impl Turn {
         let is_over = conn.is_leaving();
         if !done.has_more() {
             conn.sending.take_back();
-            // A send by copy that waited for room goes on by the ring until all is sent.
-            conn.congested = !conn.sending.is_empty() || (!done.is_notice() && conn.has_unsent());
+            // A send that waited for room goes on by the ring until all is sent.
+            conn.congested = !conn.sending.is_empty() || (conn.congested && conn.has_unsent());
         }
         if is_over && done.has_more() {
             return self.see_off(id);

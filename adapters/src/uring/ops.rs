@@ -115,6 +115,17 @@ impl Op {
         Self::new(opcode::SendMsg::new(Fd(stream), header).flags(flags).build(), token)
     }
 
+    /// As [`send`](Self::send), of one piece, for which the kernel reads no header.
+    ///
+    /// # Safety
+    ///
+    /// As for [`send`](Self::send).
+    pub(super) unsafe fn send_one(stream: RawFd, bytes: *const [u8], token: Token) -> Self {
+        let len = u32::try_from(bytes.len()).expect("it is small");
+        let send = opcode::Send::new(Fd(stream), bytes.cast(), len).flags(libc::MSG_NOSIGNAL);
+        Self::new(send.build(), token)
+    }
+
     /// As [`send`](Self::send), without a copy: after the completion that says how much was taken comes another one, when
     /// the system reads the memory no more.
     ///

@@ -101,6 +101,18 @@ impl Sending {
         &raw const *header
     }
 
+    /// As [`lend`](Self::lend), of all that there is, which is one piece: less than
+    /// [`SHARE_MIN`](kraft_core::outbox::SHARE_MIN) always is. It takes no header.
+    pub(super) fn lend_one(&mut self) -> *const [u8] {
+        assert!(!self.is_lent(), "one send at a time");
+        let mut slices = self.segments.slices();
+        let piece: *const [u8] = slices.next().expect("there is something to lend");
+        assert!(slices.next().is_none(), "one piece at a time");
+        drop(slices);
+        self.loan = Loan::Sent;
+        piece
+    }
+
     /// The kernel took so many bytes of what was lent. It may read them yet.
     pub(super) fn taken(&mut self, bytes: usize) {
         assert!(self.loan == Loan::Sent, "nothing was lent, or it was taken");
@@ -205,6 +217,22 @@ mod tests {
         assert!(moved.is_lent() && moved.is_kept(), "the kernel may still read it");
         moved.take_back();
         assert_eq!(moved.segments_mut().len(), SHARE_MIN);
+    }
+
+    #[test]
+    fn what_is_small_is_lent_as_one_piece() {
+        let mut outbox = Outbox::new(1 << 20);
+        outbox.put(&[1; SHARE_MIN - 2]).expect("it fits");
+        outbox.put_shared(&Bytes::from_static(&[2])).expect("it fits");
+        let mut sending = Sending::new();
+        outbox.take(sending.segments_mut());
+        let piece = sending.lend_one();
+        let mut moved = Box::new(sending);
+        // SAFETY: it is lent, so the piece is valid.
+        assert_eq!(unsafe { (&*piece).split_last() }, Some((&2, &[1; SHARE_MIN - 2][..])));
+        moved.taken(SHARE_MIN - 1);
+        moved.take_back();
+        assert!(moved.is_empty());
     }
 
     #[test]

@@ -132,6 +132,7 @@ fn check_operations() -> io::Result<()> {
         (waits, "waits with a time-out (Linux 5.11)"),
         (skips, "completions that are skipped (Linux 5.17)"),
         (probe.is_supported(opcode::PollAdd::CODE), "IORING_OP_POLL_ADD"),
+        (probe.is_supported(opcode::Send::CODE), "IORING_OP_SEND"),
         (probe.is_supported(opcode::SendMsg::CODE), "IORING_OP_SENDMSG"),
         (probe.is_supported(opcode::AsyncCancel::CODE), "IORING_OP_ASYNC_CANCEL"),
         (multishot, "multishot accept and receive (Linux 6.0)"),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use kraft_adapters::{Config, Setup, Uring};
 use kraft_core::adapter::{Adapter, CloseReason, Endpoint, Event, ListenOptions};
+use kraft_core::id::ConnId;
 use kraft_core::link::CloseMode;
 use kraft_core::time::Instant;
 
@@ -286,6 +287,105 @@ fn what_has_no_room_goes_by_the_ring() {
     });
     rig.until(|said| said.last() == Some(&Said::Written(conn, mark)));
     assert!(reader.join().expect("it reads") == sent, "other bytes arrived");
+}
+
+/// So many that small answers go by the ring.
+const CROWD: usize = 8;
+
+fn crowd(rig: &mut Rig<Uring>) -> Vec<(TcpStream, ConnId)> {
+    let crowd = (0..CROWD).map(|_| rig.peer()).collect();
+    rig.said.clear();
+    crowd
+}
+
+#[test]
+fn what_is_put_to_many_links_takes_one_call() {
+    let mut rig = rig(&Config::default());
+    let mut peers = crowd(&mut rig);
+    let before = rig.adapter.stats();
+    let mut due = Vec::new();
+    for (at, (_, conn)) in peers.iter().enumerate() {
+        let outbox = rig.adapter.link(*conn).expect("it lives").outbox();
+        outbox.put(&[at as u8; 100]).expect("it fits");
+        due.push(Said::Written(*conn, outbox.mark()));
+    }
+    rig.adapter.flush().expect("the adapter works");
+    assert_eq!(rig.adapter.stats().syscalls - before.syscalls, 1, "io_uring_enter");
+    rig.until(|said| said.len() == CROWD);
+    assert!(due.iter().all(|due| rig.said.contains(due)), "{:?}", rig.said);
+    assert_eq!(rig.adapter.stats().bytes_out - before.bytes_out, 100 * CROWD as u64);
+    for (at, (peer, _)) in peers.iter_mut().enumerate() {
+        let mut received = [0; 100];
+        peer.read_exact(&mut received).expect("it came");
+        assert_eq!(received, [at as u8; 100]);
+    }
+}
+
+/// Also if nobody waits for the sends of the ring.
+#[test]
+fn what_many_links_put_comes_before_their_end() {
+    for ends in [CloseMode::Flush, CloseMode::Now] {
+        let mut rig = rig(&Config::default());
+        let mut peers = crowd(&mut rig);
+        for (_, conn) in &peers {
+            let outbox = rig.adapter.link(*conn).expect("it lives").outbox();
+            outbox.put(b"last").expect("it fits");
+        }
+        rig.adapter.flush().expect("the adapter works");
+        for (_, conn) in &peers {
+            rig.adapter.link(*conn).expect("it lives").close(ends);
+        }
+        rig.adapter.flush().expect("the adapter works");
+        drop(rig);
+        for (peer, _) in &mut peers {
+            let mut last = Vec::new();
+            peer.read_to_end(&mut last).expect("it ends");
+            assert_eq!(last, b"last");
+        }
+    }
+}
+
+/// Small sends that find no room, or room for some of their bytes.
+#[test]
+fn a_crowd_that_does_not_read_loses_nothing() {
+    const PUT: usize = 3001;
+    let mut rig = rig(&Config::default());
+    let peers = crowd(&mut rig);
+    // Each time a turn passes, so that what is put is small, until no outbox takes more.
+    let mut sent = [0; CROWD];
+    let mut is_full = [false; CROWD];
+    while is_full != [true; CROWD] {
+        for (at, (_, conn)) in peers.iter().enumerate() {
+            if is_full[at] {
+                continue;
+            }
+            let bytes: Vec<u8> = (sent[at]..sent[at] + PUT).map(|byte| (byte % 251) as u8).collect();
+            let outbox = rig.adapter.link(*conn).expect("it lives").outbox();
+            is_full[at] = outbox.put(&bytes).is_err();
+            sent[at] += if is_full[at] { 0 } else { PUT };
+        }
+        rig.run(|_| {}, |_| true);
+    }
+    let readers: Vec<_> = peers
+        .into_iter()
+        .zip(sent)
+        .map(|((mut peer, _), count)| {
+            thread::spawn(move || {
+                let mut received = vec![0; count];
+                peer.read_exact(&mut received).expect("it comes");
+                received.iter().enumerate().all(|(at, byte)| *byte == (at % 251) as u8)
+            })
+        })
+        .collect();
+    rig.until(|said| said.iter().filter(|said| matches!(said, Said::Drained(_))).count() == CROWD);
+    let guard = rig.deadline(GUARD);
+    while !readers.iter().all(thread::JoinHandle::is_finished) {
+        assert!(rig.adapter.now() < guard, "they wait");
+        rig.run(|_| {}, |_| true);
+    }
+    for reader in readers {
+        assert!(reader.join().expect("it reads"), "other bytes arrived");
+    }
 }
 
 /// Each has been used, so that its buffers are there. 10 MiB are 1,300 bytes for each.
