@@ -42,7 +42,8 @@ impl<B: Bell> Wake<B> {
 
     /// A user's wake; one `Woken` follows.
     pub(crate) fn wake(&self) {
-        if self.state.swap(WOKEN, Ordering::AcqRel) == ASLEEP {
+        // In one order with what a bell keeps of its own rings, if that is of such an order, too.
+        if self.state.swap(WOKEN, Ordering::SeqCst) == ASLEEP {
             self.signal();
         }
     }

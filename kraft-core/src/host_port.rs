@@ -23,8 +23,7 @@ impl HostPort {
             Some(host) => (host, host.parse::<Ipv6Addr>().is_ok()),
             None => (host, is_name(host)),
         };
-        // One place is written in one way: whoever compares two compares their text.
-        let is_number = port.bytes().all(|byte| byte.is_ascii_digit()) && (port == "0" || !port.starts_with('0'));
+        let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
         match port.parse() {
             Ok(port) if is_host && is_number => Ok(Self {
                 host: host.to_owned(),
@@ -34,17 +33,20 @@ impl HostPort {
         }
     }
 
-    /// Reads the text form of what is dialled: its port is not 0.
+    /// Reads the text form of what is dialled, which others compare as a text: its port is not 0, and begins with no 0.
     ///
     /// # Errors
     ///
     /// As for [`parse`](Self::parse).
     pub fn parse_dialled(text: &str) -> Result<Self, &'static str> {
         let at = Self::parse(text)?;
-        match at.port {
-            0 => Err("at port 0, where nobody is reached"),
-            _ => Ok(at),
+        if at.port == 0 {
+            return Err("at port 0, where nobody is reached");
         }
+        if text.rsplit(':').next().is_some_and(|port| port.starts_with('0')) {
+            return Err("written with a port that begins with 0");
+        }
+        Ok(at)
     }
 
     /// The name or address, an IPv6 address without its brackets.
@@ -106,8 +108,6 @@ mod tests {
             "host:65536",
             "host:+1",
             "host:-1",
-            "host:00",
-            "host:01",
             "::1:4001",
             "[::1]",
             "[::1:1",
@@ -136,6 +136,16 @@ mod tests {
             HostPort::parse_dialled("a:0"),
             Err("at port 0, where nobody is reached")
         );
+        assert_eq!(HostPort::parse_dialled("a:00").ok(), None);
         assert!(HostPort::parse_dialled("a").is_err());
+    }
+
+    #[test]
+    fn a_port_that_begins_with_zero_is_read_and_not_dialled() {
+        assert_eq!(HostPort::parse("a:04001"), HostPort::parse("a:4001"));
+        assert_eq!(
+            HostPort::parse_dialled("a:04001"),
+            Err("written with a port that begins with 0")
+        );
     }
 }

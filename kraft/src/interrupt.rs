@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::SIGINT;
 
 /// How programs end that were interrupted: 128 and the number of SIGINT.
 pub(crate) const EXIT_CODE: u8 = 130;
@@ -23,12 +23,10 @@ impl Interrupt {
     /// The system's.
     pub(crate) fn catch() -> io::Result<Self> {
         let interrupt = Self::default();
-        for signal in [SIGINT, SIGTERM] {
-            // In this order: the first signal finds the flag down.
-            let asked = || Arc::clone(&interrupt.is_asked);
-            signal_hook::flag::register_conditional_shutdown(signal, i32::from(EXIT_CODE), asked())?;
-            signal_hook::flag::register(signal, asked())?;
-        }
+        // In this order: the first one finds the flag down. SIGTERM still ends it at once.
+        let asked = || Arc::clone(&interrupt.is_asked);
+        signal_hook::flag::register_conditional_shutdown(SIGINT, i32::from(EXIT_CODE), asked())?;
+        signal_hook::flag::register(SIGINT, asked())?;
         Ok(interrupt)
     }
 

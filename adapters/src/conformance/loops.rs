@@ -136,6 +136,15 @@ pub fn a23_poll_fd_is_readable_while_there_is_work<E: Environment>(environment: 
         !is_readable(fd, Duration::ZERO),
         "A23: readable without work: an outer loop would spin"
     );
+    let (_, at) = pair.b.listen(&loopback());
+    let mut late = Party::open(environment, &config);
+    late.turn(Duration::ZERO);
+    late.connect(&at);
+    let fd = late.adapter.poll_fd().expect("it has one");
+    assert!(
+        is_readable(fd, Duration::from_secs(10)),
+        "A23: not readable, for a connect that came before anybody waited"
+    );
 }
 
 /// Turns only when the descriptor says so must do.

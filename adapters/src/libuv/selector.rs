@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::rc::Rc;
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use kraft_core::adapter::Waker;
@@ -47,6 +48,8 @@ unsafe impl Send for AsyncHandle {}
 
 impl Bell for AsyncHandle {
     fn ring(&self) {
+        // libuv looks by a relaxed load whether it was rung already: not before the wake is there for a loop to see.
+        fence(Ordering::SeqCst);
         // SAFETY: the handle is open: `Handles::close` closes the wake, which has this behind a lock, first. It fails for
         // what is no async handle alone.
         unsafe { ffi::uv_async_send(self.0.as_ptr()) };

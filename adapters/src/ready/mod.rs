@@ -282,7 +282,7 @@ impl<S: Selector> Ready<S> {
     where
         F: FnMut(Instant, Event<'_>),
     {
-        if self.turn.has_work() || self.turn.selector.sleeper().is_awake() {
+        if self.turn.has_work() || self.turn.selector.sleeper().must_not_wait() {
             return self.look(Some(Duration::ZERO), early, on_event);
         }
         let until = [deadline, self.turn.timers.next_deadline()].into_iter().flatten().min();

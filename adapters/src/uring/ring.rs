@@ -122,8 +122,9 @@ impl Ring {
     }
 
     /// Whether something is queued that the kernel does not know of.
-    pub(super) fn has_queued(&mut self) -> bool {
-        !self.backlog.is_empty() || !self.io.submission().is_empty()
+    pub(super) fn has_queued(&self) -> bool {
+        // SAFETY: as for `has_arrivals`.
+        !self.backlog.is_empty() || !unsafe { self.io.submission_shared() }.is_empty()
     }
 
     /// Whether a call would bring completions, as far as memory says.

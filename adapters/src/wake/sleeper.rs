@@ -45,14 +45,16 @@ impl<B: Bell> Sleeper<B> {
         Waker::new(move || wake.wake())
     }
 
-    /// Whether the loop is to look at the system without waiting.
-    pub(crate) fn is_awake(&self) -> bool {
-        self.is_awake.get()
+    /// Whether the loop is to look at the system without waiting: it is awake, or a wake is due whose ring was heard in a
+    /// turn that somebody's panic ended.
+    pub(crate) fn must_not_wait(&self) -> bool {
+        self.is_awake.get() || self.is_due()
     }
 
     /// Whether a user's wake is due.
     pub(crate) fn is_due(&self) -> bool {
-        self.wake.state.load(Ordering::Acquire) == WOKEN
+        // In one order with what the bell keeps of its own rings: silenced before, it is rung anew or this sees the wake.
+        self.wake.state.load(Ordering::SeqCst) == WOKEN
     }
 
     /// Whether a user's wake is due, once. Called after the loop has looked at the system, which silences the bell, and
@@ -95,8 +97,10 @@ impl<B: Bell> Sleeper<B> {
     /// Somebody waits for the bell from here on.
     pub(crate) fn embed(&self) {
         self.embedded.set(true);
-        if !self.lie_down() {
-            self.is_awake.set(false);
+        self.lie_down();
+        self.is_awake.set(false);
+        // One that is due may not have rung, or was heard already.
+        if self.is_due() {
             self.signal();
         }
     }
@@ -168,13 +172,13 @@ mod tests {
         waker.wake();
         for _ in 0..3 {
             assert!(sleeper.take());
-            assert!(sleeper.is_awake(), "it has to look, or it would miss the next");
+            assert!(sleeper.must_not_wait(), "it has to look, or it would miss the next");
             waker.wake();
         }
         assert_eq!(bell.rings(), 1);
         assert!(sleeper.take());
         assert!(!sleeper.take(), "the look in vain");
-        assert!(!sleeper.is_awake() && sleeper.lie_down());
+        assert!(!sleeper.must_not_wait() && sleeper.lie_down());
         waker.wake();
         assert_eq!(bell.rings(), 2);
     }
@@ -205,9 +209,9 @@ mod tests {
             waker.wake();
             waker.wake();
             assert_eq!(bell.rings(), turn);
-            assert!(sleeper.take() && !sleeper.is_awake());
+            assert!(sleeper.take() && !sleeper.must_not_wait());
             sleeper.get_up();
-            assert!(!sleeper.is_awake(), "nobody would look");
+            assert!(sleeper.lie_down(), "nobody would look");
         }
     }
 
@@ -221,6 +225,17 @@ mod tests {
         sleeper.embed();
         assert_eq!(bell.rings(), 2);
         assert!(sleeper.take() && !sleeper.take());
+    }
+
+    /// As behind a callback that panicked in the turn that heard the bell.
+    #[test]
+    fn a_wake_that_rang_in_vain_is_not_waited_past() {
+        let (bell, sleeper, waker) = asleep();
+        waker.wake();
+        assert!(!sleeper.is_awake.get() && sleeper.must_not_wait());
+        sleeper.embed();
+        assert_eq!(bell.rings(), 2, "nor by a loop around");
+        assert!(sleeper.take() && !sleeper.must_not_wait());
     }
 
     #[test]

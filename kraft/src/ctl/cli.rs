@@ -334,8 +334,8 @@ fn commit(text: &str) -> Result<Commit, String> {
 
 /// Where a node is reached. The nodes take it as it is, and dial it for as long as the node is a member.
 fn address(text: &str) -> Result<String, String> {
-    let at = HostPort::parse_dialled(text).map_err(|why| format!("it is {why}"))?;
-    Ok(at.to_string())
+    let at = HostPort::parse(text).and_then(|at| HostPort::parse_dialled(&at.to_string()));
+    Ok(at.map_err(|why| format!("it is {why}"))?.to_string())
 }
 
 fn span(text: &str) -> Result<Duration, String> {

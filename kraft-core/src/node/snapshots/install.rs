@@ -19,6 +19,14 @@ use crate::time::Instant;
 /// Of a snapshot that is none of this cluster's.
 const CONTRADICTION: &str = "it contradicts what is committed here: compare the data folders of the nodes";
 
+fn contradicts(id: SnapshotId) -> StoreError {
+    StoreError::Failed {
+        operation: "install",
+        path: format!("the snapshot at index {}", id.index).into(),
+        error: io::Error::new(io::ErrorKind::InvalidData, CONTRADICTION),
+    }
+}
+
 impl<S: Storage, M: StateMachine> Host<S, M> {
     /// A snapshot that came is whole and on disk, where no restart finds it. If it cannot be, it goes before one does: the
     /// log would begin anew behind it.
@@ -37,12 +45,7 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
             Ok(_) => {
                 let work = self.snapshots.jobs.abandon::<M::Image>();
                 self.tasks.push_back(Task::Snapshot(work));
-                let error = StoreError::Failed {
-                    operation: "install",
-                    path: format!("the snapshot at index {}", id.index).into(),
-                    error: io::Error::new(io::ErrorKind::InvalidData, CONTRADICTION),
-                };
-                self.not_received(adapter, protocol, id, &error, SnapshotResult::Damaged);
+                self.not_received(adapter, protocol, id, &contradicts(id), SnapshotResult::Damaged);
             }
             Err(error) => self.not_received(adapter, protocol, id, &error, refusal(&error)),
         }
@@ -60,11 +63,14 @@ impl<S: Storage, M: StateMachine> Host<S, M> {
         if let Err(error) = result {
             return self.not_received(adapter, protocol, id, &error, refusal(&error));
         }
+        if !self.raft.may_install(&snapshot) {
+            // Shown to be wrong while it was kept: it stays on disk, and who runs the node has to know.
+            return self.not_received(adapter, protocol, id, &contradicts(id), SnapshotResult::Damaged);
+        }
         let node = self.end_receiving(id);
         (self.observer)(Notice::SnapshotReceived { node, id });
         let newest = self.snapshots.newest.as_ref();
-        let is_newer = newest.is_none_or(|newest| newest.id.index < id.index);
-        if is_newer && self.raft.may_install(&snapshot) {
+        if newest.is_none_or(|newest| newest.id.index < id.index) {
             self.snapshots.newest = Some(snapshot.clone());
         }
         self.raft.install(&snapshot, now, &mut self.log);
