@@ -183,7 +183,7 @@ fn receive(
         // Nothing of it may have come.
         store.receive(id, 0, &[])?;
     }
-    store.finish(id).map(drop)
+    store.keep(&store.finish(id)?)
 }
 
 /// Any bytes as the state in a snapshot that is sound.
