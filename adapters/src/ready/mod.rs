@@ -6,6 +6,7 @@
 mod accept;
 mod conn;
 mod deliver;
+mod scratch;
 mod turn;
 
 use std::cell::Cell;

@@ -14,6 +14,7 @@ use kraft_core::timers::Timers;
 
 use super::accept::Listener;
 use super::conn::{Conn, Phase, Reading};
+use super::scratch::Scratch;
 use super::{LISTENER, Readiness, Selector};
 use crate::config::Config;
 use crate::slots::Slots;
@@ -45,7 +46,7 @@ pub(super) struct Turn<S> {
     pub(super) listeners: Slots<Listener>,
     pub(super) stats: Stats,
     /// What every read goes into.
-    pub(super) scratch: Box<[u8]>,
+    pub(super) scratch: Scratch,
     /// Buffers that are lent to the connection that is served, for what it is put.
     pub(super) spare: Segments,
     /// Links that were in the user's hands.
@@ -69,7 +70,7 @@ impl<S: Selector> Turn<S> {
             conns: Slots::new(config.max_connections),
             listeners: Slots::new(LISTENERS_MAX),
             stats: Stats::default(),
-            scratch: vec![0; config.read_buffer].into_boxed_slice(),
+            scratch: Scratch::new(config.read_buffer),
             spare: Segments::new(),
             dirty: Vec::new(),
             ready: VecDeque::new(),
