@@ -87,13 +87,16 @@ fn snapshots_that_are_gone_before_they_arrive_are_taken_ever_more_seldom() {
     }
 }
 
+fn id(index: u64) -> SnapshotId {
+    SnapshotId {
+        index: Index(index),
+        ..SnapshotId::default()
+    }
+}
+
 #[test]
 fn what_arrives_when_the_log_has_gone_on_without_it_counts_as_gone() {
     let mut snapshots = snapshots();
-    let id = |index| SnapshotId {
-        index: Index(index),
-        ..SnapshotId::default()
-    };
     let to = NodeId(2);
     assert_eq!(snapshots.begin_sending(to, id(10), Index(10), NOW), None);
     assert_eq!(snapshots.begin_sending(to, id(10), Index(10), NOW), None, "it is there");
@@ -107,10 +110,6 @@ fn what_arrives_when_the_log_has_gone_on_without_it_counts_as_gone() {
 #[test]
 fn what_counts_as_gone_does_so_over_a_connection_that_breaks() {
     let mut snapshots = snapshots();
-    let id = |index| SnapshotId {
-        index: Index(index),
-        ..SnapshotId::default()
-    };
     let to = NodeId(2);
     assert_eq!(snapshots.begin_sending(to, id(10), Index(10), NOW), None);
     assert_eq!(snapshots.begin_sending(to, id(20), Index(11), NOW), Some(id(10)));
