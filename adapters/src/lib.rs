@@ -25,6 +25,13 @@ pub mod mock;
     all(feature = "epoll", any(target_os = "android", target_os = "linux"))
 ))]
 mod ready;
+#[cfg(any(
+    feature = "kqueue",
+    all(feature = "libuv", unix),
+    all(feature = "epoll", any(target_os = "android", target_os = "linux")),
+    all(feature = "io-uring", target_os = "linux")
+))]
+mod scratch;
 pub mod slots;
 #[cfg(feature = "sockets")]
 pub mod sock;

@@ -6,7 +6,6 @@
 mod accept;
 mod conn;
 mod deliver;
-mod scratch;
 mod turn;
 
 use std::cell::Cell;

@@ -14,9 +14,9 @@ use kraft_core::timers::Timers;
 
 use super::accept::Listener;
 use super::conn::{Conn, Phase, Reading};
-use super::scratch::Scratch;
 use super::{LISTENER, Readiness, Selector};
 use crate::config::Config;
+use crate::scratch::Scratch;
 use crate::slots::Slots;
 use crate::sock::{self, BULK};
 

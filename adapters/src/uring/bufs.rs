@@ -10,6 +10,7 @@ use io_uring::types::BufRingEntry;
 use super::ops::BUFFERS;
 use super::ring::Ring;
 use crate::config::Config;
+use crate::scratch::MID_PAGE;
 
 /// The largest buffer. Of the ring's bytes, smaller buffers serve more connections at once; larger ones save
 /// completions of bulk. Measured against bare epoll with 64 connections and messages of 64 KiB: buffers of 16 KiB cost
@@ -32,7 +33,7 @@ pub(super) struct Filled {
     len: usize,
 }
 
-/// The buffers of a ring.
+/// The buffers of a ring, each of which begins at [`MID_PAGE`] if they are whole pages long.
 ///
 /// Idle connections hold none: the kernel takes a buffer when there are bytes. So the memory is bounded by
 /// `Config::ring_bytes` however many connections there are, and buffers come back within the turn.
@@ -64,7 +65,7 @@ impl Bufs {
         let count = 1 << fitting.ilog2();
         let entries = Region::map(count * size_of::<BufRingEntry>())?;
         Ok(Self {
-            memory: Region::map(count * size)?,
+            memory: Region::map(MID_PAGE + count * size)?,
             entries,
             size,
             count: u16::try_from(count).expect("ENTRIES_MAX"),
@@ -167,8 +168,8 @@ impl Bufs {
 
     fn start_of(&self, index: u16) -> NonNull<u8> {
         assert!(index < self.count);
-        // SAFETY: within the mapping, which has `count` buffers.
-        unsafe { self.memory.start.add(usize::from(index) * self.size) }
+        // SAFETY: within the mapping, which has `count` buffers behind its first half page.
+        unsafe { self.memory.start.add(MID_PAGE + usize::from(index) * self.size) }
     }
 }
 

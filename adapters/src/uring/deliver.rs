@@ -22,6 +22,7 @@ use super::conn::{Flight, Phase, Reading};
 use super::ops::{Completion, Kind};
 use super::send;
 use super::turn::{LISTENER, Turn};
+use crate::scratch::Scratch;
 use crate::sock;
 
 /// Completions dealt with in one turn. More wait for the next one, in their order, and so does whoever floods a
@@ -356,13 +357,13 @@ impl Turn {
 
     /// Reads what a broken connection has left, by a plain call: a receive of the ring would wait for more.
     fn read_rest<F: FnMut(Instant, Event<'_>)>(&mut self, id: ConnId, on_event: &mut F) -> usize {
-        self.scratch.resize(self.bufs.size(), 0);
         let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) else {
             return 0;
         };
         let Some(reason) = conn.fault else { return 0 };
+        let scratch = self.scratch.get_or_insert_with(|| Scratch::new(self.bufs.size()));
         self.stats.syscalls += 1;
-        match conn.stream.read(&mut self.scratch) {
+        match conn.stream.read(scratch) {
             Err(error) if error.kind() == ErrorKind::Interrupted => 0,
             Ok(0) | Err(_) => {
                 self.retire(id, reason);
@@ -372,7 +373,7 @@ impl Turn {
                 self.stats.bytes_in += bytes as u64;
                 let event = Event::Received {
                     conn: id,
-                    bytes: &self.scratch[..bytes],
+                    bytes: &scratch[..bytes],
                     link: &mut conn.link,
                 };
                 on_event(self.now, event);

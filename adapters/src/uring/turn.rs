@@ -21,6 +21,7 @@ use super::ring::Ring;
 use super::send;
 use super::wake::EventFd;
 use crate::config::Config;
+use crate::scratch::Scratch;
 use crate::slots::Slots;
 use crate::sock::{self, BULK};
 use crate::wake::sleeper::Sleeper;
@@ -70,7 +71,7 @@ pub(super) struct Turn {
     /// Buffers that are lent to the connection that is served, for what it is put. Boxed, so that the backends are about as big as each other.
     pub(super) spare: Box<Segments>,
     /// What a broken connection is read into.
-    pub(super) scratch: Vec<u8>,
+    pub(super) scratch: Option<Scratch>,
     /// Links are acted on in a crowd.
     in_crowd: bool,
     /// From so many bytes at a time on nothing is copied, if the kernel knows how.
@@ -103,7 +104,7 @@ impl Turn {
             starved: Default::default(),
             lent: None,
             spare: Box::default(),
-            scratch: Vec::new(),
+            scratch: None,
             in_crowd: false,
             zero_copy_min: None,
             zero_copy_sends: 0,
