@@ -44,7 +44,7 @@ pub(crate) fn run(options: &Run) -> io::Result<(Record, Vec<LatencyLog>)> {
     let seed = options.seed.unwrap_or(since_1970.as_nanos() as u64 % SEEDS);
     let mut machine = Machine::look();
     let conditions = conditions(options, &plan, &mut machine);
-    plan.warning.iter().for_each(|warning| machine.warn(warning.clone()));
+    plan.warnings.iter().for_each(|warning| machine.warn(warning.clone()));
     if !options.is_silent {
         for warning in &machine.warnings {
             eprintln!("kraft-bench: warning: {warning}");

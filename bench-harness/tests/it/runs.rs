@@ -22,7 +22,7 @@ fn said(output: &Output) -> String {
 #[cfg(all(feature = "epoll", target_os = "linux"))]
 #[test]
 fn a_run_prints_a_table_and_its_targets() {
-    let words = "run --workloads echo --engines epoll,raw-epoll-et --sizes 64 --conns 1,8 --depth 1 --rounds 6 \
+    let words = "run --workloads echo --engines epoll,raw-epoll-et --sizes 64 --conns 1,8 --depth 1 --rounds 10 \
                  --seconds 0.02";
     let output = bench(words);
     assert!(output.status.success(), "{}", said(&output));
@@ -35,7 +35,7 @@ fn a_run_prints_a_table_and_its_targets() {
     assert_eq!(lines_of("epoll / raw-epoll-et "), 4, "{text}");
     assert_eq!(lines_of("targets"), 1, "{text}");
     assert!(text.contains("of 4 reached"), "{text}");
-    // Six rounds are enough for intervals, whatever they are; only a round without CPU time may be missing.
+    // Ten rounds are enough for intervals, whatever they are; only a round without CPU time may be missing.
     let is_rate = |line: &&str| line.contains(" throughput ");
     assert!(
         !text.lines().filter(is_rate).any(|line| line.contains("too few rounds")),
@@ -291,7 +291,7 @@ impl Drop for Folder {
 #[test]
 fn a_run_that_is_kept_can_be_compared_and_shown() {
     let folder = Folder::new("kept");
-    let words = "run --engines raw-threads,raw-threads#2 --sizes 64 --conns 2 --rounds 6 --seconds 0.02 --seed 42";
+    let words = "run --engines raw-threads,raw-threads#2 --sizes 64 --conns 2 --rounds 10 --seconds 0.02 --seed 42";
     let output = bench(&format!("{words} --out {}", folder.show()));
     assert!(output.status.success(), "{}", said(&output));
     assert!(said(&output).contains("seed 42"), "{}", said(&output));
