@@ -4,8 +4,9 @@ use std::env;
 use std::ffi::OsString;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc;
@@ -131,9 +132,9 @@ fn folders() -> impl Iterator<Item = PathBuf> {
     env::split_paths(&path).collect::<Vec<_>>().into_iter()
 }
 
-/// Where it is.
+/// Where it is: as a shell finds it, which passes over what cannot be executed.
 fn installed(mut folders: impl Iterator<Item = PathBuf>) -> Result<PathBuf, Fault> {
-    let found = folders.find_map(|folder| Some(folder.join(NAME)).filter(|path| path.is_file()));
+    let found = folders.find_map(|folder| Some(folder.join(NAME)).filter(|path| is_program(path)));
     found.ok_or_else(|| {
         Fault::Lacks("etcd is not installed, or not on the path: `apt-get install etcd-server` on Debian".into())
     })
@@ -141,6 +142,12 @@ fn installed(mut folders: impl Iterator<Item = PathBuf>) -> Result<PathBuf, Faul
 
 /// Three members. Dropped, it kills them and removes their data.
 #[derive(Debug)]
+/// Whether it is a file that somebody may execute.
+fn is_program(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
+}
+
 struct Members {
     program: PathBuf,
     processes: Processes,
@@ -333,8 +340,21 @@ mod tests {
         std::fs::create_dir(folder.path().join(NAME)).expect("a folder");
         assert!(installed(path()).is_err());
         std::fs::remove_dir(folder.path().join(NAME)).expect("it is empty");
-        std::fs::write(folder.path().join(NAME), b"").expect("a file");
-        assert_eq!(installed(path()), Ok(folder.path().join(NAME)));
+        // Nor is a file that cannot be executed; behind it there may be one.
+        let behind = tempfile::tempdir().expect("a folder");
+        let both = || [folder.path().to_owned(), behind.path().to_owned()].into_iter();
+        for place in [&folder, &behind] {
+            std::fs::write(place.path().join(NAME), b"").expect("a file");
+        }
+        let executable = |place: &tempfile::TempDir| {
+            let mode = Permissions::from_mode(0o755);
+            std::fs::set_permissions(place.path().join(NAME), mode).expect("it is ours");
+        };
+        assert!(installed(both()).is_err());
+        executable(&behind);
+        assert_eq!(installed(both()), Ok(behind.path().join(NAME)));
+        executable(&folder);
+        assert_eq!(installed(both()), Ok(folder.path().join(NAME)));
     }
 
     #[test]
@@ -352,6 +372,8 @@ mod tests {
         assert_eq!(said("exec yes", long), None);
         let line = said("printf %0500d 7", long).expect("it is one line");
         assert_eq!(line.len(), VERSION_CHARS_MAX);
+    use std::fs::Permissions;
+
         // One that hangs is not waited for, whether it said something, or shut its mouth: `wait` says that it was killed.
         let short = Duration::from_millis(100);
         assert_eq!(said(&format!("{version}; exec sleep 3600"), short), None);

@@ -645,7 +645,11 @@ fn bench_etcd(path: &std::ffi::OsStr) -> Output {
 #[test]
 fn etcd_answers_if_it_is_installed_and_is_no_failure_if_not() {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let is_installed = std::env::split_paths(&path).any(|folder| folder.join("etcd").is_file());
+    let is_program = |path: std::path::PathBuf| {
+        let about = path.metadata();
+        about.is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
+    };
+    let is_installed = std::env::split_paths(&path).any(|folder| is_program(folder.join("etcd")));
     // Members that do not get their core in time elect others, and should: three tries a round, and three runs.
     let runs = (0..3).map(|_| bench_etcd(&path));
     let is_led = |output: &Output| !said(output).contains("FAILED, deposed: ");
@@ -660,6 +664,7 @@ fn etcd_answers_if_it_is_installed_and_is_no_failure_if_not() {
         assert_eq!(text.matches(why).count(), 4, "{text}");
         return;
     }
+    use std::os::unix::fs::PermissionsExt;
     assert!(output.status.success(), "{text}");
     assert!(!text.contains("etcd, gRPC: not here"), "{text}");
     let what = "etcd, gRPC: three etcd that are installed, by gRPC";
