@@ -81,7 +81,7 @@ const ELECTION: Duration = Duration::from_millis(1_500);
 
 /// How long nobody leads when a leader is killed, nearly: that a connection broke is noticed at once. What a trial costs
 /// besides, of which nothing is measured: a look at who leads before it and behind it, clients that connect, the killed
-/// node's start until it follows, and reading all that was ever acknowledged.
+/// node's start until it follows, and reading twice what was acknowledged around it.
 const LEADERLESS: Duration = Duration::from_millis(15);
 const TRIAL: Duration = Duration::from_millis(130);
 

@@ -142,6 +142,23 @@ pub(crate) struct Trial {
     pub(crate) elected_ms: f64,
     /// Until a write was acknowledged again.
     pub(crate) first_write_ms: f64,
+    /// Writes around it that were acknowledged, and how many of those are gone. Older documents do not tell.
+    #[serde(default)]
+    pub(crate) acknowledged: u64,
+    #[serde(default)]
+    pub(crate) lost: u64,
+}
+
+/// Acknowledged writes of trials, and how many of those are lost.
+pub(crate) fn writes(trials: &[Trial]) -> (u64, u64) {
+    let sum = |of: fn(&Trial) -> u64| trials.iter().map(of).sum();
+    (sum(|trial| trial.acknowledged), sum(|trial| trial.lost))
+}
+
+/// What is wrong with who lost a write that it had acknowledged.
+pub(crate) fn loss(trials: &[Trial]) -> Option<Fault> {
+    let (acknowledged, lost) = writes(trials);
+    (lost > 0).then(|| Fault::Corrupt(format!("{lost} of {acknowledged} acknowledged writes are lost")))
 }
 
 /// Above this share of busy time the load may have been the limit.
