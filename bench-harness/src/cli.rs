@@ -75,10 +75,10 @@ pub(crate) struct Run {
     /// What one wants to know first, in less than a minute
     #[arg(long, conflicts_with = "full")]
     pub(crate) quick: bool,
-    /// Every workload, in less than twenty minutes
+    /// Every workload but those of three nodes, in less than twenty minutes; ping-pong as echo over one connection
     #[arg(long)]
     pub(crate) full: bool,
-    /// Workloads, separated by commas; echo without it
+    /// Workloads, separated by commas; without it echo, and what --full has
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
     pub(crate) workloads: Option<Vec<Kind>>,
     /// Engines, separated by commas; all that are built without it. NAME#LABEL enters an engine a second time
@@ -105,7 +105,7 @@ pub(crate) struct Run {
     /// Where nodes of a cluster keep their data: a disk, or memory; the system's folder for temporary files without it
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// Rounds; below six there are no intervals [default: 12; 14 with --quick]
+    /// Rounds; below ten there are no intervals and no verdicts [default: 12; 14 with --quick]
     #[arg(long, value_name = "COUNT", value_parser = count::<1, 1_000>)]
     pub(crate) rounds: Option<usize>,
     /// Seconds that a round measures, behind a quarter as much of warm-up [default: 1; with --quick and --full as many as there is time for]
@@ -198,7 +198,7 @@ pub(crate) struct Honesty {
     #[arg(long, value_parser = engine)]
     pub(crate) engine: Option<String>,
     /// Rounds of a run
-    #[arg(long, default_value = "12", value_parser = count::<6, 1_000>)]
+    #[arg(long, default_value = "12", value_parser = count::<10, 1_000>)]
     pub(crate) rounds: usize,
     /// Seconds that a round measures
     #[arg(long, default_value = "0.2", value_parser = seconds)]

@@ -508,7 +508,7 @@ mod tests {
         let (old, mut without_row, mut without_cell, mut unasked) = (sample(), sample(), sample(), sample());
         without_row.cells[0].rows.remove(1);
         without_cell.cells.clear();
-        unasked.cells[0].rows[1].rounds = vec![None; 8];
+        unasked.cells[0].rows[1].rounds = vec![None; 10];
         unasked.interrupted = true;
         for (new, why) in [
             (&without_row, "not there any more"),

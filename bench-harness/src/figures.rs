@@ -25,6 +25,9 @@ pub(crate) enum Figure {
     DetectedMs,
     ElectedMs,
     FirstWriteMs,
+    /// Likewise: writes around all deaths of a row that were acknowledged, and how many of those are gone.
+    AcknowledgedWrites,
+    LostWrites,
     /// CPU time of the server for a message, user and system.
     ServerCpuUsPerMessage,
     /// The share of a core that the server used.
@@ -61,7 +64,7 @@ pub(crate) enum Better {
 }
 
 /// All figures, in the order of columns.
-pub(crate) const ALL: [Figure; 20] = [
+pub(crate) const ALL: [Figure; 22] = [
     Figure::MessagesPerSecond,
     Figure::LatencyP50Us,
     Figure::LatencyP99Us,
@@ -71,6 +74,8 @@ pub(crate) const ALL: [Figure; 20] = [
     Figure::DetectedMs,
     Figure::ElectedMs,
     Figure::FirstWriteMs,
+    Figure::AcknowledgedWrites,
+    Figure::LostWrites,
     Figure::ServerCpuUsPerMessage,
     Figure::ServerCpuShare,
     Figure::ContextSwitchesPerMessage,
@@ -99,6 +104,7 @@ impl Figure {
             | Self::DetectedMs
             | Self::ElectedMs
             | Self::FirstWriteMs
+            | Self::LostWrites
             | Self::ServerCpuUsPerMessage
             | Self::ContextSwitchesPerMessage
             | Self::SyscallsPerMessage
@@ -106,7 +112,11 @@ impl Figure {
             | Self::AllocationsPerMessage
             | Self::ResidentBytes
             | Self::GrowthBytes => Some(Better::Less),
-            Self::ServerCpuShare | Self::LoadBusyShare | Self::LoadCpuShare | Self::RepeatedRounds => None,
+            Self::AcknowledgedWrites
+            | Self::ServerCpuShare
+            | Self::LoadBusyShare
+            | Self::LoadCpuShare
+            | Self::RepeatedRounds => None,
         }
     }
 
@@ -154,6 +164,8 @@ impl Figure {
             Self::DetectedMs => "detected ms",
             Self::ElectedMs => "elected ms",
             Self::FirstWriteMs => "first write ms",
+            Self::AcknowledgedWrites => "acknowledged",
+            Self::LostWrites => "lost",
             Self::ServerCpuUsPerMessage => "CPU µs each",
             Self::ServerCpuShare => "server CPU",
             Self::ContextSwitchesPerMessage => "switches each",
@@ -180,6 +192,8 @@ impl Figure {
             Self::DetectedMs => "detection",
             Self::ElectedMs => "election",
             Self::FirstWriteMs => "first write",
+            Self::AcknowledgedWrites => "acknowledged writes",
+            Self::LostWrites => "lost writes",
             Self::ServerCpuUsPerMessage => "CPU a message",
             Self::ServerCpuShare => "server CPU",
             Self::ContextSwitchesPerMessage => "switches",
@@ -206,6 +220,8 @@ impl Figure {
             Self::DetectedMs => "detected_ms",
             Self::ElectedMs => "elected_ms",
             Self::FirstWriteMs => "first_write_ms",
+            Self::AcknowledgedWrites => "acknowledged_writes",
+            Self::LostWrites => "lost_writes",
             Self::ServerCpuUsPerMessage => "server_cpu_us_per_message",
             Self::ServerCpuShare => "server_cpu_share",
             Self::ContextSwitchesPerMessage => "context_switches_per_message",
@@ -233,7 +249,7 @@ impl Figure {
                 }
             }
             Self::DetectedMs | Self::ElectedMs | Self::FirstWriteMs => format!("{value:.1}"),
-            Self::RepeatedRounds => grouped(value),
+            Self::AcknowledgedWrites | Self::LostWrites | Self::RepeatedRounds => grouped(value),
             Self::ServerCpuUsPerMessage
             | Self::SyscallsPerMessage
             | Self::CompletionsPerMessage

@@ -59,14 +59,14 @@ pub(crate) fn round(
     if work.is_of_clusters() {
         let (ground, span) = (&conditions.ground, conditions.span);
         let figures = cluster::measure(work, contender, ground, span, conditions.waiting, repeats)?;
-        return Ok(loaded(figures, None));
+        return Ok(loaded(figures));
     }
     // Without clusters nothing is begun again.
     let _ = repeats;
     if !work.job().has_connections() {
         let (core, beside) = (conditions.server_core, conditions.own_core);
         let figures = server::alone(contender, work, core, beside, conditions.span, Purpose::Times)?;
-        return Ok(loaded(figures, None));
+        return Ok(loaded(figures));
     }
     let mut server = Server::start(contender, work, conditions.server_core, Purpose::Times)?;
     let sample = match work {
@@ -74,8 +74,10 @@ pub(crate) fn round(
             let idle = drive::idle(conns, spoken, &server, conditions);
             idle.map(|(growth, cpu)| idled(growth, cpu))
         }
-        _ => drive::drive(work, &server, conditions, &|| server.clocks())
-            .map(|figures| loaded(figures, server.resident())),
+        _ => drive::drive(work, &server, conditions, &|| server.clocks()).map(|mut figures| {
+            figures.used.resident = server.resident();
+            loaded(figures)
+        }),
     };
     sample.map_err(|fault| blame(fault, &mut server))
 }
@@ -195,7 +197,7 @@ fn idled(growth: Option<f64>, cpu: Option<f64>) -> Sample {
     }
 }
 
-fn loaded(figures: Figures, resident: Option<u64>) -> Sample {
+fn loaded(figures: Figures) -> Sample {
     let elapsed = figures.elapsed.as_secs_f64();
     let messages = figures.messages as f64;
     let of = |times: &Histogram<u64>, quantile: f64| {
@@ -226,7 +228,7 @@ fn loaded(figures: Figures, resident: Option<u64>) -> Sample {
             figures.used.switches.map(|switches| switches.count as f64 / messages),
         ),
         (Figure::GrowthBytes, figures.growth),
-        (Figure::ResidentBytes, resident.map(|bytes| bytes as f64)),
+        (Figure::ResidentBytes, figures.used.resident.map(|bytes| bytes as f64)),
         // Who measures himself has no load.
         (Figure::LoadBusyShare, Some(figures.busy).filter(|busy| *busy > 0.0)),
         (Figure::LoadCpuShare, own.map(|cpu| cpu.as_secs_f64() / elapsed)),

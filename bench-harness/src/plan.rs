@@ -6,7 +6,7 @@ use crate::cli::{Kind, Run};
 use crate::engines::{self, Engine};
 use crate::generator::Span;
 use crate::measure::COUNTED_TURNS;
-use crate::progress::minutes;
+use crate::progress::{counted, minutes};
 use crate::stats::VALUES_MIN;
 use crate::targets;
 use crate::workload::{self, Ask, Contender, IN_FLIGHT_MAX, Pace, SMALL, Work};
@@ -17,8 +17,8 @@ pub(crate) struct Plan {
     pub(crate) cells: Vec<Planned>,
     /// Cells that are not run, and why.
     pub(crate) left_out: Vec<String>,
-    /// That it takes longer than was promised, and what helps.
-    pub(crate) warning: Option<String>,
+    /// That it takes longer than was promised, or has too few rounds to say anything, and what helps.
+    pub(crate) warnings: Vec<String>,
     /// Rounds of a cell, at most.
     pub(crate) rounds: usize,
     pub(crate) span: Span,
@@ -48,10 +48,10 @@ const MEASURED_MIN: Duration = Duration::from_millis(60);
 const ROUNDS: usize = 12;
 const ROUNDS_QUICK: usize = 14;
 
-/// The least that have an interval, and pairs too. Where one cell alone takes too long it has so few, if nobody says how many.
-const ROUNDS_MIN: usize = 6;
+/// Where one cell alone takes too long it has so few, the least that have a verdict, if nobody says how many.
+const ROUNDS_MIN: usize = VALUES_MIN;
 
-const _: () = assert!(ROUNDS_MIN >= VALUES_MIN && ROUNDS_MIN.is_multiple_of(2));
+const _: () = assert!(ROUNDS_MIN.is_multiple_of(2));
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -81,7 +81,7 @@ const ELECTION: Duration = Duration::from_millis(1_500);
 
 /// How long nobody leads when a leader is killed, nearly: that a connection broke is noticed at once. What a trial costs
 /// besides, of which nothing is measured: a look at who leads before it and behind it, clients that connect, the killed
-/// node's start until it follows, and reading all that was ever acknowledged.
+/// node's start until it follows, and reading twice what was acknowledged around it.
 const LEADERLESS: Duration = Duration::from_millis(15);
 const TRIAL: Duration = Duration::from_millis(130);
 
@@ -147,7 +147,7 @@ impl Plan {
         let mut plan = Self {
             cells,
             left_out,
-            warning: None,
+            warnings: too_few(rounds).into_iter().collect(),
             rounds,
             span: span(measured, options.patience.unwrap_or(PATIENCE)),
         };
@@ -228,7 +228,7 @@ impl Plan {
         self.span = span(fits, self.span.patience);
         let takes = self.estimate();
         if takes > time + SLACK {
-            self.warning = Some(format!(
+            self.warnings.push(format!(
                 "this takes about {}, where it should be {}, though but one cell is left: name fewer engines (--engines){}",
                 minutes(takes),
                 minutes(time),
@@ -327,6 +327,14 @@ impl Planned {
     }
 }
 
+/// What is said to who asks for fewer rounds than verdicts need.
+fn too_few(rounds: usize) -> Option<String> {
+    (rounds < ROUNDS_MIN).then(|| {
+        let asked = counted(rounds, "round");
+        format!("there are no intervals and no verdicts of {asked}: they need {ROUNDS_MIN} at least (--rounds)")
+    })
+}
+
 fn span(measured: Duration, patience: Duration) -> Span {
     Span {
         warm_up: measured / 4,
@@ -339,7 +347,7 @@ fn span(measured: Duration, patience: Duration) -> Span {
 fn works(options: &Run) -> Vec<Work> {
     let kinds = options.workloads.clone().unwrap_or_else(|| {
         if options.full {
-            // One that pings is in the grid of echo; clusters take longer than all that, and are asked for by name.
+            // Ping-pong is echo over one connection; clusters take longer than all that, and are asked for by name.
             vec![
                 Kind::Echo,
                 Kind::Open,

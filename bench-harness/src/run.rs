@@ -11,11 +11,11 @@ use crate::fault::Fault;
 use crate::figures::{Figure, Round};
 use crate::interrupt;
 use crate::machine::{Machine, Ticks};
-use crate::measure::{self, Conditions};
+use crate::measure::{self, Conditions, Sample};
 use crate::pin;
 use crate::plan::{Plan, Planned};
 use crate::progress::Progress;
-use crate::record::{Answers, Build, Cell, LatencyLog, Method, NotBuilt, Record, Row, SCHEMA, Trial, spectrum};
+use crate::record::{self, Answers, Build, Cell, LatencyLog, Method, NotBuilt, Record, Row, SCHEMA, Trial, spectrum};
 use crate::schedule;
 use crate::stats::CONFIDENCE;
 use crate::workload::Contender;
@@ -44,7 +44,7 @@ pub(crate) fn run(options: &Run) -> io::Result<(Record, Vec<LatencyLog>)> {
     let seed = options.seed.unwrap_or(since_1970.as_nanos() as u64 % SEEDS);
     let mut machine = Machine::look();
     let conditions = conditions(options, &plan, &mut machine);
-    plan.warning.iter().for_each(|warning| machine.warn(warning.clone()));
+    plan.warnings.iter().for_each(|warning| machine.warn(warning.clone()));
     if !options.is_silent {
         for warning in &machine.warnings {
             eprintln!("kraft-bench: warning: {warning}");
@@ -185,6 +185,26 @@ impl Shown {
     fn lacks(&self) -> bool {
         matches!(self.fault, Some(Fault::Lacks(_)))
     }
+
+    /// What a round showed. One in which something was lost has no figures, but what is known of that is kept.
+    fn take(&mut self, round: usize, sample: Sample) {
+        self.fault = record::loss(&sample.trials);
+        if self.fault.is_none() {
+            self.rounds[round] = Some(sample.figures);
+            self.answers.extend(sample.answers);
+        }
+        self.trials.extend(sample.trials);
+    }
+
+    /// What is told of all rounds of a cluster together.
+    fn sum_up(&mut self) {
+        self.counts.insert(Figure::RepeatedRounds, self.repeats as f64);
+        if !self.trials.is_empty() {
+            let (acknowledged, lost) = record::writes(&self.trials);
+            self.counts.insert(Figure::AcknowledgedWrites, acknowledged as f64);
+            self.counts.insert(Figure::LostWrites, lost as f64);
+        }
+    }
 }
 
 impl Running {
@@ -224,9 +244,8 @@ impl Running {
             }
         }
         if planned.work.is_of_clusters() {
-            for shown in shown.iter_mut().filter(|shown| !shown.lacks()) {
-                shown.counts.insert(Figure::RepeatedRounds, shown.repeats as f64);
-            }
+            let asked = shown.iter_mut().filter(|shown| !shown.lacks());
+            asked.for_each(Shown::sum_up);
         }
         self.progress.clear();
         let name = planned.work.to_string();
@@ -258,11 +277,7 @@ impl Running {
 
     fn round(&self, planned: &Planned, contender: &Contender, round: usize, shown: &mut Shown) {
         match measure::round(planned.work, contender, &self.conditions, &mut shown.repeats) {
-            Ok(sample) => {
-                shown.rounds[round] = Some(sample.figures);
-                shown.answers.extend(sample.answers);
-                shown.trials.extend(sample.trials);
-            }
+            Ok(sample) => shown.take(round, sample),
             Err(Fault::Interrupted) => {}
             Err(fault) => shown.fault = Some(fault),
         }
@@ -295,5 +310,44 @@ fn row(contender: &Contender, shown: Shown) -> Row {
         trials: shown.trials,
         counts: shown.counts,
         rounds: shown.rounds,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_that_lost_a_write_fails_its_row_and_its_trials_are_kept() {
+        let mut shown = Shown {
+            rounds: vec![None; 2],
+            answers: Vec::new(),
+            trials: Vec::new(),
+            counts: Round::new(),
+            fault: None,
+            repeats: 1,
+        };
+        let sample = |lost| Sample {
+            figures: Round::from([(Figure::FirstWriteMs, 14.0)]),
+            answers: None,
+            trials: [0, lost]
+                .map(|lost| Trial {
+                    detected_ms: 1.0,
+                    elected_ms: 13.0,
+                    first_write_ms: 14.0,
+                    acknowledged: 40,
+                    lost,
+                })
+                .to_vec(),
+        };
+        shown.take(0, sample(0));
+        assert!(shown.fault.is_none() && shown.rounds[0].is_some());
+        shown.take(1, sample(3));
+        let what = "3 of 80 acknowledged writes are lost";
+        assert_eq!(shown.fault, Some(Fault::Corrupt(what.into())));
+        assert!(shown.rounds[1].is_none() && shown.trials.len() == 4);
+        shown.sum_up();
+        let counts = [Figure::RepeatedRounds, Figure::AcknowledgedWrites, Figure::LostWrites];
+        assert_eq!(counts.map(|figure| shown.counts[&figure]), [1.0, 160.0, 3.0]);
     }
 }

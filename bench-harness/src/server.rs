@@ -124,14 +124,7 @@ impl Server {
 
     /// What it and we used so far.
     pub(crate) fn clocks(&self) -> Clocks {
-        Clocks {
-            switches: switches(self.child.id()),
-            syscalls: None,
-            completions: None,
-            allocations: None,
-            server: clock::cpu_time(self.child.id()),
-            own: clock::cpu_time(std::process::id()),
-        }
+        clocks(&[self.child.id()])
     }
 
     /// Counts its system calls, or what its rings tell it, from here on; `None` where nobody counts, or with very many
@@ -150,10 +143,9 @@ impl Server {
         self.line(START_MAX).ok()??.strip_prefix(ALLOCATED)?.trim().parse().ok()
     }
 
-    /// Resident memory in bytes: Linux's `VmRSS`.
+    /// Resident memory in bytes.
     pub(crate) fn resident(&self) -> Option<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        resident(&status)
+        resident(&[self.child.id()])
     }
 
     /// Whether one of its threads runs or waits for its core. Linux alone tells; elsewhere none does.
@@ -289,15 +281,26 @@ fn threads(pid: u32, most: usize) -> Option<Vec<PathBuf>> {
     (threads.len() <= most).then_some(threads)
 }
 
-/// How often the threads of a process gave their core up or lost it: what getrusage(2) says to the process itself.
-fn switches(pid: u32) -> Option<Switches> {
+/// What these processes, together, and this one used so far.
+pub(crate) fn clocks(pids: &[u32]) -> Clocks {
+    Clocks {
+        switches: switches(pids),
+        server: pids.iter().map(|pid| clock::cpu_time(*pid)).sum(),
+        own: clock::cpu_time(std::process::id()),
+        ..Clocks::default()
+    }
+}
+
+/// How often the threads of processes gave their core up or lost it: what getrusage(2) says to the process itself.
+fn switches(pids: &[u32]) -> Option<Switches> {
     let of = |status: &str| -> u64 {
         let fields = status.lines().filter_map(|line| line.split_once(':'));
         let counts = fields.filter(|(name, _)| name.ends_with("ctxt_switches"));
         counts.filter_map(|(_, count)| count.trim().parse::<u64>().ok()).sum()
     };
     let mut all = Switches { count: 0, threads: 0 };
-    for thread in threads(pid, THREADS_MAX)? {
+    let threads = pids.iter().map(|pid| threads(*pid, THREADS_MAX));
+    for thread in threads.collect::<Option<Vec<_>>>()?.into_iter().flatten() {
         // One that ends meanwhile is none of them.
         if let Ok(status) = fs::read_to_string(thread.join("status")) {
             let number = thread.file_name()?.to_str()?.parse().ok()?;
@@ -314,7 +317,13 @@ fn is_running(stat: &str) -> bool {
         .is_some_and(|(_, rest)| rest.trim_start().starts_with('R'))
 }
 
-fn resident(status: &str) -> Option<u64> {
+/// Resident memory of processes, together, in bytes: Linux's `VmRSS`.
+pub(crate) fn resident(pids: &[u32]) -> Option<u64> {
+    let status = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/status")).ok();
+    pids.iter().map(|pid| status_resident(&status(pid)?)).sum()
+}
+
+fn status_resident(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
@@ -328,9 +337,9 @@ mod tests {
     #[test]
     fn giving_the_core_up_is_a_switch() {
         let own = std::process::id();
-        let before = switches(own).expect("Linux tells");
+        let before = switches(&[own]).expect("Linux tells");
         let guard = Instant::now();
-        while switches(own).expect("Linux tells") == before {
+        while switches(&[own]).expect("Linux tells") == before {
             let (send, receive) = mpsc::channel();
             let waits = thread::spawn(move || receive.recv());
             thread::yield_now();
@@ -338,7 +347,32 @@ mod tests {
             waits.join().expect("it does not panic").expect("it was sent");
             assert!(guard.elapsed() < Duration::from_secs(10), "no switch was counted");
         }
-        assert_eq!(switches(1 << 23), None);
+        assert_eq!(switches(&[1 << 23]), None);
+        // Of processes of which one is gone nobody knows what they have together.
+        assert_eq!(switches(&[own, 1 << 23]), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_processes_use_is_added_up() {
+        let mut child = Command::new("/bin/cat")
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("every system has it");
+        let [own, other] = [std::process::id(), child.id()];
+        let [both, first, second] =
+            [&[own, other][..], &[own], &[other]].map(|pids| resident(pids).expect("Linux tells"));
+        // Ours grows meanwhile, the other one's sleeps: it reads from us.
+        assert!(second > 0 && both > first.min(second) && resident(&[own, 1 << 23]).is_none());
+        let threads = |pids: &[u32]| switches(pids).expect("Linux tells").threads;
+        assert_ne!(threads(&[other]), 0);
+        let used = clocks(&[other, other]);
+        assert_eq!(
+            used.switches.map(|both| both.threads),
+            Some(threads(&[other]).wrapping_mul(2))
+        );
+        drop(child.stdin.take());
+        child.wait().expect("it ends with its input");
     }
 
     #[test]
@@ -361,9 +395,9 @@ mod tests {
     #[test]
     fn resident_memory_is_in_kib() {
         assert_eq!(
-            resident("VmPeak:\t  9 kB\nVmRSS:\t    1524 kB\nRssAnon: 1 kB"),
+            status_resident("VmPeak:\t  9 kB\nVmRSS:\t    1524 kB\nRssAnon: 1 kB"),
             Some(1524 * 1024)
         );
-        assert_eq!(resident("Name: x"), None);
+        assert_eq!(status_resident("Name: x"), None);
     }
 }

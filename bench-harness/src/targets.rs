@@ -68,7 +68,7 @@ const WIDTH_MAX: f64 = 0.2;
 
 const TOO_WIDE: &str = "the rounds differ too much";
 
-/// Six rounds and more have an interval unless they scatter beyond all bounds, or do not scatter.
+/// Ten rounds and more have an interval unless they scatter beyond all bounds, or do not scatter.
 const UNBOUNDED: &str = "the rounds differ too much, or not at all";
 
 const MIB: f64 = 1024.0 * 1024.0;

@@ -142,6 +142,8 @@ impl Work {
                 Figure::DetectedMs,
                 Figure::ElectedMs,
                 Figure::FirstWriteMs,
+                Figure::AcknowledgedWrites,
+                Figure::LostWrites,
                 Figure::RepeatedRounds,
             ],
             Self::Timers { .. } | Self::Replicate { .. } => &[

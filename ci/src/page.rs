@@ -13,7 +13,7 @@ const FOLDER: &str = "target/page";
 /// Every kind of drawing, and a row that failed: several sizes, connections and rates, and [`DYING`].
 const RUN: &str = "run -q -p kraft-bench -- run --workloads echo,open,frames --engines \
                    epoll,io-uring,threads,raw-epoll-et,raw-readers,test-dies --sizes 64,1024 --conns 1,8 \
-                   --rate 60000,90000,120000 --rounds 8 --seconds 0.02 --seed 1 --out target/page/run";
+                   --rate 60000,90000,120000 --rounds 10 --seconds 0.02 --seed 1 --out target/page/run";
 
 /// The engine that ends at its first bytes, in every cell.
 const DYING: &str = "test-dies";

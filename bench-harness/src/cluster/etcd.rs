@@ -4,23 +4,25 @@ use std::env;
 use std::ffi::OsString;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use kraft_core::id::NodeId;
 use kraft_core::message::NodeState;
 
-use super::kills::{self, Mortal, Watch};
+use super::kills::{self, Mortal, Watch, Writer};
 use super::processes::{COUNT, PATIENCE, PROGRAM, Processes};
 use super::{Ground, clocks, watch};
 use crate::cli::Waiting;
 use crate::fault::Fault;
-use crate::generator::{Callers, Figures, Op, Span, Standing, ask_once, standing};
+use crate::generator::{Callers, Figures, Span, Standing, get_once, put_once, standing};
 use crate::interrupt;
 use crate::workload::{Pace, Work};
 
@@ -33,7 +35,8 @@ const ANOTHER_AFTER: Duration = Duration::from_millis(100);
 const NAME: &str = "etcd";
 
 /// A member that knows that it has no leader says so at once: asked again and again without a pause, each time on another
-/// connection, it would have no processor for its election. Short beside an election timeout of a second.
+/// connection, it would have no processor for its election. Short beside an election timeout of a second for the client
+/// whose write is timed; the others have longer ones.
 const REFUSED_PAUSE: Duration = Duration::from_millis(2);
 
 /// Between two questions to members that have no leader yet, and between two looks at a program that is to end.
@@ -131,12 +134,18 @@ fn folders() -> impl Iterator<Item = PathBuf> {
     env::split_paths(&path).collect::<Vec<_>>().into_iter()
 }
 
-/// Where it is.
+/// Where it is: as a shell finds it, which passes over what cannot be executed.
 fn installed(mut folders: impl Iterator<Item = PathBuf>) -> Result<PathBuf, Fault> {
-    let found = folders.find_map(|folder| Some(folder.join(NAME)).filter(|path| path.is_file()));
+    let found = folders.find_map(|folder| Some(folder.join(NAME)).filter(|path| is_program(path)));
     found.ok_or_else(|| {
         Fault::Lacks("etcd is not installed, or not on the path: `apt-get install etcd-server` on Debian".into())
     })
+}
+
+/// Whether it is a file that somebody may execute.
+fn is_program(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
 }
 
 /// Three members. Dropped, it kills them and removes their data.
@@ -148,10 +157,51 @@ struct Members {
     clients: Vec<SocketAddr>,
     /// How long an answer may take.
     patience: Duration,
-    /// Who does not run.
+    /// The client whose write is timed.
+    asker: Asker,
+}
+
+/// Asks the members, another one each time.
+#[derive(Debug)]
+struct Asker {
+    clients: Vec<SocketAddr>,
+    /// Who does not run, as far as that is known.
     killed: Option<usize>,
-    /// Questions that were asked of one member or another.
     asked: usize,
+    /// How long one that was refused waits.
+    pause: Duration,
+}
+
+impl Asker {
+    fn new(clients: &[SocketAddr], pause: Duration) -> Self {
+        Self {
+            clients: clients.to_vec(),
+            killed: None,
+            asked: 0,
+            pause,
+        }
+    }
+
+    /// Asks one that runs; `None` if it cannot be done now, or nobody can say.
+    fn ask<T>(&mut self, ask: impl FnOnce(SocketAddr) -> Result<T, Fault>) -> Result<Option<T>, Fault> {
+        let running = (0..COUNT).filter(|at| Some(*at) != self.killed);
+        let running: Vec<usize> = running.collect();
+        self.asked += 1;
+        match ask(self.clients[running[self.asked % running.len()]]) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(Fault::Closed(_)) => {
+                thread::sleep(self.pause);
+                Ok(None)
+            }
+            Err(Fault::Stalled(_)) => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    fn put(&mut self, key: u64, value: &[u8]) -> Result<bool, Fault> {
+        let put = self.ask(|at| put_once(at, key as usize, value, ANOTHER_AFTER));
+        Ok(put?.is_some())
+    }
 }
 
 impl Members {
@@ -159,12 +209,11 @@ impl Members {
         let (processes, peers, clients) = Processes::new(ground)?;
         let mut members = Self {
             program,
+            asker: Asker::new(&clients, REFUSED_PAUSE),
             processes,
             peers,
             clients,
             patience,
-            killed: None,
-            asked: 0,
         };
         (0..COUNT).try_for_each(|at| members.start_member(at))?;
         Ok(members)
@@ -193,23 +242,6 @@ impl Members {
             // What is said of every slow write would be another load.
             .args(["--logger", "zap", "--log-level", "error"]);
         self.processes.start(at, command)
-    }
-
-    /// Asks one of those that run, another one each time; `false` if it cannot be done now, or nobody can say.
-    fn ask_one(&mut self, op: Op, key: u64) -> Result<bool, Fault> {
-        let running = (0..COUNT).filter(|at| Some(*at) != self.killed);
-        let running: Vec<usize> = running.collect();
-        self.asked += 1;
-        let at = self.clients[running[self.asked % running.len()]];
-        match ask_once(at, op, key as usize, ANOTHER_AFTER) {
-            Ok(()) => Ok(true),
-            Err(Fault::Closed(_)) => {
-                thread::sleep(REFUSED_PAUSE);
-                Ok(false)
-            }
-            Err(Fault::Stalled(_)) => Ok(false),
-            Err(fault) => Err(fault),
-        }
     }
 
     fn ask(&mut self, work: Work, span: Span, waiting: Waiting) -> Result<Figures, Fault> {
@@ -285,28 +317,35 @@ impl Mortal for Members {
     }
 
     fn kill(&mut self, at: usize) -> Result<(), Fault> {
-        self.killed = Some(at);
+        self.asker.killed = Some(at);
         self.processes.kill(at)
     }
 
     fn start(&mut self, at: usize) -> Result<(), Fault> {
-        self.killed = None;
+        self.asker.killed = None;
         self.start_member(at)
     }
 
-    fn write(&mut self, key: u64) -> Result<bool, Fault> {
-        self.ask_one(Op::Put, key)
+    /// It does not know who is killed: who is dead refuses it.
+    fn writer(&mut self) -> Result<Writer, Fault> {
+        let mut asker = Asker::new(&self.clients, PAUSE);
+        Ok(Box::new(move |key, value| asker.put(key, value)))
     }
 
-    /// The value is checked by who asks.
-    fn has(&mut self, key: u64) -> Result<bool, Fault> {
+    fn write(&mut self, key: u64, value: &[u8]) -> Result<bool, Fault> {
+        self.asker.put(key, value)
+    }
+
+    fn read(&mut self, key: u64) -> Result<Option<Bytes>, Fault> {
         let began = Instant::now();
-        while !self.ask_one(Op::Get, key)? {
+        loop {
+            if let Some(found) = self.asker.ask(|at| get_once(at, key as usize, ANOTHER_AFTER))? {
+                return Ok(found);
+            }
             if began.elapsed() > PATIENCE {
                 return Err(Fault::Stalled(format!("no member answers a get of key {key}")));
             }
         }
-        Ok(true)
     }
 }
 
@@ -320,6 +359,8 @@ fn agreed(all: &[Standing]) -> Option<(usize, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+
     use super::*;
 
     #[test]
@@ -333,8 +374,21 @@ mod tests {
         std::fs::create_dir(folder.path().join(NAME)).expect("a folder");
         assert!(installed(path()).is_err());
         std::fs::remove_dir(folder.path().join(NAME)).expect("it is empty");
-        std::fs::write(folder.path().join(NAME), b"").expect("a file");
-        assert_eq!(installed(path()), Ok(folder.path().join(NAME)));
+        // Nor is a file that cannot be executed; behind it there may be one.
+        let behind = tempfile::tempdir().expect("a folder");
+        let both = || [folder.path().to_owned(), behind.path().to_owned()].into_iter();
+        for place in [&folder, &behind] {
+            std::fs::write(place.path().join(NAME), b"").expect("a file");
+        }
+        let executable = |place: &tempfile::TempDir| {
+            let mode = Permissions::from_mode(0o755);
+            std::fs::set_permissions(place.path().join(NAME), mode).expect("it is ours");
+        };
+        assert!(installed(both()).is_err());
+        executable(&behind);
+        assert_eq!(installed(both()), Ok(behind.path().join(NAME)));
+        executable(&folder);
+        assert_eq!(installed(both()), Ok(folder.path().join(NAME)));
     }
 
     #[test]

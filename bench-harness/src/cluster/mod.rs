@@ -16,12 +16,12 @@ use std::path::PathBuf;
 pub(crate) use self::etcd::version as etcd_version;
 use self::nodes::Cluster;
 pub(crate) use self::processes::{is_node, run_node};
-use crate::bare::clock;
 use crate::cli::Waiting;
 #[cfg(feature = "rivals")]
 use crate::engines::Nature;
 use crate::fault::Fault;
 use crate::generator::{Askers, Clocks, Figures, Span};
+use crate::server;
 use crate::workload::{Contender, Pace, Work};
 
 /// How often a round is tried whose cluster changed its leader: on a crowded machine that happens, and says nothing.
@@ -100,12 +100,11 @@ fn ask(
     }
 }
 
-/// What nodes and this process used so far.
+/// What nodes, together, and this process used so far.
 fn clocks(pids: &[u32]) -> Clocks {
     Clocks {
-        server: pids.iter().map(|pid| clock::cpu_time(*pid)).sum(),
-        own: clock::cpu_time(std::process::id()),
-        ..Clocks::default()
+        resident: server::resident(pids),
+        ..server::clocks(pids)
     }
 }
 

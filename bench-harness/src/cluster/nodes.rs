@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use kraft::client::{Client, Error};
 use kraft_core::id::NodeId;
 
 use super::Ground;
-use super::kills::{Mortal, Watch};
+use super::kills::{Mortal, Watch, Writer};
 use super::processes::{COUNT, LEASH, PATIENCE, Processes, own};
 use super::watch;
 use crate::fault::Fault;
@@ -177,17 +178,25 @@ impl Mortal for Victims<'_> {
         self.cluster.start_node(at)
     }
 
-    fn write(&mut self, key: u64) -> Result<bool, Fault> {
-        match self.client.put(&key.to_be_bytes(), &key.to_le_bytes()) {
-            Ok(()) => Ok(true),
-            Err(Error::Refused(_) | Error::Unknown) => Ok(false),
-            Err(error) => Err(Fault::closed(format!("put: {error}"))),
-        }
+    fn writer(&mut self) -> Result<Writer, Fault> {
+        let mut client = self.cluster.client()?;
+        Ok(Box::new(move |key, value| put(&mut client, key, value)))
     }
 
-    fn has(&mut self, key: u64) -> Result<bool, Fault> {
+    fn write(&mut self, key: u64, value: &[u8]) -> Result<bool, Fault> {
+        put(&mut self.client, key, value)
+    }
+
+    fn read(&mut self, key: u64) -> Result<Option<Bytes>, Fault> {
         let found = self.client.get(&key.to_be_bytes());
-        let found = found.map_err(|error| Fault::closed(format!("get: {error}")))?;
-        Ok(found.as_deref() == Some(&key.to_le_bytes()))
+        found.map_err(|error| Fault::closed(format!("get: {error}")))
+    }
+}
+
+fn put(client: &mut Client, key: u64, value: &[u8]) -> Result<bool, Fault> {
+    match client.put(&key.to_be_bytes(), value) {
+        Ok(()) => Ok(true),
+        Err(Error::Refused(_) | Error::Unknown) => Ok(false),
+        Err(error) => Err(Fault::closed(format!("put: {error}"))),
     }
 }

@@ -34,7 +34,7 @@ impl Seen {
         }
     }
 
-    /// With a first write so long after. Each is known by the next at the latest: what nobody was heard to say happened
+    /// With a first write so long after, and no writes counted yet. Each is known by the next at the latest: what nobody was heard to say happened
     /// between two questions.
     pub(super) fn trial(self, first_write: Duration) -> Trial {
         let elected = self.elected.unwrap_or(first_write).min(first_write);
@@ -44,6 +44,8 @@ impl Seen {
             detected_ms: ms(detected),
             elected_ms: ms(elected),
             first_write_ms: ms(first_write),
+            acknowledged: 0,
+            lost: 0,
         }
     }
 }

@@ -122,11 +122,23 @@ pub(crate) fn standing(at: SocketAddr, patience: Duration) -> Result<Standing, F
     Callers::alone(at, patience)?.standing(patience)
 }
 
-/// Puts a key, or gets it and checks its value.
-pub(crate) fn ask_once(at: SocketAddr, op: Op, key: usize, patience: Duration) -> Result<(), Fault> {
+/// Puts a key.
+pub(crate) fn put_once(at: SocketAddr, key: usize, value: &[u8], patience: Duration) -> Result<(), Fault> {
     let mut callers = Callers::alone(at, patience)?;
-    callers.conns[0].ask(op, key, 0)?;
-    callers.finish(patience)
+    let [key, value] = [&key_bytes(key), value].map(Bytes::copy_from_slice);
+    callers.conns[0].call(Asked::Put, &PutRequest { key, value }, 0)?;
+    callers.finish(patience).map(drop)
+}
+
+/// The value of a key, whatever it is.
+pub(crate) fn get_once(at: SocketAddr, key: usize, patience: Duration) -> Result<Option<Bytes>, Fault> {
+    let mut callers = Callers::alone(at, patience)?;
+    let bytes = Bytes::copy_from_slice(&key_bytes(key));
+    callers.conns[0].call(Asked::Whatever { key }, &RangeRequest { key: bytes }, 0)?;
+    match callers.finish(patience)? {
+        Some(Said::Value(value)) => Ok(value),
+        said => Err(Fault::Corrupt(format!("a get was answered with {said:?}"))),
+    }
 }
 
 /// Of what is not measured.
@@ -173,15 +185,17 @@ impl Callers {
     /// Asks the member how it stands.
     pub(crate) fn standing(&mut self, patience: Duration) -> Result<Standing, Fault> {
         self.conns[0].call(Asked::Standing, &(), 0)?;
-        self.finish(patience)?;
-        let standing = self.conns[0].standing.take();
-        standing.ok_or_else(|| Fault::Corrupt("a status without a header".into()))
+        match self.finish(patience)? {
+            Some(Said::Standing(standing)) => Ok(standing),
+            _ => Err(Fault::Corrupt("a status without a header".into())),
+        }
     }
 
-    /// Sends what was asked for, and waits for the answers.
-    fn finish(&mut self, patience: Duration) -> Result<(), Fault> {
-        self.conns.iter_mut().try_for_each(|conn| conn.flush_at(0))?;
-        self.hear_all(at_once(patience), |_, _, _| {})
+    /// Sends what the one client was asked for, and waits for the answer.
+    fn finish(&mut self, patience: Duration) -> Result<Option<Said>, Fault> {
+        self.conns[0].flush_at(0)?;
+        self.hear_all(at_once(patience), |_, _, _| {})?;
+        Ok(self.conns[0].said.take())
     }
 
     /// Puts every key once.
@@ -283,8 +297,21 @@ impl Crowd for Calling<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Put,
-    Get { key: usize },
+    Get {
+        key: usize,
+    },
+    /// A key that may have any value, or none.
+    Whatever {
+        key: usize,
+    },
     Standing,
+}
+
+/// What an answer tells that is not known before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Said {
+    Standing(Standing),
+    Value(Option<Bytes>),
 }
 
 /// A connection.
@@ -297,7 +324,7 @@ struct Caller {
     socket: Rc<Socket>,
     again: Arc<Again>,
     waker: Waker,
-    standing: Option<Standing>,
+    said: Option<Said>,
     encoded: BytesMut,
 }
 
@@ -375,7 +402,7 @@ impl Caller {
             socket,
             again,
             waker,
-            standing: None,
+            said: None,
             encoded: BytesMut::new(),
         })
     }
@@ -395,7 +422,7 @@ impl Caller {
     fn call(&mut self, asked: Asked, message: &impl Message, when: u64) -> Result<(), Fault> {
         let request = match asked {
             Asked::Put => &self.heads.put,
-            Asked::Get { .. } => &self.heads.range,
+            Asked::Get { .. } | Asked::Whatever { .. } => &self.heads.range,
             Asked::Standing => &self.heads.status,
         };
         let request = request.clone();
@@ -455,8 +482,8 @@ impl Caller {
             };
             let message = message?;
             let call = self.calls.swap_remove(at);
-            if let Some(standing) = call.asked.judge(&message)? {
-                self.standing = Some(standing);
+            if let Some(said) = call.asked.judge(&message)? {
+                self.said = Some(said);
             }
             answered(call.times);
             count += 1;
@@ -531,8 +558,8 @@ fn unframe(mut bytes: Bytes) -> Result<Bytes, Fault> {
 }
 
 impl Asked {
-    /// Whether it is the right answer; a standing is told.
-    fn judge(self, message: &Bytes) -> Result<Option<Standing>, Fault> {
+    /// Whether it is the right answer, and what it tells.
+    fn judge(self, message: &Bytes) -> Result<Option<Said>, Fault> {
         let bad = |error: prost::DecodeError| Fault::Corrupt(format!("{self:?}: {error}"));
         match self {
             Self::Put => PutResponse::decode(message.clone()).map(|_| None).map_err(bad),
@@ -543,12 +570,22 @@ impl Asked {
                     other => Err(Fault::Corrupt(format!("{self:?} was answered with {}", brief(other)))),
                 }
             }
+            Self::Whatever { key } => {
+                let found = RangeResponse::decode(message.clone()).map_err(bad)?;
+                match &found.kvs[..] {
+                    [] => Ok(Some(Said::Value(None))),
+                    [only] if only.key == key_bytes(key)[..] => Ok(Some(Said::Value(Some(only.value.clone())))),
+                    other => Err(Fault::Corrupt(format!("{self:?} was answered with {}", brief(other)))),
+                }
+            }
             Self::Standing => {
                 let status = StatusResponse::decode(message.clone()).map_err(bad)?;
-                Ok(status.header.map(|header| Standing {
-                    member: header.member_id,
-                    leader: status.leader,
-                    term: header.raft_term,
+                Ok(status.header.map(|header| {
+                    Said::Standing(Standing {
+                        member: header.member_id,
+                        leader: status.leader,
+                        term: header.raft_term,
+                    })
                 }))
             }
         }
@@ -677,7 +714,7 @@ mod tests {
         let whole = framed(&status);
         let standing = unframe(whole.clone()).and_then(|message| Asked::Standing.judge(&message));
         let (member, leader, term) = (7, 8, 3);
-        assert_eq!(standing, Ok(Some(Standing { member, leader, term })));
+        assert_eq!(standing, Ok(Some(Said::Standing(Standing { member, leader, term }))));
         for bad in [
             &b""[..],
             &whole[..4],
@@ -703,6 +740,17 @@ mod tests {
         assert_eq!(judge(vec![kv(5, 5)]), Ok(None));
         for kvs in [vec![], vec![kv(5, 6)], vec![kv(6, 5)], vec![kv(5, 5), kv(5, 5)]] {
             assert!(matches!(judge(kvs), Err(Fault::Corrupt(_))));
+        }
+        // Who asks for whatever there is has it, or that there is nothing; but of the key that was asked for.
+        let whatever = |kvs: Vec<KeyValue>| {
+            let message = RangeResponse { kvs }.encode_to_vec();
+            Asked::Whatever { key: 5 }.judge(&message.into())
+        };
+        let other = Some(Bytes::from_static(value(6)));
+        assert_eq!(whatever(vec![kv(5, 6)]), Ok(Some(Said::Value(other))));
+        assert_eq!(whatever(vec![]), Ok(Some(Said::Value(None))));
+        for kvs in [vec![kv(6, 5)], vec![kv(5, 5), kv(5, 5)]] {
+            assert!(matches!(whatever(kvs), Err(Fault::Corrupt(_))));
         }
         // However much it is, not much is told of it.
         let long = KeyValue {

@@ -29,11 +29,9 @@ use mio::{Events, Poll};
 pub(crate) use self::accepts::Comers;
 #[cfg(feature = "cluster")]
 pub(crate) use self::cluster::Askers;
-#[cfg(all(feature = "cluster", feature = "rivals"))]
-pub(crate) use self::cluster::Op;
 use self::conn::Conn;
 #[cfg(all(feature = "cluster", feature = "rivals"))]
-pub(crate) use self::etcd::{Callers, Standing, ask_once, standing};
+pub(crate) use self::etcd::{Callers, Standing, get_once, put_once, standing};
 use self::meter::{Meter, Times};
 use self::opening::{Opening, register};
 use self::pace::Crowd;
@@ -123,6 +121,8 @@ pub(crate) struct Clocks {
     pub(crate) server: Option<Duration>,
     /// CPU time of this process.
     pub(crate) own: Option<Duration>,
+    /// Bytes of the server's that are resident: of a span, behind it.
+    pub(crate) resident: Option<u64>,
 }
 
 /// How often threads gave their core up or lost it.
@@ -156,6 +156,7 @@ impl Clocks {
             allocations: count(self.allocations, before.allocations),
             server: time(self.server, before.server),
             own: time(self.own, before.own),
+            resident: self.resident,
         }
     }
 }

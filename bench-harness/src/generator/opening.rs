@@ -136,6 +136,8 @@ pub(super) fn open(at: SocketAddr, patience: Duration) -> Result<TcpStream, Faul
     let stream = TcpStream::connect_timeout(&at, patience).map_err(|error| match error.kind() {
         _ if interrupt::is_asked() => Fault::Interrupted,
         ErrorKind::TimedOut => Fault::Stalled("it is not accepted".into()),
+        // Who listened there does so no more.
+        ErrorKind::ConnectionRefused => Fault::closed(format!("connect: {error}")),
         _ => Fault::own("connect", &error),
     })?;
     let set = stream.set_nodelay(true);

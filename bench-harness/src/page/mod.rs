@@ -274,6 +274,8 @@ mod tests {
             detected_ms: 150.0,
             elected_ms: 180.0,
             first_write_ms: 200.0,
+            acknowledged: 40,
+            lost: 0,
         }];
         record.conclude();
         let page = html(&record);
@@ -363,6 +365,8 @@ mod tests {
             detected_ms: 150.0,
             elected_ms: 180.0,
             first_write_ms: 200.0,
+            acknowledged: 40,
+            lost: 0,
         };
         record.cells[0].rows[0].trials = vec![trial.clone(); 3];
         let page = html(&record);

@@ -152,19 +152,41 @@ fn one_cell_that_is_too_long_has_fewer_rounds_or_says_how_long_it_takes() {
     };
     // Each round of each takes more than half a second.
     let fits = one(7, None);
-    assert_eq!((fits.cells.len(), fits.warning.as_deref()), (1, None));
+    assert_eq!((fits.cells.len(), fits.warnings.len()), (1, 0));
     assert!((ROUNDS_MIN..ROUNDS_QUICK).contains(&fits.rounds), "{}", fits.rounds);
     assert_eq!(fits.cells[0].rounds, fits.rounds);
     assert!(fits.estimate() < Duration::from_secs(60), "{:?}", fits.estimate());
     let long = one(40, None);
     assert_eq!(long.rounds, ROUNDS_MIN);
-    let warning = long.warning.expect("it is too long");
+    let warning = long.warnings.last().expect("it is too long");
     assert!(warning.ends_with("name fewer engines (--engines)"), "{warning}");
     // Who says how many rounds has so many.
     let asked = one(7, Some(14));
     assert_eq!(asked.rounds, 14);
-    let warning = asked.warning.expect("it is too long");
+    let warning = asked.warnings.last().expect("it is too long");
     assert!(warning.ends_with(" or ask for fewer rounds (--rounds)"), "{warning}");
+}
+
+#[test]
+fn who_asks_for_fewer_rounds_than_verdicts_need_is_told() {
+    let warned = |rounds, quick| {
+        let plan = plan(&Run {
+            rounds,
+            quick,
+            ..crowded(1, &[Kind::Echo])
+        });
+        assert_eq!(rounds.unwrap_or(plan.rounds), plan.rounds);
+        plan.warnings
+    };
+    for quick in [false, true] {
+        let six = warned(Some(6), quick);
+        assert_eq!(
+            six,
+            ["there are no intervals and no verdicts of 6 rounds: they need 10 at least (--rounds)"]
+        );
+        assert_eq!(warned(Some(10), quick), [""; 0]);
+        assert_eq!(warned(None, quick), [""; 0]);
+    }
 }
 
 #[test]
@@ -185,7 +207,7 @@ fn a_leader_s_death_takes_what_is_made_good_behind_it() {
         engines: vec!["test-dies".into()],
         ..Run::default()
     });
-    assert_eq!(quick.warning, None);
+    assert_eq!(quick.warnings, [""; 0]);
     assert!(quick.estimate() < Duration::from_secs(60), "{:?}", quick.estimate());
 }
 

@@ -142,6 +142,23 @@ pub(crate) struct Trial {
     pub(crate) elected_ms: f64,
     /// Until a write was acknowledged again.
     pub(crate) first_write_ms: f64,
+    /// Writes around it that were acknowledged, and how many of those are gone. Older documents do not tell.
+    #[serde(default)]
+    pub(crate) acknowledged: u64,
+    #[serde(default)]
+    pub(crate) lost: u64,
+}
+
+/// Acknowledged writes of trials, and how many of those are lost.
+pub(crate) fn writes(trials: &[Trial]) -> (u64, u64) {
+    let sum = |of: fn(&Trial) -> u64| trials.iter().map(of).sum();
+    (sum(|trial| trial.acknowledged), sum(|trial| trial.lost))
+}
+
+/// What is wrong with who lost a write that it had acknowledged.
+pub(crate) fn loss(trials: &[Trial]) -> Option<Fault> {
+    let (acknowledged, lost) = writes(trials);
+    (lost > 0).then(|| Fault::Corrupt(format!("{lost} of {acknowledged} acknowledged writes are lost")))
 }
 
 /// Above this share of busy time the load may have been the limit.
@@ -301,11 +318,11 @@ impl Build {
 pub(crate) mod tests {
     use super::*;
 
-    /// Two contenders over eight rounds: `slow` is a tenth slower than `fast`, which it is held against; `dead` failed.
+    /// Two contenders over ten rounds: `slow` is a tenth slower than `fast`, which it is held against; `dead` failed.
     pub(crate) fn sample() -> Record {
         // What both feel, and what the second one has for itself: ratios that are all alike would show nothing.
-        let shared = [0.0, 0.01, -0.01, 0.005, -0.005, 0.002, -0.002, 0.0];
-        let own = [0.0, 0.0, 0.001, -0.001, 0.002, -0.002, 0.0, 0.0];
+        let shared = [0.0, 0.01, -0.01, 0.005, -0.005, 0.002, -0.002, 0.0, 0.003, -0.003];
+        let own = [0.0, 0.0, 0.001, -0.001, 0.002, -0.002, 0.0, 0.0, 0.0, 0.0];
         let rounds = |factor: f64, share: f64| -> Vec<Option<Round>> {
             let of = |(shared, own): (&f64, &f64)| {
                 let factor = factor * (1.0 + own * share);
@@ -338,7 +355,7 @@ pub(crate) mod tests {
             size: 64,
             depth: 1,
         };
-        let mut dead = row("dead", Some("fast"), vec![None; 8]);
+        let mut dead = row("dead", Some("fast"), vec![None; 10]);
         dead.fault = Some(Fault::Refused("no <ring> & no rest".into()));
         dead.spectrum.clear();
         let mut record = Record {
@@ -351,7 +368,7 @@ pub(crate) mod tests {
             machine: Machine::unknown(),
             method: Method {
                 seed: 7,
-                rounds: 8,
+                rounds: 10,
                 warm_up_seconds: 0.1,
                 measured_seconds: 0.4,
                 generator_spins: true,
@@ -387,14 +404,14 @@ pub(crate) mod tests {
         assert!((median - 90_000.0).abs() < 100.0, "{median}");
         let dead = record.cells[0].row("dead").expect("it is kept");
         assert!(dead.comparisons.is_empty() && record.has_failed_rows());
-        let trend = record.cells[0].drift.as_ref().expect("eight rounds are enough");
+        let trend = record.cells[0].drift.as_ref().expect("ten rounds are enough");
         assert_eq!(trend.contender, "fast");
         assert!(!trend.drift.is_shown());
     }
 
     #[test]
     fn what_few_rounds_have_is_no_figure_of_all() {
-        for (rounds, is_told) in [(3, false), (4, true)] {
+        for (rounds, is_told) in [(4, false), (5, true)] {
             let mut record = sample();
             let own = record.cells[0].rows[0].rounds.iter_mut().flatten();
             own.take(rounds).for_each(|round| {
@@ -402,7 +419,7 @@ pub(crate) mod tests {
             });
             record.conclude();
             let median = record.cells[0].rows[0].median.get(&Figure::LatencyP999Us);
-            assert_eq!(median.is_some(), is_told, "{rounds} of 8");
+            assert_eq!(median.is_some(), is_told, "{rounds} of 10");
         }
     }
 
@@ -435,7 +452,7 @@ pub(crate) mod tests {
         assert_eq!(slow.comparisons[0].verdict, Verdict::Worse);
         // Decimals may be read one bit off.
         let values = slow.values(Figure::MessagesPerSecond);
-        assert!((values[1] - 90_900.0).abs() < 1e-6 && values.len() == 8, "{values:?}");
+        assert!((values[1] - 90_900.0).abs() < 1e-6 && values.len() == 10, "{values:?}");
         // A round is an object of figures by name.
         assert!(
             text.contains("\"rounds\":[{\"messages_per_second\":100000.0,"),

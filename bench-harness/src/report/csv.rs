@@ -58,11 +58,11 @@ mod tests {
             let own = lines.iter().filter(|line| line[1] == contender);
             own.map(|line| line[at]).collect()
         };
-        assert_eq!(of("fast", "syscalls_per_message"), ["2.5000"; 8]);
-        assert_eq!(of("fast", "allocations_per_message"), ["0.0000"; 8]);
-        assert_eq!(of("slow", "syscalls_per_message"), [""; 8]);
+        assert_eq!(of("fast", "syscalls_per_message"), ["2.5000"; 10]);
+        assert_eq!(of("fast", "allocations_per_message"), ["0.0000"; 10]);
+        assert_eq!(of("slow", "syscalls_per_message"), [""; 10]);
         // Who has no round has nothing.
-        assert_eq!(of("dead", "syscalls_per_message"), [""; 8]);
+        assert_eq!(of("dead", "syscalls_per_message"), [""; 10]);
     }
 
     #[test]

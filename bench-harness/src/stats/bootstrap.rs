@@ -21,8 +21,8 @@ use super::student;
 /// Of so many values one is trimmed at each end.
 const TRIMMED_EACH: usize = 10;
 
-/// Fewer values have no interval: five degrees of freedom are the least for which Student's distribution is of use.
-pub(crate) const VALUES_MIN: usize = 6;
+/// Fewer values have no interval, and so no verdict: `truth` knows the method to hold from ten on.
+pub(crate) const VALUES_MIN: usize = 10;
 
 /// Resamples: twenty beyond the quantile, within bounds of time, which is off by a fifth of its probability then (the
 /// root of twenty in twenty). Beyond them Student's quantile decides.
@@ -165,6 +165,8 @@ fn trimmed_mean(values: &[f64], times: &[usize], count: usize) -> (f64, f64) {
 mod tests {
     use super::*;
 
+    const SCATTERED: [f64; VALUES_MIN] = [0.1, -0.2, 0.05, 0.3, -0.1, 0.0, 0.2, -0.05, 0.15, -0.15];
+
     #[test]
     fn a_stall_does_not_move_the_mean() {
         let calm = Centre::of(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0]).expect("ten");
@@ -178,18 +180,14 @@ mod tests {
     #[test]
     fn the_error_is_that_of_the_book() {
         // Below ten values nothing is trimmed, and it is the deviation over the root of the count.
-        let centre = Centre::of(&[2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]).expect("eight");
-        assert!((centre.mean - 5.0).abs() < 1e-12);
-        assert!(
-            (centre.error - (32.0_f64 / 7.0 / 8.0).sqrt()).abs() < 1e-12,
-            "{}",
-            centre.error
-        );
+        let (mean, error) = trimmed_mean(&[2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0], &[1; 8], 8);
+        assert!((mean - 5.0).abs() < 1e-12);
+        assert!((error - (32.0_f64 / 7.0 / 8.0).sqrt()).abs() < 1e-12, "{error}");
     }
 
     #[test]
     fn the_same_seed_makes_the_same_interval() {
-        let centre = || [Centre::of(&[0.1, -0.2, 0.05, 0.3, -0.1, 0.0, 0.2]).expect("seven")];
+        let centre = || [Centre::of(&SCATTERED).expect("ten")];
         let widths = half_widths(&centre(), [0.01, 0.001], 5);
         assert_eq!(widths, half_widths(&centre(), [0.01, 0.001], 5));
         assert!(widths[0] < widths[1] && widths[1].is_finite(), "{widths:?}");
@@ -197,17 +195,18 @@ mod tests {
 
     #[test]
     fn no_interval_is_narrower_than_students() {
-        let centre = [Centre::of(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]).expect("seven")];
+        let values: Vec<f64> = (1..=10).map(f64::from).collect();
+        let centre = [Centre::of(&values).expect("ten")];
         let [width] = half_widths(&centre, [1e-6], 1);
-        assert!(width >= student::quantile(1e-6, 6) * centre[0].error);
+        assert!(width >= student::quantile(1e-6, 7) * centre[0].error);
     }
 
     #[test]
     fn values_that_never_differ_bound_nothing() {
-        let alike = || Centre::of(&[0.1; 8]).expect("eight");
+        let alike = || Centre::of(&[0.1; 10]).expect("ten");
         assert_eq!(half_widths(&[alike()], [0.01], 1), [f64::INFINITY]);
         // Nor do they beside others, nor with an outlier at each end, which are trimmed.
-        let scattered = Centre::of(&[0.1, -0.2, 0.05, 0.3, -0.1, 0.0, 0.2]).expect("seven");
+        let scattered = Centre::of(&SCATTERED).expect("ten");
         assert_eq!(half_widths(&[scattered, alike()], [0.01], 1), [f64::INFINITY]);
         let trimmed = Centre::of(&[0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 9.0]).expect("ten");
         assert_eq!(half_widths(&[trimmed], [0.01], 1), [f64::INFINITY]);
