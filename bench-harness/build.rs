@@ -5,6 +5,8 @@ use std::process::Command;
 
 #[path = "build/commit.rs"]
 mod commit;
+#[path = "build/versions.rs"]
+mod versions;
 
 /// Systems with kqueue.
 const KQUEUE: &[&str] = &["dragonfly", "freebsd", "macos", "netbsd", "openbsd"];
@@ -21,7 +23,8 @@ fn main() {
     build();
 }
 
-/// The commit and the compiler, for the environment that a run records. Neither is there in a published package.
+/// Commit, compiler, and versions of crates, for the environment that a run records. A published package has no commit, and
+/// no lock file of a workspace around it: whoever builds it may have other versions than its own lock file says.
 fn note_source() {
     // Cargo runs this again when one of them changes, and so says of every program what it was built from.
     for path in commit::SOURCES.iter().filter(|path| Path::new(path).exists()) {
@@ -37,6 +40,18 @@ fn note_source() {
     if let Some(version) = version(&compiler) {
         println!("cargo::rustc-env=KRAFT_BENCH_COMPILER={version}");
     }
+    let lock = std::fs::read_to_string("../Cargo.lock").unwrap_or_default();
+    let is_on = |feature: &str| {
+        let name = feature.to_uppercase().replace('-', "_");
+        std::env::var_os(format!("CARGO_FEATURE_{name}")).is_some()
+    };
+    let built = versions::CRATES.iter().filter(|(feature, _)| feature.is_none_or(is_on));
+    let known =
+        built.filter_map(|(_, krate)| Some(format!("{krate} {}", versions::locked(&lock, "kraft-bench", krate)?)));
+    println!(
+        "cargo::rustc-env=KRAFT_BENCH_CRATES={}",
+        known.collect::<Vec<_>>().join(",")
+    );
 }
 
 /// What a compiler says of itself.

@@ -10,12 +10,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hdrhistogram::Histogram;
 
+#[cfg(target_os = "linux")]
+use crate::bare::syscalls::{Events, Tracepoint};
 use crate::bare::{allocations, clock};
 use crate::engines::SPIN;
 use crate::generator::{Clocks, Figures};
 use crate::job::Job;
 use crate::pin;
 use crate::serve::Task;
+#[cfg(target_os = "linux")]
+use crate::server;
 
 /// A wake that is not heard by then is lost.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -40,6 +44,10 @@ const _: () = assert!(2 * PAUSE_SPINNING.as_micros() < SPIN.as_micros() && SPIN.
 fn pause(spin: Duration) -> Duration {
     if spin.is_zero() { PAUSE } else { PAUSE_SPINNING }
 }
+
+/// Lone wakes of a process that counts, at least: the loop may be busy with one that is not counted when they begin, and
+/// that shall not show.
+const COUNTED_WAKES: u64 = 100;
 
 /// Wakes of a flood between two looks at the clock.
 const BURST: u64 = 1024;
@@ -108,16 +116,21 @@ fn round_trips(task: &Task, bell: &Bell, wake: &impl Fn()) -> io::Result<()> {
     let pause = pause(task.spin);
     let mut latency = histogram();
     let (mut count, mut elapsed) = (0, Duration::ZERO);
-    let mut before = None;
+    let mut counting = None;
+    let least = if allocations::count().is_some() {
+        COUNTED_WAKES
+    } else {
+        1
+    };
     let origin = Instant::now();
     for number in 1.. {
         let began = Instant::now();
-        if count > 0 && began - origin >= task.warm_up + task.measured {
+        if count >= least && began - origin >= task.warm_up + task.measured {
             break;
         }
         let is_measured = began - origin >= task.warm_up;
         if is_measured && count == 0 {
-            before = allocations::count();
+            counting = Some(Counting::begin());
         }
         bell.rung.0.store(number, Ordering::Release);
         wake();
@@ -132,14 +145,16 @@ fn round_trips(task: &Task, bell: &Bell, wake: &impl Fn()) -> io::Result<()> {
             idle(task);
         }
     }
-    print(count, elapsed, None, allocated(before), &latency)
+    let counts = counting.map(Counting::end).unwrap_or_default();
+    print(count, elapsed, None, counts, &latency)
 }
 
 /// Wakes without waiting; the time ends when the last one is heard.
 fn flood(task: &Task, bell: &Bell, wake: &impl Fn()) -> io::Result<()> {
     let mut number = 0;
     for (span, is_measured) in [(task.warm_up, false), (task.measured, true)] {
-        let (began, first, before) = (Instant::now(), number, allocations::count());
+        let counting = Counting::begin();
+        let (began, first) = (Instant::now(), number);
         while number == first || began.elapsed() < span {
             for _ in 0..BURST {
                 number += 1;
@@ -150,7 +165,7 @@ fn flood(task: &Task, bell: &Bell, wake: &impl Fn()) -> io::Result<()> {
         wait_until_heard(task, bell, number)?;
         if is_measured {
             let elapsed = began.elapsed();
-            return print(number - first, elapsed, None, allocated(before), &histogram());
+            return print(number - first, elapsed, None, counting.end(), &histogram());
         }
     }
     unreachable!("the second span is measured")
@@ -237,7 +252,7 @@ fn run_timers(task: &Task, clockwork: &mut impl Clockwork) -> io::Result<()> {
     }
     let (elapsed, cpu_end) = (began.elapsed(), cpu());
     let used = cpu_began.zip(cpu_end).map(|(from, to)| to.saturating_sub(from));
-    print(count as u64, elapsed, used, allocated(before), &histogram())
+    tell(count as u64, elapsed, used, allocated(before))
 }
 
 /// Within the hour behind the next one, in no order.
@@ -271,7 +286,11 @@ fn expire_half(clockwork: &mut impl Clockwork) -> io::Result<usize> {
 
 /// Says what a loop without waiting did: without times, which are but the inverse of its rate.
 pub(crate) fn tell(count: u64, elapsed: Duration, cpu: Option<Duration>, allocated: Option<u64>) -> io::Result<()> {
-    print(count, elapsed, cpu, allocated, &histogram())
+    let counts = Counts {
+        syscalls: None,
+        allocations: allocated,
+    };
+    print(count, elapsed, cpu, counts, &histogram())
 }
 
 fn histogram() -> Histogram<u64> {
@@ -283,17 +302,55 @@ fn allocated(before: Option<u64>) -> Option<u64> {
     Some(allocations::count()? - before?)
 }
 
+/// What wakes cost a process, if that is counted.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    syscalls: Option<u64>,
+    allocations: Option<u64>,
+}
+
+/// Counters that run.
+struct Counting {
+    // perf_event_open(2) is Linux's own.
+    #[cfg(target_os = "linux")]
+    syscalls: Option<Events>,
+    allocations: Option<u64>,
+}
+
+impl Counting {
+    /// System calls are those of all threads but this one, which wakes the others, and gives up its core again and again
+    /// where there is but one.
+    fn begin() -> Self {
+        let allocations = allocations::count();
+        Self {
+            #[cfg(target_os = "linux")]
+            syscalls: allocations.and_then(|_| Events::of(&server::other_threads()?, Tracepoint::Syscall)),
+            allocations: allocations::count(),
+        }
+    }
+
+    fn end(self) -> Counts {
+        Counts {
+            #[cfg(target_os = "linux")]
+            syscalls: self.syscalls.and_then(|syscalls| syscalls.read()),
+            #[cfg(not(target_os = "linux"))]
+            syscalls: None,
+            allocations: allocated(self.allocations),
+        }
+    }
+}
+
 fn print(
     count: u64,
     elapsed: Duration,
     cpu: Option<Duration>,
-    allocated: Option<u64>,
+    counts: Counts,
     latency: &Histogram<u64>,
 ) -> io::Result<()> {
     let known = |number: Option<u128>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
     let cpu = known(cpu.map(|cpu| cpu.as_nanos()));
-    let allocated = known(allocated.map(u128::from));
-    let mut text = format!("{FOUND}{count} {} {cpu} {allocated}", elapsed.as_nanos());
+    let [syscalls, allocated] = [counts.syscalls, counts.allocations].map(|count| known(count.map(u128::from)));
+    let mut text = format!("{FOUND}{count} {} {cpu} {syscalls} {allocated}", elapsed.as_nanos());
     for step in latency.iter_recorded() {
         let (value, count) = (step.value_iterated_to(), step.count_since_last_iteration());
         // Memory takes it.
@@ -313,7 +370,7 @@ pub(crate) fn parse(line: &str) -> Option<Figures> {
         "-" => Some(None),
         number => Some(Some(number.parse().ok()?)),
     };
-    let (server, allocations) = (known()?.map(Duration::from_nanos), known()?);
+    let (server, syscalls, allocations) = (known()?.map(Duration::from_nanos), known()?, known()?);
     let mut latency = histogram();
     for word in words {
         let (value, count) = word.split_once(':')?;
@@ -327,6 +384,7 @@ pub(crate) fn parse(line: &str) -> Option<Figures> {
         since: SystemTime::now(),
         used: Clocks {
             server,
+            syscalls,
             allocations,
             ..Clocks::default()
         },
@@ -383,16 +441,17 @@ mod tests {
 
     #[test]
     fn what_is_said_is_understood() {
-        let figures = parse("found 12 3000 - - 5:2 900:10\n").expect("it is well-formed");
+        let figures = parse("found 12 3000 - - - 5:2 900:10\n").expect("it is well-formed");
         assert_eq!((figures.messages, figures.elapsed), (12, Duration::from_nanos(3000)));
-        assert_eq!((figures.used.server, figures.used.allocations), (None, None));
+        let used = figures.used;
+        assert_eq!((used.server, used.syscalls, used.allocations), (None, None, None));
         assert_eq!(figures.latency.len(), 12);
         assert_eq!(figures.latency.value_at_quantile(0.5), 900);
-        let figures = parse("found 1 2 3 4").expect("no histogram is one");
+        let figures = parse("found 1 2 3 4 5").expect("no histogram is one");
         let used = figures.used;
         assert_eq!(
-            (used.server, used.allocations),
-            (Some(Duration::from_nanos(3)), Some(4))
+            (used.server, used.syscalls, used.allocations),
+            (Some(Duration::from_nanos(3)), Some(4), Some(5))
         );
         for bad in [
             "",
@@ -400,7 +459,8 @@ mod tests {
             "found 1",
             "found 1 2",
             "found 1 2 3",
-            "found 1 2 3 4 5",
+            "found 1 2 3 4",
+            "found 1 2 3 4 5 6",
         ] {
             assert!(parse(bad).is_none(), "{bad}");
         }

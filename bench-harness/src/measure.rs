@@ -87,6 +87,10 @@ pub(crate) fn round(
 /// all answers were there when it began, and none when it ended.
 pub(crate) const COUNTED_TURNS: u64 = 10;
 
+/// It lasts until so many messages came in any case. Where few are on their way at a time, and the machine is so busy that
+/// hardly any comes round, those at its ends are a hundredth of the others then.
+const COUNTED_MESSAGES: u64 = 200;
+
 /// What a message takes of what is counted, in a round that shows nothing else. What nobody counts is missing.
 ///
 /// # Errors
@@ -101,7 +105,7 @@ pub(crate) fn counts(work: Work, contender: &Contender, conditions: &Conditions)
     let mut server = Server::start(contender, work, core, purpose)?;
     let counters = Counters::default();
     let span = Span {
-        turns_min: COUNTED_TURNS,
+        turns_min: COUNTED_TURNS.max(COUNTED_MESSAGES / work.on_their_way().max(1) as u64),
         ..conditions.span
     };
     let conditions = Conditions {

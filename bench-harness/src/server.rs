@@ -131,9 +131,7 @@ impl Server {
     /// threads.
     #[cfg(target_os = "linux")]
     pub(crate) fn count(&self, what: Tracepoint) -> Option<Events> {
-        let threads = threads(self.child.id(), COUNTED_MAX)?.into_iter();
-        let numbers = threads.filter_map(|thread| thread.file_name()?.to_str()?.parse().ok());
-        Events::of(&numbers.collect::<Vec<u32>>(), what)
+        Events::of(&numbers(self.child.id())?, what)
     }
 
     /// How often it has asked for memory so far, if it was started to be counted.
@@ -279,6 +277,24 @@ fn threads(pid: u32, most: usize) -> Option<Vec<PathBuf>> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
     let threads: Vec<PathBuf> = threads.take(most + 1).map(|thread| thread.path()).collect();
     (threads.len() <= most).then_some(threads)
+}
+
+/// The threads of a process, unless they are too many to be counted.
+#[cfg(target_os = "linux")]
+fn numbers(pid: u32) -> Option<Vec<u32>> {
+    let threads = threads(pid, COUNTED_MAX)?.into_iter();
+    let numbers = threads.filter_map(|thread| thread.file_name()?.to_str()?.parse().ok());
+    Some(numbers.collect())
+}
+
+/// The threads of this process without the one that calls.
+#[cfg(target_os = "linux")]
+pub(crate) fn other_threads() -> Option<Vec<u32>> {
+    let own = fs::read_link("/proc/thread-self").ok()?;
+    let own: u32 = own.file_name()?.to_str()?.parse().ok()?;
+    let mut numbers = numbers(std::process::id())?;
+    numbers.retain(|number| *number != own);
+    Some(numbers)
 }
 
 /// What these processes, together, and this one used so far.

@@ -1,6 +1,8 @@
 //! What the project asks of its backends, and what a run says to it.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,9 +16,9 @@ use crate::workload::{Contender, FRAMES, Work};
 /// Something that is asked for in some cells.
 #[derive(Debug)]
 struct Target {
-    contender: String,
+    contender: Cow<'static, str>,
     /// What it is divided by; `None` if its own value is bounded.
-    baseline: Option<String>,
+    baseline: Option<Cow<'static, str>>,
     figure: Figure,
     bound: Bound,
     cells: Cells,
@@ -85,186 +87,127 @@ const WAKES_IN_A_FLOOD: f64 = 20e6;
 /// Started and stopped in 20 ns.
 const TIMERS: f64 = 50e6;
 
+/// One is held against another.
+const fn ratio(contender: &'static str, baseline: &'static str, figure: Figure, bound: Bound, cells: Cells) -> Target {
+    Target {
+        contender: Cow::Borrowed(contender),
+        baseline: Some(Cow::Borrowed(baseline)),
+        figure,
+        bound,
+        cells,
+    }
+}
+
+/// One is bounded by itself.
+const fn value(contender: &'static str, figure: Figure, bound: Bound, cells: Cells) -> Target {
+    Target {
+        contender: Cow::Borrowed(contender),
+        baseline: None,
+        figure,
+        bound,
+        cells,
+    }
+}
+
+const RATE: Figure = Figure::MessagesPerSecond;
+const CPU: Figure = Figure::ServerCpuUsPerMessage;
+
+/// What is asked of some backends, by the loops that they are held against.
+const OF_SOME: [Target; 11] = [
+    ratio("epoll", REFERENCE, RATE, Bound::AtLeast(0.97), echo),
+    ratio("epoll", REFERENCE, CPU, Bound::AtMost(1.05), echo),
+    ratio("io-uring", REFERENCE, RATE, Bound::AtLeast(1.07), |work| {
+        echoes(work, 64..=64, UP_TO_1_KIB)
+    }),
+    ratio("io-uring", REFERENCE, RATE, Bound::AtLeast(1.00), |work| {
+        echoes(work, 64..=64, 16_384..=16_384)
+    }),
+    ratio("io-uring", REFERENCE, RATE, Bound::AtLeast(0.97), |work| {
+        echoes(work, 64..=64, 65_536..=65_536)
+    }),
+    ratio("io-uring", REFERENCE, RATE, Bound::AtLeast(0.98), |work| {
+        echoes(work, 1_000..=1_000, UP_TO_1_KIB) || echoes(work, 10_000..=10_000, UP_TO_1_KIB)
+    }),
+    ratio("io-uring", "tokio", RATE, Bound::AtLeast(1.10), |work| {
+        echoes(work, 64..=64, UP_TO_1_KIB)
+    }),
+    ratio("io-uring", "tokio", RATE, Bound::AtLeast(1.12), |work| {
+        echoes(work, 10_000..=10_000, UP_TO_1_KIB)
+    }),
+    ratio("io-uring", REFERENCE, CPU, Bound::AtMost(1.05), |work| {
+        matches!(work, Work::Open { rate: 100_000, .. })
+    }),
+    ratio("libuv", "raw-libuv", RATE, Bound::AtLeast(0.97), echo),
+    ratio("threads", "raw-readers", RATE, Bound::AtLeast(0.95), echo),
+];
+
+const ANY: RangeInclusive<usize> = 0..=usize::MAX;
+
+/// Bytes of messages that are small.
+const UP_TO_1_KIB: RangeInclusive<usize> = 0..=1024;
+
 fn echo(work: Work) -> bool {
-    matches!(work, Work::Echo { depth: 1, .. })
+    echoes(work, ANY, ANY)
+}
+
+/// Whether it is an echo of so many connections and bytes, one message on its way on each.
+fn echoes(work: Work, wanted: RangeInclusive<usize>, bytes: RangeInclusive<usize>) -> bool {
+    matches!(work, Work::Echo { conns, size, depth: 1 } if wanted.contains(&conns) && bytes.contains(&size))
+}
+
+/// What is asked of each backend, by itself as it is otherwise.
+fn of_each(backend: &str) -> [Target; 2] {
+    let to_itself = |contender: String, baseline: String, least, cells| Target {
+        contender: contender.into(),
+        baseline: Some(baseline.into()),
+        figure: RATE,
+        bound: Bound::AtLeast(least),
+        cells,
+    };
+    let (many, one) = (format!("{backend}, {FRAMES} puts"), format!("{backend}, 1 put"));
+    [
+        to_itself(many, one, 0.95, |work| matches!(work, Work::Frames { .. })),
+        to_itself(format!("{backend}+spin"), backend.into(), 3.0, |work| {
+            echoes(work, 1..=1, 64..=64)
+        }),
+    ]
+}
+
+/// What is asked of Linux's own: wakes, timers and idle connections.
+const fn of_linux(backend: &'static str) -> [Target; 5] {
+    [
+        ratio(backend, REFERENCE, RATE, Bound::AtLeast(WAKE), |work| {
+            matches!(work, Work::Wake { flood: false })
+        }),
+        value(backend, RATE, Bound::AtLeast(WAKES_IN_A_FLOOD), |work| {
+            matches!(work, Work::Wake { flood: true })
+        }),
+        value(backend, RATE, Bound::AtLeast(TIMERS), |work| {
+            matches!(work, Work::Timers { expire: false })
+        }),
+        value(backend, Figure::GrowthBytes, Bound::AtMost(10.0 * MIB), are_idle),
+        value(backend, Figure::ServerCpuShare, Bound::AtMost(NO_CPU), are_idle),
+    ]
+}
+
+fn are_idle(work: Work) -> bool {
+    matches!(
+        work,
+        Work::Idle {
+            conns: 8_000..=10_000,
+            ..
+        }
+    )
 }
 
 fn targets() -> Vec<Target> {
-    let mut all = Vec::new();
-    let mut ask = |contender: &str, baseline: Option<&str>, figure, bound, cells| {
-        all.push(Target {
-            contender: contender.into(),
-            baseline: baseline.map(str::to_owned),
-            figure,
-            bound,
-            cells,
-        });
-    };
-    ask(
-        "epoll",
-        Some(REFERENCE),
-        Figure::MessagesPerSecond,
-        Bound::AtLeast(0.97),
-        echo,
-    );
-    ask(
-        "epoll",
-        Some(REFERENCE),
-        Figure::ServerCpuUsPerMessage,
-        Bound::AtMost(1.05),
-        echo,
-    );
-    let uring: [(f64, Cells); 4] = [
-        (1.07, |work| {
-            matches!(
-                work,
-                Work::Echo {
-                    conns: 64,
-                    size: ..=1024,
-                    depth: 1
-                }
-            )
-        }),
-        (1.00, |work| {
-            matches!(
-                work,
-                Work::Echo {
-                    conns: 64,
-                    size: 16_384,
-                    depth: 1
-                }
-            )
-        }),
-        (0.97, |work| {
-            matches!(
-                work,
-                Work::Echo {
-                    conns: 64,
-                    size: 65_536,
-                    depth: 1
-                }
-            )
-        }),
-        (0.98, |work| {
-            matches!(
-                work,
-                Work::Echo {
-                    conns: 1_000 | 10_000,
-                    size: ..=1024,
-                    depth: 1
-                }
-            )
-        }),
-    ];
-    for (least, cells) in uring {
-        ask(
-            "io-uring",
-            Some(REFERENCE),
-            Figure::MessagesPerSecond,
-            Bound::AtLeast(least),
-            cells,
-        );
-    }
-    let over_tokio: [(f64, Cells); 2] = [
-        (1.10, |work| {
-            matches!(
-                work,
-                Work::Echo {
-                    conns: 64,
-                    size: ..=1024,
-                    depth: 1
-                }
-            )
-        }),
-        (1.12, |work| {
-            matches!(
-                work,
-                Work::Echo {
-                    conns: 10_000,
-                    size: ..=1024,
-                    depth: 1
-                }
-            )
-        }),
-    ];
-    for (least, cells) in over_tokio {
-        let rate = Figure::MessagesPerSecond;
-        ask("io-uring", Some("tokio"), rate, Bound::AtLeast(least), cells);
-    }
-    let at_100_000 = |work| matches!(work, Work::Open { rate: 100_000, .. });
-    ask(
-        "io-uring",
-        Some(REFERENCE),
-        Figure::ServerCpuUsPerMessage,
-        Bound::AtMost(1.05),
-        at_100_000,
-    );
-    ask(
-        "libuv",
-        Some("raw-libuv"),
-        Figure::MessagesPerSecond,
-        Bound::AtLeast(0.97),
-        echo,
-    );
-    ask(
-        "threads",
-        Some("raw-readers"),
-        Figure::MessagesPerSecond,
-        Bound::AtLeast(0.95),
-        echo,
-    );
     let backends = ["epoll", "io-uring", "kqueue", "threads", "libuv"];
-    for backend in backends {
-        let (many, one) = (format!("{backend}, {FRAMES} puts"), format!("{backend}, 1 put"));
-        let frames = |work| matches!(work, Work::Frames { .. });
-        ask(
-            &many,
-            Some(&one),
-            Figure::MessagesPerSecond,
-            Bound::AtLeast(0.95),
-            frames,
-        );
-        let lone = |work| {
-            matches!(
-                work,
-                Work::Echo {
-                    conns: 1,
-                    size: 64,
-                    depth: 1
-                }
-            )
-        };
-        ask(
-            &format!("{backend}+spin"),
-            Some(backend),
-            Figure::MessagesPerSecond,
-            Bound::AtLeast(3.0),
-            lone,
-        );
-    }
-    for backend in ["epoll", "io-uring"] {
-        let (alone, flood) = (
-            |work| matches!(work, Work::Wake { flood: false }),
-            |work| matches!(work, Work::Wake { flood: true }),
-        );
-        let rate = Figure::MessagesPerSecond;
-        ask(backend, Some(REFERENCE), rate, Bound::AtLeast(WAKE), alone);
-        ask(backend, None, rate, Bound::AtLeast(WAKES_IN_A_FLOOD), flood);
-        let churn = |work| matches!(work, Work::Timers { expire: false });
-        ask(backend, None, rate, Bound::AtLeast(TIMERS), churn);
-        let idle = |work| {
-            matches!(
-                work,
-                Work::Idle {
-                    conns: 8_000..=10_000,
-                    ..
-                }
-            )
-        };
-        ask(backend, None, Figure::GrowthBytes, Bound::AtMost(10.0 * MIB), idle);
-        ask(backend, None, Figure::ServerCpuShare, Bound::AtMost(NO_CPU), idle);
-    }
-    all
+    let linux = ["epoll", "io-uring"];
+    OF_SOME
+        .into_iter()
+        .chain(backends.into_iter().flat_map(of_each))
+        .chain(linux.into_iter().flat_map(of_linux))
+        .collect()
 }
 
 /// How many intervals the targets of a cell add to those of its comparisons. What is compared with the same baseline
@@ -275,7 +218,7 @@ pub(crate) fn intervals(work: Work, rounds: usize, contenders: &[Contender]) -> 
         let mut own = contenders
             .iter()
             .filter(|contender| contender.label == target.contender);
-        own.any(|own| own.baseline == target.baseline) && work.compared().contains(&target.figure)
+        own.any(|own| own.baseline.as_deref() == target.baseline.as_deref()) && work.compared().contains(&target.figure)
     };
     let adds = |target: &Target| {
         let takes_part = (target.cells)(work) && is_there(&target.contender);
@@ -343,8 +286,8 @@ fn best_against_rivals(cell: &Cell, judge: Judge) -> Vec<Judged> {
     let judged = rivals.filter_map(|rival| {
         let best = ours().max_by(|one, other| worth(one).total_cmp(&worth(other)))?;
         let target = Target {
-            contender: best.contender.clone(),
-            baseline: Some(rival.contender.clone()),
+            contender: best.contender.clone().into(),
+            baseline: Some(rival.contender.clone().into()),
             figure,
             bound,
             cells: |_| true,
@@ -364,7 +307,7 @@ impl Target {
         let row = cell.row(&self.contender)?;
         let mut failed = row.fault.as_ref().map(|_| "it failed");
         let (what, found, cpu, bound_by_load) = match &self.baseline {
-            None => (self.contender.clone(), self.alone(row, judge), None, false),
+            None => (self.contender.to_string(), self.alone(row, judge), None, false),
             Some(baseline) => {
                 let other = cell.row(baseline)?;
                 failed = failed.or_else(|| other.fault.as_ref().map(|_| "its baseline failed"));

@@ -135,6 +135,7 @@ impl Work {
                 Figure::LatencyP50Us,
                 Figure::LatencyP99Us,
                 Figure::LatencyP999Us,
+                Figure::SyscallsPerMessage,
                 Figure::AllocationsPerMessage,
             ],
             Self::KillLeader => &[

@@ -1,4 +1,4 @@
-//! The page of `kraft-bench report`, in a browser: light and dark, as wide as a screen and as a telephone.
+//! Pages of `kraft-bench report`, in a browser: light and dark, as wide as a screen and as a telephone.
 
 use std::path::Path;
 use std::{env, fs};
@@ -7,19 +7,48 @@ use crate::command::{Failure, cargo, cargo_status, output};
 use crate::debian;
 use crate::steps::Outcome;
 
-/// Where the run, the page and its pictures are, for whoever wants to look at them.
+/// Where the runs, their pages and the pictures of these are, for whoever wants to look at them.
 const FOLDER: &str = "target/page";
 
-/// Every kind of drawing, and a row that failed: several sizes, connections and rates, and [`DYING`].
-const RUN: &str = "run -q -p kraft-bench -- run --workloads echo,open,frames --engines \
-                   epoll,io-uring,threads,raw-epoll-et,raw-readers,test-dies --sizes 64,1024 --conns 1,8 \
-                   --rate 60000,90000,120000 --rounds 10 --seconds 0.02 --seed 1 --out target/page/run";
+/// A run whose page is looked at.
+struct Shown {
+    /// Its folder, below [`FOLDER`].
+    name: &'static str,
+    /// What is measured.
+    of: &'static str,
+    /// What a page of it has, whatever was measured.
+    has: &'static [&'static str],
+}
 
-/// The engine that ends at its first bytes, in every cell.
-const DYING: &str = "test-dies";
+/// Together every kind of drawing. Of loops several sizes, connections and rates, and a row that failed: `test-dies` ends
+/// at its first bytes, in every cell. Of clusters two rates and deaths of leaders, in so few rounds that nothing has an
+/// interval.
+const SHOWN: [Shown; 2] = [
+    Shown {
+        name: "loops",
+        of: "--workloads echo,open,frames,fan-out --engines epoll,io-uring,threads,raw-epoll-et,raw-readers,test-dies \
+             --sizes 64,1024 --conns 1,8 --rate 60000,90000,120000 --rounds 10 --seconds 0.02",
+        has: &[
+            "<td>test-dies</td><td class=\"why\"",
+            "data-points=",
+            "data-curve=",
+            "data-drawn=\"heat ",
+            "data-drawn=\"spectrum ",
+            "data-drawn=\"cost ",
+        ],
+    },
+    Shown {
+        name: "clusters",
+        of: "--workloads put,kill-leader --engines epoll,io-uring --cluster-rate 300,600 --rounds 2 --seconds 0.1",
+        has: &["data-curve=", "data-drawn=\"cost ", "data-drawn=\"deaths "],
+    },
+];
 
-/// `run` ends so if an engine failed.
+/// `run` ends so if a row failed. One of `loops` does; on a busy machine leaders of `clusters` may be deposed.
 const SOME_FAILED: i32 = 1;
+
+/// The program. Only with this feature has it clusters.
+const BENCH: &str = "run -q -p kraft-bench --features cluster --";
 
 /// What a browser is told about itself: nobody watches, and root may use it.
 const BROWSER: &str = "--headless --no-sandbox --disable-gpu --hide-scrollbars --force-device-scale-factor=1 \
@@ -68,7 +97,7 @@ struct Probe {
     named: String,
 }
 
-/// Makes a page of a short run and looks at it.
+/// Makes pages of short runs and looks at them.
 ///
 /// # Errors
 ///
@@ -83,47 +112,70 @@ pub(crate) fn run() -> Result<Outcome, Failure> {
     };
     // Of the last time; that there is none is fine.
     let _ = fs::remove_dir_all(FOLDER);
-    let status = cargo_status(&words(RUN))?;
-    if status.code() != Some(SOME_FAILED) {
-        return Err(Failure::new(format!(
-            "kraft-bench run: {status}, not {SOME_FAILED}, though {DYING} fails"
-        )));
+    for shown in &SHOWN {
+        let Shown { name, .. } = shown;
+        let page = shown.page()?;
+        let dom = see(&browser, name, &page)?;
+        shown.judge(&dom)?;
+        let check = format!("{BENCH} report {FOLDER}/{name} --check {}", seen(name));
+        cargo(&words(&check))?;
     }
-    cargo(&words("run -q -p kraft-bench -- report target/page/run"))?;
-    let page = format!("{FOLDER}/run/report.html");
-    let bytes = fs::metadata(&page).map_err(|error| failed(&page, &error))?.len();
-    if bytes > BYTES_MAX {
-        return Err(Failure::new(format!("{page}: {bytes} bytes, at most {BYTES_MAX}")));
+    println!("ci: pictures of the pages are in {FOLDER}");
+    Ok(Outcome::Passed)
+}
+
+impl Shown {
+    /// Measures it and makes a page of it, which is small enough.
+    fn page(&self) -> Result<String, Failure> {
+        let Self { name, of, .. } = self;
+        let status = cargo_status(&words(&format!("{BENCH} run {of} --seed 1 --out {FOLDER}/{name}")))?;
+        if !matches!(status.code(), Some(0 | SOME_FAILED)) {
+            return Err(Failure::new(format!("kraft-bench run, of {name}: {status}")));
+        }
+        cargo(&words(&format!("{BENCH} report {FOLDER}/{name}")))?;
+        let page = format!("{FOLDER}/{name}/report.html");
+        let bytes = fs::metadata(&page).map_err(|error| failed(&page, &error))?.len();
+        if bytes > BYTES_MAX {
+            return Err(Failure::new(format!("{page}: {bytes} bytes, at most {BYTES_MAX}")));
+        }
+        println!("ci: {page}: {bytes} bytes");
+        Ok(page)
     }
+
+    /// Whether its page has every kind of drawing that it is there for.
+    fn judge(&self, dom: &str) -> Result<(), Failure> {
+        match self.has.iter().find(|has| !dom.contains(**has)) {
+            None => Ok(()),
+            Some(has) => Err(Failure::new(format!("{}: there is no `{has}` in its page", self.name))),
+        }
+    }
+}
+
+/// Looks at a page in every scheme and width, and takes pictures. What a browser makes of it, which is kept as [`seen`].
+fn see(browser: &str, name: &str, page: &str) -> Result<String, Failure> {
     let mut backgrounds = Vec::new();
     for (scheme, preference) in SCHEMES {
         for width in WIDTHS {
-            let probe = look(&browser, &page, preference, width)?;
-            probe.judge(&format!("{scheme}, {width} pixels"), width)?;
-            picture(&browser, scheme, preference, width, probe.height)?;
+            let probe = look(browser, page, preference, width)?;
+            probe.judge(&format!("{name}, {scheme}, {width} pixels"), width)?;
+            let picture = format!("{FOLDER}/{name}-{scheme}-{width}.png");
+            take(browser, page, &picture, preference, width, probe.height)?;
             backgrounds.push(probe.background);
         }
     }
     if backgrounds[0] == backgrounds[WIDTHS.len()] {
-        return Err(Failure::new(format!("dark is as light as light: {}", backgrounds[0])));
+        return Err(Failure::new(format!(
+            "{name}: dark is as light as light: {}",
+            backgrounds[0]
+        )));
     }
-    let seen = format!("{FOLDER}/seen.html");
-    let dom = browse(&browser, SCHEMES[0].1, WIDTHS[0], 1000, &["--dump-dom"], &page)?;
-    write(&seen, &dom)?;
-    judge_failed(&dom)?;
-    cargo(&words(
-        "run -q -p kraft-bench -- report target/page/run --check target/page/seen.html",
-    ))?;
-    println!("ci: the page is {bytes} bytes; its pictures are in {FOLDER}");
-    Ok(Outcome::Passed)
+    let dom = browse(browser, SCHEMES[0].1, WIDTHS[0], 1000, &["--dump-dom"], page)?;
+    write(&seen(name), &dom)?;
+    Ok(dom)
 }
 
-/// Whoever failed has a row, with the reason.
-fn judge_failed(dom: &str) -> Result<(), Failure> {
-    match dom.contains(&format!("<td>{DYING}</td><td class=\"why\"")) {
-        true => Ok(()),
-        false => Err(Failure::new(format!("no row says why {DYING} failed"))),
-    }
+fn seen(name: &str) -> String {
+    format!("{FOLDER}/{name}-seen.html")
 }
 
 /// A browser, brought here if there is none.
@@ -156,16 +208,16 @@ fn look(browser: &str, page: &str, preference: &str, width: u32) -> Result<Probe
     Probe::read(&dom).ok_or_else(|| Failure::new(format!("{framed}: the browser ran no script in it")))
 }
 
-/// A picture of all of it.
-fn picture(browser: &str, scheme: &str, preference: &str, width: u32, height: u32) -> Result<(), Failure> {
-    let picture = format!("{FOLDER}/{scheme}-{width}.png");
-    let take = format!("--screenshot={picture}");
-    let framed = frame("run/report.html", width, height)?;
-    browse(browser, preference, width, height, &[&take], &framed)?;
-    match fs::metadata(&picture) {
+/// Takes a picture of all of a page.
+fn take(browser: &str, page: &str, picture: &str, preference: &str, width: u32, height: u32) -> Result<(), Failure> {
+    let wish = format!("--screenshot={picture}");
+    let page = page.strip_prefix(FOLDER).unwrap_or(page).trim_start_matches('/');
+    let framed = frame(page, width, height)?;
+    browse(browser, preference, width, height, &[&wish], &framed)?;
+    match fs::metadata(picture) {
         Ok(file) if file.len() > 0 => Ok(()),
         Ok(_) => Err(Failure::new(format!("{picture}: is empty"))),
-        Err(error) => Err(failed(&picture, &error)),
+        Err(error) => Err(failed(picture, &error)),
     }
 }
 
@@ -267,11 +319,17 @@ mod tests {
     }
 
     #[test]
-    fn a_page_without_a_failed_row_is_none() {
-        let row = |rest: &str| format!("<tr><td>{DYING}</td>{rest}</tr>");
-        assert!(judge_failed(&row("<td class=\"why\" colspan=\"4\">broken</td>")).is_ok());
-        assert!(judge_failed(&row("<td class=\"f0\">1,000</td>")).is_err());
-        assert!(judge_failed("").is_err());
-        assert!(RUN.contains(DYING), "it is measured");
+    fn a_page_without_one_kind_of_drawing_is_named() {
+        for shown in &SHOWN {
+            let dom = shown.has.concat();
+            assert!(shown.judge(&dom).is_ok());
+            for has in shown.has {
+                let failure = shown.judge(&dom.replace(has, "")).expect_err("it is not there");
+                assert_eq!(
+                    failure.to_string(),
+                    format!("{}: there is no `{has}` in its page", shown.name)
+                );
+            }
+        }
     }
 }

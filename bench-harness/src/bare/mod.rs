@@ -12,6 +12,8 @@ pub(crate) mod epoll;
 pub(crate) mod kqueue;
 #[cfg(have_libuv)]
 pub(crate) mod libuv;
+#[cfg(have_libuv)]
+pub(crate) mod libuv_version;
 #[cfg(feature = "rivals")]
 pub(crate) mod mio;
 #[cfg(feature = "rivals")]

@@ -1,8 +1,8 @@
 //! What a message costs the server.
 
-use super::figure;
 use super::palette::Palette;
 use super::svg::{Hold, Scale, Svg};
+use super::{drawing, figure};
 use crate::figures::Figure;
 use crate::record::{Cell, Record, Row};
 
@@ -13,29 +13,29 @@ const ROW: f64 = 18.0;
 
 /// A drawing for each cell in which somebody has a CPU time of a message.
 pub(super) fn draw(record: &Record, palette: &Palette) -> String {
-    record.cells.iter().map(|cell| one(cell, palette)).collect()
+    let cells = record.cells.iter().enumerate();
+    cells.map(|(number, cell)| one(number, cell, palette)).collect()
 }
 
-fn one(cell: &Cell, palette: &Palette) -> String {
+fn one(number: usize, cell: &Cell, palette: &Palette) -> String {
     let what = Figure::ServerCpuUsPerMessage;
-    let rows: Vec<(&Row, f64)> = cell
-        .rows
-        .iter()
-        .filter_map(|row| Some((row, row.shown(what)?)))
-        .collect();
-    let most = rows.iter().map(|(_, micros)| *micros).fold(0.0, f64::max);
+    let rows = cell.rows.iter().enumerate();
+    let rows: Vec<(usize, &Row, f64)> = rows.filter_map(|(at, row)| Some((at, row, row.shown(what)?))).collect();
+    let most = rows.iter().map(|(.., micros)| *micros).fold(0.0, f64::max);
     if most <= 0.0 {
         return String::new();
     }
     let label = format!("CPU time of a message in {}", cell.name);
     let mut svg = Svg::new(WIDTH, ROW * rows.len() as f64 + 4.0, &label);
     let scale = Scale::linear(0.0, most, NAMES, WIDTH - VALUES);
-    for (at, (row, micros)) in rows.iter().enumerate() {
-        let y = ROW * at as f64;
+    for (place, (at, row, micros)) in rows.iter().enumerate() {
+        let y = ROW * place as f64;
+        svg.open_keyed(&drawing("cost", number, *at));
         svg.text("", Hold::Start, (8.0, y + 13.0), &row.contender);
         let class = format!("bar {}", palette.colour(row));
         svg.rect(&class, (NAMES, y + 4.0), (scale.at(*micros) - NAMES, ROW - 8.0), 1.0);
         svg.text("", Hold::End, (WIDTH, y + 13.0), what.show(*micros));
+        svg.close();
     }
     figure(&cell.name, svg)
 }

@@ -130,10 +130,10 @@ fn cell(number: usize, cell: &Cell, parts: &[Part], palette: &Palette) -> String
         drawn += &whiskers::draw(number, cell, figure, palette);
     }
     if parts.contains(&Part::Spectrum) {
-        drawn += &spectrum::draw(cell, palette);
+        drawn += &spectrum::draw(number, cell, palette);
     }
     if parts.contains(&Part::Trials) {
-        drawn += &kill::draw(cell);
+        drawn += &kill::draw(number, cell);
     }
     format!(
         "<h3>{}</h3>{}{}{}\n",
@@ -199,6 +199,11 @@ fn key(cell: usize, row: usize, figure: Figure) -> String {
     format!("{cell}.{row}.{}", place(figure))
 }
 
+/// What is drawn of a row in a drawing of this kind is found by this.
+fn drawing(kind: &str, cell: usize, row: usize) -> String {
+    format!("{kind} {cell}.{row}")
+}
+
 fn place(figure: Figure) -> usize {
     figures::ALL
         .iter()
@@ -209,6 +214,7 @@ fn place(figure: Figure) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engines::Family;
     use crate::fault::Fault;
     use crate::record::Trial;
     use crate::record::tests::sample;
@@ -451,5 +457,71 @@ mod tests {
         assert!(missing[0].starts_with("echo 64Bx64, slow: "), "{missing:?}");
         let dots = page.replacen("h0", "", 1);
         assert_eq!(super::missing(&record, &dots).len(), 1);
+    }
+
+    #[test]
+    fn a_drawing_or_a_row_that_is_not_there_is_missed() {
+        let mut record = sample();
+        let mut again = record.cells[0].clone();
+        (again.work, again.name) = (
+            Work::Echo {
+                conns: 64,
+                size: 1024,
+                depth: 1,
+            },
+            "echo 1KiBx64".into(),
+        );
+        record.cells.push(again);
+        let trial = Trial {
+            detected_ms: 150.0,
+            elected_ms: 180.0,
+            first_write_ms: 200.0,
+            acknowledged: 40,
+            lost: 0,
+        };
+        record.cells[0].rows[0].trials = vec![trial; 3];
+        record.machine.governor = Some("a \"governor\"".into());
+        record
+            .cells
+            .iter_mut()
+            .for_each(|cell| cell.rows[0].family = Family::Rival);
+        record.conclude();
+        let page = html(&record);
+        assert_eq!(missing(&record, &page), Vec::<String>::new());
+        // As a browser writes it.
+        let quoted = page.replace("a &quot;governor&quot;", "a \"governor\"");
+        assert_eq!(missing(&record, &quoted), Vec::<String>::new());
+        // The second row stands in both grids; the first has the trials.
+        for (from, to, expected) in [
+            (
+                "data-drawn=\"spectrum 0.1\"",
+                "",
+                "echo 64Bx64, slow: 3 percentiles, 0 points",
+            ),
+            (
+                "data-drawn=\"heat 1.1\"",
+                "",
+                "echo 1KiBx64, slow: the ratio 0.90 in the grid",
+            ),
+            ("data-drawn=\"cost 0.0\"", "", "echo 64Bx64, fast: the bar of 5.00 µs"),
+            ("200 ms</text>", "</text>", "echo 64Bx64, fast: 3 deaths, 9 bars"),
+            (
+                "<rect class=\"bar k2\"",
+                "<path class=\"bar k2\"",
+                "echo 64Bx64, fast: 3 deaths, 8 bars",
+            ),
+            ("<td>governor</td>", "<td></td>", "the row <tr><td>governor</td>"),
+            (
+                "our best / fast</td>",
+                "</td>",
+                "the row <tr><td>slow, our best / fast</td>",
+            ),
+        ] {
+            let broken = page.replacen(from, to, 1);
+            assert_ne!(broken, page, "{from}");
+            let missing = missing(&record, &broken);
+            assert_eq!(missing.len(), 1, "{from}: {missing:?}");
+            assert!(missing[0].starts_with(expected), "{from}: {missing:?}");
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! How late answers come: percentiles, drawn so that each further nine is equally far.
 
-use super::figure;
 use super::palette::Palette;
 use super::svg::{Hold, Scale, Svg, decades, spread};
+use super::{drawing, figure};
 use crate::figures::grouped;
 use crate::record::{Cell, Row};
 
@@ -13,13 +13,14 @@ const RIGHT: f64 = 110.0;
 const BOTTOM: f64 = 24.0;
 
 /// The spectra of a cell; empty if no row has one.
-pub(super) fn draw(cell: &Cell, palette: &Palette) -> String {
-    let has_one = |row: &&Row| row.spectrum.len() > 1 && row.fault.is_none();
-    let rows: Vec<&Row> = cell.rows.iter().filter(has_one).collect();
+pub(super) fn draw(number: usize, cell: &Cell, palette: &Palette) -> String {
+    let has_one = |row: &Row| row.spectrum.len() > 1 && row.fault.is_none();
+    let rows = cell.rows.iter().enumerate().filter(|(_, row)| has_one(row));
+    let rows: Vec<(usize, &Row)> = rows.collect();
     if rows.is_empty() {
         return String::new();
     }
-    let all = || rows.iter().flat_map(|row| row.spectrum.iter().copied());
+    let all = || rows.iter().flat_map(|(_, row)| row.spectrum.iter().copied());
     let deepest = all().map(|[percentile, _]| depth(percentile)).fold(0.0, f64::max);
     let least = all().map(|[_, micros]| micros).fold(f64::INFINITY, f64::min);
     let most = all().map(|[_, micros]| micros).fold(0.0, f64::max);
@@ -40,20 +41,22 @@ pub(super) fn draw(cell: &Cell, palette: &Palette) -> String {
     }
     let ends: Vec<(f64, f64)> = rows
         .iter()
-        .map(|row| {
+        .map(|(_, row)| {
             let [percentile, micros] = row.spectrum[row.spectrum.len() - 1];
             (x.at(depth(percentile)), y.at(micros))
         })
         .collect();
     let wanted: Vec<f64> = ends.iter().map(|(_, end)| *end).collect();
     let places = spread(&wanted, 12.5, 10.0, HEIGHT - BOTTOM);
-    for ((row, end), place) in rows.iter().zip(ends).zip(places) {
+    for (((at, row), end), place) in rows.iter().zip(ends).zip(places) {
         let points: Vec<_> = row
             .spectrum
             .iter()
             .map(|[percentile, micros]| (x.at(depth(*percentile)), y.at(*micros)))
             .collect();
+        svg.open_keyed(&drawing("spectrum", number, *at));
         svg.curve(&format!("curve {}", palette.line(row)), &points);
+        svg.close();
         let colour = palette.colour(row);
         let label = WIDTH - RIGHT + 12.0;
         svg.curve(&format!("lead {colour}"), &[end, (label - 2.0, place)]);

@@ -35,6 +35,11 @@ impl Svg {
         self.push(format_args!("<g class=\"{class}\">"));
     }
 
+    /// What is drawn until `close` is what is drawn of a row, and found by this.
+    pub(super) fn open_keyed(&mut self, key: &str) {
+        self.push(format_args!("<g data-drawn=\"{key}\">"));
+    }
+
     pub(super) fn close(&mut self) {
         self.body.push_str("</g>");
     }

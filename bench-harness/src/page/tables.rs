@@ -6,7 +6,8 @@ use super::place;
 use super::svg::escaped;
 use crate::figures::{self, Figure, Verdict};
 use crate::record::{Cell, Comparison, Record, Row};
-use crate::report::{asked, interval, plain};
+use crate::report::{self, asked, interval, plain};
+use crate::targets::Judged;
 
 /// What it is, how it was measured, and how to read it.
 pub(super) fn head(record: &Record, left_out: &[&str]) -> String {
@@ -221,26 +222,28 @@ pub(super) fn targets(record: &Record) -> String {
         "<table class=\"text wide\"><thead><tr><th>what</th><th>where</th><th>figure</th><th>asked</th><th>found</th>\
          <th>verdict</th></tr></thead><tbody>",
     );
-    for judged in &record.targets {
-        let found = judged.found.as_ref().map(|found| {
-            let around = found.corrected.map(|known| format!(" {}", interval(Some(known))));
-            plain(judged.figure, found.ratio) + &around.unwrap_or_default()
-        });
-        let cells = [
-            judged.what.clone(),
-            judged.work.to_string(),
-            judged.figure.noun().into(),
-            asked(judged.figure, judged.bound),
-            found.unwrap_or_else(|| "–".into()),
-            judged.outcome.to_string(),
-        ];
-        text += "<tr>";
-        for cell in cells {
-            let _ = write!(text, "<td>{}</td>", escaped(&cell));
-        }
-        text += "</tr>";
+    for row in record.targets.iter().map(target_row) {
+        text += &row;
     }
     text + "</tbody></table>"
+}
+
+/// What is said to a target.
+pub(super) fn target_row(judged: &Judged) -> String {
+    let found = judged.found.as_ref().map(|found| {
+        let around = found.corrected.map(|known| format!(" {}", interval(Some(known))));
+        plain(judged.figure, found.ratio) + &around.unwrap_or_default()
+    });
+    let cells = [
+        judged.what.clone(),
+        judged.work.to_string(),
+        judged.figure.noun().into(),
+        asked(judged.figure, judged.bound),
+        found.unwrap_or_else(|| "–".into()),
+        judged.outcome.to_string(),
+    ];
+    let cells: String = cells.iter().map(|cell| format!("<td>{}</td>", escaped(cell))).collect();
+    format!("<tr>{cells}</tr>")
 }
 
 /// Cells without time or room, and engines that are not in this program.
@@ -253,44 +256,12 @@ pub(super) fn left_out(record: &Record) -> String {
 }
 
 pub(super) fn environment(record: &Record) -> String {
-    let (machine, build) = (&record.machine, &record.build);
-    let known = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".into());
-    let mut lines: Vec<(String, String)> = vec![
-        (
-            "processor".into(),
-            format!("{} ({})", machine.cpu, machine.architecture),
-        ),
-        ("cores".into(), format!("{:?}", machine.cores)),
-        ("system".into(), format!("{} {}", machine.system, machine.kernel)),
-        ("governor".into(), known(&machine.governor)),
-        (
-            "version".into(),
-            format!("{}, commit {}", build.version, known(&build.commit)),
-        ),
-        ("compiler".into(), known(&build.compiler)),
-        ("command".into(), record.command.join(" ")),
-        (
-            "began, took".into(),
-            format!("{} s after 1970, {:.0} s", record.began, record.took_seconds),
-        ),
-    ];
-    if let Some(bytes) = machine.memory_bytes {
-        lines.push(("memory".into(), format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))));
-    }
-    if let Some(share) = machine.used_by_others {
-        lines.push(("used by others".into(), format!("{:.1} %", share * 100.0)));
-    }
-    if let Some(share) = machine.stolen {
-        lines.push(("taken by the host".into(), format!("{:.1} %", share * 100.0)));
-    }
-    lines.extend(machine.limits.iter().map(|(name, value)| (name.clone(), value.clone())));
-    let mitigations = machine.mitigations.iter();
-    lines.extend(mitigations.map(|(name, value)| (name.replace('_', " "), value.clone())));
-    let rows = lines
-        .iter()
-        .map(|(name, value)| format!("<tr><td>{}</td><td>{}</td></tr>", escaped(name), escaped(value)));
-    format!(
-        "<table class=\"text narrow\"><tbody>{}</tbody></table>",
-        rows.collect::<String>()
-    )
+    let rows: String = environment_rows(record).collect();
+    format!("<table class=\"text narrow\"><tbody>{rows}</tbody></table>")
+}
+
+/// A row for everything that is known of program and machine.
+pub(super) fn environment_rows(record: &Record) -> impl Iterator<Item = String> {
+    let lines = report::environment(record).into_iter();
+    lines.map(|(name, value)| format!("<tr><td>{}</td><td>{}</td></tr>", escaped(&name), escaped(&value)))
 }

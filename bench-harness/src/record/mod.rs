@@ -10,8 +10,12 @@ mod latency;
 pub(crate) use self::folder::{create, read, write};
 pub(crate) use self::latency::{Answers, BEYOND_MIN, LatencyLog, spectrum};
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+#[cfg(have_libuv)]
+use crate::bare::libuv_version;
 use crate::engines::Family;
 use crate::fault::Fault;
 use crate::figures::{Figure, Round, Verdict};
@@ -55,6 +59,9 @@ pub(crate) struct Build {
     /// The commit of the source, with a `+` if it was changed since.
     pub(crate) commit: Option<String>,
     pub(crate) compiler: Option<String>,
+    /// Of crates that loops and Raft cores are made of, and of libuv as it was found at the start; those that are built.
+    #[serde(default)]
+    pub(crate) versions: BTreeMap<String, String>,
     pub(crate) optimised: bool,
 }
 
@@ -309,9 +316,20 @@ impl Build {
             version: env!("CARGO_PKG_VERSION").into(),
             commit: option_env!("KRAFT_BENCH_COMMIT").map(str::to_owned),
             compiler: option_env!("KRAFT_BENCH_COMPILER").map(str::to_owned),
+            versions: versions(),
             optimised: !cfg!(debug_assertions),
         }
     }
+}
+
+/// Of what is not ours in this program.
+fn versions() -> BTreeMap<String, String> {
+    let crates = env!("KRAFT_BENCH_CRATES").split(',');
+    let crates = crates.filter_map(|one| one.split_once(' '));
+    let versions = crates.map(|(name, version)| (name.to_owned(), version.to_owned()));
+    #[cfg(have_libuv)]
+    let versions = versions.chain([("libuv".to_owned(), libuv_version::text())]);
+    versions.collect()
 }
 
 #[cfg(test)]
@@ -450,6 +468,7 @@ pub(crate) mod tests {
         let slow = cell.row("slow").expect("it took part");
         assert_eq!(slow.comparisons.len(), 2);
         assert_eq!(slow.comparisons[0].verdict, Verdict::Worse);
+        assert_eq!(back.build.versions, Build::own().versions);
         // Decimals may be read one bit off.
         let values = slow.values(Figure::MessagesPerSecond);
         assert!((values[1] - 90_900.0).abs() < 1e-6 && values.len() == 10, "{values:?}");
@@ -462,5 +481,25 @@ pub(crate) mod tests {
             text.contains("\"fault\":{\"kind\":\"refused\",\"what\":\"no <ring> & no rest\"}"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_document_without_versions_is_read() {
+        let mut old = serde_json::to_value(sample()).expect("all of it is JSON");
+        let build = old["build"].as_object_mut().expect("it is one");
+        assert!(build.remove("versions").is_some());
+        let back: Record = serde_json::from_value(old).expect("versions may be missing");
+        assert!(back.build.versions.is_empty());
+    }
+
+    #[test]
+    fn versions_are_told_of_what_is_built() {
+        let versions = versions();
+        let is_built = |feature: &str| crate::engines::find(feature).is_some_and(|engine| engine.serve.is_ok());
+        // The lock file is beside the sources here.
+        assert!(versions.contains_key("mio"), "{versions:?}");
+        for (library, engine) in [("tokio", "tokio"), ("polling", "kqueue"), ("libuv", "libuv")] {
+            assert_eq!(versions.contains_key(library), is_built(engine), "{versions:?}");
+        }
     }
 }

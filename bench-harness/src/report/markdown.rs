@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::grid::Table;
-use super::{dash, number, table};
+use super::{dash, environment, number, table};
 use crate::figures::Verdict;
 use crate::record::{Cell, Comparison, Record};
 
@@ -12,7 +12,11 @@ pub(super) fn print(record: &Record, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "{line}\n")?;
     }
     let seconds = record.took_seconds;
-    writeln!(out, "```sh\n{}\n```\n\ntook {seconds:.0} s.", command(record))?;
+    writeln!(
+        out,
+        "```sh\n{}\n```\n\ntook {seconds:.0} s.",
+        environment::command(record)
+    )?;
     for cell in &record.cells {
         writeln!(out, "\n### {}\n", cell.name)?;
         with_ratios(cell).print_markdown(out)?;
@@ -24,16 +28,12 @@ pub(super) fn print(record: &Record, out: &mut impl Write) -> io::Result<()> {
         table::targets(&record.targets).print_markdown(out)?;
         writeln!(out, "\n{}", table::reached(&record.targets))?;
     }
-    Ok(())
-}
-
-/// As one would type it; where the program was is nobody's business.
-fn command(record: &Record) -> String {
-    let words = record.command.iter().skip(1).map(String::as_str);
-    std::iter::once("kraft-bench")
-        .chain(words)
-        .collect::<Vec<_>>()
-        .join(" ")
+    writeln!(out, "\n### environment\n")?;
+    let mut table = Table::new(&["what", "value"]);
+    for (name, value) in environment(record) {
+        table.row(vec![name, value]);
+    }
+    table.print_markdown(out)
 }
 
 /// What was measured, and for each figure that is compared the ratio to whom: **bold** where it is a difference.
@@ -97,5 +97,13 @@ mod tests {
         assert_eq!(rule.matches('|').count(), row.matches('|').count(), "{text}");
         assert!(text.contains("- dead: FAILED, "), "{text}");
         assert!(text.contains("- not run: echo 64KiBx10000: too much"), "{text}");
+        assert!(text.starts_with("a processor, 2 cores, "), "{text}");
+        assert!(
+            text.contains(&format!("\n{}\n", environment::program(&sample().build))),
+            "{text}"
+        );
+        for (name, value) in environment(&sample()) {
+            assert!(text.contains(&format!("| {name} | {value} |")), "{name}: {text}");
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! Results in the forms that are printed.
 
 mod csv;
+mod environment;
 mod grid;
 mod markdown;
 mod table;
 
+pub(crate) use self::environment::environment;
 pub(crate) use self::grid::Table;
 
 use std::io::{self, Write};

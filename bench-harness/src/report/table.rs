@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::grid::Table;
-use super::{asked, dash, interval, plain};
+use super::{asked, dash, environment, interval, plain};
 use crate::figures::Figure;
 use crate::progress::counted;
 use crate::record::{Cell, Record, Row};
@@ -35,7 +35,7 @@ pub(super) fn print(record: &Record, out: &mut impl Write) -> io::Result<()> {
 /// Where it was measured, and how.
 pub(super) fn head(record: &Record) -> Vec<String> {
     let method = &record.method;
-    let mut lines = vec![record.machine.line()];
+    let mut lines = vec![record.machine.line(), environment::program(&record.build)];
     lines.extend(
         record
             .machine

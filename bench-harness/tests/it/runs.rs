@@ -112,6 +112,30 @@ fn what_waits_in_many_sockets_when_counting_begins_is_a_small_share() {
     assert!((1.8..4.0).contains(&each), "{text}");
 }
 
+// perf_event_open(2) is Linux's own.
+#[cfg(all(feature = "epoll", target_os = "linux"))]
+#[test]
+fn the_system_calls_of_a_wake_are_those_of_the_loop() {
+    let words =
+        "run --workloads ping-pong,wake --engines raw-threads,epoll --sizes 64 --rounds 1 --seconds 0.02 -o csv";
+    let output = bench(words);
+    let text = stdout(&output);
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
+    let place = lines[0].iter().position(|name| *name == "syscalls_per_message");
+    let place = place.expect("it has a column");
+    let of = |cell: &str, engine: &str| {
+        let line = lines.iter().find(|line| line[0] == cell && line[1] == engine);
+        line.expect("it took part")[place]
+    };
+    if of("ping-pong 64B", "raw-threads").is_empty() {
+        println!("SKIPPED: this kernel does not count system calls for us");
+        return;
+    }
+    // A wait, and a read of what woke it; the thread that wakes writes, and yields where it has no core of its own.
+    let each: f64 = of("wake", "epoll").parse().expect("wakes are counted, too");
+    assert!((1.5..2.5).contains(&each), "{text}");
+}
+
 #[cfg(feature = "libuv")]
 #[test]
 fn what_is_allocated_in_c_is_counted() {

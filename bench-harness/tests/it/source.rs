@@ -1,4 +1,4 @@
-//! The commit that a program says it was built from.
+//! The commit, and the versions of crates, that a program says it was built from.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,6 +6,8 @@ use std::process::Command;
 
 #[path = "../../build/commit.rs"]
 mod commit;
+#[path = "../../build/versions.rs"]
+mod versions;
 
 /// A checkout with two packages, removed in the end.
 struct Checkout(PathBuf);
@@ -112,5 +114,28 @@ fn all_that_is_compiled_is_looked_at() {
     // In a copy of the sources without git there are none.
     for path in commit::traces(package) {
         assert!(path.ends_with("HEAD"), "{path}");
+    }
+}
+
+#[test]
+fn the_version_of_a_crate_is_the_one_that_is_depended_on() {
+    let lock = "[[package]]\nname = \"a\"\nversion = \"9.0.0\"\ndependencies = [\n \"ring\",\n]\n\n\
+                [[package]]\nname = \"bench\"\nversion = \"1.0.0\"\ndependencies = [\n \"a\",\n \"ring 0.7.1\",\n]\n\n\
+                [[package]]\nname = \"ring\"\nversion = \"0.6.4\"\n\n[[package]]\nname = \"ring\"\nversion = \"0.7.1\"\n";
+    let of = |krate| versions::locked(lock, "bench", krate);
+    assert_eq!((of("a"), of("ring"), of("bench")), (Some("9.0.0"), Some("0.7.1"), None));
+    assert_eq!(versions::locked("", "bench", "a"), None);
+}
+
+#[test]
+fn every_crate_has_a_version_in_the_lock_file() {
+    let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock");
+    let lock = fs::read_to_string(lock).expect("it is kept");
+    for (_, krate) in versions::CRATES {
+        let version = versions::locked(&lock, "kraft-bench", krate);
+        assert!(
+            version.is_some_and(|version| version.contains('.')),
+            "{krate}: {version:?}"
+        );
     }
 }
