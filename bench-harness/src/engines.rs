@@ -116,7 +116,7 @@ const fn bare(
         baseline,
         spin: Duration::ZERO,
         serve,
-        lacks: job::ALL_BUT_CONNECTIONS,
+        lacks: job::TIMERS,
     }
 }
 
@@ -198,18 +198,14 @@ static KRAFT: [[Engine; 2]; 5] = [
 ];
 
 static BARE: [Engine; 8] = [
-    Engine {
-        lacks: job::TIMERS,
-        ..bare(
-            EPOLL,
-            None,
-            "hand-written: edge-triggered epoll, stops at a short read; woken by an eventfd",
-            built!(target_os = "linux", bare::epoll::serve_edge, "needs Linux"),
-        )
-    },
+    bare(
+        EPOLL,
+        None,
+        "hand-written: edge-triggered epoll, stops at a short read; woken by an eventfd",
+        built!(target_os = "linux", bare::epoll::serve_edge, "needs Linux"),
+    ),
     Engine {
         spin: SPIN,
-        lacks: job::TIMERS,
         ..bare(
             "raw-epoll-et+spin",
             Some(EPOLL),
@@ -220,12 +216,11 @@ static BARE: [Engine; 8] = [
     bare(
         "raw-epoll-lt",
         Some(EPOLL),
-        "hand-written: level-triggered epoll, a read an event",
+        "hand-written: level-triggered epoll, a read an event; woken by an eventfd",
         built!(target_os = "linux", bare::epoll::serve_level, "needs Linux"),
     ),
     Engine {
-        // On NetBSD and OpenBSD the crates that speak to kqueue show no event that a program triggers (NetBSD has one from
-        // version 10 on).
+        // On NetBSD (whose system has it from version 10 on) and OpenBSD the crates show no event that a program triggers.
         lacks: if cfg!(any(
             target_vendor = "apple",
             target_os = "dragonfly",
@@ -233,7 +228,7 @@ static BARE: [Engine; 8] = [
         )) {
             job::TIMERS
         } else {
-            job::ALL_BUT_CONNECTIONS
+            job::KQUEUE
         },
         ..bare(
             KQUEUE,
@@ -249,7 +244,7 @@ static BARE: [Engine; 8] = [
     bare(
         "raw-io-uring",
         Some(EPOLL),
-        "hand-written: io_uring, deferred task-run, multishot receive, buffer ring",
+        "hand-written: io_uring, deferred task-run, multishot receive, buffer ring; woken by an eventfd",
         built!(
             all(feature = "io-uring", target_os = "linux"),
             bare::uring::serve,
@@ -269,16 +264,19 @@ static BARE: [Engine; 8] = [
             ),
         )
     },
-    bare(
-        "raw-threads",
-        Some(REFERENCE),
-        "hand-written: a blocking thread a connection, no loop",
-        Ok(bare::threads::serve),
-    ),
+    Engine {
+        lacks: job::ALL_BUT_CONNECTIONS,
+        ..bare(
+            "raw-threads",
+            Some(REFERENCE),
+            "hand-written: a blocking thread a connection, no loop",
+            Ok(bare::threads::serve),
+        )
+    },
     bare(
         "raw-readers",
         Some(REFERENCE),
-        "hand-written: a reader thread a connection and one loop",
+        "hand-written: a reader thread a connection and one loop; woken through its channel",
         Ok(bare::readers::serve),
     ),
 ];

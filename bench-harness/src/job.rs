@@ -30,13 +30,26 @@ pub(crate) type Lacks = &'static [(Job, &'static str)];
 /// For engines that answer everything.
 pub(crate) const NOTHING: Lacks = &[];
 
-/// For loops that serve connections and nothing else.
+/// For servers without a loop: they have connections and nothing else.
 pub(crate) const ALL_BUT_CONNECTIONS: Lacks = &[
-    (Job::Wake, "it has no way to be woken"),
-    (Job::Flood, "it has no way to be woken"),
+    (Job::Wake, NOBODY),
+    (Job::Flood, NOBODY),
     (Job::Churn, "it has no timers"),
     (Job::Expire, "it has no timers"),
 ];
+
+/// Who blocks in a read is woken by bytes alone.
+const NOBODY: &str = "it has no loop that could be woken";
+
+/// For kqueue by hand where the crates that speak to it show no event that a program triggers.
+pub(crate) const KQUEUE: Lacks = &[
+    (Job::Wake, UNTRIGGERED),
+    (Job::Flood, UNTRIGGERED),
+    (Job::Churn, "it has no timers"),
+    (Job::Expire, "it has no timers"),
+];
+
+const UNTRIGGERED: &str = "it is woken by an EVFILT_USER, which the crates for kqueue do not show here";
 
 /// For loops that can be woken and have no timers.
 pub(crate) const TIMERS: Lacks = &[(Job::Churn, "it has no timers"), (Job::Expire, "it has no timers")];

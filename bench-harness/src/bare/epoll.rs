@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with, sockopt};
 
 use super::conns::{Conns, Outcome, Reads};
-use crate::inside;
+use super::wakes;
 use crate::job::Job;
 use crate::serve::{self, Task};
 
@@ -21,16 +21,20 @@ const EVENTS: usize = 1024;
 
 /// Edge-triggered, both interests registered once; a read that does not fill the buffer says that there is no more.
 pub(crate) fn serve_edge(task: &Task) -> io::Result<()> {
-    if task.job.has_connections() {
-        Server::<true>::new(task)?.run()
-    } else {
-        wake(task)
-    }
+    serve::<true>(task)
 }
 
 /// Level-triggered: a read an event; the write interest is taken while bytes are unsent, the read interest dropped.
 pub(crate) fn serve_level(task: &Task) -> io::Result<()> {
-    Server::<false>::new(task)?.run()
+    serve::<false>(task)
+}
+
+fn serve<const EDGE: bool>(task: &Task) -> io::Result<()> {
+    if task.job.has_connections() {
+        Server::<EDGE>::new(task)?.run()
+    } else {
+        wake::<EDGE>(task)
+    }
 }
 
 struct Server<const EDGE: bool> {
@@ -168,18 +172,20 @@ impl Waits {
     }
 }
 
-/// A bare eventfd, edge-triggered: each write is an edge, so nothing has to be read.
-fn wake(task: &Task) -> io::Result<()> {
+/// A bare eventfd. Edge-triggered each write is an edge, so nothing has to be read.
+fn wake<const EDGE: bool>(task: &Task) -> io::Result<()> {
     let waits = Waits::new(task.spin)?;
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-    epoll::add(&waits.epoll, &bell, token(&bell), EventFlags::IN | EventFlags::ET)?;
-    let heard = inside::ring(task, move || {
-        // Full after 2^64 - 2 writes.
-        let _ = rustix::io::write(&bell, &1_u64.to_ne_bytes());
-    })?;
+    let trigger = if EDGE { EventFlags::ET } else { EventFlags::empty() };
+    epoll::add(&waits.epoll, &bell, token(&bell), EventFlags::IN | trigger)?;
+    let wakes = wakes::by_eventfd(task, bell.try_clone()?)?;
     let mut events = Vec::with_capacity(EVENTS);
     loop {
         waits.wait(&mut events)?;
-        heard.hear();
+        if !EDGE {
+            // It fails if a signal ended the wait: there is nothing to be read.
+            let _ = rustix::io::read(&bell, &mut [0; 8]);
+        }
+        wakes.hear();
     }
 }

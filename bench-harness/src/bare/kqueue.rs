@@ -213,7 +213,7 @@ fn wake(task: &Task) -> io::Result<()> {
     // SAFETY: the event is of no descriptor.
     unsafe { kevent(&*queue, &[bell], <&mut [Event]>::default(), None) }?;
     let rung = Arc::clone(&queue);
-    let heard = crate::inside::ring(task, move || {
+    let wakes = super::wakes::start(task, move || {
         let ring = Event::new(user(UserFlags::TRIGGER), EventFlags::empty(), ptr::null_mut());
         // SAFETY: as above. It fails for an event that is not there.
         let _ = unsafe { kevent(&*rung, &[ring], <&mut [Event]>::default(), None) };
@@ -223,7 +223,7 @@ fn wake(task: &Task) -> io::Result<()> {
         events.clear();
         // SAFETY: nothing is changed.
         match unsafe { kevent(&*queue, &[], spare_capacity(&mut events), None) } {
-            Ok(_) | Err(Errno::INTR) => heard.hear(),
+            Ok(_) | Err(Errno::INTR) => wakes.hear(),
             Err(error) => return Err(error.into()),
         }
     }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
+use super::wakes;
 use crate::job::Job;
 use crate::request::Requests;
 use crate::serve::{self, READ_BUFFER, Task};
@@ -56,6 +57,9 @@ type Rest = (Arc<Conn>, Piece, usize);
 /// Serves: a thread accepts, one reads for each connection, this one answers, and one writes what a socket did not take
 /// at once.
 pub(crate) fn serve(task: &Task) -> io::Result<()> {
+    if !task.job.has_connections() {
+        return wake(task);
+    }
     let listener = serve::listen()?;
     let (notes, inbox) = mpsc::channel();
     let job = task.job;
@@ -67,6 +71,17 @@ pub(crate) fn serve(task: &Task) -> io::Result<()> {
         }
     });
     answer(job, &inbox)
+}
+
+/// The channel alone: of what it carries a wake is the least.
+fn wake(task: &Task) -> io::Result<()> {
+    let (notes, inbox) = mpsc::channel();
+    let wakes = wakes::start(task, move || {
+        // The loop outlives who wakes it.
+        let _ = notes.send(());
+    })?;
+    inbox.iter().for_each(|()| wakes.hear());
+    Err(io::Error::other("the waking thread is gone"))
 }
 
 /// Starts the reader of a connection.

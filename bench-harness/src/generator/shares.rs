@@ -3,28 +3,36 @@
 use crate::fault::Fault;
 
 /// How often each connection's messages come round on average before one that never did is starving, and not merely
-/// behind the others.
+/// behind the others. What came before measuring began counts: where each connection has a thread, one may keep the core
+/// until the scheduler's next tick, a hundred messages long, and then wait until all others have had as much.
 const ROUNDS_MIN: u64 = 32;
 
 /// Answers by connection, since measuring began.
 #[derive(Debug)]
 pub(super) struct Shares {
     of_each: Vec<u64>,
+    /// And those before.
+    before: Vec<u64>,
     /// Connections that have had none.
     silent: usize,
     all: u64,
     /// So many answers of all are enough to judge.
     enough: u64,
+    /// So many messages are a round.
+    round: u64,
 }
 
 impl Shares {
     /// For connections that each have `depth` messages on their way.
     pub(super) fn new(conns: usize, depth: usize) -> Self {
+        let round = (conns * depth) as u64;
         Self {
             of_each: vec![0; conns],
+            before: vec![0; conns],
             silent: conns,
             all: 0,
-            enough: (conns * depth) as u64 * ROUNDS_MIN,
+            enough: round * ROUNDS_MIN,
+            round,
         }
     }
 
@@ -35,7 +43,9 @@ impl Shares {
 
     /// Counts from here on.
     pub(super) fn reset(&mut self) {
-        self.of_each.fill(0);
+        for (before, count) in self.before.iter_mut().zip(&mut self.of_each) {
+            *before += std::mem::take(count);
+        }
         (self.silent, self.all) = (self.of_each.len(), 0);
     }
 
@@ -54,11 +64,19 @@ impl Shares {
     /// # Errors
     ///
     /// Some starve.
-    pub(super) fn are_had(&self) -> Result<bool, Fault> {
+    pub(super) fn are_had(&mut self) -> Result<bool, Fault> {
         if self.silent == 0 || self.all < self.enough {
             return Ok(self.silent == 0);
         }
-        let (silent, conns) = (self.silent, self.of_each.len());
+        let conns = self.of_each.len();
+        let share = (self.all + self.before.iter().sum::<u64>()) / conns as u64;
+        let far_behind = share.saturating_sub(self.round / conns as u64 * ROUNDS_MIN);
+        let mut silent = self.before.iter().zip(&self.of_each).filter(|(_, count)| **count == 0);
+        if !silent.any(|(before, _)| *before <= far_behind) {
+            self.enough = self.all + self.round;
+            return Ok(false);
+        }
+        let silent = self.silent;
         let others = self.all / (conns - silent).max(1) as u64;
         Err(Fault::Stalled(format!(
             "{silent} of {conns} connections had no answer, the others {others} each"
@@ -85,6 +103,20 @@ mod tests {
         shares.reset();
         shares.add(2);
         assert_eq!(shares.are_had(), Ok(false));
+    }
+
+    #[test]
+    fn who_was_far_ahead_before_may_wait_for_the_others() {
+        let mut shares = Shares::new(2, 1);
+        (0..100).for_each(|_| shares.add(1));
+        shares.reset();
+        // Then both have had a hundred on average, and it is not behind until they have had 32 more.
+        for answers in 0..100 + 2 * ROUNDS_MIN {
+            assert_eq!(shares.are_had(), Ok(false), "{answers} of the other");
+            shares.add(0);
+        }
+        let what = "1 of 2 connections had no answer, the others 164 each";
+        assert_eq!(shares.are_had(), Err(Fault::Stalled(what.into())));
     }
 
     #[test]

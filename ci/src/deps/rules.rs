@@ -1,5 +1,7 @@
 //! Rules of the source: where `unsafe` stands, what is called what, what is left over.
 
+use std::collections::BTreeMap;
+
 use crate::source::{Source, identifiers};
 
 /// Folders whose code may be unsafe: the backends, and the hand-written loops that they are measured against.
@@ -23,6 +25,9 @@ const EMPTY_NAMES: &[&str] = &["common", "helper", "helpers", "misc", "util", "u
 /// A longer file is split.
 const LINES_MAX: usize = 800;
 
+/// The hand-written loops that backends are measured against, each a file or a folder of this one, and of less code than this.
+const BARE: (&str, usize) = ("bench-harness/src/bare/", 300);
+
 /// Everything that breaks a rule, with its place.
 pub(crate) fn problems(sources: &[Source]) -> Vec<String> {
     let mut problems = Vec::new();
@@ -38,7 +43,23 @@ pub(crate) fn problems(sources: &[Source]) -> Vec<String> {
             problems.push(format!("{}: {lines} lines, at most {LINES_MAX}: split it", source.path));
         }
     }
+    problems.extend(long_bare_loops(sources));
     problems
+}
+
+fn long_bare_loops(sources: &[Source]) -> Vec<String> {
+    let (folder, limit) = BARE;
+    let mut lines = BTreeMap::<&str, usize>::new();
+    for source in sources {
+        if let Some(path) = source.path.strip_prefix(folder) {
+            let name = path.split(['/', '.']).next().unwrap_or(path);
+            let code = source.code.lines().filter(|line| !line.trim().is_empty());
+            *lines.entry(name).or_default() += code.count();
+        }
+    }
+    let long = lines.into_iter().filter(|(_, lines)| *lines >= limit);
+    long.map(|(name, lines)| format!("{folder}{name}: {lines} lines of code, to be less than {limit}"))
+        .collect()
 }
 
 fn unsafe_where_it_may_not(source: &Source) -> Vec<String> {
@@ -204,5 +225,16 @@ mod tests {
             &["kraft/src/kv/mod.rs: 801 lines, at most 800: split it"],
         );
         check("protocols/src/protobuf/generated/kraft.rs", &"\n".repeat(801), &[]);
+    }
+
+    #[test]
+    fn a_bare_loop_is_short_in_all_its_files() {
+        let folder = "bench-harness/src/bare/";
+        let of = |name: &str, lines: usize| Source::new(format!("{folder}{name}"), "a();\n\n// b\n".repeat(lines));
+        let mut sources = vec![of("epoll.rs", 299), of("uring/mod.rs", 150), of("uring/bufs.rs", 149)];
+        assert_eq!(problems(&sources), [""; 0]);
+        sources.push(of("uring/wake.rs", 1));
+        let long = format!("{folder}uring: 300 lines of code, to be less than 300");
+        assert_eq!(problems(&sources), [long]);
     }
 }
