@@ -230,7 +230,9 @@ mod tests {
     #[test]
     fn a_bare_loop_is_short_in_all_its_files() {
         let folder = "bench-harness/src/bare/";
-        let of = |name: &str, lines: usize| Source::new(format!("{folder}{name}"), "a();\n\n// b\n".repeat(lines));
+        let of = |name: &str, lines: usize| {
+            Source::new(format!("{folder}{name}"), format!("\n// b\n{}", "a();\n".repeat(lines)))
+        };
         let mut sources = vec![of("epoll.rs", 299), of("uring/mod.rs", 150), of("uring/bufs.rs", 149)];
         assert_eq!(problems(&sources), [""; 0]);
         sources.push(of("uring/wake.rs", 1));
