@@ -39,6 +39,7 @@ mod honesty;
 mod inside;
 mod interrupt;
 mod job;
+mod look;
 mod machine;
 mod measure;
 mod ours;

@@ -24,12 +24,28 @@ pub(crate) struct Plan {
     pub(crate) span: Span,
 }
 
+/// What it costs to set up what is measured and to be rid of it, on this machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Costs {
+    /// Of a process: its start, its end, and the look at what it used.
+    pub(crate) process: Duration,
+    /// Of a connection over loopback, on both sides, from its connect to its reset.
+    pub(crate) connection: Duration,
+}
+
+/// Where nobody has looked. Machines differ by several times.
+pub(crate) const USUAL: Costs = Costs {
+    process: Duration::from_millis(12),
+    connection: Duration::from_micros(50),
+};
+
 /// A cell and who takes part.
 #[derive(Clone, Debug)]
 pub(crate) struct Planned {
     pub(crate) work: Work,
     pub(crate) rounds: usize,
     pub(crate) contenders: Vec<Contender>,
+    pub(crate) costs: Costs,
 }
 
 /// What `--quick` and `--full` may take. Less than a minute and twenty minutes by as much as the estimate is off.
@@ -57,12 +73,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long idle connections are watched at least: CPU time in ticks of 4 ms has to show.
 pub(crate) const IDLE_SECONDS_MIN: Duration = Duration::from_secs(2);
-
-/// What a process costs: its start, its end, and the look at what it used.
-const PROCESS: Duration = Duration::from_millis(12);
-
-/// What a connection costs over loopback, on both sides, from its connect to its reset.
-const CONNECTION: Duration = Duration::from_micros(50);
 
 /// Bytes a second that go round while connections speak for the first time.
 const FIRST_BYTES: f64 = 1e9;
@@ -111,8 +121,8 @@ const BUSY_CONNS: usize = 10;
 const SLOW_READERS: usize = 4;
 
 impl Plan {
-    /// What these options ask for.
-    pub(crate) fn of(options: &Run) -> Self {
+    /// What these options ask for, where setting up costs so much.
+    pub(crate) fn of(options: &Run, costs: Costs) -> Self {
         let mut works = works(options);
         works.retain(|work| {
             let filter = options.filter.as_ref();
@@ -140,6 +150,7 @@ impl Plan {
             work,
             rounds: work.rounds(rounds),
             contenders: workload::contenders(work, &options.engines, &usable),
+            costs,
         });
         let (cells, empty): (Vec<_>, Vec<_>) = cells.partition(|cell| cell.able().next().is_some());
         left_out.extend(empty.iter().map(|cell| format!("{}: {}", cell.work, cell.why_nobody())));
@@ -279,7 +290,7 @@ impl Planned {
             }
             _ => span.measured,
         };
-        PROCESS + CONNECTION * conns + first + span.warm_up + measured
+        self.costs.process + self.costs.connection * conns + first + span.warm_up + measured
     }
 
     /// What one contender takes in the round that counts, which is as long as its messages want it to be.

@@ -10,10 +10,11 @@ use crate::engines::{self, Engine, Family};
 use crate::fault::Fault;
 use crate::figures::{Figure, Round};
 use crate::interrupt;
+use crate::look;
 use crate::machine::{Machine, Ticks};
 use crate::measure::{self, Conditions, Sample};
 use crate::pin;
-use crate::plan::{Plan, Planned};
+use crate::plan::{Plan, Planned, USUAL};
 use crate::progress::Progress;
 use crate::record::{self, Answers, Build, Cell, LatencyLog, Method, NotBuilt, Record, Row, SCHEMA, Trial, spectrum};
 use crate::schedule;
@@ -34,7 +35,11 @@ pub(crate) fn run(options: &Run) -> io::Result<(Record, Vec<LatencyLog>)> {
     if let Some((name, why)) = options.engines.iter().find_map(|name| Some((name, not_in_this(name)?))) {
         return Err(refused(format!("{name} is not in this program: {why}")));
     }
-    let plan = Plan::of(options);
+    let costs = match options.quick || options.full {
+        true => look::costs(options),
+        false => USUAL,
+    };
+    let plan = Plan::of(options, costs);
     if plan.cells.is_empty() {
         return Err(refused(nothing_left(&plan.left_out)));
     }

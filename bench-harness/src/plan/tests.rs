@@ -2,7 +2,7 @@ use super::*;
 use crate::engines::REFERENCE;
 
 fn plan(options: &Run) -> Plan {
-    Plan::of(options)
+    Plan::of(options, USUAL)
 }
 
 #[test]
@@ -24,6 +24,32 @@ fn a_full_plan_takes_less_than_twenty_minutes() {
     });
     assert!(full.estimate() < Duration::from_secs(20 * 60), "{:?}", full.estimate());
     assert!(full.rounds >= 10 && full.span.measured >= MEASURED_MIN);
+}
+
+#[test]
+fn where_setting_up_is_dear_less_is_measured() {
+    let dear = Costs {
+        process: USUAL.process * 3,
+        connection: USUAL.connection * 5,
+    };
+    let options = [(true, false, 60), (false, true, 20 * 60)].map(|(quick, full, most)| {
+        let run = Run {
+            quick,
+            full,
+            ..Run::default()
+        };
+        (run, Duration::from_secs(most))
+    });
+    for (run, most) in options {
+        let (there, here) = (Plan::of(&run, dear), plan(&run));
+        assert!(
+            there.estimate() < most && there.span.measured >= MEASURED_MIN,
+            "{:?}",
+            there.estimate()
+        );
+        let less = |of: &Plan| (of.cells.len(), of.span.measured);
+        assert!(less(&there) < less(&here), "{:?} {:?}", less(&there), less(&here));
+    }
 }
 
 #[test]
@@ -55,7 +81,7 @@ fn of_each_workload_a_cell_stays() {
         Kind::MultiAccept,
         Kind::Idle,
     ];
-    let full = Plan::of(&Run {
+    let full = plan(&Run {
         full: true,
         engines,
         workloads: Some(kinds.to_vec()),
@@ -90,7 +116,7 @@ fn crowded(count: usize, kinds: &[Kind]) -> Run {
 
 #[test]
 fn what_stands_last_goes_first_unless_something_takes_far_longer() {
-    let mut plan = Plan::of(&crowded(1, &[Kind::Echo, Kind::Open]));
+    let mut plan = plan(&crowded(1, &[Kind::Echo, Kind::Open]));
     let mut gone = Vec::new();
     while let Some(at) = plan.next_to_go() {
         gone.push(plan.cells.remove(at).work.to_string());
@@ -119,7 +145,7 @@ fn what_stands_last_goes_first_unless_something_takes_far_longer() {
 
 #[test]
 fn of_what_clusters_are_asked_each_kind_stays() {
-    let mut plan = Plan::of(&Run {
+    let mut plan = plan(&Run {
         full: true,
         engines: vec!["test-dies".into()],
         workloads: Some(vec![Kind::Put, Kind::Get, Kind::Mixed]),
@@ -141,7 +167,7 @@ fn of_what_clusters_are_asked_each_kind_stays() {
 #[test]
 fn one_cell_that_is_too_long_has_fewer_rounds_or_says_how_long_it_takes() {
     let one = |count, rounds| {
-        Plan::of(&Run {
+        plan(&Run {
             quick: true,
             full: false,
             idle_conns: Some(10_000),
@@ -195,13 +221,14 @@ fn a_leader_s_death_takes_what_is_made_good_behind_it() {
         work: Work::KillLeader,
         rounds: 1,
         contenders: Vec::new(),
+        costs: USUAL,
     };
     let of = |seconds| kill.round(span(Duration::from_secs(seconds), PATIENCE));
     // However short it is there are two.
     assert!(of(0) >= ELECTION + (LEADERLESS + TRIAL) * 2, "{:?}", of(0));
     // A second without a leader is many times that nobody leads, and as many starts.
     assert!(of(1) >= Duration::from_secs(1) + TRIAL * 60, "{:?}", of(1));
-    let quick = Plan::of(&Run {
+    let quick = plan(&Run {
         quick: true,
         workloads: Some(vec![Kind::KillLeader]),
         engines: vec!["test-dies".into()],
@@ -219,6 +246,7 @@ fn a_round_that_counts_lasts_as_long_as_its_messages_want() {
             work,
             rounds: 1,
             contenders: Vec::new(),
+            costs: USUAL,
         };
         let short = span(MEASURED_MIN, PATIENCE);
         cell.count(short) - cell.round(short)
@@ -232,7 +260,7 @@ fn a_round_that_counts_lasts_as_long_as_its_messages_want() {
 #[test]
 fn what_nobody_answers_is_left_out_with_the_reason() {
     let of = |engines: &[&str], kind| {
-        Plan::of(&Run {
+        plan(&Run {
             workloads: Some(vec![kind]),
             engines: engines.iter().map(|name| (*name).to_owned()).collect(),
             ..Run::default()
@@ -314,7 +342,7 @@ fn full_grids_are_named_as_the_field_has_them() {
     let crate::cli::What::Run(run) = cli.what else {
         panic!("it is a run");
     };
-    let names: Vec<String> = Plan::of(&run).cells.iter().map(|cell| cell.work.to_string()).collect();
+    let names: Vec<String> = plan(&run).cells.iter().map(|cell| cell.work.to_string()).collect();
     let expected = [
         "ping-pong 64B",
         "pump 64KiBx1",
@@ -349,7 +377,7 @@ fn a_fan_out_is_as_deep_as_asked_for() {
     let crate::cli::What::Run(run) = cli.what else {
         panic!("it is a run");
     };
-    let cells = Plan::of(&run).cells;
+    let cells = plan(&run).cells;
     let deep = |depth| {
         cells
             .iter()
@@ -377,7 +405,7 @@ fn comparisons_are_those_with_a_baseline() {
 #[test]
 fn who_cannot_answer_is_compared_with_nobody() {
     let of = |kind, engines: &[&str], rounds| {
-        Plan::of(&Run {
+        plan(&Run {
             workloads: Some(vec![kind]),
             engines: engines.iter().map(|name| (*name).to_owned()).collect(),
             rounds: Some(rounds),

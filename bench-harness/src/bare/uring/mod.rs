@@ -113,12 +113,8 @@ impl Server<'_> {
                 let (data, result, flags) = (completion.user_data(), completion.result(), completion.flags());
                 let fd = (data & 0xffff_ffff) as i32;
                 match data & !0xffff_ffff {
-                    ACCEPT => {
-                        self.accepted(result)?;
-                        if !cqueue::more(flags) {
-                            self.push(&accept)?;
-                        }
-                    }
+                    ACCEPT if cqueue::more(flags) => self.accepted(result)?,
+                    ACCEPT => self.accepted(result).and_then(|()| self.push(&accept))?,
                     RECEIVE => self.received(fd, result, flags)?,
                     SEND => self.sent(fd, result)?,
                     _ => {}
@@ -255,6 +251,12 @@ impl Server<'_> {
             buffer.into_iter().for_each(|id| self.buffers.release(id));
         }
         let next = conn.unsent.front().copied();
+        // Who has room again goes first, while its buffers are in the cache.
+        if conn.unsent.len() == UNSENT_MAX / 2
+            && let Some(at) = self.resting.iter().position(|other| *other == fd)
+        {
+            self.resting.swap(0, at);
+        }
         next.map_or(Ok(()), |slice| self.send(fd, slice))
     }
 
