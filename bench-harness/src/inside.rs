@@ -321,10 +321,9 @@ impl Counting {
     /// System calls are those of all threads but this one, which wakes the others, and gives up its core again and again
     /// where there is but one.
     fn begin() -> Self {
-        let allocations = allocations::count();
         Self {
             #[cfg(target_os = "linux")]
-            syscalls: allocations.and_then(|_| Events::of(&server::other_threads()?, Tracepoint::Syscall)),
+            syscalls: allocations::count().and_then(|_| Events::of(&server::other_threads()?, Tracepoint::Syscall)),
             allocations: allocations::count(),
         }
     }
