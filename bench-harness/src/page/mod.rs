@@ -220,6 +220,15 @@ mod tests {
     use crate::record::tests::sample;
     use crate::workload::Work;
 
+    /// A leader's death.
+    const TRIAL: Trial = Trial {
+        detected_ms: 150.0,
+        elected_ms: 180.0,
+        first_write_ms: 200.0,
+        acknowledged: 40,
+        lost: 0,
+    };
+
     #[test]
     fn a_page_has_everything_and_needs_nothing() {
         let record = sample();
@@ -276,13 +285,7 @@ mod tests {
             });
             record.cells.push(cell);
         }
-        record.cells[0].rows[0].trials = vec![Trial {
-            detected_ms: 150.0,
-            elected_ms: 180.0,
-            first_write_ms: 200.0,
-            acknowledged: 40,
-            lost: 0,
-        }];
+        record.cells[0].rows[0].trials = vec![TRIAL];
         record.conclude();
         let page = html(&record);
         for drawn in [
@@ -367,17 +370,10 @@ mod tests {
     #[test]
     fn a_page_of_many_deaths_stays_small_and_says_that_it_does_not_draw_them() {
         let mut record = sample();
-        let trial = Trial {
-            detected_ms: 150.0,
-            elected_ms: 180.0,
-            first_write_ms: 200.0,
-            acknowledged: 40,
-            lost: 0,
-        };
-        record.cells[0].rows[0].trials = vec![trial.clone(); 3];
+        record.cells[0].rows[0].trials = vec![TRIAL; 3];
         let page = html(&record);
         assert!(page.contains("from a leader's death") && !page.contains("To keep this page small"));
-        record.cells[0].rows[0].trials = vec![trial; 5_000];
+        record.cells[0].rows[0].trials = vec![TRIAL; 5_000];
         is_small_without(&record, "from a leader's death", "each death of a leader");
     }
 
@@ -472,14 +468,7 @@ mod tests {
             "echo 1KiBx64".into(),
         );
         record.cells.push(again);
-        let trial = Trial {
-            detected_ms: 150.0,
-            elected_ms: 180.0,
-            first_write_ms: 200.0,
-            acknowledged: 40,
-            lost: 0,
-        };
-        record.cells[0].rows[0].trials = vec![trial; 3];
+        record.cells[0].rows[0].trials = vec![TRIAL; 3];
         record.machine.governor = Some("a \"governor\"".into());
         record
             .cells
