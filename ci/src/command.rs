@@ -1,8 +1,13 @@
 //! Commands of the steps: printed, run, judged by their exit status.
 
 use std::ffi::OsString;
-use std::fmt;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{OnceLock, mpsc};
+use std::time::Duration;
+use std::{fmt, fs, io, thread};
+
+/// How long a command may take, if there is a bound.
+static LIMIT: OnceLock<Duration> = OnceLock::new();
 
 /// Why a step failed, for the person who reads the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +23,12 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// From here on no command takes longer: what hangs would hold whoever waits for all steps, without a word why.
+pub(crate) fn limit(limit: Duration) {
+    // Nobody sets it twice.
+    let _ = LIMIT.set(limit);
 }
 
 /// Runs `cargo ARGUMENTS`, with its output where ours goes.
@@ -72,22 +83,22 @@ pub(crate) fn run(program: &str, variables: &[(&str, &str)], arguments: &[&str])
 /// As [`cargo`].
 pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String, Failure> {
     let shown = show(program, &[], arguments);
-    let output = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .stdin(Stdio::null())
-        .output()
-        .map_err(|error| Failure::new(format!("`{shown}`: {error}")))?;
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let output = wait(command, &shown, Child::wait_with_output)?;
     if !output.status.success() {
         return Err(Failure::new(format!("`{shown}`: {}", output.status)));
     }
     String::from_utf8(output.stdout).map_err(|error| Failure::new(format!("`{shown}`: {error}")))
 }
 
-fn status(mut command: Command, shown: &str) -> Result<ExitStatus, Failure> {
+fn status(command: Command, shown: &str) -> Result<ExitStatus, Failure> {
     println!("ci: $ {shown}");
-    command
-        .status()
-        .map_err(|error| Failure::new(format!("`{shown}`: {error}")))
+    wait(command, shown, |mut child| child.wait())
 }
 
 fn judge(command: Command, shown: &str) -> Result<(), Failure> {
@@ -99,6 +110,70 @@ fn judge(command: Command, shown: &str) -> Result<(), Failure> {
     }
 }
 
+/// Waits for a command in this way, and ends it behind the [`LIMIT`].
+fn wait<T>(mut command: Command, shown: &str, wait: fn(Child) -> io::Result<T>) -> Result<T, Failure> {
+    match LIMIT.get() {
+        Some(limit) => wait_at_most(*limit, command, shown, wait),
+        None => command
+            .spawn()
+            .and_then(wait)
+            .map_err(|error| Failure::new(format!("`{shown}`: {error}"))),
+    }
+}
+
+fn wait_at_most<T>(
+    limit: Duration,
+    mut command: Command,
+    shown: &str,
+    wait: fn(Child) -> io::Result<T>,
+) -> Result<T, Failure> {
+    let failed = |error: io::Error| Failure::new(format!("`{shown}`: {error}"));
+    let child = command.spawn().map_err(failed)?;
+    let (over, is_over) = mpsc::channel::<()>();
+    let id = child.id();
+    let watch = thread::spawn(move || {
+        let hangs = is_over.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout);
+        if hangs {
+            end(id);
+        }
+        hangs
+    });
+    let waited = wait(child);
+    drop(over);
+    if watch.join().unwrap_or(false) {
+        let seconds = limit.as_secs_f64();
+        return Err(Failure::new(format!(
+            "`{shown}` took longer than {seconds} s and was ended; what ran last stands above"
+        )));
+    }
+    waited.map_err(failed)
+}
+
+/// Ends a process with all that it started, and what those started: a test that hangs is cargo's child. Where there is
+/// no `/proc` as Linux has it, the process alone.
+fn end(id: u32) {
+    let processes: Vec<(u32, u32)> = fs::read_dir("/proc").into_iter().flatten().filter_map(parent).collect();
+    let mut ids = vec![id];
+    let mut at = 0;
+    while let Some(&parent) = ids.get(at) {
+        ids.extend(processes.iter().filter(|(_, of)| *of == parent).map(|(id, _)| id));
+        at += 1;
+    }
+    let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
+    // The shell's own, since the program of this name is not everywhere. One that has ended meanwhile is none.
+    let kill = format!("kill -KILL {} 2>/dev/null", ids.join(" "));
+    let _ = Command::new("sh").args(["-c", &kill]).status();
+}
+
+/// A process and its parent, of an entry of `/proc`.
+fn parent(entry: io::Result<fs::DirEntry>) -> Option<(u32, u32)> {
+    let path = entry.ok()?.path();
+    let id = path.file_name()?.to_str()?.parse().ok()?;
+    let status = fs::read_to_string(path.join("status")).ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    Some((id, parent.trim().parse().ok()?))
+}
+
 /// What `cargo ARGUMENTS` prints, with these variables added to its environment.
 ///
 /// # Errors
@@ -107,12 +182,12 @@ fn judge(command: Command, shown: &str) -> Result<(), Failure> {
 pub(crate) fn cargo_output(variables: &[(&str, &str)], arguments: &[&str]) -> Result<String, Failure> {
     let shown = show("cargo", variables, arguments);
     println!("ci: $ {shown}");
-    let output = Command::new(program())
+    let mut command = Command::new(program());
+    command
         .args(arguments)
         .envs(variables.iter().copied())
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| Failure::new(format!("`{shown}`: {error}")))?;
+        .stdout(Stdio::piped());
+    let output = wait(command, &shown, Child::wait_with_output)?;
     if !output.status.success() {
         // What a test says of its failure is there, too.
         print!("{}", String::from_utf8_lossy(&output.stdout));
@@ -165,6 +240,25 @@ mod tests {
     fn commands_are_shown_as_a_shell_takes_them() {
         let shown = show("cargo", &[("RUSTDOCFLAGS", "-D warnings")], &["doc", "--no-deps"]);
         assert_eq!(shown, "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps");
+    }
+
+    #[test]
+    fn a_command_that_hangs_is_ended_with_all_that_it_started() {
+        let mut command = Command::new("sh");
+        // The shell waits for another one, which waits for what never comes.
+        command
+            .args(["-c", "sh -c 'read line; exit 0'; exit 0"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        // What the shells hold open is closed when the last of them is gone: that ends the wait.
+        let waited = wait_at_most(Duration::from_millis(100), command, "a shell", |mut child| {
+            let stdin = child.stdin.take();
+            let output = child.wait_with_output();
+            drop(stdin);
+            output
+        });
+        let failure = waited.expect_err("it hung").to_string();
+        assert!(failure.starts_with("`a shell` took longer than 0.1"), "{failure}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 mod bsd;
 mod canaries;
@@ -36,10 +37,16 @@ use crate::command::Failure;
 use crate::report::Report;
 use crate::steps::{ALL, STEPS, Step};
 
+/// What a command of `all` takes at most: as long as all of them should.
+const LIMIT: Duration = Duration::from_secs(30 * 60);
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let chosen: Vec<&Step> = match arguments.as_slice() {
-        [name] if name == "all" => ALL.iter().filter_map(|name| steps::find(name)).collect(),
+        [name] if name == "all" => {
+            command::limit(LIMIT);
+            ALL.iter().filter_map(|name| steps::find(name)).collect()
+        }
         [name] => match steps::find(name) {
             Some(step) => vec![step],
             None => return usage(),

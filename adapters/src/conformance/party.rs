@@ -22,6 +22,9 @@ use crate::Config;
 /// Without any event for so long a law is taken to hang. In the adapter's time.
 const HANG: Duration = Duration::from_secs(10);
 
+/// So long a law goes round at most, whatever happens in it. None takes a minute, unless under a sanitizer.
+const ENDLESS: Duration = Duration::from_secs(600);
+
 /// How long a turn waits when nothing is to be done at once.
 const PATIENCE: Duration = Duration::from_millis(1);
 
@@ -500,7 +503,7 @@ pub(super) fn say_skipped(what: &str, reason: &str) {
     let _ = writeln!(io::stderr(), "skipped {what}: {reason}");
 }
 
-/// Ends the process if a law hangs in a poll, from where no other thread can bring it back.
+/// Ends the process if a law hangs in a poll, or goes round for ever: from there no other thread can bring it back.
 #[derive(Debug)]
 struct Watch {
     over: Option<mpsc::Sender<()>>,
@@ -517,14 +520,18 @@ impl Watch {
             // Before the law begins, so that a law that counts allocations can leave this thread out.
             Counting::see_thread();
             drop(begins);
+            let began = std::time::Instant::now();
             let mut turns = TURNS.load(Ordering::Relaxed);
             while is_over.recv_timeout(HANG) == Err(mpsc::RecvTimeoutError::Timeout) {
                 let since = std::mem::replace(&mut turns, TURNS.load(Ordering::Relaxed));
-                if turns == since {
-                    let seed = advice(&seed);
-                    let _ = writeln!(io::stderr(), "{law} hangs: no poll returned for {HANG:?}{seed}");
-                    std::process::abort();
-                }
+                let how = match () {
+                    () if turns == since => format!("hangs: no poll returned for {HANG:?}"),
+                    () if began.elapsed() > ENDLESS => format!("goes round without an end: {ENDLESS:?} so far"),
+                    () => continue,
+                };
+                let seed = advice(&seed);
+                let _ = writeln!(io::stderr(), "{law} {how}{seed}");
+                std::process::abort();
             }
         };
         let thread = thread::spawn(watch);
