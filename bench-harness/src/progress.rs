@@ -1,9 +1,10 @@
-//! What a run says while it runs: its plan, and on a terminal a line that says how far it is.
+//! What a run says while it runs: its plan, and how far it is, on a terminal in one line, elsewhere in a line a cell.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use crate::plan::{Plan, Planned};
+use crate::workload::Work;
 
 /// How far a run is.
 #[derive(Debug)]
@@ -13,6 +14,9 @@ pub(crate) struct Progress {
     expected: Duration,
     done: Duration,
     began: Instant,
+    /// When the last cell was over.
+    before: Duration,
+    is_silent: bool,
     is_shown: bool,
 }
 
@@ -35,6 +39,8 @@ impl Progress {
             expected,
             done: Duration::ZERO,
             began: Instant::now(),
+            before: Duration::ZERO,
+            is_silent,
             is_shown: !is_silent && io::stderr().is_terminal(),
         }
     }
@@ -71,9 +77,18 @@ impl Progress {
         self.done += expected;
     }
 
-    pub(crate) fn clear(&self) {
+    /// A cell is over, of which the plan says that it takes so long.
+    pub(crate) fn over(&mut self, cell: usize, work: Work, expected: Duration) {
+        let elapsed = self.began.elapsed();
+        let took = elapsed.saturating_sub(std::mem::replace(&mut self.before, elapsed));
         if self.is_shown {
             let _ = write!(io::stderr(), "\r\x1b[K");
+        } else if !self.is_silent {
+            let (at, of, took, expected) = (cell + 1, self.cells, minutes(took), minutes(expected));
+            let _ = writeln!(
+                io::stderr(),
+                "kraft-bench: cell {at} of {of}, {work}: {took} of {expected} that were planned"
+            );
         }
     }
 }

@@ -35,11 +35,12 @@ pub(crate) fn run(options: &Run) -> io::Result<(Record, Vec<LatencyLog>)> {
     if let Some((name, why)) = options.engines.iter().find_map(|name| Some((name, not_in_this(name)?))) {
         return Err(refused(format!("{name} is not in this program: {why}")));
     }
+    let clock = Instant::now();
     let costs = match options.quick || options.full {
         true => look::costs(options),
         false => USUAL,
     };
-    let plan = Plan::of(options, costs);
+    let mut plan = Plan::of(options, costs);
     if plan.cells.is_empty() {
         return Err(refused(nothing_left(&plan.left_out)));
     }
@@ -62,9 +63,12 @@ pub(crate) fn run(options: &Run) -> io::Result<(Record, Vec<LatencyLog>)> {
         progress,
         logs: Vec::new(),
     };
-    let (clock, ticks) = (Instant::now(), Ticks::now());
-    let cells = plan.cells.iter().enumerate();
-    let cells = cells.map(|(at, planned)| run.cell(at, planned)).collect();
+    let ticks = Ticks::now();
+    let mut cells = Vec::new();
+    while let Some(planned) = plan.cells.get(cells.len()) {
+        cells.push(run.cell(cells.len(), planned));
+        plan.hurry(cells.len(), clock.elapsed());
+    }
     machine.end(ticks.and_then(Ticks::stolen_since));
     let mut record = Record {
         schema: SCHEMA,
@@ -252,7 +256,8 @@ impl Running {
             let asked = shown.iter_mut().filter(|shown| !shown.lacks());
             asked.for_each(Shown::sum_up);
         }
-        self.progress.clear();
+        self.progress
+            .over(number, planned.work, planned.estimate(self.conditions.span));
         let name = planned.work.to_string();
         let rows = planned.contenders.iter().zip(shown);
         let rows = rows.map(|(contender, shown)| {

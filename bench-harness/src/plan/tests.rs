@@ -53,6 +53,41 @@ fn where_setting_up_is_dear_less_is_measured() {
 }
 
 #[test]
+fn where_cells_take_longer_than_planned_the_rest_is_less() {
+    let full = plan(&Run {
+        full: true,
+        ..Run::default()
+    });
+    let first = full.cells[0].estimate(full.span);
+    let mut on_time = full.clone();
+    on_time.hurry(1, first);
+    assert_eq!(on_time.cells.len(), full.cells.len());
+    let mut late = full.clone();
+    late.hurry(1, first * 2);
+    assert_eq!(late.cells[0].work, full.cells[0].work);
+    assert!(
+        late.estimate() * 2 < Duration::from_secs(20 * 60),
+        "{:?}",
+        late.estimate()
+    );
+    assert_eq!(
+        late.cells.len() + late.left_out.len(),
+        full.cells.len() + full.left_out.len()
+    );
+    let last = late.left_out.last().expect("a cell had to go");
+    assert!(last.contains("2.0 times as slow"), "{last}");
+    // Who says how long rounds are is asked for nothing else.
+    let mut free = plan(&Run {
+        full: true,
+        seconds: Some(Duration::from_millis(100)),
+        ..Run::default()
+    });
+    let cells = free.cells.len();
+    free.hurry(1, Duration::from_secs(3600));
+    assert_eq!(free.cells.len(), cells);
+}
+
+#[test]
 fn with_too_many_engines_cells_go_and_are_named() {
     let names: Vec<String> = (0..20).map(|at| format!("raw-threads#{at}")).collect();
     let many = plan(&Run {
@@ -118,7 +153,7 @@ fn crowded(count: usize, kinds: &[Kind]) -> Run {
 fn what_stands_last_goes_first_unless_something_takes_far_longer() {
     let mut plan = plan(&crowded(1, &[Kind::Echo, Kind::Open]));
     let mut gone = Vec::new();
-    while let Some(at) = plan.next_to_go() {
+    while let Some(at) = plan.next_to_go(0) {
         gone.push(plan.cells.remove(at).work.to_string());
     }
     let large = gone
@@ -157,7 +192,7 @@ fn of_what_clusters_are_asked_each_kind_stays() {
     }
     assert_eq!(plan.cells.len(), 9);
     while plan.cells.len() > 3 {
-        let at = plan.next_to_go().expect("there are nine");
+        let at = plan.next_to_go(0).expect("there are nine");
         plan.cells.remove(at);
     }
     let names: Vec<String> = plan.cells.iter().map(|cell| cell.work.to_string()).collect();
