@@ -22,8 +22,10 @@ pub(crate) struct Plan {
     /// Rounds of a cell, at most.
     pub(crate) rounds: usize,
     pub(crate) span: Span,
-    /// What it takes at most, however slow the machine turns out to be.
+    /// By then it should be over, however slow the machine turns out to be.
     most: Option<Duration>,
+    /// What there is no time for, as it seems so far.
+    set_aside: Vec<Planned>,
 }
 
 /// What it costs to set up what is measured and to be rid of it, on this machine.
@@ -44,14 +46,16 @@ pub(crate) const USUAL: Costs = Costs {
 /// A cell and who takes part.
 #[derive(Clone, Debug)]
 pub(crate) struct Planned {
+    /// Where it stands in the plan.
+    place: usize,
     pub(crate) work: Work,
     pub(crate) rounds: usize,
     pub(crate) contenders: Vec<Contender>,
     pub(crate) costs: Costs,
 }
 
-/// What `--quick` and `--full` are planned to take, and what they take at most where a machine is slower than it looked:
-/// less than a minute and twenty minutes.
+/// What `--quick` and `--full` are planned to take, less than a minute and twenty minutes; and behind which no cell should
+/// end where a machine turns out to be slower than it looked.
 const QUICK: [Duration; 2] = [Duration::from_secs(50), Duration::from_secs(56)];
 const FULL: [Duration; 2] = [Duration::from_secs(16 * 60), Duration::from_secs(19 * 60)];
 
@@ -149,7 +153,8 @@ impl Plan {
         let rounds = options.rounds.unwrap_or(default);
         let is_usable = |engine: &&Engine| engine.is_default() && (!options.quick || engine.is_quick());
         let usable: Vec<&'static Engine> = engines::all().filter(is_usable).collect();
-        let cells = works.into_iter().map(|work| Planned {
+        let cells = works.into_iter().enumerate().map(|(place, work)| Planned {
+            place,
             work,
             rounds: work.rounds(rounds),
             contenders: workload::contenders(work, &options.engines, &usable),
@@ -165,6 +170,7 @@ impl Plan {
             rounds,
             span: span(measured, options.patience.unwrap_or(PATIENCE)),
             most: None,
+            set_aside: Vec::new(),
         };
         if options.seconds.is_none() && in_a_hurry {
             let [time, most] = if options.quick { QUICK } else { FULL };
@@ -253,24 +259,34 @@ impl Plan {
         }
     }
 
-    /// Behind the first `done` cells: where those took so much longer than was planned that the rest would not end in time,
-    /// cells of it go.
-    pub(crate) fn hurry(&mut self, done: usize, elapsed: Duration) {
+    /// Behind the first `done` cells, which took so long: cells of the rest are set aside until it ends in time at that pace.
+    /// What was set aside before comes back if it fits. `elapsed` is all of the run so far.
+    pub(crate) fn hurry(&mut self, done: usize, took: Duration, elapsed: Duration) {
         let Some(most) = self.most else {
             return;
         };
+        self.cells.append(&mut self.set_aside);
+        self.cells[done..].sort_by_key(|cell| cell.place);
         let takes = |cells: &[Planned]| cells.iter().map(|cell| cell.estimate(self.span)).sum::<Duration>();
-        let pace = elapsed.as_secs_f64() / takes(&self.cells[..done]).as_secs_f64().max(f64::MIN_POSITIVE);
-        let left = most.saturating_sub(elapsed).as_secs_f64() / pace;
-        while takes(&self.cells[done..]).as_secs_f64() > left
+        let planned = takes(&self.cells[..done]).as_secs_f64();
+        let pace = took.as_secs_f64() / planned.max(f64::MIN_POSITIVE);
+        let left = most.saturating_sub(elapsed);
+        while takes(&self.cells[done..]).as_secs_f64() * pace > left.as_secs_f64()
             && let Some(at) = self.next_to_go(done)
         {
-            let cell = self.cells.remove(at);
-            self.left_out.push(format!(
-                "{}: there was no time left for it, {pace:.1} times as slow as this machine had looked before",
-                cell.work
-            ));
+            self.set_aside.push(self.cells.remove(at));
         }
+    }
+
+    /// Cells that were not run, and why.
+    pub(crate) fn left_out(&self) -> Vec<String> {
+        let late = self.set_aside.iter().map(|cell| {
+            format!(
+                "{}: there was no time left for it; this machine is slower than it looked at first",
+                cell.work
+            )
+        });
+        self.left_out.iter().cloned().chain(late).collect()
     }
 
     /// What goes first behind the first `done` cells, so that each workload stays: large messages where small ones are sent besides; then what is not the

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use crate::interrupt;
 use crate::plan::{Plan, Planned};
 use crate::workload::Work;
 
@@ -77,13 +78,18 @@ impl Progress {
         self.done += expected;
     }
 
+    /// The plan has changed.
+    pub(crate) fn follow(&mut self, plan: &Plan) {
+        (self.cells, self.expected) = (plan.cells.len(), plan.estimate());
+    }
+
     /// A cell is over, of which the plan says that it takes so long.
     pub(crate) fn over(&mut self, cell: usize, work: Work, expected: Duration) {
         let elapsed = self.began.elapsed();
         let took = elapsed.saturating_sub(std::mem::replace(&mut self.before, elapsed));
         if self.is_shown {
             let _ = write!(io::stderr(), "\r\x1b[K");
-        } else if !self.is_silent {
+        } else if !self.is_silent && !interrupt::is_asked() {
             let (at, of, took, expected) = (cell + 1, self.cells, minutes(took), minutes(expected));
             let _ = writeln!(
                 io::stderr(),

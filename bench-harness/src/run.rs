@@ -42,7 +42,7 @@ pub(crate) fn run(options: &Run) -> io::Result<(Record, Vec<LatencyLog>)> {
     };
     let mut plan = Plan::of(options, costs);
     if plan.cells.is_empty() {
-        return Err(refused(nothing_left(&plan.left_out)));
+        return Err(refused(nothing_left(&plan.left_out())));
     }
     pin::raise_open_files(plan.connections_max())?;
     let began = SystemTime::now();
@@ -63,11 +63,14 @@ pub(crate) fn run(options: &Run) -> io::Result<(Record, Vec<LatencyLog>)> {
         progress,
         logs: Vec::new(),
     };
-    let ticks = Ticks::now();
+    let (ready, ticks) = (Instant::now(), Ticks::now());
     let mut cells = Vec::new();
     while let Some(planned) = plan.cells.get(cells.len()) {
         cells.push(run.cell(cells.len(), planned));
-        plan.hurry(cells.len(), clock.elapsed());
+        if !interrupt::is_asked() {
+            plan.hurry(cells.len(), ready.elapsed(), clock.elapsed());
+            run.progress.follow(&plan);
+        }
     }
     machine.end(ticks.and_then(Ticks::stolen_since));
     let mut record = Record {
@@ -92,7 +95,7 @@ pub(crate) fn run(options: &Run) -> io::Result<(Record, Vec<LatencyLog>)> {
         },
         cells,
         targets: Vec::new(),
-        left_out: plan.left_out,
+        left_out: plan.left_out(),
         not_built: not_built(),
     };
     record.conclude();

@@ -111,17 +111,11 @@ fn judge(command: Command, shown: &str) -> Result<(), Failure> {
 }
 
 /// Waits for a command in this way, and ends it behind the [`LIMIT`].
-fn wait<T>(mut command: Command, shown: &str, wait: fn(Child) -> io::Result<T>) -> Result<T, Failure> {
-    match LIMIT.get() {
-        Some(limit) => wait_at_most(*limit, command, shown, wait),
-        None => command
-            .spawn()
-            .and_then(wait)
-            .map_err(|error| Failure::new(format!("`{shown}`: {error}"))),
-    }
+fn wait<T: Send + 'static>(command: Command, shown: &str, wait: fn(Child) -> io::Result<T>) -> Result<T, Failure> {
+    wait_at_most(LIMIT.get().copied().unwrap_or(Duration::MAX), command, shown, wait)
 }
 
-fn wait_at_most<T>(
+fn wait_at_most<T: Send + 'static>(
     limit: Duration,
     mut command: Command,
     shown: &str,
@@ -129,39 +123,43 @@ fn wait_at_most<T>(
 ) -> Result<T, Failure> {
     let failed = |error: io::Error| Failure::new(format!("`{shown}`: {error}"));
     let child = command.spawn().map_err(failed)?;
-    let (over, is_over) = mpsc::channel::<()>();
     let id = child.id();
-    let watch = thread::spawn(move || {
-        let hangs = is_over.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout);
-        if hangs {
+    let (tells, is_over) = mpsc::channel();
+    // Whoever holds its output may outlive it: that thread is left behind then.
+    thread::spawn(move || tells.send(wait(child)));
+    match is_over.recv_timeout(limit) {
+        Ok(waited) => waited.map_err(failed),
+        Err(_) => {
             end(id);
+            let seconds = limit.as_secs_f64();
+            Err(Failure::new(format!(
+                "`{shown}` took longer than {seconds} s and was ended"
+            )))
         }
-        hangs
-    });
-    let waited = wait(child);
-    drop(over);
-    if watch.join().unwrap_or(false) {
-        let seconds = limit.as_secs_f64();
-        return Err(Failure::new(format!(
-            "`{shown}` took longer than {seconds} s and was ended; what ran last stands above"
-        )));
     }
-    waited.map_err(failed)
 }
 
 /// Ends a process with all that it started, and what those started: a test that hangs is cargo's child. Where there is
 /// no `/proc` as Linux has it, the process alone.
 fn end(id: u32) {
-    let processes: Vec<(u32, u32)> = fs::read_dir("/proc").into_iter().flatten().filter_map(parent).collect();
     let mut ids = vec![id];
-    let mut at = 0;
-    while let Some(&parent) = ids.get(at) {
-        ids.extend(processes.iter().filter(|(_, of)| *of == parent).map(|(id, _)| id));
-        at += 1;
+    loop {
+        // Who is stopped starts no others.
+        signal("STOP", &ids);
+        let processes = fs::read_dir("/proc").into_iter().flatten().filter_map(parent);
+        let is_new = |(id, parent): &(u32, u32)| ids.contains(parent) && !ids.contains(id);
+        let new: Vec<u32> = processes.filter(is_new).map(|(id, _)| id).collect();
+        if new.is_empty() {
+            return signal("KILL", &ids);
+        }
+        ids.extend(new);
     }
+}
+
+/// By the shell, since not every system has a program for it. One that has ended meanwhile is none.
+fn signal(name: &str, ids: &[u32]) {
     let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
-    // The shell's own, since the program of this name is not everywhere. One that has ended meanwhile is none.
-    let kill = format!("kill -KILL {} 2>/dev/null", ids.join(" "));
+    let kill = format!("kill -{name} {} 2>/dev/null", ids.join(" "));
     let _ = Command::new("sh").args(["-c", &kill]).status();
 }
 
@@ -186,6 +184,7 @@ pub(crate) fn cargo_output(variables: &[(&str, &str)], arguments: &[&str]) -> Re
     command
         .args(arguments)
         .envs(variables.iter().copied())
+        .stdin(Stdio::null())
         .stdout(Stdio::piped());
     let output = wait(command, &shown, Child::wait_with_output)?;
     if !output.status.success() {
@@ -242,23 +241,25 @@ mod tests {
         assert_eq!(shown, "RUSTDOCFLAGS='-D warnings' cargo doc --no-deps");
     }
 
+    /// Elsewhere the command alone is ended.
+    #[cfg(target_os = "linux")]
     #[test]
     fn a_command_that_hangs_is_ended_with_all_that_it_started() {
+        let (mut held, holds) = io::pipe().expect("a pipe");
         let mut command = Command::new("sh");
         // The shell waits for another one, which waits for what never comes.
         command
             .args(["-c", "sh -c 'read line; exit 0'; exit 0"])
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        // What the shells hold open is closed when the last of them is gone: that ends the wait.
+            .stdout(holds);
         let waited = wait_at_most(Duration::from_millis(100), command, "a shell", |mut child| {
-            let stdin = child.stdin.take();
-            let output = child.wait_with_output();
-            drop(stdin);
-            output
+            let _stdin = child.stdin.take();
+            child.wait()
         });
         let failure = waited.expect_err("it hung").to_string();
-        assert!(failure.starts_with("`a shell` took longer than 0.1"), "{failure}");
+        assert_eq!(failure, "`a shell` took longer than 0.1 s and was ended");
+        // It ends when the last of them is gone.
+        io::copy(&mut held, &mut io::sink()).expect("the pipe ends");
     }
 
     #[test]

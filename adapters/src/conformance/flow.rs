@@ -26,7 +26,7 @@ pub fn a08_a_full_outbox_refuses_whole_and_drains_once<E: Environment>(environme
         pair.b.turn(Duration::ZERO);
         let before = pair.b.track(at_b).received_count;
         let mut sent = pair.b.track(at_b).received.clone();
-        // Until the system has no room either: refused in three turns in a row, without `Drained` between them.
+        // Until the system has no room either: refused three times, without `Drained` between them.
         let mut refusals = 0;
         while refusals < 3 {
             let piece = pattern(sent.len(), 10_000);
@@ -46,6 +46,7 @@ pub fn a08_a_full_outbox_refuses_whole_and_drains_once<E: Environment>(environme
             if pair.a.track(at_a).drained > drained {
                 // The system took it after all.
                 assert!(refusals > 0, "A8: Drained, and no put was refused");
+                assert_eq!(pair.a.track(at_a).drained, drained + 1, "A8: one Drained for a refusal");
                 refusals = 0;
             }
             assert!(

@@ -524,10 +524,12 @@ impl Watch {
             let mut turns = TURNS.load(Ordering::Relaxed);
             while is_over.recv_timeout(HANG) == Err(mpsc::RecvTimeoutError::Timeout) {
                 let since = std::mem::replace(&mut turns, TURNS.load(Ordering::Relaxed));
-                let how = match () {
-                    () if turns == since => format!("hangs: no poll returned for {HANG:?}"),
-                    () if began.elapsed() > ENDLESS => format!("goes round without an end: {ENDLESS:?} so far"),
-                    () => continue,
+                let how = if turns == since {
+                    format!("hangs: no poll returned for {HANG:?}")
+                } else if began.elapsed() > ENDLESS {
+                    format!("goes round without an end: {ENDLESS:?} so far")
+                } else {
+                    continue;
                 };
                 let seed = advice(&seed);
                 let _ = writeln!(io::stderr(), "{law} {how}{seed}");

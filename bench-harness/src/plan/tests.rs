@@ -58,24 +58,33 @@ fn where_cells_take_longer_than_planned_the_rest_is_less() {
         full: true,
         ..Run::default()
     });
-    let first = full.cells[0].estimate(full.span);
-    let mut on_time = full.clone();
-    on_time.hurry(1, first);
-    assert_eq!(on_time.cells.len(), full.cells.len());
-    let mut late = full.clone();
-    late.hurry(1, first * 2);
-    assert_eq!(late.cells[0].work, full.cells[0].work);
+    let names = |plan: &Plan| plan.cells.iter().map(|cell| cell.work.to_string()).collect::<Vec<_>>();
+    let took = |done: usize| full.cells[..done].iter().map(|cell| cell.estimate(full.span)).sum();
+    let done = 4;
+    let first: Duration = took(done);
+    let mut plan_now = full.clone();
+    plan_now.hurry(done, first, first);
+    assert_eq!(names(&plan_now), names(&full));
+    plan_now.hurry(done, first * 2, first * 2);
+    // Large messages go first, but not those that were measured already.
+    assert_eq!(names(&plan_now)[..done], names(&full)[..done]);
     assert!(
-        late.estimate() * 2 < Duration::from_secs(20 * 60),
+        plan_now.estimate() * 2 < Duration::from_secs(20 * 60),
         "{:?}",
-        late.estimate()
+        plan_now.estimate()
     );
+    let last = plan_now.left_out().pop().expect("a cell had to go");
+    assert!(last.contains("no time left"), "{last}");
     assert_eq!(
-        late.cells.len() + late.left_out.len(),
+        plan_now.cells.len() + plan_now.left_out().len(),
         full.cells.len() + full.left_out.len()
     );
-    let last = late.left_out.last().expect("a cell had to go");
-    assert!(last.contains("2.0 times as slow"), "{last}");
+    // Only the first cells were slow: what was set aside comes back, in its place.
+    plan_now.hurry(done, first, first);
+    assert_eq!(names(&plan_now), names(&full));
+    // At the end there is nothing to choose from.
+    plan_now.hurry(full.cells.len(), took(full.cells.len()), took(full.cells.len()));
+    assert_eq!(names(&plan_now), names(&full));
     // Who says how long rounds are is asked for nothing else.
     let mut free = plan(&Run {
         full: true,
@@ -83,7 +92,7 @@ fn where_cells_take_longer_than_planned_the_rest_is_less() {
         ..Run::default()
     });
     let cells = free.cells.len();
-    free.hurry(1, Duration::from_secs(3600));
+    free.hurry(1, Duration::from_secs(3600), Duration::from_secs(3600));
     assert_eq!(free.cells.len(), cells);
 }
 
@@ -253,6 +262,7 @@ fn who_asks_for_fewer_rounds_than_verdicts_need_is_told() {
 #[test]
 fn a_leader_s_death_takes_what_is_made_good_behind_it() {
     let kill = Planned {
+        place: 0,
         work: Work::KillLeader,
         rounds: 1,
         contenders: Vec::new(),
@@ -278,6 +288,7 @@ fn a_round_that_counts_lasts_as_long_as_its_messages_want() {
     let of = |conns, size| {
         let work = Work::Echo { conns, size, depth: 1 };
         let cell = Planned {
+            place: 0,
             work,
             rounds: 1,
             contenders: Vec::new(),
