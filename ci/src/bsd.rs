@@ -21,7 +21,7 @@ const CHECKED: &[&str] = &[
     "x86_64-apple-darwin",
 ];
 
-/// Linked, and what zig calls it. There is no macOS among them: its frameworks are Apple's.
+/// Linked, the first in every run, and what zig calls it. There is no macOS among them: its frameworks are Apple's.
 const LINKED: &[(&str, &str)] = &[
     ("x86_64-unknown-freebsd", "x86_64-freebsd.14.2"),
     ("x86_64-unknown-netbsd", "x86_64-netbsd.10.1"),
@@ -42,12 +42,25 @@ const INSTALLED: &[&str] = &[
 /// Everything of the step: artefacts of all these targets, and what links them.
 const FOLDER: &str = "target/bsd";
 
-/// Checks, lints and links.
+/// Checks and lints for all, and links for one: that takes minutes a target, and differs seldom between them.
 ///
 /// # Errors
 ///
 /// Something does not compile, has a warning, or does not link.
-pub(crate) fn run() -> Result<Outcome, Failure> {
+pub(crate) fn short() -> Result<Outcome, Failure> {
+    run(&LINKED[..1])
+}
+
+/// The same, and links for all.
+///
+/// # Errors
+///
+/// As [`short`].
+pub(crate) fn long() -> Result<Outcome, Failure> {
+    run(LINKED)
+}
+
+fn run(linked: &[(&str, &str)]) -> Result<Outcome, Failure> {
     if let Err(failure) = ensure_rust() {
         println!("ci: ======== SKIPPED: the BSDs and macOS are NOT looked at: {failure}");
         return Ok(Outcome::Skipped(format!("the BSDs and macOS ({failure})")));
@@ -62,7 +75,7 @@ pub(crate) fn run() -> Result<Outcome, Failure> {
             return Ok(Outcome::Skipped(format!("linking ({failure})")));
         }
     };
-    for (target, name) in LINKED {
+    for (target, name) in linked {
         link(target, name, &zig)?;
     }
     Ok(Outcome::Passed)

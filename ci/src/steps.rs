@@ -93,8 +93,13 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "bsd",
-        what: "the BSDs and macOS from here: no warning of the compiler or of clippy, and kraftd links for the BSDs",
-        run: bsd::run,
+        what: "the BSDs and macOS from here: no warning of the compiler or of clippy, and kraftd links for FreeBSD",
+        run: bsd::short,
+    },
+    Step {
+        name: "bsd-long",
+        what: "the same, and kraftd links for NetBSD and OpenBSD too",
+        run: bsd::long,
     },
     Step {
         name: "hack",
@@ -255,6 +260,7 @@ fn long() -> Result<Outcome, Failure> {
     cargo(&words("bench --workspace --bench *"))?;
     // Features change seldom, and a hundred combinations take minutes that `all` has for what changes often.
     let slow = [
+        bsd::long,
         chaos::long,
         sanitizers::addresses,
         counted,
