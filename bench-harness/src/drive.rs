@@ -47,17 +47,53 @@ pub(crate) fn drive(
         | Work::Frames { .. }
         | Work::PingPong { .. }
         | Work::Pump { .. }
-        | Work::FanOut { .. } => {
-            let mut load = Load::connect_to(work.job(), at, work.conns(), 0, waiting, patience)?;
-            match work {
-                Work::Echo { size, depth, .. } => load.closed(size, depth, span, clocks),
-                Work::Frames { size, .. } => load.closed(size * FRAMES, 1, span, clocks),
-                Work::Open { size, rate, .. } => load.open(size, rate, span, clocks),
-                Work::FanOut { size, depth, .. } => load.fan_out(size, depth, span, clocks),
-                Work::PingPong { size } | Work::Pump { size, .. } => load.closed(size, 1, span, clocks),
-                _ => unreachable!("the outer match has the rest"),
-            }
-        }
+        | Work::FanOut { .. } => load(work, &mut connect(work, server, conditions)?, span, clocks),
+    }
+}
+
+/// Opens the connections of a cell of which each does the same as all others.
+///
+/// # Errors
+///
+/// The server did not do what it should.
+pub(crate) fn connect(work: Work, server: &Server, conditions: &Conditions) -> Result<Load, Fault> {
+    let (waiting, patience) = (conditions.waiting, conditions.span.patience);
+    Load::connect_to(work.job(), server.address, work.conns(), 0, waiting, patience)
+}
+
+/// Puts the load of such a cell on connections that have nothing on their way.
+///
+/// # Errors
+///
+/// The server did not do what it should.
+pub(crate) fn load(work: Work, load: &mut Load, span: Span, clocks: ReadClocks<'_>) -> Result<Figures, Fault> {
+    match work {
+        Work::Echo { depth, .. } => load.closed(message(work), depth, span, clocks),
+        Work::Open { rate, .. } => load.open(message(work), rate, span, clocks),
+        Work::FanOut { depth, .. } => load.fan_out(message(work), depth, span, clocks),
+        _ => load.closed(message(work), 1, span, clocks),
+    }
+}
+
+/// Ends it: what is on its way is answered.
+///
+/// # Errors
+///
+/// The server did not do what it should.
+pub(crate) fn settle(work: Work, load: &mut Load, span: Span) -> Result<(), Fault> {
+    load.settle(message(work), span)
+}
+
+/// Bytes of a message of such a cell.
+fn message(work: Work) -> usize {
+    match work {
+        Work::Frames { size, .. } => size * FRAMES,
+        Work::Echo { size, .. }
+        | Work::Open { size, .. }
+        | Work::PingPong { size }
+        | Work::Pump { size, .. }
+        | Work::FanOut { size, .. } => size,
+        _ => unreachable!("its connections differ"),
     }
 }
 

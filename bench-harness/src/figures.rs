@@ -56,6 +56,9 @@ pub(crate) enum Figure {
 /// The figures of a round; those that it does not tell are missing.
 pub(crate) type Round = BTreeMap<Figure, f64>;
 
+/// Figures of the slices of a round, in their order.
+pub(crate) type Slices = BTreeMap<Figure, Vec<f32>>;
+
 /// Which values are the better ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Better {

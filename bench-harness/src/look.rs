@@ -7,13 +7,10 @@ use crate::engines;
 use crate::fault::Fault;
 use crate::generator::Load;
 use crate::pin;
-use crate::plan::{Costs, USUAL};
+use crate::plan::{self, CROWD, Costs, USUAL};
 use crate::server::{Purpose, Server};
 use crate::stats::median;
 use crate::workload::{self, Contender, SMALL, Work};
-
-/// Connections that are opened: enough for a mean, in a fraction of a second.
-const CONNS: usize = 1_000;
 
 /// Of so many looks the one in the middle counts.
 const LOOKS: usize = 3;
@@ -32,26 +29,36 @@ pub(crate) fn costs(options: &Run) -> Costs {
     let contenders = workload::contenders(work(1), &options.engines, &usable);
     let able = contenders.iter().find(|one| one.engine.answers(work(1)).is_ok());
     let looked = able.and_then(|contender| {
-        pin::raise_open_files(CONNS).ok()?;
-        let of = |conns| {
-            let looks = (0..LOOKS).map(|_| look(contender, work(conns)));
+        let most = plan::connections_asked(options);
+        pin::raise_open_files(most.max(CROWD)).ok()?;
+        let of = |conns, greeting, looks| {
+            let looks = (0..looks).map(|_| look(contender, work(conns), greeting));
             let looks = looks.map(|look| look.map(|took| took.as_secs_f64()));
             median(looks.collect::<Result<Vec<_>, _>>().ok()?)
         };
-        Some((of(1)?, of(CONNS)?))
-    });
-    looked.map_or(USUAL, |(one, many)| Costs {
-        process: Duration::from_secs_f64(one),
+        let one = of(1, 0, LOOKS)?;
         // A thread a connection costs twice as much as a loop's, and is one engine in four.
-        connection: Duration::from_secs_f64((many - one).max(0.0)) * 5 / 4 / CONNS as u32,
-    })
+        let each = |all: f64, conns: usize| Duration::from_secs_f64((all - one).max(0.0)) * 5 / 4 / conns as u32;
+        let connection = each(of(CROWD, 0, LOOKS)?, CROWD);
+        // That takes seconds, and is looked at only if it is going to be done.
+        let crowded = match most > CROWD {
+            true => each(of(most, SMALL, 1)?, most),
+            false => connection,
+        };
+        Some(Costs {
+            process: Duration::from_secs_f64(one),
+            connection,
+            crowded,
+        })
+    });
+    looked.unwrap_or(USUAL)
 }
 
 /// How long it takes until a server has come, with all its connections, and gone.
-fn look(contender: &Contender, work: Work) -> Result<Duration, Fault> {
+fn look(contender: &Contender, work: Work, greeting: usize) -> Result<Duration, Fault> {
     let began = Instant::now();
     let server = Server::start(contender, work, None, Purpose::Times)?;
-    let load = Load::connect(server.address, work.conns(), 0, Waiting::Block, PATIENCE)?;
+    let load = Load::connect(server.address, work.conns(), greeting, Waiting::Block, PATIENCE)?;
     drop((load, server));
     Ok(began.elapsed())
 }

@@ -57,6 +57,7 @@ mod run;
 mod schedule;
 mod serve;
 mod server;
+mod side_by_side;
 mod stats;
 mod targets;
 mod workload;

@@ -14,7 +14,7 @@ use crate::cli::Waiting;
 use crate::cluster;
 use crate::drive;
 use crate::fault::Fault;
-use crate::figures::{Figure, Round};
+use crate::figures::{Figure, Round, Slices};
 use crate::generator::{Clocks, Figures, Span};
 use crate::record::{Answers, BEYOND_MIN, Trial};
 use crate::server::{self, Purpose, Server};
@@ -42,6 +42,8 @@ pub(crate) struct Sample {
     pub(crate) answers: Option<Answers>,
     /// Every death of a leader.
     pub(crate) trials: Vec<Trial>,
+    /// Of a round in slices, those figures that each slice has.
+    pub(crate) slices: Slices,
 }
 
 /// Measures a round. `repeats` grows by how often it was begun again.
@@ -182,7 +184,7 @@ impl Counters {
 }
 
 /// Whose fault it was.
-fn blame(fault: Fault, server: &mut Server) -> Fault {
+pub(crate) fn blame(fault: Fault, server: &mut Server) -> Fault {
     match (fault, server.last_words()) {
         // That its connections broke, or were refused, is no news if it is dead.
         (Fault::Closed(_) | Fault::Stalled(_) | Fault::Own(_), Some(words)) => {
@@ -198,10 +200,21 @@ fn idled(growth: Option<f64>, cpu: Option<f64>) -> Sample {
         figures: told(figures),
         answers: None,
         trials: Vec::new(),
+        slices: Slices::new(),
     }
 }
 
-fn loaded(figures: Figures) -> Sample {
+pub(crate) fn loaded(all: Figures) -> Sample {
+    Sample {
+        figures: figures(&all),
+        answers: Answers::of(all.since, all.elapsed, &all.latency),
+        trials: all.trials,
+        slices: Slices::new(),
+    }
+}
+
+/// What a load's figures are for a message, or for a second.
+pub(crate) fn figures(figures: &Figures) -> Round {
     let elapsed = figures.elapsed.as_secs_f64();
     let messages = figures.messages as f64;
     let of = |times: &Histogram<u64>, quantile: f64| {
@@ -213,7 +226,7 @@ fn loaded(figures: Figures) -> Sample {
     let trials = |of: fn(&Trial) -> f64| median(figures.trials.iter().map(of));
     let (server, own) = (figures.used.server, figures.used.own);
     let all = [
-        (Figure::MessagesPerSecond, Some(messages / elapsed)),
+        (Figure::MessagesPerSecond, Some(figures.rate())),
         (Figure::LatencyP50Us, latency(0.5)),
         (Figure::LatencyP99Us, latency(0.99)),
         (Figure::LatencyP999Us, latency(0.999)),
@@ -237,11 +250,7 @@ fn loaded(figures: Figures) -> Sample {
         (Figure::LoadBusyShare, Some(figures.busy).filter(|busy| *busy > 0.0)),
         (Figure::LoadCpuShare, own.map(|cpu| cpu.as_secs_f64() / elapsed)),
     ];
-    Sample {
-        figures: told(all),
-        answers: Answers::of(figures.since, figures.elapsed, &figures.latency),
-        trials: figures.trials,
-    }
+    told(all)
 }
 
 /// Those that are known.

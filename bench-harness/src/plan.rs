@@ -7,6 +7,7 @@ use crate::engines::{self, Engine};
 use crate::generator::Span;
 use crate::measure::COUNTED_TURNS;
 use crate::progress::{counted, minutes};
+use crate::side_by_side;
 use crate::stats::VALUES_MIN;
 use crate::targets;
 use crate::workload::{self, Ask, Contender, IN_FLIGHT_MAX, Pace, SMALL, Work};
@@ -35,12 +36,18 @@ pub(crate) struct Costs {
     pub(crate) process: Duration,
     /// Of a connection over loopback, on both sides, from its connect to its reset.
     pub(crate) connection: Duration,
+    /// Likewise among more than [`CROWD`], each of which has spoken.
+    pub(crate) crowded: Duration,
 }
+
+/// So many connections cost what each costs alone; with more, tables and caches overflow.
+pub(crate) const CROWD: usize = 1_000;
 
 /// Where nobody has looked. Machines differ by several times.
 pub(crate) const USUAL: Costs = Costs {
     process: Duration::from_millis(12),
     connection: Duration::from_micros(50),
+    crowded: Duration::from_micros(50),
 };
 
 /// A cell and who takes part.
@@ -57,19 +64,17 @@ pub(crate) struct Planned {
 /// What `--quick` and `--full` are planned to take, less than a minute and twenty minutes; and behind which no cell should
 /// end where a machine turns out to be slower than it looked.
 const QUICK: [Duration; 2] = [Duration::from_secs(50), Duration::from_secs(56)];
-const FULL: [Duration; 2] = [Duration::from_secs(16 * 60), Duration::from_secs(19 * 60)];
+const FULL: [Duration; 2] = [Duration::from_secs(17 * 60), Duration::from_secs(19 * 60)];
 
 /// By so little nobody is deceived.
 const SLACK: Duration = Duration::from_secs(2);
 
 /// Rounds are no longer than this where time is given, and no shorter: warm-up and clocks want their share.
 const MEASURED_MAX: Duration = Duration::from_secs(1);
-const MEASURED_MIN: Duration = Duration::from_millis(60);
+const MEASURED_MIN: Duration = Duration::from_millis(50);
 
-/// An even number: of a pair of rounds the second goes backwards. A quick run has more and shorter ones: at a level that
-/// is corrected for forty comparisons fourteen rounds make intervals two thirds as wide as ten.
+/// An even number: of a pair of rounds the second goes backwards.
 const ROUNDS: usize = 12;
-const ROUNDS_QUICK: usize = 14;
 
 /// Where one cell alone takes too long it has so few, the least that have a verdict, if nobody says how many.
 const ROUNDS_MIN: usize = VALUES_MIN;
@@ -102,10 +107,6 @@ const ELECTION: Duration = Duration::from_millis(1_500);
 const LEADERLESS: Duration = Duration::from_millis(15);
 const TRIAL: Duration = Duration::from_millis(130);
 
-/// Messages a second, and bytes, of a server that is counted. One that takes longer is slower than anybody should be.
-const COUNTED_RATE: f64 = 100_000.0;
-const COUNTED_BYTES: f64 = 1e9;
-
 /// Connections of the open loop, of frames, of a pump, and clients of a cluster.
 const OPEN_CONNS: usize = 64;
 const FRAMES_CONNS: usize = 64;
@@ -130,11 +131,7 @@ const SLOW_READERS: usize = 4;
 impl Plan {
     /// What these options ask for, where setting up costs so much.
     pub(crate) fn of(options: &Run, costs: Costs) -> Self {
-        let mut works = works(options);
-        works.retain(|work| {
-            let filter = options.filter.as_ref();
-            filter.is_none_or(|filter| work.to_string().contains(filter))
-        });
+        let mut works = asked(options);
         // A cell that is asked for twice is one cell.
         let mut seen = Vec::new();
         works.retain(|work| {
@@ -149,8 +146,7 @@ impl Plan {
         });
         let mut left_out: Vec<String> = left_out.collect();
         let in_a_hurry = options.quick || options.full;
-        let default = if options.quick { ROUNDS_QUICK } else { ROUNDS };
-        let rounds = options.rounds.unwrap_or(default);
+        let rounds = options.rounds.unwrap_or(ROUNDS);
         let is_usable = |engine: &&Engine| engine.is_default() && (!options.quick || engine.is_quick());
         let usable: Vec<&'static Engine> = engines::all().filter(is_usable).collect();
         let cells = works.into_iter().enumerate().map(|(place, work)| Planned {
@@ -191,6 +187,11 @@ impl Plan {
         self.cells.iter().map(|cell| cell.estimate(span)).sum()
     }
 
+    /// What a cell takes at least.
+    fn least(&self, cell: &Planned) -> Duration {
+        cell.estimate(span(MEASURED_MIN, self.span.patience))
+    }
+
     /// Processes that are measured.
     pub(crate) fn measurements(&self) -> usize {
         self.cells.iter().map(|cell| cell.rounds * cell.able().count()).sum()
@@ -216,24 +217,35 @@ impl Plan {
     /// Makes rounds as long as the time allows; where that would be too short, cells go, and if the last one is too long
     /// rounds do, if they `may`.
     fn fit(&mut self, time: Duration, may: bool) {
+        let mut gone = Vec::new();
         while self.takes(MEASURED_MIN) > time {
             if self.cells.len() > 1
                 && let Some(at) = self.next_to_go(0)
             {
-                let cell = self.cells.remove(at);
-                self.left_out.push(format!(
-                    "{}: there is no time for it with so many engines (--engines)",
-                    cell.work
-                ));
+                gone.push(self.cells.remove(at));
             } else if may && self.rounds > ROUNDS_MIN {
                 self.rounds -= 2;
-                for cell in &mut self.cells {
+                for cell in self.cells.iter_mut().chain(&mut gone) {
                     cell.rounds = cell.work.rounds(self.rounds);
                 }
             } else {
                 break;
             }
         }
+        // Where long ones went at last, there may be time for some that went before them.
+        while let Some(at) = gone
+            .iter()
+            .rposition(|cell| self.takes(MEASURED_MIN) + self.least(cell) <= time)
+        {
+            self.cells.push(gone.remove(at));
+        }
+        self.cells.sort_by_key(|cell| cell.place);
+        self.left_out.extend(gone.iter().map(|cell| {
+            format!(
+                "{}: there is no time for it with so many engines (--engines)",
+                cell.work
+            )
+        }));
         // What rounds take is no straight line of their length: halved until it is known to the millisecond.
         let (mut fits, mut most) = (MEASURED_MIN, MEASURED_MAX);
         if self.takes(most) <= time {
@@ -293,8 +305,7 @@ impl Plan {
     /// only cell of its workload. Of large messages, and of cells that take more than twice as long as all do on average (ten
     /// thousand connections, which would push many others out), what takes longest goes first; of the rest what stands last.
     fn next_to_go(&self, done: usize) -> Option<usize> {
-        let least = span(MEASURED_MIN, self.span.patience);
-        let all: Duration = self.cells.iter().map(|cell| cell.estimate(least)).sum();
+        let all: Duration = self.cells.iter().map(|cell| self.least(cell)).sum();
         let share = all / u32::try_from(self.cells.len().max(1)).unwrap_or(u32::MAX);
         let value = |cell: &Planned| {
             let others = || {
@@ -303,7 +314,7 @@ impl Plan {
                     .filter(|other| other.work.is_like(cell.work) && other.work != cell.work)
             };
             let has_small = cell.work.is_large() && others().any(|other| !other.work.is_large());
-            let takes = cell.estimate(least);
+            let takes = self.least(cell);
             let weight = Some(takes).filter(|takes| has_small || *takes > 2 * share);
             (has_small, others().next().is_some(), weight)
         };
@@ -331,14 +342,30 @@ impl Planned {
             }
             _ => span.measured,
         };
-        self.costs.process + self.costs.connection * conns + first + span.warm_up + measured
+        let between = self.slices(span).map(|slices| side_by_side::between(self.work, slices));
+        let each = match self.work.conns() {
+            ..=CROWD => self.costs.connection,
+            _ => self.costs.crowded,
+        };
+        let setting_up = self.costs.process + each * conns + first;
+        setting_up + span.warm_up + measured + between.unwrap_or_default()
     }
 
     /// What one contender takes in the round that counts, which is as long as its messages want it to be.
     pub(crate) fn count(&self, span: Span) -> Duration {
-        let turn = (self.work.on_their_way() as f64 / COUNTED_RATE).max(self.work.in_flight() as f64 / COUNTED_BYTES);
-        let turns = Duration::from_secs_f64(turn * COUNTED_TURNS as f64);
+        let turns = self.work.turn().mul_f64(COUNTED_TURNS as f64);
         self.round(span) + turns.saturating_sub(span.measured)
+    }
+
+    /// Slices of a round, unless contenders run one behind the other.
+    pub(crate) fn slices(&self, span: Span) -> Option<u32> {
+        let slices = side_by_side::slices(self.work, span.measured);
+        slices.filter(|_| self.connections() <= side_by_side::CONNS_MAX)
+    }
+
+    /// Connections of all contenders' servers together.
+    pub(crate) fn connections(&self) -> usize {
+        self.work.conns() * self.able().count()
     }
 
     /// Those that can be asked for it.
@@ -397,7 +424,13 @@ fn span(measured: Duration, patience: Duration) -> Span {
     }
 }
 
-fn works(options: &Run) -> Vec<Work> {
+/// Connections of the greatest cell that is asked for.
+pub(crate) fn connections_asked(options: &Run) -> usize {
+    asked(options).into_iter().map(Work::conns).max().unwrap_or(0)
+}
+
+/// Cells that are asked for.
+fn asked(options: &Run) -> Vec<Work> {
     let kinds = options.workloads.clone().unwrap_or_else(|| {
         if options.full {
             // Ping-pong is echo over one connection; clusters take longer than all that, and are asked for by name.
@@ -418,7 +451,10 @@ fn works(options: &Run) -> Vec<Work> {
             vec![Kind::Echo]
         }
     });
-    kinds.into_iter().flat_map(|kind| cells(kind, options)).collect()
+    let all = kinds.into_iter().flat_map(|kind| cells(kind, options));
+    let filter = options.filter.as_ref();
+    all.filter(|work| filter.is_none_or(|filter| work.to_string().contains(filter)))
+        .collect()
 }
 
 fn cells(kind: Kind, options: &Run) -> Vec<Work> {

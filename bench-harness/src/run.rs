@@ -8,7 +8,7 @@ use crate::cli::{Run, Waiting};
 use crate::cluster;
 use crate::engines::{self, Engine, Family};
 use crate::fault::Fault;
-use crate::figures::{Figure, Round};
+use crate::figures::{Figure, Round, Slices};
 use crate::interrupt;
 use crate::look;
 use crate::machine::{Machine, Ticks};
@@ -18,6 +18,7 @@ use crate::plan::{Plan, Planned, USUAL};
 use crate::progress::Progress;
 use crate::record::{self, Answers, Build, Cell, LatencyLog, Method, NotBuilt, Record, Row, SCHEMA, Trial, spectrum};
 use crate::schedule;
+use crate::side_by_side::Seat;
 use crate::stats::CONFIDENCE;
 use crate::workload::Contender;
 
@@ -45,6 +46,12 @@ pub(crate) fn run(options: &Run) -> io::Result<(Record, Vec<LatencyLog>)> {
         return Err(refused(nothing_left(&plan.left_out())));
     }
     pin::raise_open_files(plan.connections_max())?;
+    let sliced = plan.cells.iter().filter(|cell| cell.slices(plan.span).is_some());
+    // Where they are too many for the system contenders run one behind the other.
+    let connections_max = match sliced.map(Planned::connections).max() {
+        Some(count) if pin::raise_open_files(count).is_ok() => count,
+        _ => plan.connections_max(),
+    };
     let began = SystemTime::now();
     let since_1970 = began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let seed = options.seed.unwrap_or(since_1970.as_nanos() as u64 % SEEDS);
@@ -60,6 +67,7 @@ pub(crate) fn run(options: &Run) -> io::Result<(Record, Vec<LatencyLog>)> {
     let mut run = Running {
         seed,
         conditions,
+        connections_max,
         progress,
         logs: Vec::new(),
     };
@@ -176,6 +184,8 @@ fn not_built() -> Vec<NotBuilt> {
 struct Running {
     seed: u64,
     conditions: Conditions,
+    /// Of all servers of a round together.
+    connections_max: usize,
     progress: Progress,
     logs: Vec<LatencyLog>,
 }
@@ -183,6 +193,8 @@ struct Running {
 /// What a contender of a cell showed so far.
 struct Shown {
     rounds: Vec<Option<Round>>,
+    /// Of rounds in slices.
+    slices: Vec<Slices>,
     answers: Vec<Answers>,
     trials: Vec<Trial>,
     /// What was counted behind the rounds.
@@ -193,6 +205,16 @@ struct Shown {
 }
 
 impl Shown {
+    /// What came of it, or nothing: then its fault is kept, unless it was us who ended.
+    fn unless_failed<T>(&mut self, result: Result<T, Fault>) -> Option<T> {
+        match result {
+            Ok(value) => return Some(value),
+            Err(Fault::Interrupted) => {}
+            Err(fault) => self.fault = Some(fault),
+        }
+        None
+    }
+
     /// Whether it cannot be asked for this.
     fn lacks(&self) -> bool {
         matches!(self.fault, Some(Fault::Lacks(_)))
@@ -203,6 +225,10 @@ impl Shown {
         self.fault = record::loss(&sample.trials);
         if self.fault.is_none() {
             self.rounds[round] = Some(sample.figures);
+            if !sample.slices.is_empty() {
+                self.slices.resize(self.rounds.len(), Slices::new());
+                self.slices[round] = sample.slices;
+            }
             self.answers.extend(sample.answers);
         }
         self.trials.extend(sample.trials);
@@ -229,6 +255,7 @@ impl Running {
         };
         let shown = planned.contenders.iter().map(|contender| Shown {
             rounds: vec![None; planned.rounds],
+            slices: Vec::new(),
             answers: Vec::new(),
             trials: Vec::new(),
             counts: Round::new(),
@@ -236,7 +263,14 @@ impl Running {
             repeats: 0,
         });
         let mut shown: Vec<Shown> = shown.collect();
+        let slices = planned
+            .slices(self.conditions.span)
+            .filter(|_| planned.connections() <= self.connections_max);
         for round in 0..planned.rounds {
+            if let Some(slices) = slices {
+                self.side_by_side(number, planned, round, slices, &mut shown);
+                continue;
+            }
             for at in schedule::order(shown.len(), number, round, self.seed) {
                 if shown[at].lacks() {
                     continue;
@@ -289,10 +323,41 @@ impl Running {
     }
 
     fn round(&self, planned: &Planned, contender: &Contender, round: usize, shown: &mut Shown) {
-        match measure::round(planned.work, contender, &self.conditions, &mut shown.repeats) {
-            Ok(sample) => shown.take(round, sample),
-            Err(Fault::Interrupted) => {}
-            Err(fault) => shown.fault = Some(fault),
+        let sample = measure::round(planned.work, contender, &self.conditions, &mut shown.repeats);
+        if let Some(sample) = shown.unless_failed(sample) {
+            shown.take(round, sample);
+        }
+    }
+
+    /// A round of all at once, in slices. Who fails leaves, and the others go on.
+    fn side_by_side(&mut self, number: usize, planned: &Planned, round: usize, slices: u32, shown: &mut [Shown]) {
+        let mut seats: Vec<Option<Seat>> = shown.iter().map(|_| None).collect();
+        for at in schedule::order(shown.len(), number, round, self.seed) {
+            let (contender, shown) = (&planned.contenders[at], &mut shown[at]);
+            if shown.fault.is_none() && !interrupt::is_asked() {
+                self.progress.show(number, planned, round, &contender.label);
+                let seat = Seat::take(planned.work, contender, &self.conditions, slices);
+                seats[at] = shown.unless_failed(seat);
+            }
+        }
+        for slice in 0..slices as usize {
+            let turn = round * slices as usize + slice;
+            for at in schedule::order(shown.len(), number, turn, self.seed) {
+                let Some(seat) = &mut seats[at] else {
+                    continue;
+                };
+                if shown[at].unless_failed(seat.slice()).is_none() {
+                    seats[at] = None;
+                }
+            }
+        }
+        for (seat, shown) in seats.into_iter().zip(shown) {
+            if let Some(sample) = seat.and_then(Seat::leave) {
+                shown.take(round, sample);
+            }
+            if !shown.lacks() {
+                self.progress.done(planned.round(self.conditions.span));
+            }
         }
     }
 }
@@ -323,6 +388,7 @@ fn row(contender: &Contender, shown: Shown) -> Row {
         trials: shown.trials,
         counts: shown.counts,
         rounds: shown.rounds,
+        slices: shown.slices,
     }
 }
 
@@ -334,6 +400,7 @@ mod tests {
     fn a_round_that_lost_a_write_fails_its_row_and_its_trials_are_kept() {
         let mut shown = Shown {
             rounds: vec![None; 2],
+            slices: Vec::new(),
             answers: Vec::new(),
             trials: Vec::new(),
             counts: Round::new(),
@@ -352,6 +419,7 @@ mod tests {
                     lost,
                 })
                 .to_vec(),
+            slices: Slices::new(),
         };
         shown.take(0, sample(0));
         assert!(shown.fault.is_none() && shown.rounds[0].is_some());

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::mem;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,10 @@ pub(crate) const FRAMES: usize = 16;
 /// Bytes that a cell may have on their way at once, over all connections: both directions of the sockets hold them.
 /// `net.ipv4.tcp_mem` gives TCP about 2 GiB on the machines that this is for; beyond it, it is memory that is measured.
 pub(crate) const IN_FLIGHT_MAX: usize = 700 << 20;
+
+/// Messages a second, and bytes. One that takes longer is slower than anybody should be.
+const TURN_RATE: f64 = 100_000.0;
+const TURN_BYTES: f64 = 1e9;
 
 /// One cell: what every contender does in every round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -229,6 +234,15 @@ impl Work {
             | Self::Timers { .. }
             | Self::KillLeader => 0,
         }
+    }
+
+    /// What a turn of what is on its way at once takes, nearly: of a server that is slower than any should be.
+    pub(crate) fn turn(self) -> Duration {
+        let bytes = match self {
+            Self::Pump { conns, size } => conns * size,
+            _ => self.in_flight(),
+        };
+        Duration::from_secs_f64((self.on_their_way() as f64 / TURN_RATE).max(bytes as f64 / TURN_BYTES))
     }
 
     /// Whether both are cells of one workload.

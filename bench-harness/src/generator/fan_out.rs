@@ -59,6 +59,7 @@ impl Load {
                     meter.note(others, now, Times::due(first.since));
                     spoken.pop_front();
                     by_all += 1;
+                    self.answered += 1;
                 }
             }
             meter.worked(found);
@@ -73,6 +74,6 @@ impl Load {
             speaker.say(1);
             speaker.send(self.pattern)?;
         }
-        self.hear_all(span)
+        self.settle(1, span)
     }
 }

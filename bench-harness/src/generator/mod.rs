@@ -33,7 +33,7 @@ use self::conn::Conn;
 #[cfg(all(feature = "cluster", feature = "rivals"))]
 pub(crate) use self::etcd::{Callers, Standing, get_once, put_once, standing};
 use self::meter::{Meter, Times};
-use self::opening::{Opening, register};
+use self::opening::{Greeting, Opening, register};
 use self::pace::Crowd;
 use crate::cli::Waiting;
 use crate::fault::Fault;
@@ -63,6 +63,7 @@ pub(crate) struct Load {
     pattern: &'static Pattern,
     buffer: Vec<u8>,
     waiting: Waiting,
+    answered: u64,
 }
 
 /// How long, and from when on.
@@ -108,6 +109,31 @@ pub(crate) struct Figures {
     pub(crate) trials: Vec<Trial>,
 }
 
+impl Figures {
+    /// Messages a second.
+    pub(crate) fn rate(&self) -> f64 {
+        self.messages as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// What this span of a load and the `next` one showed.
+    pub(crate) fn and(mut self, next: Self) -> Self {
+        let (before, long) = (self.elapsed.as_secs_f64(), next.elapsed.as_secs_f64());
+        self.busy = (self.busy * before + next.busy * long) / (before + long);
+        self.messages += next.messages;
+        self.elapsed += next.elapsed;
+        add(&mut self.latency, &next.latency);
+        if let (Some(all), Some(service)) = (&mut self.service, &next.service) {
+            add(all, service);
+        }
+        self.used = self.used.and(next.used);
+        self
+    }
+}
+
+fn add(all: &mut Histogram<u64>, more: &Histogram<u64>) {
+    all.add(more).expect("a load's histograms have the same bounds");
+}
+
 /// What was used so far, or in a span; `None` where the system does not tell.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Clocks {
@@ -146,7 +172,26 @@ impl Switches {
 pub(crate) type ReadClocks<'a> = &'a dyn Fn() -> Clocks;
 
 impl Clocks {
-    fn since(self, before: Self) -> Self {
+    /// What was used in two spans of the same threads; memory is what it was behind the second.
+    fn and(self, next: Self) -> Self {
+        let sum = |one: Option<u64>, other: Option<u64>| Some(one? + other?);
+        let switches = self.switches.zip(next.switches).map(|(one, other)| Switches {
+            count: one.count + other.count,
+            ..other
+        });
+        Self {
+            switches,
+            syscalls: sum(self.syscalls, next.syscalls),
+            completions: sum(self.completions, next.completions),
+            allocations: sum(self.allocations, next.allocations),
+            server: self.server.zip(next.server).map(|(one, other)| one + other),
+            own: self.own.zip(next.own).map(|(one, other)| one + other),
+            resident: next.resident,
+        }
+    }
+
+    /// What was used behind `before`.
+    pub(crate) fn since(self, before: Self) -> Self {
         let time = |to: Option<Duration>, from: Option<Duration>| Some(to?.saturating_sub(from?));
         let count = |to: Option<u64>, from: Option<u64>| Some(to?.saturating_sub(from?));
         Self {
@@ -187,22 +232,31 @@ impl Load {
         let poll = Poll::new().map_err(|error| Fault::own("epoll", &error))?;
         let opening = Opening::new(at, count, patience);
         let mut conns = Vec::with_capacity(count);
+        // First messages go together: one after the other each would wait for the server to wake.
+        let mut greeted = Vec::with_capacity(CONNECTS_AT_ONCE);
         for number in 0..count {
             // Connections are accepted in order, so an answer over this one says that all before it are.
             let is_last = number + 1 == count;
             let is_probe = is_last || number % CONNECTS_AT_ONCE == CONNECTS_AT_ONCE - 1;
-            let (place, greeting) = match job {
+            let (place, size) = match job {
                 Job::FanOut => (Place::of(0), 0),
                 _ if is_probe => (Place::of(number), greeting.max(1)),
                 _ => (Place::of(number), greeting),
             };
+            let first = Greeting { number, place, size };
             let mut stream = opening.open(number)?;
-            if greeting > 0 {
-                opening.greet(number, &mut stream, place, greeting, job)?;
+            if size > 0 {
+                opening.speak(&mut stream, first, job)?;
             }
-            let stream = register(stream, &poll, number)?;
-            let conn = Conn::new(stream, place.forward(greeting));
-            conns.push(if job == Job::Pump { conn.pumping() } else { conn });
+            greeted.push((stream, first));
+            if is_probe {
+                for (mut stream, first) in greeted.drain(..) {
+                    opening.hear(&mut stream, first)?;
+                    let stream = register(stream, &poll, first.number)?;
+                    let conn = Conn::new(stream, first.place.forward(first.size));
+                    conns.push(if job == Job::Pump { conn.pumping() } else { conn });
+                }
+            }
         }
         Ok(Self {
             conns,
@@ -210,6 +264,7 @@ impl Load {
             pattern: Pattern::shared(),
             buffer: vec![0; WINDOW],
             waiting,
+            answered: 0,
         })
     }
 
@@ -251,14 +306,20 @@ impl Load {
             conn.owe(1, 0);
             conn.send(self.pattern)?;
         }
-        self.hear_all(span)
+        self.settle(1, span)
     }
 
-    /// Hears what all connections expect, in messages of a byte.
-    fn hear_all(&mut self, span: Span) -> Result<(), Fault> {
+    /// Messages that were answered so far, whole and on time or not.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered
+    }
+
+    /// Sends what connections still have to, and hears what they expect, in messages of `size` bytes: then nothing is on its
+    /// way, and the next load may begin.
+    pub(crate) fn settle(&mut self, size: usize, span: Span) -> Result<(), Fault> {
         let Self { conns, pattern, .. } = self;
-        let buffer = &mut self.buffer;
-        let is_through = |conn: &Conn| conn.outstanding() == 0;
+        let (buffer, answered) = (&mut self.buffer, &mut self.answered);
+        let is_through = |conn: &Conn| conn.outstanding() == 0 && conn.owed() == 0;
         settle(
             conns,
             &mut self.poll,
@@ -268,10 +329,11 @@ impl Load {
             |conn, number, meter| {
                 let now = meter.now();
                 // Who speaks in a fan-out hears nothing.
-                if !is_through(conn) {
-                    conn.receive(buffer, pattern, 1, |times| meter.note(number, now, times))?;
+                if conn.outstanding() > 0 {
+                    let count = conn.receive(buffer, pattern, size, |times| meter.note(number, now, times))?;
+                    *answered += count as u64;
                 }
-                Ok(())
+                conn.send(pattern)
             },
         )
     }
@@ -361,7 +423,9 @@ impl Crowd for Sized<'_> {
 
     fn hear(&mut self, conn: usize, _: u64, answered: impl FnMut(Times)) -> Result<usize, Fault> {
         let load = &mut *self.load;
-        load.conns[conn].receive(&mut load.buffer, load.pattern, self.size, answered)
+        let count = load.conns[conn].receive(&mut load.buffer, load.pattern, self.size, answered)?;
+        load.answered += count as u64;
+        Ok(count)
     }
 
     fn wait(&mut self, meter: &mut Meter, ready: &mut Vec<usize>) -> Result<bool, Fault> {

@@ -1,6 +1,6 @@
 //! Connections are opened and speak for the first time, each in bounded time, and all of them too.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,15 @@ pub(super) struct Opening {
     patience: Duration,
     /// When all are to be there.
     end: Instant,
+}
+
+/// The first message of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Greeting {
+    /// Of the connection.
+    pub(super) number: usize,
+    pub(super) place: Place,
+    pub(super) size: usize,
 }
 
 impl Opening {
@@ -56,58 +65,54 @@ impl Opening {
         })
     }
 
-    /// A message there and back.
-    pub(super) fn greet(
-        &self,
-        number: usize,
-        stream: &mut TcpStream,
-        place: Place,
-        count: usize,
-        job: Job,
-    ) -> Result<(), Fault> {
-        let end = Instant::now() + self.patience;
-        let request = request::encode(place, count);
-        let pattern = Pattern::shared();
-        let mut bytes = match job {
-            Job::Pump => &request,
-            _ => pattern.window(place, count),
-        };
-        let mut back = vec![0; count];
-        let mut came = 0;
+    /// Sends a first message, or asks for it.
+    pub(super) fn speak(&self, stream: &mut TcpStream, greeting: Greeting, job: Job) -> Result<(), Fault> {
         // One that blocked for longer would hear of a ^C too late: a timed read begins anew when a signal comes.
         let naps = stream.set_read_timeout(Some(INTERRUPT_NAP));
         let naps = naps.and_then(|()| stream.set_write_timeout(Some(INTERRUPT_NAP)));
         naps.map_err(|error| Fault::own("SO_RCVTIMEO", &error))?;
-        while came < count {
-            let outcome = if bytes.is_empty() {
-                let read = stream.read(&mut back[came..]);
-                read.inspect(|read| came += read)
-            } else {
-                let written = stream.write(bytes);
-                written.inspect(|written| bytes = &bytes[*written..])
-            };
-            match outcome {
-                Ok(1..) => {}
+        let request = request::encode(greeting.place, greeting.size);
+        let bytes = match job {
+            Job::Pump => &request,
+            _ => Pattern::shared().window(greeting.place, greeting.size),
+        };
+        self.pass(greeting.number, bytes.len(), |sent| stream.write(&bytes[sent..]))
+    }
+
+    /// Hears it back.
+    pub(super) fn hear(&self, stream: &mut TcpStream, greeting: Greeting) -> Result<(), Fault> {
+        let mut back = vec![0; greeting.size];
+        self.pass(greeting.number, greeting.size, |came| stream.read(&mut back[came..]))?;
+        match Pattern::shared().difference(greeting.place, &back) {
+            None => Ok(()),
+            Some(place) => Err(Fault::Corrupt(format!(
+                "byte {place} of the first message is not what was sent"
+            ))),
+        }
+    }
+
+    /// Reads or writes so many bytes; `some` is told how many there are already, and blocks for a nap at most.
+    fn pass(&self, number: usize, size: usize, mut some: impl FnMut(usize) -> io::Result<usize>) -> Result<(), Fault> {
+        let end = Instant::now() + self.patience;
+        let mut passed = 0;
+        while passed < size {
+            match some(passed) {
                 Ok(0) => return Err(Fault::closed("the first message: the server closed a connection")),
+                Ok(count) => passed += count,
                 Err(error) if is_nap(error.kind()) => {}
                 Err(error) => return Err(Fault::closed(format!("the first message: {error}"))),
             }
             if interrupt::is_asked() {
                 return Err(Fault::Interrupted);
             }
-            if came < count && Instant::now() >= end {
+            if passed < size && Instant::now() >= end {
                 return Err(self.too_late(number, "its first message has no answer"));
             }
-            if came < count && Instant::now() >= self.end {
+            if passed < size && Instant::now() >= self.end {
                 return Err(self.all_too_late(number));
             }
         }
-        match pattern.difference(place, &back) {
-            None => Ok(()),
-            Some(place) => Err(Fault::Corrupt(format!(
-                "byte {place} of the first message is not what was sent"
-            ))),
-        }
+        Ok(())
     }
 
     fn all_too_late(&self, number: usize) -> Fault {

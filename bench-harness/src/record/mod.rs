@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::bare::libuv_version;
 use crate::engines::Family;
 use crate::fault::Fault;
-use crate::figures::{Figure, Round, Verdict};
+use crate::figures::{Figure, Round, Slices, Verdict};
 use crate::machine::Machine;
 use crate::stats::{self, Drift, Judge, Ratio, median};
 use crate::targets::{self, Judged};
@@ -129,6 +129,10 @@ pub(crate) struct Row {
     pub(crate) counts: Round,
     /// `null` for rounds without figures.
     pub(crate) rounds: Vec<Option<Round>>,
+    /// Of each round that was in slices, figures of each of them; contenders have those of the same number within
+    /// milliseconds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) slices: Vec<Slices>,
 }
 
 /// What a figure is over the baseline's.
@@ -286,9 +290,21 @@ impl Row {
         median.copied().filter(|_| self.fault.is_none())
     }
 
-    /// The ratios to a baseline of the rounds in which both have the figure.
+    /// The ratios to a baseline of the rounds in which both have the figure: the medians of their slices' ratios, if they
+    /// have slices.
     pub(crate) fn ratios(&self, baseline: &Self, figure: Figure) -> Vec<f64> {
-        stats::ratios(&self.by_round(figure), &baseline.by_round(figure))
+        let pairs = self.slices.iter().zip(&baseline.slices);
+        let pairs: Vec<_> = pairs
+            .filter_map(|(own, other)| Some((own.get(&figure)?, other.get(&figure)?)))
+            .collect();
+        if pairs.is_empty() {
+            return stats::ratios(&self.by_round(figure), &baseline.by_round(figure));
+        }
+        let of = |values: &[f32]| -> Vec<_> { values.iter().map(|value| Some(f64::from(*value))).collect() };
+        let rounds = pairs.into_iter();
+        rounds
+            .filter_map(|(own, other)| median(stats::ratios(&of(own), &of(other))))
+            .collect()
     }
 
     pub(crate) fn comparison(&self, figure: Figure) -> Option<&Comparison> {
@@ -367,6 +383,7 @@ pub(crate) mod tests {
             trials: Vec::new(),
             counts: Round::new(),
             rounds,
+            slices: Vec::new(),
         };
         let work = Work::Echo {
             conns: 64,
@@ -501,5 +518,24 @@ pub(crate) mod tests {
         for (library, engine) in [("tokio", "tokio"), ("polling", "kqueue"), ("libuv", "libuv")] {
             assert_eq!(versions.contains_key(library), is_built(engine), "{versions:?}");
         }
+    }
+
+    #[test]
+    fn what_disturbs_both_for_a_while_is_in_no_ratio_of_a_round_in_slices() {
+        let mut record = sample();
+        let [fast, slow, ..] = &mut record.cells[0].rows[..] else {
+            panic!("a sample has them");
+        };
+        // The machine is half as fast in the second slice, and busy with something else in one of the third.
+        let slices = |values: [f32; 3]| vec![Slices::from([(Figure::MessagesPerSecond, values.to_vec())]); 10];
+        fast.slices = slices([1000.0, 500.0, 1000.0]);
+        slow.slices = slices([900.0, 450.0, 10.0]);
+        let ratios = slow.ratios(fast, Figure::MessagesPerSecond);
+        assert_eq!(ratios.len(), 10);
+        assert!(ratios.iter().all(|ratio| (ratio - 0.9).abs() < 1e-6), "{ratios:?}");
+        // What slices do not have is of the rounds, and a round that one of both does not have is in none.
+        assert_eq!(slow.ratios(fast, Figure::LatencyP50Us).len(), 10);
+        slow.slices[3] = Slices::new();
+        assert_eq!(slow.ratios(fast, Figure::MessagesPerSecond).len(), 9);
     }
 }
