@@ -340,6 +340,10 @@ fn head(old: &Record, new: &Record, out: &mut impl Write) -> io::Result<()> {
     }
     let differences = [
         (
+            old.schema != new.schema,
+            "they were not measured in the same way (schemas differ)",
+        ),
+        (
             old.method.measured_seconds != new.method.measured_seconds,
             "rounds were not equally long",
         ),

@@ -61,7 +61,7 @@ pub(crate) fn connect(work: Work, server: &Server, conditions: &Conditions) -> R
     Load::connect_to(work.job(), server.address, work.conns(), 0, waiting, patience)
 }
 
-/// Puts the load of such a cell on connections that have nothing on their way.
+/// Puts the load of such a cell on connections that have nothing on their way, before and behind it.
 ///
 /// # Errors
 ///
@@ -73,15 +73,6 @@ pub(crate) fn load(work: Work, load: &mut Load, span: Span, clocks: ReadClocks<'
         Work::FanOut { depth, .. } => load.fan_out(message(work), depth, span, clocks),
         _ => load.closed(message(work), 1, span, clocks),
     }
-}
-
-/// Ends it: what is on its way is answered.
-///
-/// # Errors
-///
-/// The server did not do what it should.
-pub(crate) fn settle(work: Work, load: &mut Load, span: Span) -> Result<(), Fault> {
-    load.settle(message(work), span)
 }
 
 /// Bytes of a message of such a cell.

@@ -29,8 +29,7 @@ pub(crate) fn costs(options: &Run) -> Costs {
     let contenders = workload::contenders(work(1), &options.engines, &usable);
     let able = contenders.iter().find(|one| one.engine.answers(work(1)).is_ok());
     let looked = able.and_then(|contender| {
-        let most = plan::connections_asked(options);
-        pin::raise_open_files(most.max(CROWD)).ok()?;
+        pin::raise_open_files(CROWD).ok()?;
         let of = |conns, greeting, looks| {
             let looks = (0..looks).map(|_| look(contender, work(conns), greeting));
             let looks = looks.map(|look| look.map(|took| took.as_secs_f64()));
@@ -41,10 +40,10 @@ pub(crate) fn costs(options: &Run) -> Costs {
         let each = |all: f64, conns: usize| Duration::from_secs_f64((all - one).max(0.0)) * 5 / 4 / conns as u32;
         let connection = each(of(CROWD, 0, LOOKS)?, CROWD);
         // That takes seconds, and is looked at only if it is going to be done.
-        let crowded = match most > CROWD {
-            true => each(of(most, SMALL, 1)?, most),
-            false => connection,
-        };
+        let most = plan::connections_asked(options);
+        let is_possible = most > CROWD && pin::raise_open_files(most).is_ok();
+        let crowd = is_possible.then(|| of(most, SMALL, 1)).flatten();
+        let crowded = crowd.map_or(connection, |all| each(all, most));
         Some(Costs {
             process: Duration::from_secs_f64(one),
             connection,

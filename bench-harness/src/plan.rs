@@ -327,6 +327,12 @@ impl Plan {
 impl Planned {
     /// What one contender takes in one round.
     pub(crate) fn round(&self, span: Span) -> Duration {
+        let between = self.slices(span).map(|slices| side_by_side::between(self.work, slices));
+        self.alone(span) + between.unwrap_or_default()
+    }
+
+    /// The same if there are no slices.
+    fn alone(&self, span: Span) -> Duration {
         let conns = u32::try_from(self.work.conns()).unwrap_or(u32::MAX);
         let first = Duration::from_secs_f64(self.work.in_flight() as f64 / FIRST_BYTES);
         let measured = match self.work {
@@ -342,19 +348,18 @@ impl Planned {
             }
             _ => span.measured,
         };
-        let between = self.slices(span).map(|slices| side_by_side::between(self.work, slices));
         let each = match self.work.conns() {
             ..=CROWD => self.costs.connection,
             _ => self.costs.crowded,
         };
         let setting_up = self.costs.process + each * conns + first;
-        setting_up + span.warm_up + measured + between.unwrap_or_default()
+        setting_up + span.warm_up + measured
     }
 
     /// What one contender takes in the round that counts, which is as long as its messages want it to be.
     pub(crate) fn count(&self, span: Span) -> Duration {
         let turns = self.work.turn().mul_f64(COUNTED_TURNS as f64);
-        self.round(span) + turns.saturating_sub(span.measured)
+        self.alone(span) + turns.saturating_sub(span.measured)
     }
 
     /// Slices of a round, unless contenders run one behind the other.

@@ -46,18 +46,14 @@ pub(crate) fn run(options: &Run) -> io::Result<(Record, Vec<LatencyLog>)> {
         return Err(refused(nothing_left(&plan.left_out())));
     }
     pin::raise_open_files(plan.connections_max())?;
-    let sliced = plan.cells.iter().filter(|cell| cell.slices(plan.span).is_some());
-    // Where they are too many for the system contenders run one behind the other.
-    let connections_max = match sliced.map(Planned::connections).max() {
-        Some(count) if pin::raise_open_files(count).is_ok() => count,
-        _ => plan.connections_max(),
-    };
+    let (connections_max, together) = together(&plan);
     let began = SystemTime::now();
     let since_1970 = began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let seed = options.seed.unwrap_or(since_1970.as_nanos() as u64 % SEEDS);
     let mut machine = Machine::look();
     let conditions = conditions(options, &plan, &mut machine);
-    plan.warnings.iter().for_each(|warning| machine.warn(warning.clone()));
+    let warnings = plan.warnings.iter().cloned().chain(together);
+    warnings.for_each(|warning| machine.warn(warning));
     if !options.is_silent {
         for warning in &machine.warnings {
             eprintln!("kraft-bench: warning: {warning}");
@@ -108,6 +104,26 @@ pub(crate) fn run(options: &Run) -> io::Result<(Record, Vec<LatencyLog>)> {
     };
     record.conclude();
     Ok((record, run.logs))
+}
+
+/// Files of a server: pipes, and what else it takes to start one.
+const FILES_OF_A_SERVER: usize = 4;
+
+/// Connections that servers may have side by side, and what is said if those of a cell are too many for that.
+fn together(plan: &Plan) -> (usize, Option<String>) {
+    let sliced = plan.cells.iter().filter(|cell| cell.slices(plan.span).is_some());
+    let Some(most) = sliced.max_by_key(|cell| cell.connections()) else {
+        return (0, None);
+    };
+    let files = most.connections() + most.contenders.len() * FILES_OF_A_SERVER;
+    match pin::raise_open_files(files) {
+        Ok(()) => (most.connections(), None),
+        Err(error) => {
+            let (work, alone) = (most.work, plan.connections_max());
+            let text = format!("{work} and the like have contenders one behind the other, not side by side: {error}");
+            (alone, Some(text))
+        }
+    }
 }
 
 /// What stands in a list for a second time.

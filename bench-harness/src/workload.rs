@@ -20,7 +20,7 @@ pub(crate) const FRAMES: usize = 16;
 /// `net.ipv4.tcp_mem` gives TCP about 2 GiB on the machines that this is for; beyond it, it is memory that is measured.
 pub(crate) const IN_FLIGHT_MAX: usize = 700 << 20;
 
-/// Messages a second, and bytes. One that takes longer is slower than anybody should be.
+/// Messages a second, and bytes, of a slow loop.
 const TURN_RATE: f64 = 100_000.0;
 const TURN_BYTES: f64 = 1e9;
 
@@ -236,13 +236,14 @@ impl Work {
         }
     }
 
-    /// What a turn of what is on its way at once takes, nearly: of a server that is slower than any should be.
+    /// What a turn of what is on its way at once takes, nearly: of a loop that is slower than any should be.
     pub(crate) fn turn(self) -> Duration {
-        let bytes = match self {
-            Self::Pump { conns, size } => conns * size,
-            _ => self.in_flight(),
+        let (messages, bytes) = match self {
+            Self::Pump { conns, size } => (conns, conns * size),
+            Self::FanOut { others, depth, .. } => (others * depth, self.in_flight()),
+            _ => (self.on_their_way(), self.in_flight()),
         };
-        Duration::from_secs_f64((self.on_their_way() as f64 / TURN_RATE).max(bytes as f64 / TURN_BYTES))
+        Duration::from_secs_f64((messages as f64 / TURN_RATE).max(bytes as f64 / TURN_BYTES))
     }
 
     /// Whether both are cells of one workload.

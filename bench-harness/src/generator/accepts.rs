@@ -45,7 +45,7 @@ impl Comers {
         clocks: ReadClocks<'_>,
     ) -> Result<Figures, Fault> {
         let (mut buffer, mut events) = (vec![0; WINDOW], Events::with_capacity(EVENTS));
-        let mut meter = Meter::closed(span, clients, 1);
+        let mut meter = Meter::coming(span, clients);
         for slot in 0..clients {
             let conn = self.come(slot, size, span, meter.now())?;
             self.conns.push(conn);

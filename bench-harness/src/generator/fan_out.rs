@@ -1,6 +1,7 @@
 //! One speaks, all others hear.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use mio::Events;
 
@@ -25,16 +26,19 @@ impl Load {
         span: Span,
         clocks: ReadClocks<'_>,
     ) -> Result<Figures, Fault> {
-        self.see_all_hear(span)?;
         let others = self.conns.len() - 1;
-        let mut meter = Meter::new(span, depth as u64);
+        let mut meter = Meter::of_one(span, depth);
         let mut events = Events::with_capacity(EVENTS);
         let mut spoken: VecDeque<Spoken> = VecDeque::with_capacity(depth);
         // Messages that all have heard, and that each has.
         let (mut by_all, mut by_each) = (0_usize, vec![0_usize; others]);
-        while !meter.is_over(clocks)? {
+        loop {
+            let is_over = meter.is_over(clocks)?;
+            if is_over && spoken.is_empty() {
+                return Ok(meter.figures());
+            }
             let now = meter.now();
-            while spoken.len() < depth {
+            while !is_over && spoken.len() < depth {
                 let (since, missing) = (now, others);
                 spoken.push_back(Spoken { since, missing });
                 let (hearers, speaker) = self.conns.split_at_mut(others);
@@ -64,16 +68,20 @@ impl Load {
             }
             meter.worked(found);
         }
-        Ok(meter.figures())
     }
 
     /// A byte from the last to all others: when it has come all have been accepted.
-    fn see_all_hear(&mut self, span: Span) -> Result<(), Fault> {
+    pub(super) fn see_all_hear(&mut self, patience: Duration) -> Result<(), Fault> {
         if let Some((speaker, hearers)) = self.conns.split_last_mut() {
             hearers.iter_mut().for_each(|conn| conn.expect(0));
             speaker.say(1);
             speaker.send(self.pattern)?;
         }
-        self.settle(1, span)
+        self.hear_all(Span {
+            warm_up: Duration::ZERO,
+            measured: Duration::ZERO,
+            patience,
+            turns_min: 0,
+        })
     }
 }

@@ -52,6 +52,11 @@ pub(super) struct Meter {
     ended: Option<(u64, Figures)>,
     messages: u64,
     kept: Kept,
+    /// Whether it begins and ends with an answer, so that as many are counted as there were times between answers: what
+    /// comes in bursts would be a burst more or less otherwise.
+    is_in_phase: bool,
+    /// Whether some came since it was asked whether it is over.
+    is_fresh: bool,
     latency: Histogram<u64>,
     service: Option<Histogram<u64>>,
     shares: Shares,
@@ -78,6 +83,8 @@ impl Meter {
             ended: None,
             messages: 0,
             kept: Kept::Came,
+            is_in_phase: false,
+            is_fresh: false,
             latency: histogram(),
             service: None,
             shares: Shares::of_nobody(),
@@ -87,12 +94,29 @@ impl Meter {
         }
     }
 
-    /// Of connections that each have `depth` messages on their way. Every one comes round once before it counts: first
+    /// Of clients that come again when they are answered, of which some are on their way when it ends.
+    pub(super) fn coming(span: Span, clients: usize) -> Self {
+        Self {
+            shares: Shares::new(clients, 1),
+            ..Self::new(span, clients as u64)
+        }
+    }
+
+    /// Of connections that each have `depth` messages on their way. As many answers come before it counts: first
     /// messages touch memory for the first time.
     pub(super) fn closed(span: Span, conns: usize, depth: usize) -> Self {
         Self {
             shares: Shares::new(conns, depth),
-            ..Self::new(span, (conns * depth) as u64)
+            ..Self::of_one(span, conns * depth)
+        }
+    }
+
+    /// Of one connection, or of many that are no others' rivals, with so many messages on their way.
+    pub(super) fn of_one(span: Span, depth: usize) -> Self {
+        Self {
+            kept: Kept::Due,
+            is_in_phase: true,
+            ..Self::new(span, depth as u64)
         }
     }
 
@@ -122,13 +146,16 @@ impl Meter {
             self.is_primed = true;
         }
         let now = self.last;
+        let is_phase = std::mem::take(&mut self.is_fresh) || !self.is_in_phase;
         let Some((began, since, before)) = self.began else {
             let passed = Duration::from_nanos(now);
-            let is_warm = self.messages >= self.warm_up_messages || passed >= self.span.patience;
+            let is_warm = self.messages >= self.warm_up_messages && is_phase || passed >= self.span.patience;
             if passed >= self.span.warm_up && is_warm {
                 let used = clocks();
                 (self.messages, self.idle) = (0, 0);
-                self.latency.reset();
+                if self.kept == Kept::Came {
+                    self.latency.reset();
+                }
                 self.shares.reset();
                 self.last = self.now();
                 self.began = Some((self.last, SystemTime::now(), used));
@@ -136,7 +163,8 @@ impl Meter {
             return Ok(false);
         };
         let elapsed = Duration::from_nanos(now - began);
-        let has_enough = self.messages >= self.warm_up_messages * self.span.turns_min || elapsed >= self.span.patience;
+        let has_enough = self.messages >= self.warm_up_messages * self.span.turns_min && is_phase;
+        let has_enough = has_enough || elapsed >= self.span.patience;
         // On a crowded machine a short span may pass without an answer; one that never comes ends in `wait`.
         if elapsed < self.span.measured || self.messages == 0 || !has_enough {
             return Ok(false);
@@ -209,14 +237,14 @@ impl Meter {
     /// The connection `conn` got the answer to a message at `now`.
     pub(super) fn note(&mut self, conn: usize, now: u64, times: Times) {
         self.heard = now;
+        self.is_fresh = true;
         self.shares.add(conn);
         if self.ended.is_none() {
             self.messages += 1;
         }
         let is_kept = match (self.kept, self.began) {
             (Kept::Came, _) => self.ended.is_none(),
-            // Nothing is sent that is due behind the end.
-            (Kept::Due, Some((began, ..))) => times.due >= began,
+            (Kept::Due, Some((began, ..))) => times.due >= began && self.end().is_none_or(|end| times.due <= end),
             (Kept::Due, None) => false,
         };
         if is_kept {

@@ -80,7 +80,7 @@ pub(crate) struct Span {
 
 impl Span {
     /// When a round is given up.
-    fn end(self) -> Duration {
+    pub(crate) fn end(self) -> Duration {
         (self.warm_up + self.measured) * OVERTIME + self.patience * 2
     }
 }
@@ -115,7 +115,7 @@ impl Figures {
         self.messages as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// What this span of a load and the `next` one showed.
+    /// What this slice of a round and the `next` one showed.
     pub(crate) fn and(mut self, next: Self) -> Self {
         let (before, long) = (self.elapsed.as_secs_f64(), next.elapsed.as_secs_f64());
         self.busy = (self.busy * before + next.busy * long) / (before + long);
@@ -172,21 +172,13 @@ impl Switches {
 pub(crate) type ReadClocks<'a> = &'a dyn Fn() -> Clocks;
 
 impl Clocks {
-    /// What was used in two spans of the same threads; memory is what it was behind the second.
+    /// CPU time of two spans; the rest is not for each span.
     fn and(self, next: Self) -> Self {
-        let sum = |one: Option<u64>, other: Option<u64>| Some(one? + other?);
-        let switches = self.switches.zip(next.switches).map(|(one, other)| Switches {
-            count: one.count + other.count,
-            ..other
-        });
+        let sum = |one: Option<Duration>, other: Option<Duration>| Some(one? + other?);
         Self {
-            switches,
-            syscalls: sum(self.syscalls, next.syscalls),
-            completions: sum(self.completions, next.completions),
-            allocations: sum(self.allocations, next.allocations),
-            server: self.server.zip(next.server).map(|(one, other)| one + other),
-            own: self.own.zip(next.own).map(|(one, other)| one + other),
-            resident: next.resident,
+            server: sum(self.server, next.server),
+            own: sum(self.own, next.own),
+            ..Self::default()
         }
     }
 
@@ -258,17 +250,22 @@ impl Load {
                 }
             }
         }
-        Ok(Self {
+        let mut load = Self {
             conns,
             poll,
             pattern: Pattern::shared(),
             buffer: vec![0; WINDOW],
             waiting,
             answered: 0,
-        })
+        };
+        if job == Job::FanOut {
+            load.see_all_hear(patience)?;
+        }
+        Ok(load)
     }
 
-    /// Each connection has `depth` messages of `size` bytes on their way, and sends one for each that comes back.
+    /// Each connection has `depth` messages of `size` bytes on their way, and sends one for each that comes back. Behind it,
+    /// and behind the other loops, none is on its way, and the next loop may begin.
     pub(crate) fn closed(
         &mut self,
         size: usize,
@@ -306,20 +303,19 @@ impl Load {
             conn.owe(1, 0);
             conn.send(self.pattern)?;
         }
-        self.settle(1, span)
+        self.hear_all(span)
     }
 
-    /// Messages that were answered so far, whole and on time or not.
+    /// Messages of its loops that were answered so far: all that were sent, when none of them runs.
     pub(crate) fn answered(&self) -> u64 {
         self.answered
     }
 
-    /// Sends what connections still have to, and hears what they expect, in messages of `size` bytes: then nothing is on its
-    /// way, and the next load may begin.
-    pub(crate) fn settle(&mut self, size: usize, span: Span) -> Result<(), Fault> {
+    /// Hears what all connections expect, in messages of a byte.
+    fn hear_all(&mut self, span: Span) -> Result<(), Fault> {
         let Self { conns, pattern, .. } = self;
-        let (buffer, answered) = (&mut self.buffer, &mut self.answered);
-        let is_through = |conn: &Conn| conn.outstanding() == 0 && conn.owed() == 0;
+        let buffer = &mut self.buffer;
+        let is_through = |conn: &Conn| conn.outstanding() == 0;
         settle(
             conns,
             &mut self.poll,
@@ -329,11 +325,10 @@ impl Load {
             |conn, number, meter| {
                 let now = meter.now();
                 // Who speaks in a fan-out hears nothing.
-                if conn.outstanding() > 0 {
-                    let count = conn.receive(buffer, pattern, size, |times| meter.note(number, now, times))?;
-                    *answered += count as u64;
+                if !is_through(conn) {
+                    conn.receive(buffer, pattern, 1, |times| meter.note(number, now, times))?;
                 }
-                conn.send(pattern)
+                Ok(())
             },
         )
     }

@@ -296,7 +296,7 @@ fn a_round_that_counts_lasts_as_long_as_its_messages_want() {
             costs: USUAL,
         };
         let short = span(MEASURED_MIN, PATIENCE);
-        cell.count(short) - cell.round(short)
+        cell.count(short) - cell.alone(short)
     };
     assert_eq!(of(64, 64), Duration::ZERO);
     // Ten turns of ten thousand.

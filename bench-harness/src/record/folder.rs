@@ -111,7 +111,7 @@ mod tests {
         let folder = Folder::new("schema");
         fs::create_dir_all(&folder.0).expect("there is room");
         let text = serde_json::to_string(&sample()).expect("all of it is JSON");
-        let old = text.replacen("\"schema\":2", "\"schema\":1", 1);
+        let old = text.replacen(&format!("\"schema\":{SCHEMA}"), "\"schema\":1", 1);
         assert_ne!(text, old);
         fs::write(folder.0.join(RESULTS), old).expect("there is room");
         assert_eq!(read(&folder.0).expect("it is known").schema, 1);

@@ -25,7 +25,7 @@ use crate::targets::{self, Judged};
 use crate::workload::Work;
 
 /// The version of the document. 2: targets are judged by corrected intervals, and `held` is an outcome.
-pub(crate) const SCHEMA: u32 = 2;
+pub(crate) const SCHEMA: u32 = 3;
 
 /// The oldest one that is read: what it derived from its rounds stays as it was then.
 const SCHEMA_MIN: u32 = 1;
@@ -129,8 +129,7 @@ pub(crate) struct Row {
     pub(crate) counts: Round,
     /// `null` for rounds without figures.
     pub(crate) rounds: Vec<Option<Round>>,
-    /// Of each round that was in slices, figures of each of them; contenders have those of the same number within
-    /// milliseconds.
+    /// Of each round that was in slices, figures of each of them; contenders have those of the same number in one turn.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) slices: Vec<Slices>,
 }

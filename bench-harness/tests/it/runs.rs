@@ -321,7 +321,7 @@ fn a_run_that_is_kept_can_be_compared_and_shown() {
     let output = bench(&format!("{words} --out {}", folder.show()));
     assert!(output.status.success(), "{}", said(&output));
     assert!(said(&output).contains("seed 42"), "{}", said(&output));
-    assert!(folder.file("results.json").starts_with("{\"schema\":2,"));
+    assert!(folder.file("results.json").starts_with("{\"schema\":3,"));
     let log = folder.file("latency/echo_64Bx2--raw-threads#2.hlog");
     assert_eq!(
         log.lines().filter(|line| line.contains("HISTFAAA")).count(),
