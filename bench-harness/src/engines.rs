@@ -385,7 +385,7 @@ fn no_loop(_: &Task) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "it is a program of its own"))
 }
 
-static FAULTY: [Engine; 11] = [
+static FAULTY: [Engine; 12] = [
     faulty(
         "test-hoards",
         None,
@@ -397,6 +397,12 @@ static FAULTY: [Engine; 11] = [
     faulty("test-hangs", None, "answers once, then never", faulty::hang),
     faulty("test-stops", None, "answers 200 messages, then none", faulty::stop),
     faulty("test-starves", None, "answers all connections but one", faulty::starve),
+    faulty(
+        "test-fidgets",
+        None,
+        "works while nothing is asked of it",
+        faulty::fidget,
+    ),
     faulty(
         "test-trickles",
         None,

@@ -109,6 +109,23 @@ pub(crate) fn starve(_: &Task) -> io::Result<()> {
     })
 }
 
+/// Echoes, and one of its threads works all the while.
+pub(crate) fn fidget(_: &Task) -> io::Result<()> {
+    thread::spawn(|| {
+        loop {
+            std::hint::spin_loop();
+        }
+    });
+    each(|mut stream| {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            if stream.write_all(&buffer[..count]).is_err() {
+                return;
+            }
+        }
+    })
+}
+
 /// Echoes a byte at a time, with rests between that no single one of would be called a silence.
 pub(crate) fn trickle(_: &Task) -> io::Result<()> {
     each(|mut stream| {

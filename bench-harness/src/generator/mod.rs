@@ -450,3 +450,6 @@ fn rest(long: Duration) -> Result<(), Fault> {
 
 /// How long one who waits for nothing sleeps between looks for ^C.
 pub(crate) const INTERRUPT_NAP: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests;

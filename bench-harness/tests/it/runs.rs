@@ -167,6 +167,23 @@ fn a_document_has_every_round() {
     assert_eq!(text.matches('{').count(), text.matches('}').count(), "{text}");
 }
 
+// Elsewhere nobody tells what another process uses.
+#[cfg(target_os = "linux")]
+#[test]
+fn who_works_while_nothing_is_asked_of_him_stands_beside_nobody() {
+    let output =
+        bench("run --engines test-fidgets,raw-threads --sizes 64 --conns 2 --depth 1 --rounds 2 --seconds 0.5");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let text = stdout(&output);
+    let failed = "test-fidgets: FAILED, not measured: it uses ";
+    assert!(
+        text.contains(failed) && text.contains(" of its core while nothing is asked"),
+        "{text}"
+    );
+    let lived = text.lines().find(|line| line.trim_start().starts_with("raw-threads "));
+    assert!(lived.is_some_and(|line| !line.contains(" - ")), "{text}");
+}
+
 #[test]
 fn bytes_that_come_back_wrong_are_noticed_and_the_run_goes_on() {
     let output = bench("run --engines test-bent,raw-threads --sizes 1024 --conns 2 --rounds 1 --seconds 0.05");
