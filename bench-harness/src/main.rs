@@ -2,10 +2,10 @@
 //!
 //! `kraft-bench run` starts each engine as a process of its own, once a round, and drives it from a single-threaded
 //! load (`generator`) that checks every byte. All engines of a cell take part in every round, in an order by lot
-//! (`schedule`), most of them side by side (`side_by_side`), and are compared by ratios paired by round (`stats`). What is found is a document (`record`), which
-//! tables, pages and comparisons are made of. An engine is an entry in `engines`; a workload is a variant in `workload`
-//! and what it does in `measure`; a figure is a variant in `figures`; what the project asks of its backends stands in
-//! `targets`. `docs/benchmarks.md` says how to read the results.
+//! (`schedule`), most of them side by side (`side_by_side`), and are compared by ratios paired by round (`stats`). What is
+//! found is a document (`record`), which tables, pages and comparisons are made of. An engine is an entry in `engines`; a
+//! workload is a variant in `workload` and what it does in `drive`; a figure is a variant in `figures`; what the project asks
+//! of its backends stands in `targets`. `docs/benchmarks.md` says how to read the results.
 
 #![deny(unsafe_code)]
 

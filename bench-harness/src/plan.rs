@@ -426,6 +426,7 @@ fn span(measured: Duration, patience: Duration) -> Span {
         measured,
         patience,
         turns_min: 0,
+        is_slice: false,
     }
 }
 

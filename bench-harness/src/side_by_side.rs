@@ -123,6 +123,7 @@ impl Seat {
             span: Span {
                 warm_up: SLICE_WARM_UP,
                 measured: span.measured / slices,
+                is_slice: slices > 1,
                 ..span
             },
             all: None,

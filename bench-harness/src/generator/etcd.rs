@@ -148,6 +148,7 @@ fn at_once(patience: Duration) -> Span {
         measured: Duration::ZERO,
         patience,
         turns_min: 0,
+        is_slice: false,
     }
 }
 

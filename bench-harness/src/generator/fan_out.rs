@@ -82,6 +82,7 @@ impl Load {
             measured: Duration::ZERO,
             patience,
             turns_min: 0,
+            is_slice: false,
         })
     }
 }

@@ -137,7 +137,7 @@ impl Meter {
     pub(super) fn is_over(&mut self, clocks: ReadClocks<'_>) -> Result<bool, Fault> {
         self.look()?;
         if self.ended.is_some() {
-            return self.shares.are_had();
+            return self.are_had();
         }
         if !self.is_primed {
             // Who makes counters in the first reading takes milliseconds for it, and answers pile up meanwhile whose cost
@@ -181,7 +181,17 @@ impl Meter {
             trials: Vec::new(),
         };
         self.ended = Some((now, figures));
-        self.shares.are_had()
+        self.are_had()
+    }
+
+    /// Whether every connection has had its share, where each has one.
+    fn are_had(&mut self) -> Result<bool, Fault> {
+        if self.span.is_slice {
+            return Ok(true);
+        }
+        let began = self.began.as_ref().map_or(0, |(began, ..)| *began);
+        self.shares
+            .are_had(Duration::from_nanos(self.last.saturating_sub(began)))
     }
 
     /// When the measured span ended, if it has.
@@ -283,6 +293,7 @@ mod tests {
         measured: Duration::ZERO,
         patience: Duration::from_secs(10),
         turns_min: 0,
+        is_slice: false,
     };
 
     fn is_over(meter: &mut Meter) -> bool {

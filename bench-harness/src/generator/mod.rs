@@ -76,6 +76,8 @@ pub(crate) struct Span {
     /// It lasts until so many answers came for each message that is on its way in a closed loop, however long that takes,
     /// but for one's patience.
     pub(crate) turns_min: u64,
+    /// It is one of many, too short for each connection to have its share in; that each is answered is seen all the same.
+    pub(crate) is_slice: bool,
 }
 
 impl Span {

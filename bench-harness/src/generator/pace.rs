@@ -195,6 +195,7 @@ mod tests {
         measured: Duration::from_millis(50),
         patience: Duration::from_millis(500),
         turns_min: 0,
+        is_slice: false,
     };
 
     /// As many as are due in the measured span, but for one at its edges.

@@ -1,11 +1,16 @@
 //! Whether every connection of a closed loop gets its share.
 
+use std::time::Duration;
+
 use crate::fault::Fault;
 
 /// How often each connection's messages come round on average before one that never did is starving, and not merely
 /// behind the others. What came before measuring began counts: where each connection has a thread, one may keep the core
 /// until the scheduler's next tick, a hundred messages long, and then wait until all others have had as much.
 const ROUNDS_MIN: u64 = 32;
+
+/// A thread may keep the core for so long before another one has its turn, where each connection has one.
+const THREAD_TURN: Duration = Duration::from_millis(10);
 
 /// Answers by connection, since measuring began.
 #[derive(Debug)]
@@ -59,13 +64,14 @@ impl Shares {
     }
 
     /// Whether all were answered. Where some were not and the rest not often enough to say that they starve the load has
-    /// to go on: in a short round of many connections it is nobody's fault.
+    /// to go on: in a short round of many connections it is nobody's fault. So much time has `passed`.
     ///
     /// # Errors
     ///
     /// Some starve.
-    pub(super) fn are_had(&mut self) -> Result<bool, Fault> {
-        if self.silent == 0 || self.all < self.enough {
+    pub(super) fn are_had(&mut self, passed: Duration) -> Result<bool, Fault> {
+        let turns = THREAD_TURN * u32::try_from(self.of_each.len()).unwrap_or(u32::MAX);
+        if self.silent == 0 || self.all < self.enough || passed < turns {
             return Ok(self.silent == 0);
         }
         let conns = self.of_each.len();
@@ -88,21 +94,25 @@ impl Shares {
 mod tests {
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(1);
+
     #[test]
     fn who_is_never_answered_starves_when_the_others_came_round_often() {
         let mut shares = Shares::new(3, 2);
         for answers in 0..3 * 2 * ROUNDS_MIN {
-            assert_eq!(shares.are_had(), Ok(false), "{answers} of the others");
+            assert_eq!(shares.are_had(LONG), Ok(false), "{answers} of the others");
             shares.add(usize::from(answers % 2 == 1));
         }
         let what = "1 of 3 connections had no answer, the others 96 each";
-        assert_eq!(shares.are_had(), Err(Fault::Stalled(what.into())));
+        assert_eq!(shares.are_had(LONG), Err(Fault::Stalled(what.into())));
+        // Threads may need longer to have their turns.
+        assert_eq!(shares.are_had(THREAD_TURN), Ok(false));
         shares.add(2);
-        assert_eq!(shares.are_had(), Ok(true));
+        assert_eq!(shares.are_had(LONG), Ok(true));
         // What was before it counted is no share.
         shares.reset();
         shares.add(2);
-        assert_eq!(shares.are_had(), Ok(false));
+        assert_eq!(shares.are_had(LONG), Ok(false));
     }
 
     #[test]
@@ -112,17 +122,17 @@ mod tests {
         shares.reset();
         // Then both have had a hundred on average, and it is not behind until they have had 32 more.
         for answers in 0..100 + 2 * ROUNDS_MIN {
-            assert_eq!(shares.are_had(), Ok(false), "{answers} of the other");
+            assert_eq!(shares.are_had(LONG), Ok(false), "{answers} of the other");
             shares.add(0);
         }
         let what = "1 of 2 connections had no answer, the others 164 each";
-        assert_eq!(shares.are_had(), Err(Fault::Stalled(what.into())));
+        assert_eq!(shares.are_had(LONG), Err(Fault::Stalled(what.into())));
     }
 
     #[test]
     fn nobody_starves_where_nobody_counts() {
         let mut shares = Shares::of_nobody();
         shares.add(7);
-        assert_eq!(shares.are_had(), Ok(true));
+        assert_eq!(shares.are_had(LONG), Ok(true));
     }
 }

@@ -11,6 +11,7 @@ const SPAN: Span = Span {
     measured: Duration::from_millis(5),
     patience: Duration::from_secs(60),
     turns_min: 0,
+    is_slice: false,
 };
 
 const NO_CLOCKS: ReadClocks<'static> = &Clocks::default;

@@ -11,6 +11,7 @@ const SPAN: Span = Span {
     measured: Duration::ZERO,
     patience: Duration::ZERO,
     turns_min: 0,
+    is_slice: false,
 };
 
 /// What threads wait for in vain at most, if something is wrong.
