@@ -24,6 +24,7 @@ use clap::Parser;
     reason = "an allocator, kqueue, io_uring, C and another process's clock"
 )]
 mod bare;
+mod buffers;
 mod cli;
 #[cfg(feature = "cluster")]
 mod cluster;

@@ -8,10 +8,13 @@ use kraft_core::id::ConnId;
 use kraft_core::link::CloseMode;
 use kraft_core::outbox::Full;
 
+use crate::buffers::Buffers;
+
 /// What it keeps.
 #[derive(Default)]
 pub(super) struct FanOut {
     members: Vec<ConnId>,
+    buffers: Buffers,
     /// What came in this turn: other connections are reached when the poll is over.
     said: Vec<(ConnId, Bytes)>,
     /// What an outbox had no room for, by connection.
@@ -26,7 +29,11 @@ impl FanOut {
     pub(super) fn hear(&mut self, event: Event<'_>) {
         match event {
             Event::Accepted { conn, .. } => self.members.push(conn),
-            Event::Received { conn, bytes, .. } => self.said.push((conn, Bytes::copy_from_slice(bytes))),
+            Event::Received { conn, bytes, .. } => {
+                let mut copy = self.buffers.take();
+                copy.extend_from_slice(bytes);
+                self.said.push((conn, self.buffers.share(copy)));
+            }
             Event::Drained { conn, .. } => self.drained.push(conn),
             Event::Ended { link, .. } => link.close(CloseMode::Flush),
             Event::Closed { conn, .. } => {

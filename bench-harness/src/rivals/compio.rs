@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
-use bytes::Bytes;
 use compio::buf::BufResult;
 use compio::driver::ProactorBuilder;
 use compio::io::{AsyncRead, AsyncWriteExt};
@@ -17,6 +16,7 @@ use compio::net::{TcpListener, TcpStream};
 use compio::runtime::Runtime;
 
 use super::mailbox::{Everybody, Mailbox};
+use crate::buffers::Buffers;
 use crate::inside;
 use crate::job::Job;
 use crate::request::Requests;
@@ -123,15 +123,15 @@ async fn hear(stream: TcpStream, everybody: Everybody) -> io::Result<()> {
         Ok::<_, io::Error>(())
     };
     compio::runtime::spawn(writer).detach();
-    let mut buffer: Vec<u8> = Vec::with_capacity(READ_BUFFER);
+    let mut buffers = Buffers::default();
     loop {
+        let mut buffer = buffers.take();
+        buffer.reserve(READ_BUFFER);
         let BufResult(outcome, read) = reading.read(buffer).await;
         if !outcome.is_ok_and(|count| count > 0) {
             Mailbox::leave(&everybody, &own);
             return Ok(());
         }
-        Mailbox::tell(&everybody, &own, &Bytes::copy_from_slice(&read));
-        buffer = read;
-        buffer.clear();
+        Mailbox::tell(&everybody, &own, &buffers.share(read));
     }
 }

@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt, Splitable};
 use monoio::net::{TcpListener, TcpStream};
 use monoio::{IoUringDriver, RuntimeBuilder};
 
 use super::mailbox::{Everybody, Mailbox};
+use crate::buffers::Buffers;
 use crate::job::Job;
 use crate::request::Requests;
 use crate::serve::{self, READ_BUFFER, Task};
@@ -79,15 +79,15 @@ async fn hear(stream: TcpStream, everybody: Everybody) -> io::Result<()> {
         }
         Ok::<_, io::Error>(())
     });
-    let mut buffer: Vec<u8> = Vec::with_capacity(READ_BUFFER);
+    let mut buffers = Buffers::default();
     loop {
+        let mut buffer = buffers.take();
+        buffer.reserve(READ_BUFFER);
         let (outcome, read) = reading.read(buffer).await;
         if !outcome.is_ok_and(|count| count > 0) {
             Mailbox::leave(&everybody, &own);
             return Ok(());
         }
-        Mailbox::tell(&everybody, &own, &Bytes::copy_from_slice(&read));
-        buffer = read;
-        buffer.clear();
+        Mailbox::tell(&everybody, &own, &buffers.share(read));
     }
 }

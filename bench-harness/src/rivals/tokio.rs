@@ -17,6 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Sleep;
 
+use crate::buffers::Buffers;
 use crate::inside::{self, Clockwork};
 use crate::job::Job;
 use crate::request::Requests;
@@ -143,8 +144,13 @@ async fn hear(stream: TcpStream, everybody: Everybody) -> io::Result<()> {
         }
         Ok::<_, io::Error>(())
     });
-    let copy = |_: &OwnedReadHalf, bytes: &[u8]| Bytes::copy_from_slice(bytes);
-    while let Ok(Some(bytes)) = receive(&mut reading, copy).await {
+    let mut buffers = Buffers::default();
+    let mut copy = |_: &OwnedReadHalf, bytes: &[u8]| {
+        let mut copy = buffers.take();
+        copy.extend_from_slice(bytes);
+        buffers.share(copy)
+    };
+    while let Ok(Some(bytes)) = receive(&mut reading, &mut copy).await {
         let mut full = Vec::new();
         for other in list(&everybody).iter().filter(|other| !other.same_channel(&own)) {
             if let Err(mpsc::error::TrySendError::Full(bytes)) = other.try_send(bytes.clone()) {
