@@ -125,7 +125,21 @@ pub fn a10_pause_stops_and_resume_loses_nothing<E: Environment>(environment: &E)
     super::Remote::end(remote).expect("the remote lives");
     served.party.turn(Duration::from_millis(5));
     assert_eq!(served.party.track(conn).received_count, sent.len());
-    served.party.link(conn).resume();
+    // Resumed in answer to an event, and nothing put.
+    served.party.link(conn).outbox().mark();
+    let mut resumed = false;
+    for _ in 0..10_000 {
+        served.party.turn_with(Duration::from_millis(1), |_, event| {
+            if let Event::Written { link, .. } = event {
+                link.resume();
+                resumed = true;
+            }
+        });
+        if resumed {
+            break;
+        }
+    }
+    assert!(resumed, "A10: no `Written` for a mark");
     served.party.until("the end", |party| party.track(conn).ended);
     assert_eq!(served.party.track(conn).received_count, sent.len() + 4);
 }
