@@ -57,3 +57,30 @@ fn buffers_come_back_after_a_panic_of_the_closure<A: Adapter>(open: fn(&Config) 
 }
 
 on_every_backend!(buffers_come_back_after_a_panic_of_the_closure);
+
+mod what_stood_behind {
+    use super::*;
+
+    fn is_delivered_after_a_panic<A: Adapter>(open: fn(&Config) -> io::Result<A>) {
+        let mut rig = Rig::over(open(&Config::default()).expect("it opens"), ListenOptions::default());
+        let mut peers = [rig.peer().0, rig.peer().0];
+        // Both are ready for one and the same wait.
+        for peer in &mut peers {
+            peer.write_all(b"x").expect("it is connected");
+        }
+        let is_received = |event: &Event<'_>| matches!(event, Event::Received { .. });
+        let turn = catch_unwind(AssertUnwindSafe(|| {
+            rig.run(|event| assert!(!is_received(event), "on purpose"), |_| false);
+        }));
+        turn.expect_err("it is never done");
+        rig.said.clear();
+        let mut others = 0;
+        rig.run(
+            |event| others += usize::from(is_received(event)),
+            |said| said.iter().any(|said| matches!(said, Said::Received(..))),
+        );
+        assert_eq!(others, 1);
+    }
+
+    on_every_backend!(is_delivered_after_a_panic);
+}
