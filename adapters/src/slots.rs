@@ -79,10 +79,10 @@ impl<T> Slots<T> {
         Some((slot, entry.generation))
     }
 
-    /// The generation of the value that a slot holds, or of its next one.
-    #[must_use]
-    pub fn generation(&self, slot: usize) -> Option<u32> {
-        self.entries.get(slot).map(|entry| entry.generation)
+    /// The value that a slot holds, with its generation.
+    pub fn at_mut(&mut self, slot: usize) -> Option<(u32, &mut T)> {
+        let entry = self.entries.get_mut(slot)?;
+        Some((entry.generation, entry.value.as_mut()?))
     }
 
     /// The values with their slots and generations, by slot.

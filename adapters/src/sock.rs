@@ -2,13 +2,14 @@
 //! connects that meet themselves, errors of accept that are not the listener's, stale socket files.
 
 use std::fs;
-use std::io::{self, ErrorKind, IoSlice, Read};
+use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use kraft_core::adapter::{CloseReason, Endpoint, Stats};
 use kraft_core::outbox::{Outbox, Segments};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::config::Config;
@@ -24,7 +25,7 @@ pub const BULK: usize = 16 * 1024;
 
 /// No signal if the connection is gone, and no waiting: some backends have sockets that block, for their readers. macOS
 /// knew no MSG_NOSIGNAL for long; there SO_NOSIGPIPE does it, which socket2 sets.
-const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+const SEND_FLAGS: SendFlags = SendFlags::from_bits_retain((libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT) as u32);
 
 /// Probes that a silent peer may miss before keep-alive gives the connection up.
 #[cfg(not(target_os = "openbsd"))]
@@ -107,8 +108,10 @@ impl Stream {
     /// # Errors
     ///
     /// The system's, `WouldBlock` and `Interrupted` among them.
+    #[inline]
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&self.0).read(buffer)
+        let (_, count) = recv(&self.0, buffer, RecvFlags::empty())?;
+        Ok(count)
     }
 
     /// Offers the first pieces to the system, by `sendmsg` only if there are several. Never raises SIGPIPE.
@@ -116,22 +119,26 @@ impl Stream {
     /// # Errors
     ///
     /// The system's, `WouldBlock` and `Interrupted` among them.
+    #[inline]
     pub fn send(&self, segments: &Segments) -> io::Result<Sent> {
-        let mut pieces = segments.slices();
-        let (bytes, offered) = match (pieces.next(), pieces.next()) {
-            (Some(piece), None) => (self.0.send_with_flags(piece, SEND_FLAGS)?, piece.len()),
-            _ => {
-                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-                let count = segments.io_slices(&mut slices);
-                let slices = &slices[..count];
-                let offered = slices.iter().map(|slice| slice.len()).sum();
-                (self.0.send_vectored_with_flags(slices, SEND_FLAGS)?, offered)
-            }
+        let Some(piece) = segments.as_slice() else {
+            return self.send_gathered(segments);
         };
-        Ok(Sent {
-            bytes,
-            short: bytes < offered,
-        })
+        let bytes = send(&self.0, piece, SEND_FLAGS)?;
+        let short = bytes < piece.len();
+        Ok(Sent { bytes, short })
+    }
+
+    /// On its own, since its slices take much of the stack.
+    #[inline(never)]
+    fn send_gathered(&self, segments: &Segments) -> io::Result<Sent> {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let count = segments.io_slices(&mut slices);
+        let slices = &slices[..count];
+        let bytes = sendmsg(&self.0, slices, &mut SendAncillaryBuffer::default(), SEND_FLAGS)?;
+        let offered = slices.iter().map(|slice| slice.len()).sum();
+        let short = bytes < offered;
+        Ok(Sent { bytes, short })
     }
 
     /// Hands the system what was put, until there is no more or it has no room, and settles the outbox's account.
@@ -140,6 +147,7 @@ impl Stream {
     /// # Errors
     ///
     /// The system's: the connection is broken, though bytes that came before may still be read.
+    #[inline]
     pub fn send_all(&self, outbox: &mut Outbox, in_flight: &mut Segments, stats: &mut Stats) -> io::Result<bool> {
         while !in_flight.is_empty() || outbox.take(in_flight) > 0 {
             stats.syscalls += 1;

@@ -49,9 +49,9 @@ pub const SHARE_MIN: usize = 4096;
 ///    any bytes: a mark on an empty outbox, a refusal that room was there for. So a backend asks whenever a link was
 ///    in the user's hands; [`has_news`](Self::has_news) is the cheap question.
 ///
-/// Buffers of its own for each of many connections are never in the cache when they are written to. A backend that
-/// minds that has one more `Segments`, the spare one: it [lends](Self::lend) it to a link that it passes to the user, and
-/// when the link is back sends much at once, or [takes it back](Self::take_back) with little in it.
+/// A buffer of its own for each of many connections is never in the cache when it is written to. A backend that minds
+/// that has a spare one: it [lends](Self::lend) it to a link that it passes to the user, and when the link is back sends
+/// much at once, and [takes it back](Self::take_back) with little in it or nothing.
 #[derive(Debug)]
 pub struct Outbox {
     limit: usize,
@@ -85,6 +85,7 @@ impl Outbox {
     }
 
     /// Bytes that were put and that the backend has not yet handed to the operating system, in flight or not.
+    #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
         self.waiting.len() + self.in_flight
@@ -107,6 +108,7 @@ impl Outbox {
     /// # Errors
     ///
     /// [`Full`]; nothing was taken.
+    #[inline]
     pub fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
         self.admit(bytes.len())?;
         self.waiting.push_copied(bytes);
@@ -118,6 +120,7 @@ impl Outbox {
     /// # Errors
     ///
     /// [`Full`]; nothing was taken.
+    #[inline]
     pub fn put_shared(&mut self, bytes: &Bytes) -> Result<(), Full> {
         self.admit(bytes.len())?;
         self.waiting.push_shared(bytes);
@@ -153,7 +156,6 @@ impl Outbox {
             outbox: self,
             start,
             room,
-            open: 0,
             full: false,
         };
         match build(&mut frame) {
@@ -185,41 +187,43 @@ impl Outbox {
     /// # Panics
     ///
     /// If `into` still holds bytes.
+    #[inline]
     pub fn take(&mut self, into: &mut Segments) -> usize {
         assert!(into.is_empty(), "taken bytes are still in flight");
+        // Also if nothing waits: so the next bytes go into the buffer that the last ones were in.
         mem::swap(&mut self.waiting, into);
         self.in_flight += into.len();
         into.len()
     }
 
-    /// Lends the outbox `spare` for what is put next, in exchange for its own empty buffers. Whether it did: not if bytes
-    /// wait already. For backends, see the end of [the type's documentation](Self).
+    /// Lends the outbox `spare`, an empty buffer, for what is put next, in exchange for its own. Whether it did: not if
+    /// bytes wait already. For backends, see the end of [the type's documentation](Self).
     ///
     /// # Panics
     ///
     /// If `spare` holds bytes.
-    pub fn lend(&mut self, spare: &mut Segments) -> bool {
-        assert!(spare.is_empty(), "what is spare holds bytes");
+    #[inline]
+    pub fn lend(&mut self, spare: &mut Vec<u8>) -> bool {
         let lends = self.waiting.is_empty();
         if lends {
-            mem::swap(&mut self.waiting, spare);
+            self.waiting.exchange(spare);
         }
         lends
     }
 
-    /// Takes back what [`lend`](Self::lend) lent, and gives the outbox its own buffers again. What waits is copied into
-    /// them. For backends.
+    /// Takes back what [`lend`](Self::lend) lent, and gives the outbox its own buffer again. What waits is copied into it.
+    /// For backends.
     ///
     /// # Panics
     ///
     /// If `spare` holds bytes.
-    pub fn take_back(&mut self, spare: &mut Segments) {
-        assert!(spare.is_empty(), "what is spare holds bytes");
-        spare.append(&mut self.waiting);
-        mem::swap(&mut self.waiting, spare);
+    #[inline]
+    pub fn take_back(&mut self, spare: &mut Vec<u8>) {
+        self.waiting.move_into(spare);
     }
 
     /// Bytes that wait to be taken, without those in flight. For backends.
+    #[inline]
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.waiting.len()
@@ -228,11 +232,13 @@ impl Outbox {
     /// Tells how many of the bytes taken are still in flight. For backends, whenever the system has accepted some.
     ///
     /// An absolute count, not a difference: if a user swapped two links, the next call mends the account.
+    #[inline]
     pub fn settle(&mut self, in_flight: usize) {
         self.in_flight = in_flight;
     }
 
     /// Whether [`pop_written`](Self::pop_written) or [`pop_drained`](Self::pop_drained) has something. For backends.
+    #[inline]
     #[must_use]
     pub fn has_news(&self) -> bool {
         self.marks.front().is_some_and(|&mark| mark <= self.handed_over())
@@ -280,6 +286,7 @@ impl Outbox {
     }
 
     /// Accounts for a put of `count` bytes, or remembers the refusal.
+    #[inline]
     fn admit(&mut self, count: usize) -> Result<(), Full> {
         if !self.closed && count <= self.limit.saturating_sub(self.len()) {
             self.put_total += count as u64;
@@ -302,16 +309,12 @@ impl Outbox {
 }
 
 /// A frame under construction in an [`Outbox`].
-///
-/// A frame is put in many small pieces, so accounts are kept at its end, not at each of them.
 #[derive(Debug)]
 pub struct Frame<'a> {
     outbox: &'a mut Outbox,
     start: SavePoint,
     /// Bytes that the outbox still has room for; `None` if it is closed.
     room: Option<usize>,
-    /// Copied bytes at the end of the frame that the outbox does not count yet.
-    open: usize,
     full: bool,
 }
 
@@ -320,7 +323,7 @@ impl Frame<'_> {
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.outbox.waiting.len() - self.start.len() + self.open
+        self.outbox.waiting.len() - self.start.len()
     }
 
     /// Whether nothing was put yet.
@@ -337,8 +340,7 @@ impl Frame<'_> {
     #[inline]
     pub fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
         self.admit(bytes.len())?;
-        self.outbox.waiting.extend_open(bytes);
-        self.open += bytes.len();
+        self.outbox.waiting.push_copied(bytes);
         Ok(())
     }
 
@@ -354,8 +356,7 @@ impl Frame<'_> {
     #[inline]
     pub fn put_all<T: AsRef<[u8]>>(&mut self, count: usize, pieces: impl Iterator<Item = T>) -> Result<(), Full> {
         self.admit(count)?;
-        let put = self.outbox.waiting.extend_open_by(count, pieces);
-        self.open += put;
+        let put = self.outbox.waiting.push_all(count, pieces);
         assert_eq!(put, count, "pieces of a frame are as long as was said");
         Ok(())
     }
@@ -372,12 +373,11 @@ impl Frame<'_> {
     /// If `fill` gives back more than `N`.
     #[inline]
     pub fn fill<const N: usize>(&mut self, fill: impl FnOnce(&mut [u8; N]) -> usize) -> Result<usize, Full> {
-        let count = self.outbox.waiting.fill_open(fill);
-        if let Err(full) = self.admit(count) {
-            self.outbox.waiting.shorten_open(count);
-            return Err(full);
+        let count = self.outbox.waiting.fill(fill);
+        if self.room.is_none_or(|room| room < count) {
+            self.outbox.waiting.shorten(count);
         }
-        self.open += count;
+        self.admit(count)?;
         Ok(count)
     }
 
@@ -388,11 +388,7 @@ impl Frame<'_> {
     /// [`Full`].
     #[inline]
     pub fn put_shared(&mut self, bytes: &Bytes) -> Result<(), Full> {
-        if bytes.len() < SHARE_MIN {
-            return self.put(bytes);
-        }
         self.admit(bytes.len())?;
-        self.close();
         self.outbox.waiting.push_shared(bytes);
         Ok(())
     }
@@ -405,8 +401,9 @@ impl Frame<'_> {
     #[inline]
     #[must_use]
     pub fn last(&self, count: usize) -> &[u8] {
-        assert!(count <= self.open, "the last {count} bytes of a frame");
-        self.outbox.waiting.last_open(count)
+        let tail = self.outbox.waiting.tail(self.start);
+        assert!(count <= tail, "the last {count} bytes of a frame");
+        self.outbox.waiting.last(count)
     }
 
     /// Overwrites bytes that were put (not shared) at `offset` of the frame: a header whose length and checksum are
@@ -417,11 +414,6 @@ impl Frame<'_> {
     /// If the frame has not all of those bytes, or if one of them is in a shared payload.
     #[inline]
     pub fn patch(&mut self, offset: usize, bytes: &[u8]) {
-        let before = self.outbox.waiting.len() - self.start.len();
-        if offset >= before && offset + bytes.len() <= before + self.open {
-            return self.outbox.waiting.overwrite_open(self.open - (offset - before), bytes);
-        }
-        self.close();
         self.outbox.waiting.overwrite(self.start, offset, bytes);
     }
 
@@ -436,17 +428,9 @@ impl Frame<'_> {
         Err(Full)
     }
 
-    /// Counts what is copied at the end.
-    #[inline]
-    fn close(&mut self) {
-        self.outbox.waiting.close(self.open);
-        self.open = 0;
-    }
-
     /// The frame is whole, and the outbox has it.
     #[inline]
     fn keep(&mut self) {
-        self.close();
         self.outbox.put_total += self.len() as u64;
     }
 }

@@ -50,6 +50,7 @@ impl Timers {
     }
 
     /// The earliest deadline, of the user's timers and of the backend's own.
+    #[inline]
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         match (self.users.next_deadline(), self.own.next_deadline()) {
@@ -62,15 +63,21 @@ impl Timers {
     /// backends; a repeating timer is set to its next period.
     ///
     /// `while let Some(timer) = timers.expire(now)` ends: what repeats is next due after `now`.
+    #[inline]
     pub fn expire(&mut self, now: Instant) -> Option<TimerId> {
         let (timer, deadline, period) = self.users.due(now)?;
-        match following(deadline, period, now) {
+        self.advance(timer, following(deadline, period, now));
+        Some(timer)
+    }
+
+    /// Sets the first timer to its `next` deadline, or ends it.
+    fn advance(&mut self, timer: TimerId, next: Option<Instant>) {
+        match next {
             Some(next) => self.users.postpone_first(next),
             None => {
                 self.users.remove(timer);
             }
         }
-        Some(timer)
     }
 
     /// How many run, the backend's own apart.
@@ -97,6 +104,7 @@ impl Timers {
     }
 
     /// Takes one of the backend's own timers that is due at `now` and returns its token. For backends.
+    #[inline]
     pub fn expire_own(&mut self, now: Instant) -> Option<u64> {
         let (timer, _, token) = self.own.due(now)?;
         self.own.remove(timer);

@@ -132,11 +132,14 @@ impl Conn {
 
     /// Whether the user did something to the link that is not acted on yet.
     pub(super) fn wants_action(&mut self) -> bool {
+        let outbox = self.link.outbox();
+        if outbox.waiting() > 0 || outbox.has_news() {
+            return true;
+        }
         let closing = self.link.is_closing() && self.phase == Phase::Open;
         let resumed = self.wants_read() && !self.listed.ready;
         let gave_up = self.fault.is_some() && self.reading() == Reading::No;
-        let outbox = self.link.outbox();
-        closing || resumed || gave_up || outbox.waiting() > 0 || outbox.has_news()
+        closing || resumed || gave_up
     }
 
     /// Whether the user wants it gone without a flush.

@@ -50,7 +50,8 @@ impl<S: Selector> Turn<S> {
             let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) else {
                 return count;
             };
-            if !conn.wants_read() {
+            let reading = conn.reading();
+            if !conn.readable || reading == Reading::No {
                 self.watch(id);
                 return count;
             }
@@ -62,7 +63,7 @@ impl<S: Selector> Turn<S> {
                     // epoll(7): a short read says that there is no more, as EAGAIN does, and a change will be told;
                     // unless FIN came with the bytes, since that is the change that was told already.
                     conn.readable = bytes == self.scratch.len() || conn.fin_seen;
-                    if conn.reading() == Reading::Deliver {
+                    if reading == Reading::Deliver {
                         let lent = conn.link.outbox().lend(&mut self.spare);
                         let event = Event::Received {
                             conn: id,
@@ -153,6 +154,8 @@ impl<S: Selector> Turn<S> {
                 count += 1;
             });
             self.returned(id);
+            // Who resumes in answer to `Drained` and puts nothing has nothing done to his link in the next turn.
+            self.watch(id);
         }
         count
     }

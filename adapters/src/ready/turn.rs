@@ -8,7 +8,6 @@ use std::os::fd::AsFd;
 use kraft_core::adapter::{CloseReason, Event, Stats};
 use kraft_core::id::{ConnId, ListenerId};
 use kraft_core::link::{CloseMode, Link};
-use kraft_core::outbox::Segments;
 use kraft_core::time::Instant;
 use kraft_core::timers::Timers;
 
@@ -47,8 +46,8 @@ pub(super) struct Turn<S> {
     pub(super) stats: Stats,
     /// What every read goes into.
     pub(super) scratch: Scratch,
-    /// Buffers that are lent to the connection that is served, for what it is put.
-    pub(super) spare: Segments,
+    /// A buffer that is lent to the connection that is served, for what it is put.
+    pub(super) spare: Vec<u8>,
     /// Links that were in the user's hands.
     dirty: Vec<ConnId>,
     /// Connections that may have bytes to read.
@@ -71,7 +70,7 @@ impl<S: Selector> Turn<S> {
             listeners: Slots::new(LISTENERS_MAX),
             stats: Stats::default(),
             scratch: Scratch::new(config.read_buffer),
-            spare: Segments::new(),
+            spare: Vec::new(),
             dirty: Vec::new(),
             ready: VecDeque::new(),
             accepting: VecDeque::new(),
@@ -176,9 +175,10 @@ impl<S: Selector> Turn<S> {
     /// Does what users asked of links since the last call. `clock` is read only if a deadline is to be set.
     pub(super) fn act_on_links(&mut self, clock: impl Fn() -> Instant) {
         let mut dirty = mem::take(&mut self.dirty);
-        for id in dirty.drain(..) {
+        for &id in &dirty {
             self.act_on_link(id, &clock);
         }
+        dirty.clear();
         self.dirty = dirty;
     }
 
@@ -221,7 +221,16 @@ impl<S: Selector> Turn<S> {
     }
 
     /// Puts a connection into the list of those to read from, if there is, or may be, something.
+    #[inline]
     pub(super) fn list_if_readable(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id.slot(), id.generation())
+            && (conn.readable || conn.fault.is_some())
+        {
+            self.list(id);
+        }
+    }
+
+    fn list(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) else {
             return;
         };
@@ -264,8 +273,8 @@ impl<S: Selector> Turn<S> {
         }
     }
 
-    /// The link came back behind an event for which it was `lent` buffers: much that was put leaves at once, and the
-    /// buffers come back, unless they hold what the system did not take.
+    /// The link came back behind an event for which it was `lent` a buffer: much that was put leaves at once, and the
+    /// buffer comes back, unless it holds what the system did not take.
     pub(super) fn answered(&mut self, id: ConnId, lent: bool) {
         let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) else {
             return;
@@ -303,7 +312,7 @@ impl<S: Selector> Turn<S> {
             return 0;
         }
         let slot = ConnId::from_u64(token).slot();
-        let Some(generation) = self.conns.generation(slot) else {
+        let Some((generation, conn)) = self.conns.at_mut(slot) else {
             return 0;
         };
         let id = ConnId::new(slot as u32, generation);
@@ -313,9 +322,6 @@ impl<S: Selector> Turn<S> {
             // Closed in this very turn, and its descriptor perhaps given out again.
             return 0;
         }
-        let Some(conn) = self.conns.get_mut(slot, generation) else {
-            return 0;
-        };
         conn.writable |= readiness.writable;
         conn.readable |= readiness.readable || readiness.read_closed;
         conn.fin_seen |= readiness.read_closed;

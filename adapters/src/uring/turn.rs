@@ -9,7 +9,7 @@ use std::sync::Arc;
 use kraft_core::adapter::{CloseReason, Stats};
 use kraft_core::id::ConnId;
 use kraft_core::link::{CloseMode, Link};
-use kraft_core::outbox::{SHARE_MIN, Segments};
+use kraft_core::outbox::SHARE_MIN;
 use kraft_core::time::Instant;
 use kraft_core::timers::Timers;
 
@@ -68,8 +68,8 @@ pub(super) struct Turn {
     pub(super) starved: [VecDeque<ConnId>; 2],
     /// What is lent to the user. It is only met after a panic of his, and goes back to the ring then.
     pub(super) lent: Option<Filled>,
-    /// Buffers that are lent to the connection that is served, for what it is put. Boxed, so that the backends are about as big as each other.
-    pub(super) spare: Box<Segments>,
+    /// A buffer that is lent to the connection that is served, for what it is put.
+    pub(super) spare: Vec<u8>,
     /// What a broken connection is read into.
     pub(super) scratch: Option<Scratch>,
     /// Links are acted on in a crowd.
@@ -103,7 +103,7 @@ impl Turn {
             closed: VecDeque::new(),
             starved: Default::default(),
             lent: None,
-            spare: Box::default(),
+            spare: Vec::new(),
             scratch: None,
             in_crowd: false,
             zero_copy_min: None,
@@ -427,8 +427,8 @@ impl Turn {
         Ok(())
     }
 
-    /// The link came back behind an event for which it was `lent` buffers: much that was put leaves at once, and the
-    /// buffers come back, unless they hold what the system did not take.
+    /// The link came back behind an event for which it was `lent` a buffer: much that was put leaves at once, and the
+    /// buffer comes back, unless it holds what the system did not take.
     pub(super) fn answered(&mut self, id: ConnId, lent: bool) {
         let Some(conn) = self.conns.get_mut(id.slot(), id.generation()) else {
             return;

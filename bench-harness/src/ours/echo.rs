@@ -22,6 +22,7 @@ impl Echo {
         Self { pieces, held }
     }
 
+    #[inline]
     pub(super) fn answer(&mut self, event: Event<'_>) {
         match event {
             Event::Received { conn, bytes, link } => self.put(conn, bytes, link),
@@ -39,6 +40,7 @@ impl Echo {
         }
     }
 
+    #[inline]
     fn put(&mut self, conn: ConnId, bytes: &[u8], link: &mut Link) {
         if let Some(held) = self.held.get_mut(&conn) {
             // What a pause came too late for.
@@ -46,8 +48,8 @@ impl Echo {
             return;
         }
         let mut rest = bytes;
-        for left in (1..=self.pieces).rev() {
-            let (piece, behind) = rest.split_at(rest.len().div_ceil(left));
+        for put in 0..self.pieces {
+            let (piece, behind) = rest.split_at(rest.len().div_ceil(self.pieces - put));
             if let Err(Full) = link.outbox().put(piece) {
                 link.pause();
                 self.held.insert(conn, rest.to_vec());

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::IoSlice;
-use std::iter;
+use std::mem;
 
 use bytes::{Buf, Bytes};
 
@@ -20,29 +20,29 @@ const KEEP_MAX: usize = 64 * 1024;
 /// `Segments` themselves are moved.
 #[derive(Default)]
 pub struct Segments {
-    pieces: VecDeque<Piece>,
-    /// The bytes of all `Copied` pieces, in order.
+    /// All bytes that were copied.
     copied: Vec<u8>,
-    /// Where the first `Copied` piece begins in `copied`.
+    /// Where the first of them that is left stands.
     copied_at: usize,
-    /// The sum over `pieces`.
-    len: usize,
+    /// All payloads that are shared.
+    shared: VecDeque<Shared>,
+    /// The sum over `shared`.
+    shared_len: usize,
 }
 
-enum Piece {
-    /// So many bytes of `copied`. No two stand side by side, and none is empty.
-    Copied(usize),
-    /// A payload that somebody else holds too. Never empty.
-    Shared(Bytes),
+/// A payload that somebody else holds too. Never empty.
+struct Shared {
+    bytes: Bytes,
+    /// It stands behind the copied bytes up to this place.
+    behind: usize,
 }
 
 /// The end of some [`Segments`], to which they can be cut back.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SavePoint {
-    pieces: usize,
-    /// Bytes of the last piece, if it is `Copied`.
-    open: usize,
     copied: usize,
+    shared: usize,
+    shared_len: usize,
     len: usize,
 }
 
@@ -65,26 +65,40 @@ impl Segments {
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len
+        self.copied.len() - self.copied_at + self.shared_len
     }
 
     /// Whether no bytes are left.
+    #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
-    /// The bytes left, piece by piece, for a gathering write.
+    /// The bytes left, piece by piece, for a gathering write. None is empty.
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        let mut copied = &self.copied[self.copied_at..];
-        self.pieces.iter().map(move |piece| match piece {
-            Piece::Copied(count) => {
-                let (head, tail) = copied.split_at(*count);
-                copied = tail;
-                head
-            }
-            Piece::Shared(bytes) => &bytes[..],
-        })
+        let shared = self.shared.iter().map(|shared| (shared.behind, &shared.bytes[..]));
+        let mut at = self.copied_at;
+        let pairs = shared
+            .chain([(self.copied.len(), &[][..])])
+            .map(move |(behind, shared)| {
+                let copied = &self.copied[at..behind];
+                at = behind;
+                [copied, shared]
+            });
+        pairs.flatten().filter(|slice| !slice.is_empty())
+    }
+
+    /// The bytes left, if they are one piece, for a plain write.
+    #[inline]
+    #[must_use]
+    pub fn as_slice(&self) -> Option<&[u8]> {
+        let copied = &self.copied[self.copied_at..];
+        match self.shared.front() {
+            None => Some(copied),
+            Some(shared) if copied.is_empty() && self.shared.len() == 1 => Some(&shared.bytes),
+            Some(_) => None,
+        }
     }
 
     /// Fills `slices` with the first pieces and returns how many it filled.
@@ -102,31 +116,31 @@ impl Segments {
     /// # Panics
     ///
     /// If there are fewer.
-    pub fn advance(&mut self, mut count: usize) {
-        assert!(count <= self.len, "advanced past the end");
-        self.len -= count;
-        while count > 0 {
-            let front = self.pieces.front_mut().expect("len is the sum over the pieces");
-            let size = match front {
-                Piece::Copied(size) => *size,
-                Piece::Shared(bytes) => bytes.len(),
-            };
-            let step = size.min(count);
-            count -= step;
-            match front {
-                Piece::Copied(size) => {
-                    *size -= step;
-                    self.copied_at += step;
-                }
-                Piece::Shared(bytes) => bytes.advance(step),
-            }
-            if step == size {
-                self.pieces.pop_front();
-            }
-        }
-        if self.len == 0 {
+    #[inline]
+    pub fn advance(&mut self, count: usize) {
+        assert!(count <= self.len(), "advanced past the end");
+        if count == self.len() {
             self.clear();
+        } else {
+            self.advance_by_part(count);
         }
+    }
+
+    fn advance_by_part(&mut self, mut count: usize) {
+        while let Some(shared) = self.shared.front_mut() {
+            let step = count.min(shared.behind - self.copied_at);
+            self.copied_at += step;
+            count -= step;
+            if count < shared.bytes.len() {
+                shared.bytes.advance(count);
+                self.shared_len -= count;
+                return;
+            }
+            count -= shared.bytes.len();
+            self.shared_len -= shared.bytes.len();
+            self.shared.pop_front();
+        }
+        self.copied_at += count;
     }
 
     /// Bytes that the coalescing buffer has room for, to see what is kept.
@@ -135,43 +149,40 @@ impl Segments {
         self.copied.capacity()
     }
 
-    /// Drops all bytes. The buffers stay, unless one grew large and is little used.
-    pub fn clear(&mut self) {
-        let used = self.copied.len();
-        // There are few of them: less is done to take them out than for `clear`, which looks for both halves of a ring.
-        while self.pieces.pop_front().is_some() {}
-        self.copied.clear();
-        if self.copied.capacity() > KEEP_MAX && used < self.copied.capacity() / 4 {
-            self.copied = Vec::new();
-        }
-        self.copied_at = 0;
-        self.len = 0;
-    }
-
-    pub(super) fn push_copied(&mut self, bytes: &[u8]) {
-        self.extend_open(bytes);
-        self.close(bytes.len());
-    }
-
-    /// Copies `bytes` to the end; they are of no piece before [`close`](Self::close) makes them one, and nothing else
-    /// may be pushed before.
+    /// Drops all bytes.
     #[inline]
-    pub(super) fn extend_open(&mut self, bytes: &[u8]) {
+    pub fn clear(&mut self) {
+        empty(&mut self.copied);
+        self.copied_at = 0;
+        if self.shared_len > 0 {
+            self.drop_shared();
+        }
+    }
+
+    fn drop_shared(&mut self) {
+        // There are few of them: less is done to take them out than for `clear`, which looks for both halves of a ring.
+        while self.shared.pop_front().is_some() {}
+        self.shared_len = 0;
+    }
+
+    #[inline]
+    pub(super) fn push_copied(&mut self, bytes: &[u8]) {
         self.copied.extend_from_slice(bytes);
     }
 
     /// The same with many pieces, of about `count` bytes together; how many there were.
     #[inline]
-    pub(super) fn extend_open_by<T: AsRef<[u8]>>(&mut self, count: usize, pieces: impl Iterator<Item = T>) -> usize {
+    pub(super) fn push_all<T: AsRef<[u8]>>(&mut self, count: usize, pieces: impl Iterator<Item = T>) -> usize {
         self.copied.reserve(count);
         let before = self.copied.len();
         pieces.for_each(|piece| self.copied.extend_from_slice(piece.as_ref()));
         self.copied.len() - before
     }
 
-    /// The same by `fill`, which writes into `N` zero bytes and says how many of the first of them stay; returns that number.
+    /// The same by `fill`, which writes into `N` zero bytes and says how many of the first of them stay; returns that
+    /// number.
     #[inline]
-    pub(super) fn fill_open<const N: usize>(&mut self, fill: impl FnOnce(&mut [u8; N]) -> usize) -> usize {
+    pub(super) fn fill<const N: usize>(&mut self, fill: impl FnOnce(&mut [u8; N]) -> usize) -> usize {
         let before = self.copied.len();
         self.copied.extend_from_slice(&[0; N]);
         let count = fill(self.copied[before..].first_chunk_mut().expect("there are as many"));
@@ -180,107 +191,107 @@ impl Segments {
         count
     }
 
-    /// Takes the last `count` of those back.
-    pub(super) fn shorten_open(&mut self, count: usize) {
+    /// Takes the last `count` copied bytes back.
+    pub(super) fn shorten(&mut self, count: usize) {
         self.copied.truncate(self.copied.len() - count);
-    }
-
-    /// The last bytes of those.
-    #[inline]
-    pub(super) fn last_open(&self, count: usize) -> &[u8] {
-        &self.copied[self.copied.len() - count..]
-    }
-
-    /// Overwrites some of those, the first of which is this far from the end.
-    #[inline]
-    pub(super) fn overwrite_open(&mut self, from_end: usize, bytes: &[u8]) {
-        let from = self.copied.len() - from_end;
-        self.copied[from..from + bytes.len()].copy_from_slice(bytes);
-    }
-
-    /// Makes the `count` bytes at the end, which are of no piece, part of the last one, or one of their own.
-    pub(super) fn close(&mut self, count: usize) {
-        if count == 0 {
-            return;
-        }
-        self.len += count;
-        match self.pieces.back_mut() {
-            Some(Piece::Copied(size)) => *size += count,
-            _ => self.pieces.push_back(Piece::Copied(count)),
-        }
-    }
-
-    /// Moves what `other` holds behind what is here, and leaves it empty with the memory that it had.
-    pub(super) fn append(&mut self, other: &mut Self) {
-        let mut at = other.copied_at;
-        for piece in other.pieces.drain(..) {
-            match piece {
-                Piece::Copied(count) => {
-                    self.push_copied(&other.copied[at..at + count]);
-                    at += count;
-                }
-                Piece::Shared(bytes) => {
-                    self.len += bytes.len();
-                    self.pieces.push_back(Piece::Shared(bytes));
-                }
-            }
-        }
-        other.copied.clear();
-        (other.copied_at, other.len) = (0, 0);
     }
 
     pub(super) fn push_shared(&mut self, bytes: &Bytes) {
         if bytes.len() < SHARE_MIN {
             return self.push_copied(bytes);
         }
-        self.len += bytes.len();
-        self.pieces.push_back(Piece::Shared(bytes.clone()));
+        self.shared_len += bytes.len();
+        self.shared.push_back(Shared {
+            bytes: bytes.clone(),
+            behind: self.copied.len(),
+        });
     }
 
+    /// Exchanges the empty buffer for copied bytes for another one.
+    ///
+    /// # Panics
+    ///
+    /// If there are bytes left, or in `spare`.
+    #[inline]
+    pub(super) fn exchange(&mut self, spare: &mut Vec<u8>) {
+        assert!(self.is_empty() && spare.is_empty(), "what is exchanged is empty");
+        mem::swap(&mut self.copied, spare);
+    }
+
+    /// Exchanges it with the bytes in it, which go along into the other one. None were dropped so far.
+    #[inline]
+    pub(super) fn move_into(&mut self, spare: &mut Vec<u8>) {
+        assert!(self.copied_at == 0 && spare.is_empty(), "what is exchanged is empty");
+        spare.extend_from_slice(&self.copied);
+        self.copied.clear();
+        mem::swap(&mut self.copied, spare);
+    }
+
+    #[inline]
     pub(super) fn save(&self) -> SavePoint {
         SavePoint {
-            pieces: self.pieces.len(),
-            open: match self.pieces.back() {
-                Some(Piece::Copied(size)) => *size,
-                _ => 0,
-            },
             copied: self.copied.len(),
-            len: self.len,
+            shared: self.shared.len(),
+            shared_len: self.shared_len,
+            len: self.len(),
         }
     }
 
     pub(super) fn restore(&mut self, to: SavePoint) {
-        self.pieces.truncate(to.pieces);
-        if let Some(Piece::Copied(size)) = self.pieces.back_mut() {
-            *size = to.open;
-        }
         self.copied.truncate(to.copied);
-        self.len = to.len;
+        self.shared.truncate(to.shared);
+        self.shared_len = to.shared_len;
+    }
+
+    /// How many bytes were copied behind `start` and the last shared payload.
+    #[inline]
+    pub(super) fn tail(&self, start: SavePoint) -> usize {
+        let behind = self.shared.back().map_or(0, |shared| shared.behind);
+        self.copied.len() - behind.max(start.copied)
+    }
+
+    /// The last `count` bytes of those.
+    #[inline]
+    pub(super) fn last(&self, count: usize) -> &[u8] {
+        &self.copied[self.copied.len() - count..]
     }
 
     /// Overwrites copied bytes at `offset` behind `start`.
+    #[inline]
     pub(super) fn overwrite(&mut self, start: SavePoint, offset: usize, bytes: &[u8]) {
-        // The piece that was last at `start` may have grown behind it.
-        let grown = match start.pieces.checked_sub(1).map(|last| &self.pieces[last]) {
-            Some(Piece::Copied(size)) => size - start.open,
-            _ => 0,
-        };
-        let rest = self.pieces.range(start.pieces..).map(|piece| match piece {
-            Piece::Copied(size) => (*size, true),
-            Piece::Shared(bytes) => (bytes.len(), false),
-        });
-        let mut at = start.copied;
-        let mut before = 0;
-        for (size, is_copied) in iter::once((grown, true)).chain(rest) {
-            if is_copied && offset >= before && offset + bytes.len() <= before + size {
+        let end = (self.copied.len(), 0);
+        let shared = self
+            .shared
+            .range(start.shared..)
+            .map(|shared| (shared.behind, shared.bytes.len()));
+        // Where copied bytes stand that no shared ones part, and how many bytes are behind `start` before them.
+        let (mut at, mut before) = (start.copied, 0);
+        for (behind, shared) in shared.chain([end]) {
+            if offset >= before && offset + bytes.len() <= before + (behind - at) {
                 let from = at + (offset - before);
                 self.copied[from..from + bytes.len()].copy_from_slice(bytes);
                 return;
             }
-            before += size;
-            at += if is_copied { size } else { 0 };
+            before += behind - at + shared;
+            at = behind;
         }
         panic!("patch of {} bytes at {offset}: not bytes that were put", bytes.len());
+    }
+}
+
+/// Empties a buffer. Its memory stays, unless it grew large and is little used.
+#[inline]
+fn empty(buffer: &mut Vec<u8>) {
+    if buffer.capacity() > KEEP_MAX {
+        shrink(buffer);
+    }
+    buffer.clear();
+}
+
+#[cold]
+fn shrink(buffer: &mut Vec<u8>) {
+    if buffer.len() < buffer.capacity() / 4 {
+        *buffer = Vec::new();
     }
 }
 
@@ -288,8 +299,8 @@ impl Segments {
 impl fmt::Debug for Segments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Segments")
-            .field("len", &self.len)
-            .field("pieces", &self.pieces.len())
+            .field("len", &self.len())
+            .field("shared", &self.shared.len())
             .finish_non_exhaustive()
     }
 }

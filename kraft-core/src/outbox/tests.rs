@@ -329,29 +329,44 @@ fn seed() -> u64 {
 fn buffers_are_lent_where_nothing_waits_and_come_back_empty() {
     let payload = Bytes::from(vec![7; SHARE_MIN]);
     let mut outbox = Outbox::new(1 << 20);
-    let mut spare = Segments::new();
+    let mut spare = Vec::with_capacity(1000);
+    let memory = spare.as_ptr();
     outbox.put(b"first").expect("it fits");
     assert!(!outbox.lend(&mut spare), "bytes wait");
     assert_eq!(taken(&mut outbox), b"first");
-
-    let mut large = Segments::new();
-    outbox.put(&[1; 1000]).expect("it fits");
-    outbox.take(&mut large);
-    large.advance(1000);
-    outbox.settle(0);
-    let memory = large.capacity();
-    assert!(outbox.lend(&mut large));
-    assert_eq!(large.capacity(), 0, "it has the outbox's own, which has none yet");
+    assert!(outbox.lend(&mut spare));
+    assert_ne!(spare.as_ptr(), memory, "it is the outbox's own");
 
     outbox.put(b"head").expect("it fits");
     outbox.put_shared(&payload).expect("it fits");
     outbox.put(b"tail").expect("it fits");
-    outbox.take_back(&mut large);
-    assert_eq!((large.capacity(), large.len()), (memory, 0), "it is back");
+    outbox.take_back(&mut spare);
+    assert_eq!((spare.as_ptr(), spare.len()), (memory, 0), "it is back");
     let whole = taken(&mut outbox);
     assert_eq!((&whole[..4], &whole[4 + SHARE_MIN..]), (&b"head"[..], &b"tail"[..]));
     assert_eq!(payload, whole[4..4 + SHARE_MIN]);
     assert!(payload.is_unique(), "a shared payload was copied or kept");
+}
+
+#[test]
+fn a_lent_buffer_comes_back_from_what_was_sent() {
+    let mut outbox = Outbox::new(1 << 20);
+    let (mut spare, mut sending) = (Vec::with_capacity(1000), Segments::new());
+    let memory = spare.as_ptr();
+    assert!(outbox.lend(&mut spare));
+    outbox.put(&[1; 1000]).expect("it fits");
+    outbox.take(&mut sending);
+    sending.advance(1000);
+    outbox.settle(0);
+    assert_eq!(outbox.take(&mut sending), 0);
+    outbox.take_back(&mut spare);
+    assert_eq!((spare.as_ptr(), spare.len()), (memory, 0));
+}
+
+#[test]
+#[should_panic(expected = "what is exchanged is empty")]
+fn a_buffer_with_bytes_is_not_lent() {
+    Outbox::new(10).lend(&mut vec![1]);
 }
 
 #[test]
@@ -486,4 +501,18 @@ fn a_frame_whose_builder_panics_leaves_the_outbox_as_it_was() {
         frame.fill(|_: &mut [u8; 4]| 5)?;
         Ok(())
     });
+}
+
+#[test]
+fn bytes_that_a_frame_had_no_room_for_count_once() {
+    let mut outbox = Outbox::new(100);
+    outbox.put(&[0; 40]).expect("it fits");
+    let refused = outbox.frame(|frame| frame.fill(|_: &mut [u8; 64]| 64));
+    assert_eq!(refused, Err(Full));
+    let mut taken = Segments::new();
+    outbox.take(&mut taken);
+    outbox.settle(37);
+    assert!(!outbox.pop_drained(), "64 bytes would not fit");
+    outbox.settle(36);
+    assert!(outbox.pop_drained());
 }

@@ -78,11 +78,13 @@ impl<T: Copy> Heap<T> {
         self.heap.len()
     }
 
+    #[inline]
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.heap.first().map(|entry| entry.deadline())
     }
 
     /// The first timer, if it is due at `now`: its id, its deadline and its value.
+    #[inline]
     pub(super) fn due(&self, now: Instant) -> Option<(TimerId, Instant, T)> {
         let entry = self.heap.first()?;
         if entry.deadline() > now {
