@@ -215,7 +215,7 @@ impl Turn {
         }
         self.bufs.grow();
         for _ in 0..self.bufs.circulating() {
-            let [hungry, fed] = &mut self.starved;
+            let [hungry, fed] = &mut *self.starved;
             let Some(id) = hungry.pop_front().or_else(|| fed.pop_front()) else {
                 return;
             };

@@ -64,8 +64,9 @@ pub(super) struct Turn {
     pub(super) news: VecDeque<ConnId>,
     /// `Closed` to deliver; each keeps a slot of `conns` until then.
     pub(super) closed: VecDeque<(ConnId, CloseReason)>,
-    /// Connections that found no buffer, and had none since they asked; then those that had some.
-    pub(super) starved: [VecDeque<ConnId>; 2],
+    /// Connections that found no buffer, and had none since they asked; then those that had some. Boxed, so that the
+    /// backends are about as big as each other.
+    pub(super) starved: Box<[VecDeque<ConnId>; 2]>,
     /// What is lent to the user. It is only met after a panic of his, and goes back to the ring then.
     pub(super) lent: Option<Filled>,
     /// A buffer that is lent to the connection that is served, for what it is put.
